@@ -1,0 +1,224 @@
+"""The LightningDataModule: read, check, curate, split, weigh, then batches."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mlic.data.curation import CurationReport, curate
+from mlic.data.images import ImageDataset, check_images
+from mlic.data.sampling import EpochSeededSampler, RowSampler
+from mlic.data.splitting import Split, split_hash, stratified_split
+from mlic.data.table import LabelTable
+from mlic.data.weighting import class_weights
+from mlic.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+PARTS = ("train", "val", "test")
+EVALUATION_BATCH = 256
+
+
+class FeatureSource(Protocol):
+    """What stands in for the images when features are computed beforehand."""
+
+    def extract(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Compute what is missing; returns unreadable images with the reason."""
+        ...
+
+    def dataset(self, paths: Sequence[Path], targets: np.ndarray) -> Dataset:
+        """Rows of (features, target, row), in the order of `paths`."""
+        ...
+
+    def training_sampler(self, rows: np.ndarray, seed: int) -> Sampler[int]:
+        """Rows in a new order each epoch."""
+        ...
+
+
+class MultiLabelDataModule(L.LightningDataModule):
+    """From annotations and images to batches of (inputs, targets, rows).
+
+    Inputs are uint8 images (B, 3, H, W), or float32 features (B, *feature_shape) with a feature source; targets are
+    float32 (B, C); rows are int64 (B,), the row numbers in `table`.
+
+    Attributes (after `setup`):
+        table: the curated labels, sorted by file name.
+        curation: what curation dropped and why.
+        bad_images: path -> reason, of the images left out with `on_bad_image="drop"`.
+        split: row numbers of train, val and test.
+        class_weights: (C,) float32, from the training rows alone.
+    """
+
+    table: LabelTable
+    full_table: LabelTable
+    curation: CurationReport
+    split: Split
+    class_weights: np.ndarray
+
+    def __init__(
+        self,
+        reader: Callable[..., LabelTable],
+        *,
+        annotations: str | Path | None = None,
+        images: str | Path | None = None,
+        num_images: int | None = None,
+        min_images_per_class: int | float = 0,
+        unlabelled: str = "keep",
+        on_bad_image: str = "error",
+        split: Mapping[str, Any] | None = None,
+        class_weights: Mapping[str, Any] | None = None,
+        batch_size: int = 32,
+        num_workers: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Keep the settings; nothing is read before `setup`.
+
+        Args:
+            reader: such as `mlic.data.read_csv`; called with `annotations` and `images` where they are given.
+            annotations: annotation file or folder.
+            images: folder of the images.
+            num_images: size of a random subset to take, seeded by `seed`.
+            min_images_per_class: rarer classes are dropped; an int counts, a float in (0, 1) is a share of the images.
+            unlabelled: `keep` or `drop` images without labels after that.
+            on_bad_image: `error`, or `drop` to leave unreadable images out before the split.
+            split: `test`, `val` (shares of all images) and `seed`.
+            class_weights: keyword arguments of `mlic.data.class_weights`.
+            batch_size: images a training step.
+            num_workers: processes that decode images; by default one a core.
+            seed: of the subset and of the order of training rows.
+        """
+        super().__init__()
+        if on_bad_image not in ("error", "drop"):
+            raise InputError(f"data.on_bad_image: '{on_bad_image}' is none of error, drop.")
+        self.reader, self.annotations, self.images = reader, annotations, images
+        self.num_images, self.min_images_per_class = num_images, min_images_per_class
+        self.unlabelled, self.on_bad_image = unlabelled, on_bad_image
+        self.split_options = {"test": 0.2, "val": 0.1, "seed": 0, **(split or {})}
+        self.weight_options = dict(class_weights or {})
+        self.batch_size, self.seed = batch_size, seed
+        self.num_workers = num_workers if num_workers is not None else (os.cpu_count() or 1)
+        self.transform: Callable[..., Any] | None = None
+        self.features: FeatureSource | None = None
+        self.bad_images: dict[Path, str] = {}
+        self._dataset: Dataset | None = None
+
+    def read(self) -> None:
+        """Read the annotations, check the images and curate.
+
+        With a feature source only the files' form is checked here: extraction decodes each image anyway, and
+        reports all broken ones in one go. Without one, each image is decoded now.
+
+        Raises:
+            InputError: annotations or images that cannot be used.
+        """
+        self.full_table = self._read()
+        self._leave_out(check_images(self._curate().paths(), full=self.features is None, workers=self.num_workers))
+        self.table = self._curate()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read unless that was done, extract features where a source is set, split and weigh; once.
+
+        Raises:
+            InputError: annotations, images or settings that cannot be used.
+        """
+        if self._dataset is not None:
+            return
+        if not hasattr(self, "table"):
+            self.read()
+        if self.features is not None:
+            self._leave_out(self.features.extract(self.table.paths()))
+            self.table = self._curate()
+        self.split = stratified_split(self.table, **self.split_options)
+        counts = self.table.labels[self.split.train].sum(axis=0, dtype=np.int64)
+        self.class_weights = class_weights(counts, self.table.classes, **self.weight_options)
+        self._dataset = self._make_dataset()
+
+    def _read(self) -> LabelTable:
+        places = {"annotations": self.annotations, "images": self.images}
+        return self.reader(**{key: Path(place) for key, place in places.items() if place is not None})
+
+    def _curate(self) -> LabelTable:
+        """Curate all readable images; the subset is drawn before, so that a bad image does not change it."""
+        good = [row for row, path in enumerate(self.full_table.paths()) if path not in self.bad_images]
+        table, self.curation = curate(
+            self.full_table.select(np.array(good, dtype=np.int64)),
+            num_images=self.num_images,
+            min_images_per_class=self.min_images_per_class,
+            unlabelled=self.unlabelled,
+            seed=self.seed,
+        )
+        return table
+
+    def _leave_out(self, bad: dict[Path, str]) -> None:
+        if not bad:
+            return
+        listing = "\n".join(f"  {path}: {reason}" for path, reason in sorted(bad.items()))
+        if self.on_bad_image == "error":
+            raise InputError(
+                f"{len(bad)} images cannot be used:\n{listing}\n"
+                "Repair or remove them, or leave them out before the split with data.on_bad_image=drop."
+            )
+        logger.warning("%d images cannot be used and are left out:\n%s", len(bad), listing)
+        self.bad_images |= bad
+
+    def _make_dataset(self) -> Dataset:
+        targets = self.table.labels.astype(np.float32)
+        if self.features is not None:
+            return self.features.dataset(self.table.paths(), targets)
+        if self.transform is None:
+            raise ValueError("set `transform` (such as FrozenBackbone.transform) or `features` before setup()")
+        return ImageDataset(self.table.paths(), targets, self.transform)
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts that have images."""
+        return [part for part in PARTS if len(getattr(self.split, part))]
+
+    @property
+    def split_hash(self) -> str:
+        """Digest of file names, labels, seed and fractions."""
+        return split_hash(self.table, **self.split_options)
+
+    def loader(self, part: str, *, training: bool = False) -> DataLoader:
+        """Batches of one part; `training` shuffles by (seed, epoch)."""
+        rows = getattr(self.split, part)
+        sampler: Sampler[int] = RowSampler(rows)
+        if training and self.features is not None:
+            sampler = self.features.training_sampler(rows, self.seed)
+        elif training:
+            sampler = EpochSeededSampler(rows, seed=self.seed)
+        batch_size = self.batch_size if training else max(self.batch_size, EVALUATION_BATCH)
+        assert self._dataset is not None
+        if self.features is not None:
+            # features lie ready: the dataset gives whole batches, without processes
+            return DataLoader(self._dataset, batch_size, sampler=sampler, collate_fn=_as_is)
+        return DataLoader(
+            self._dataset,
+            self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=True,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled batches of the training part."""
+        return self.loader("train", training=True)
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        """Batches of the val part; none when it is empty."""
+        return self.loader("val") if len(self.split.val) else []
+
+    def test_dataloader(self) -> list[DataLoader]:
+        """One loader for each of `parts`, to evaluate the chosen checkpoint on all of them."""
+        return [self.loader(part) for part in self.parts]
+
+
+def _as_is(batch: Any) -> Any:
+    """The dataset's `__getitems__` has made the batch."""
+    return batch

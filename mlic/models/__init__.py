@@ -1,0 +1,8 @@
+"""Frozen backbones, heads, losses, and the LightningModule that trains a head."""
+
+from mlic.models.backbone import FrozenBackbone
+from mlic.models.classifier import MultiLabelClassifier
+from mlic.models.heads import DenseHead
+from mlic.models.losses import WeightedBCE
+
+__all__ = ["DenseHead", "FrozenBackbone", "MultiLabelClassifier", "WeightedBCE"]

@@ -1,0 +1,44 @@
+"""Small networks that turn the features of a frozen backbone into one logit a class."""
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import Tensor, nn
+
+from mlic.errors import InputError
+
+
+class DenseHead(nn.Sequential):
+    """Equivalent to flatten, dropout, then `Linear` + ReLU for each hidden width, then `Linear` to the classes.
+
+    The head of the original report, with one dropout in front of the dense layers. The last layer gives logits:
+    the sigmoid belongs to the loss and to the scores.
+    """
+
+    def __init__(
+        self, feature_shape: Sequence[int], num_classes: int, *, hidden: Sequence[int] = (256,), dropout: float = 0.5
+    ) -> None:
+        """Build the layers.
+
+        Args:
+            feature_shape: shape of one image's features.
+            num_classes: width of the output.
+            hidden: widths of the hidden layers; empty for a linear classifier.
+            dropout: share of the features set to 0 in training, in [0, 1).
+
+        Raises:
+            InputError: a dropout outside [0, 1), or a width below 1.
+        """
+        if not 0 <= dropout < 1:
+            raise InputError(f"head.dropout: {dropout} is not in [0, 1).")
+        if any(width < 1 for width in hidden):
+            raise InputError(f"head.hidden: {list(hidden)} holds a width below 1.")
+        widths = [prod(feature_shape), *hidden]
+        layers: list[nn.Module] = [nn.Flatten(), nn.Dropout(dropout)]
+        for width_in, width_out in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(width_in, width_out), nn.ReLU()]
+        super().__init__(*layers, nn.Linear(widths[-1], num_classes))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """float32 (B, *feature_shape) -> logits, float32 (B, C)."""
+        return super().forward(input)

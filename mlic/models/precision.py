@@ -1,0 +1,41 @@
+"""Choose the number format of the frozen backbone for the device it runs on."""
+
+import torch
+
+from mlic.errors import InputError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; emulation is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        capability = torch.cpu.get_capabilities()
+        return bool(capability.get("avx512_bf16") or capability.get("amx_bf16") or capability.get("bf16"))
+    return False
+
+
+def choose_precision(precision: str, device: torch.device) -> tuple[str, str]:
+    """Resolve `auto` to the fastest format that the device has natively.
+
+    Args:
+        precision: `auto`, `float32`, `bfloat16` or `float16`.
+        device: where the backbone will run.
+
+    Returns:
+        The name of the format, and the reason for the choice.
+
+    Raises:
+        InputError: another name.
+    """
+    if precision in DTYPES:
+        return precision, "as set by model.backbone.precision"
+    if precision != "auto":
+        raise InputError(f"model.backbone.precision: '{precision}' is none of auto, {', '.join(DTYPES)}.")
+    if has_native_bfloat16(device):
+        return "bfloat16", f"{device.type} multiplies bfloat16 natively"
+    if device.type == "cuda":
+        return "float16", "this GPU has float16 tensor cores and no bfloat16"
+    return "float32", f"{device.type} has no native bfloat16"

@@ -1,0 +1,56 @@
+"""Collects the logits of an epoch, so that metrics are computed once over all images."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class CollectedScores(NamedTuple):
+    """The logits of all images of a split, each image once, ordered by row."""
+
+    rows: np.ndarray  # (N,) int64
+    logits: Tensor  # (N, C) float32, on the CPU
+    targets: Tensor  # (N, C) float32, on the CPU
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Sigmoid of the logits, (N, C) float32."""
+        return torch.sigmoid(self.logits).numpy()
+
+
+class ScoreCollector(Metric):
+    """Equivalent to concatenating all batches, of all processes, each row once.
+
+    A distributed sampler pads with duplicates, which would count some images twice; the row numbers tell them.
+    torchmetrics gathers the states of all processes.
+    """
+
+    full_state_update = False
+    rows: list[Tensor]
+    logits: list[Tensor]
+    targets: list[Tensor]
+
+    def __init__(self) -> None:
+        """Start empty."""
+        super().__init__()
+        for name in ("rows", "logits", "targets"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, rows: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch: rows (B,) int64, logits (B, C), targets (B, C)."""
+        self.rows.append(rows)
+        self.logits.append(logits.detach().float())
+        self.targets.append(targets)
+
+    def compute(self) -> CollectedScores:
+        """All rows seen since the last reset, in order, without duplicates."""
+        rows, logits, targets = (
+            (torch.cat(state) if isinstance(state, list) else state).cpu()
+            for state in (self.rows, self.logits, self.targets)
+        )
+        unique_rows, first = np.unique(rows.numpy(), return_index=True)
+        keep = torch.from_numpy(first)
+        return CollectedScores(unique_rows, logits[keep], targets[keep])

@@ -1,0 +1,83 @@
+"""Figures of a data set: how often each label occurs, and sample images with their labels."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageOps
+
+from mlic.report.style import GREY, PRIMARY, new_figure
+
+CLASS_NAMES_AT_MOST = 100  # more do not fit under the axis
+THUMBNAIL_PIXELS = 224
+
+
+def label_distribution(dataset: Mapping[str, Any]) -> Figure:
+    """Bars of images a class, most frequent first, before curation (grey) and after (colour).
+
+    Args:
+        dataset: the content of dataset.json.
+
+    Returns:
+        A figure with a logarithmic axis; dropped classes stand at the right, in grey alone.
+    """
+    before = dataset["counts"]["before_curation"]
+    after = {name: sum(dataset["counts"][part].get(name, 0) for part in dataset["images"]) for name in before}
+    names = sorted(before, key=lambda name: (-after[name], -before[name], name))
+    figure = new_figure(width=max(6.0, min(16.0, 0.2 * len(names) + 2)), height=4.2)
+    axes = figure.add_subplot()
+    places = np.arange(len(names))
+    axes.bar(places, [before[name] for name in names], width=0.85, color=GREY, label="before curation")
+    axes.bar(places, [after[name] for name in names], width=0.85, color=PRIMARY, label="after curation")
+    axes.set_yscale("log")
+    axes.set_ylabel("images")
+    axes.set_xlim(-0.8, len(names) - 0.2)
+    if len(names) <= CLASS_NAMES_AT_MOST:
+        axes.set_xticks(places, names, rotation=90, fontsize=8)
+    else:
+        axes.set_xlabel("classes, by frequency")
+    kept = sum(count > 0 for count in after.values())
+    axes.set_title(f"{sum(dataset['images'].values()):,} images, {kept} of {len(names)} classes kept")
+    axes.legend(frameon=False)
+    return figure
+
+
+def sample_grid(
+    paths: Sequence[Path], labels: np.ndarray, classes: Sequence[str], *, count: int = 12, seed: int = 0
+) -> Figure:
+    """A grid of randomly drawn images with their labels as titles.
+
+    Args:
+        paths: (N,) image files.
+        labels: (N, C) 0/1.
+        classes: C names.
+        count: images to show, at most.
+        seed: of the draw.
+
+    Returns:
+        A figure of up to 4 images a row.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(paths))[:count])
+    columns = min(4, len(rows))
+    lines = -(-len(rows) // columns)
+    figure = new_figure(width=2.6 * columns, height=2.9 * lines)
+    for place, row in enumerate(rows, start=1):
+        axes = figure.add_subplot(lines, columns, place)
+        axes.imshow(thumbnail(paths[row]))
+        axes.axis("off")
+        names = ", ".join(classes[column] for column in np.flatnonzero(labels[row])) or "no label"
+        # `$` would start a formula
+        axes.set_title(fill(names, 32, max_lines=3, placeholder=" …").replace("$", r"\$"), fontsize=8)
+    return figure
+
+
+def thumbnail(path: Path) -> np.ndarray:
+    """Image file -> uint8 (h, w, 3), its longer side at most 224 pixels, upright."""
+    with Image.open(path) as image:
+        image.draft("RGB", (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    upright.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    return np.asarray(upright)

@@ -1,0 +1,42 @@
+"""epochs.csv: one row an epoch with loss and metrics of train and val."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+
+from mlic.runs.folder import write_atomically
+
+
+class EpochTable(L.Callback):
+    """Keeps the logged values of each epoch, and rewrites the file after each.
+
+    The rows travel in the checkpoint: a resumed run continues the table that it had at that epoch.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Write to `path`."""
+        self.path = Path(path)
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add the row of the epoch; Lightning runs checkpoint callbacks later, so a checkpoint holds its own row."""
+        values = {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
+        self.rows.append({"epoch": trainer.current_epoch, **values})
+        if trainer.is_global_zero:
+            self._write()
+
+    def _write(self) -> None:
+        text = io.StringIO()
+        pd.DataFrame(self.rows).to_csv(text, index=False)
+        write_atomically(self.path, text.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far."""
+        return {"rows": [dict(row) for row in self.rows]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the rows of a checkpoint."""
+        self.rows = [dict(row) for row in state_dict["rows"]]

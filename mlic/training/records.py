@@ -1,0 +1,118 @@
+"""What a run writes besides checkpoints: data set, model, figures, predictions, metrics."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from mlic.data import MultiLabelDataModule
+from mlic.data.datamodule import PARTS
+from mlic.evaluation.predictions import Predictions
+from mlic.models import FrozenBackbone, MultiLabelClassifier
+from mlic.report.dataset_figures import label_distribution, sample_grid
+from mlic.runs.folder import RunFolder, write_atomically
+
+PREDICTED_PARTS = ("val", "test")
+
+
+def write_dataset(folder: RunFolder, datamodule: MultiLabelDataModule, loggers: Sequence[Logger]) -> None:
+    """Write dataset.json, split.csv and the figures of labels and samples, to the folder and to TensorBoard."""
+    table, split = datamodule.table, datamodule.split
+    description = describe_dataset(datamodule)
+    folder.write_json("dataset.json", description)
+    part_of_row = split.names(len(table))
+    frame = pd.DataFrame({"file_name": table.file_names, "split": part_of_row})
+    write_atomically(folder.path / "split.csv", frame.to_csv(index=False))
+    figures = {
+        "labels": label_distribution(description),
+        "samples": sample_grid(table.paths(), table.labels, table.classes, seed=datamodule.seed),
+    }
+    folder.figures.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(folder.figures / f"{name}.png", dpi=120)
+        for logger in loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_figure(f"data/{name}", figure)
+
+
+def describe_dataset(datamodule: MultiLabelDataModule) -> dict[str, Any]:
+    """The content of dataset.json."""
+    table, split = datamodule.table, datamodule.split
+
+    def by_class(values: np.ndarray, classes: Sequence[str] = table.classes) -> dict[str, Any]:
+        return dict(zip(classes, values.tolist(), strict=True))
+
+    rows = {part: getattr(split, part) for part in PARTS}
+    return {
+        "classes": list(table.classes),
+        "images": {part: len(rows[part]) for part in PARTS},
+        "counts": {
+            **{part: by_class(table.labels[rows[part]].sum(axis=0, dtype=np.int64)) for part in PARTS},
+            "before_curation": by_class(datamodule.full_table.counts(), datamodule.full_table.classes),
+        },
+        "class_weights": by_class(datamodule.class_weights.astype(float)),
+        "curation": datamodule.curation.as_dict(),
+        "bad_images": {str(path): reason for path, reason in datamodule.bad_images.items()},
+        "split": {**datamodule.split_options, "hash": datamodule.split_hash},
+        "source": {
+            "annotations": None if datamodule.annotations is None else str(datamodule.annotations),
+            "images": str(table.image_dir),
+        },
+    }
+
+
+def write_model(folder: RunFolder, backbone: FrozenBackbone, head: nn.Module, name: str) -> None:
+    """Write model.json: what a comparison tells of the network."""
+    folder.write_json(
+        "model.json",
+        {
+            "name": name,
+            **backbone.identity,
+            "weights_tag": backbone.weights_tag,
+            "image_size": backbone.image_size,
+            "feature_shape": list(backbone.feature_shape),
+            "backbone_parameters": backbone.num_parameters,
+            "head_parameters": sum(parameter.numel() for parameter in head.parameters()),
+        },
+    )
+
+
+def write_results(
+    folder: RunFolder,
+    model: MultiLabelClassifier,
+    datamodule: MultiLabelDataModule,
+    config: DictConfig,
+    loggers: Sequence[Logger],
+) -> None:
+    """Write metrics.json and predictions, and log the hyper-parameters with the final metrics."""
+    for part in PREDICTED_PARTS:
+        if part in model.predictions:
+            collected = model.predictions[part]
+            folder.predictions(part).parent.mkdir(exist_ok=True)
+            Predictions(
+                file_names=np.asarray(datamodule.table.file_names)[collected.rows],
+                scores=collected.scores,
+                targets=collected.targets.numpy().astype(np.uint8),
+                classes=datamodule.table.classes,
+            ).write_parquet(folder.predictions(part))
+    folder.write_json("metrics.json", model.results)
+    final = {
+        f"final/{part}_{name}": value
+        for part, metrics in model.results.items()
+        for name, value in metrics.items()
+        if isinstance(value, float)
+    }
+    for logger in loggers:
+        log = {"metrics": final} if isinstance(logger, TensorBoardLogger) else {}
+        logger.log_hyperparams(_flat(config), **log)
+
+
+def _flat(config: DictConfig) -> dict[str, Any]:
+    """`{"head.dropout": 0.6, ...}`: the hparams tab takes plain values only."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    frame = pd.json_normalize({key: plain[key] for key in ("seed", "data", "model", "head", "loss", "optimizer")})
+    return {name: value if isinstance(value, int | float | bool) else str(value) for name, value in frame.iloc[0].items()}

@@ -1,0 +1,137 @@
+"""One training run: compose the parts, fit the head, test the chosen checkpoint, write the run folder."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from omegaconf import DictConfig, OmegaConf
+
+from mlic.data import MultiLabelDataModule
+from mlic.errors import InputError
+from mlic.features import CachedFeatures
+from mlic.models import FrozenBackbone, MultiLabelClassifier
+from mlic.runs.folder import RunFolder
+from mlic.runs.status import RunStatus
+from mlic.training.records import write_dataset, write_model, write_results
+from mlic.training.tables import dataset_table, metrics_table
+
+logger = logging.getLogger(__name__)
+
+Results = dict[str, dict[str, Any]]
+
+
+def run(config: DictConfig) -> Results:
+    """Take a composed config to a finished run folder.
+
+    Args:
+        config: as `conf/train.yaml` composes it; `config.output` is the run folder.
+
+    Returns:
+        The content of metrics.json: for `train`, `val` and `test` the metrics of the chosen checkpoint.
+
+    Raises:
+        InputError: data, weights or settings that cannot be used; status.json holds the error.
+    """
+    folder = RunFolder(config.output)
+    trainer = _make_trainer(config)
+    with RunStatus(folder, write=trainer.is_global_zero) as status:
+        L.seed_everything(config.seed, workers=True, verbose=False)
+        with status.phase("backbone"):
+            backbone = _make_backbone(config, trainer)
+        with status.phase("data"):
+            datamodule = _make_datamodule(config, backbone, trainer)
+            datamodule.read()
+        with status.phase("features"):
+            datamodule.setup()
+        logger.info("%s", dataset_table(datamodule))
+        model = _make_model(config, backbone, datamodule)
+        if trainer.is_global_zero:
+            write_dataset(folder, datamodule, trainer.loggers)
+            write_model(folder, backbone, model.head, config.model.name)
+        _select_checkpoint_on(trainer, datamodule)
+        with status.phase("fit"):
+            trainer.fit(model, datamodule)
+        with status.phase("test"):
+            _test(trainer, model, datamodule)
+        if trainer.is_global_zero:
+            write_results(folder, model, datamodule, config, trainer.loggers)
+            _report(folder, model.results)
+    return model.results
+
+
+def _make_trainer(config: DictConfig) -> L.Trainer:
+    # What these say is by design: features lie ready in memory, and epochs of small sets have few steps.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*number of training batches.*is smaller than the logging interval.*")
+    callbacks = [instantiate(callback) for callback in (config.callbacks or {}).values()]
+    loggers = [instantiate(entry) for entry in (config.logger or {}).values()]
+    return instantiate(config.trainer, callbacks=callbacks, logger=loggers)
+
+
+def _make_backbone(config: DictConfig, trainer: L.Trainer) -> FrozenBackbone:
+    backbone: FrozenBackbone = instantiate(config.model.backbone)
+    return backbone.optimize_for(trainer.strategy.root_device)
+
+
+def _make_datamodule(config: DictConfig, backbone: FrozenBackbone, trainer: L.Trainer) -> MultiLabelDataModule:
+    datamodule: MultiLabelDataModule = instantiate(config.data)
+    datamodule.transform = backbone.transform
+    if config.features.mode == "cached":
+        options = {key: value for key, value in config.features.items() if key != "mode"}
+        datamodule.features = CachedFeatures(backbone, trainer=config.trainer, **options)
+    return datamodule
+
+
+def _make_model(
+    config: DictConfig, backbone: FrozenBackbone, datamodule: MultiLabelDataModule
+) -> MultiLabelClassifier:
+    classes = datamodule.table.classes
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    model = MultiLabelClassifier(
+        head=instantiate(config.head)(backbone.feature_shape, len(classes)),
+        loss=instantiate(config.loss)(datamodule.class_weights),
+        optimizer=instantiate(config.optimizer),
+        classes=classes,
+        backbone=None if datamodule.features is not None else backbone,
+        seed=config.seed,
+        file_names=list(datamodule.table.file_names),
+        checkpoint_info={
+            "classes": list(classes),
+            "weights_digest": backbone.weights_digest,
+            "split_hash": datamodule.split_hash,
+            "config": {"model": plain["model"], "head": plain["head"]},
+        },
+    )
+    model.save_hyperparameters({"config": plain})
+    return model
+
+
+def _select_checkpoint_on(trainer: L.Trainer, datamodule: MultiLabelDataModule) -> None:
+    """Without a val part nothing is selected: the last epoch is kept."""
+    if "val" in datamodule.parts:
+        return
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(callback, EarlyStopping):
+            raise InputError("callbacks=early_stopping watches the val part, and data.split.val is 0.")
+        if isinstance(callback, ModelCheckpoint):
+            callback.monitor = None
+
+
+def _test(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:
+    checkpoint = trainer.checkpoint_callback
+    best = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
+    model.expect_test_parts(datamodule.parts)
+    trainer.test(
+        model, datamodule.test_dataloader(), ckpt_path=best or None, weights_only=True if best else None, verbose=False
+    )
+
+
+def _report(folder: RunFolder, results: Results) -> None:
+    path = Path(folder.path)
+    logger.info("%s", metrics_table(results))
+    logger.info("run folder: %s", path)
+    logger.info("curves:     tensorboard --logdir %s", path.parent)

@@ -1,0 +1,41 @@
+"""Short text tables for the log."""
+
+from typing import Any
+
+import pandas as pd
+
+from mlic.data import MultiLabelDataModule
+from mlic.data.datamodule import PARTS
+
+SHOWN_CLASSES = 12
+SHOWN_METRICS = (
+    "loss", "map", "auc_micro", "auc_macro", "precision_micro", "recall_micro", "f1_micro",
+    "precision_macro", "recall_macro", "cf1", "of1",
+)  # fmt: skip
+
+
+def dataset_table(datamodule: MultiLabelDataModule) -> str:
+    """Images a part, then class by class, most frequent first: images in each part and the weight in the loss."""
+    table, split = datamodule.table, datamodule.split
+    columns: dict[str, Any] = {
+        part: table.labels[getattr(split, part)].sum(axis=0, dtype=int) for part in datamodule.parts
+    }
+    frame = pd.DataFrame({**columns, "weight": datamodule.class_weights}, index=list(table.classes))
+    frame = frame.sort_values("train", ascending=False, kind="stable")
+    parts = ", ".join(f"{len(getattr(split, part))} {part}" for part in PARTS)
+    dropped = len(datamodule.full_table.classes) - len(table.classes)
+    lines = [f"{len(table)} images ({parts}), {len(table.classes)} classes ({dropped} dropped as too rare)"]
+    if len(frame) > SHOWN_CLASSES:
+        half = SHOWN_CLASSES // 2
+        head, tail = frame.iloc[:half], frame.iloc[-half:]
+        text = pd.concat([head, tail]).to_string(float_format="%.3f").splitlines()
+        text.insert(half + 1, f"... {len(frame) - SHOWN_CLASSES} more in dataset.json")
+    else:
+        text = frame.to_string(float_format="%.3f").splitlines()
+    return "\n".join(lines + text)
+
+
+def metrics_table(results: dict[str, dict[str, Any]]) -> str:
+    """One column a part, one row a metric; DESIGN's definitions, threshold 0.5."""
+    frame = pd.DataFrame({part: {name: values.get(name) for name in SHOWN_METRICS} for part, values in results.items()})
+    return "metrics of the chosen checkpoint\n" + frame.astype(float).to_string(float_format="%.4f", na_rep="-")
