@@ -1,0 +1,121 @@
+"""Batches of decoded images of one fixed size, for extraction."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mlic.data.images import BadImageError, load_image
+from mlic.features.hashing import state_of
+
+PADDING = -1
+DECODER_NICENESS = 19
+
+Transform = Callable[[Image.Image], np.ndarray | Tensor]
+ImageBatch = tuple[Tensor, Tensor]
+
+
+class HashedImages(Dataset[tuple[int, Tensor | None]]):
+    """Images by number, decoded; None for one that cannot be decoded or is not what was hashed."""
+
+    def __init__(
+        self, paths: Sequence[Path], states: np.ndarray, transform: Transform, draft_size: int | None
+    ) -> None:
+        """Take what `hash_files` found.
+
+        Args:
+            paths: N files.
+            states: (N, 3), their size, mtime and ctime when they were hashed.
+            transform: PIL image -> uint8 (3, H, W).
+            draft_size: see `mlic.data.images.load_image`.
+        """
+        # bytes in one array: worker processes would copy millions of Python strings as they count references
+        self.names = np.array([os.fsencode(path) for path in paths], dtype=bytes)
+        self.states, self.transform, self.draft_size = states, transform, draft_size
+        self.image_shape = tuple(torch.as_tensor(transform(Image.new("RGB", (32, 32)))).shape)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | None]:
+        """(number, uint8 (3, H, W)), or (PADDING, None) when there is no such image."""
+        if index == PADDING:
+            return PADDING, None
+        path = Path(os.fsdecode(self.names[index]))
+        try:
+            image = torch.as_tensor(self.transform(load_image(path, draft_size=self.draft_size)))
+            unchanged = state_of(path) == tuple(self.states[index].tolist())
+        except (BadImageError, OSError):
+            return PADDING, None
+        return (index, image) if unchanged else (PADDING, None)
+
+
+class FixedBatch:
+    """Collates images into batches of one fixed size, so that no result depends on how many come together."""
+
+    def __init__(self, batch_size: int, image_shape: tuple[int, ...]) -> None:
+        """Fill up with black images to `batch_size`."""
+        self.batch_size, self.image_shape = batch_size, image_shape
+
+    def __call__(self, items: list[tuple[int, Tensor | None]]) -> ImageBatch:
+        """(number, image) pairs -> numbers int64 (B,), PADDING where there is no image, and images uint8 (B, 3, H, W)."""
+        numbers = torch.full((self.batch_size,), PADDING)
+        images = torch.zeros((self.batch_size, *self.image_shape), dtype=torch.uint8)
+        for position, (number, image) in enumerate(items):
+            if image is not None:
+                numbers[position], images[position] = number, image
+        return numbers, images
+
+
+class RankSampler(Sampler[int]):
+    """Every n-th image for one of n processes: each image once, nothing padded or repeated.
+
+    A process left without any gets one index of padding: it then takes part in what all processes do together.
+    """
+
+    def __init__(self, num_images: int, rank: int, num_processes: int) -> None:
+        """Of `num_images` those of process `rank`."""
+        own = range(rank, num_images, num_processes)
+        self.indices: Sequence[int] = own if len(own) else [PADDING]
+
+    def __len__(self) -> int:
+        """Number of indices."""
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        """The indices, ascending."""
+        return iter(self.indices)
+
+
+def image_loader(
+    images: HashedImages, sampler: RankSampler, *, batch_size: int, num_workers: int, on_cpu: bool
+) -> DataLoader[Any]:
+    """Batches (numbers, images), decoded in worker processes while the network computes.
+
+    Where the network runs on the same cores (`on_cpu`), the workers have the lowest priority: they fill the gaps
+    instead of tearing apart the network's threads, which wait for each other. Measured on 2 cores: 97 % of the bound
+    with two such workers and two threads, 94 % at equal priority, 53 % with one thread for the network.
+    """
+    num_batches = ceil(len(sampler) / batch_size)
+    return DataLoader(
+        images,
+        batch_size,
+        sampler=sampler,
+        num_workers=min(num_workers, num_batches),
+        collate_fn=FixedBatch(batch_size, images.image_shape),
+        worker_init_fn=_lower_priority if on_cpu else None,
+        pin_memory=not on_cpu,
+    )
+
+
+def _lower_priority(worker: int) -> None:
+    if hasattr(os, "nice"):
+        os.nice(DECODER_NICENESS)

@@ -1,0 +1,214 @@
+"""The Lightning side of extraction: a module that computes features, and a callback that stores them."""
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from mlic.errors import InputError
+from mlic.features.hashing import DIGEST_DTYPE
+from mlic.features.images import PADDING, HashedImages, ImageBatch, RankSampler, image_loader
+from mlic.features.shard import DTYPES
+from mlic.features.store import FeatureStore
+from mlic.models.backbone import FrozenBackbone
+
+logger = logging.getLogger(__name__)
+
+Prediction = tuple[np.ndarray, dict[str, Tensor]]
+
+
+@dataclass
+class Work:
+    """What is to be computed: images that lack a row in at least one of the stores, each content once.
+
+    Attributes:
+        paths: n files.
+        digests: (n,) `S64`, names of their rows.
+        states: (n, 3) size, mtime and ctime when they were hashed.
+        views: names of the views to compute.
+    """
+
+    paths: Sequence[Path]
+    digests: np.ndarray
+    states: np.ndarray
+    views: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.paths)
+
+
+class FeatureExtractor(L.LightningModule):
+    """Runs a frozen backbone over images, in `Trainer.predict`."""
+
+    def __init__(
+        self,
+        backbone: FrozenBackbone,
+        stores: Sequence[FeatureStore],
+        *,
+        draft_size: int | None,
+        batch_size: int,
+        num_workers: int,
+    ) -> None:
+        """Keep the parts; see `extract_features`."""
+        super().__init__()
+        self.backbone, self.draft_size = backbone, draft_size
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.stores = {store.view: store for store in stores}
+        self.dtype_name = stores[0].layout.dtype
+        self.work = Work([], np.empty(0, dtype=DIGEST_DTYPE), np.empty((0, 3), dtype=np.int64), ())
+
+    def setup(self, stage: str) -> None:
+        """All processes work on the list of the first one: others may have looked at the store at another time."""
+        self.work = self.trainer.strategy.broadcast(self.work)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The images of this process."""
+        images = HashedImages(self.work.paths, self.work.states, self.backbone.transform, self.draft_size)
+        return image_loader(
+            images,
+            RankSampler(len(self.work), self.trainer.global_rank, self.trainer.world_size),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            on_cpu=self.device.type == "cpu",
+        )
+
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> Prediction:
+        """Image numbers (b,), without padding, and for each view their features (b, *feature_shape) on the CPU."""
+        numbers, images = batch
+        valid = numbers != PADDING
+        kept = numbers[valid].cpu().numpy()
+        features = {}
+        for view in self.work.views:
+            pixels = images.flip(-1) if view == "flip" else images
+            rows = self.backbone(pixels)[valid].to(DTYPES[self.dtype_name])
+            if not torch.isfinite(rows).all():
+                raise InputError(self._overflow_message(kept, rows))
+            features[view] = rows.cpu()
+        return kept, features
+
+    def _overflow_message(self, numbers: np.ndarray, rows: Tensor) -> str:
+        finite = torch.isfinite(rows).flatten(1).all(1).cpu().numpy()
+        names = ", ".join(str(self.work.paths[number]) for number in numbers[~finite])
+        return (
+            f"features that are infinite or no number in {self.dtype_name}: {names}. Keep them in a wider format with "
+            "features.dtype=float32, or look for broken weights."
+        )
+
+
+class FeatureWriter(BasePredictionWriter):
+    """Each process adds its rows to the stores, in shards of its own."""
+
+    def __init__(self, *, shard_mb: float, shard_seconds: float) -> None:
+        """Close shards at that size (in 10^6 bytes) or age."""
+        super().__init__(write_interval="batch")
+        self.shard_mb, self.shard_seconds = shard_mb, shard_seconds
+        self._open = ExitStack()
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open a writer for each view."""
+        assert isinstance(pl_module, FeatureExtractor)
+        self._writers = {
+            view: self._open.enter_context(
+                store.writer(shard_mb=self.shard_mb, shard_seconds=self.shard_seconds)
+            )
+            for view, store in pl_module.stores.items()
+        }
+
+    def write_on_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        prediction: Prediction,
+        batch_indices: Sequence[int] | None,
+        batch: ImageBatch,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Hand the rows of a batch to the writers, but for those that a store has already."""
+        assert isinstance(pl_module, FeatureExtractor)
+        numbers, features = prediction
+        digests = pl_module.work.digests[numbers]
+        for view, rows in features.items():
+            lacking = pl_module.stores[view].lacks(digests)
+            self._writers[view].add(digests[lacking], rows[torch.from_numpy(lacking)])
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write what is in hand; no process goes on before all have done so."""
+        self._open.close()
+        trainer.strategy.barrier()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Keep the rows that were computed before an error or an interrupt."""
+        try:
+            self._open.close()
+        except OSError as error:
+            logger.warning("the last rows could not be written: %s", error)
+
+
+class ExtractionProgress(Callback):
+    """Images a second and time left: a bar on a terminal, ten lines elsewhere."""
+
+    def __init__(self) -> None:
+        """Draw on the first process only."""
+        self._bar: tqdm | None = None
+        self._done, self._next_line, self._start = 0, 0.0, 0.0
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        assert isinstance(pl_module, FeatureExtractor)
+        self._total, self._start = len(pl_module.work), time.perf_counter()
+        self._done, self._next_line = 0, 0.1 * self._total
+        if trainer.is_global_zero and sys.stderr.isatty():
+            self._bar = tqdm(total=self._total, unit="image", desc="features", dynamic_ncols=True)
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Prediction,
+        batch: ImageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the images of this batch, and as many for each other process."""
+        new = min(int((batch[0] != PADDING).sum()) * trainer.world_size, self._total - self._done)
+        self._done += new
+        if self._bar is not None:
+            self._bar.update(new)
+        elif trainer.is_global_zero and self._done >= self._next_line:
+            self._next_line = self._done + 0.1 * self._total
+            seconds = time.perf_counter() - self._start
+            rate = self._done / seconds
+            logger.info(
+                "features: %d of %d images, %.1f images/s, %.0f s left",
+                self._done,
+                self._total,
+                rate,
+                (self._total - self._done) / rate if rate else float("inf"),
+            )
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar, so that the error stands on a line of its own."""
+        self.on_predict_end(trainer, pl_module)

@@ -1,0 +1,73 @@
+"""Reads rows of a store by number, with bounded memory."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlic.features.shard import DTYPES, DamagedShardError, Shard, ShardLayout
+
+
+class FeatureReader:
+    """Rows of a store by number, read from its shards and checked each time.
+
+    Attributes:
+        feature_shape, dtype: of a row, as torch has them.
+        row_bytes: of a row.
+    """
+
+    def __init__(
+        self,
+        layout: ShardLayout,
+        shards: list[Shard],
+        shard_numbers: np.ndarray,
+        rows: np.ndarray,
+        refuse: Callable[[DamagedShardError], None],
+    ) -> None:
+        """Made by `FeatureStore.reader`: row i lies in shard `shard_numbers[i]` as its row `rows[i]`.
+
+        `refuse` is told of a shard that turns out to be damaged.
+        """
+        self._shards, self._shard_numbers, self._rows, self._refuse = shards, shard_numbers, rows, refuse
+        self.feature_shape = layout.feature_shape
+        self.dtype = DTYPES[layout.dtype]
+        self.row_bytes = layout.row_bytes
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._rows)
+
+    def disk_order(self) -> np.ndarray:
+        """(N,) row numbers in the order in which they lie on the disk."""
+        return np.lexsort((self._rows, self._shard_numbers))
+
+    def gather(self, indices: np.ndarray) -> Tensor:
+        """Rows by number (m,), any order, repetitions allowed -> (m, *feature_shape) in the dtype of the store.
+
+        Raises:
+            DamagedShardError: a shard is damaged or gone; it is set aside, so that another run computes its rows again.
+        """
+        features = torch.empty((len(indices), *self.feature_shape), dtype=self.dtype)
+        for shard, positions, rows in self._by_shard(indices):
+            try:
+                read = shard.read(rows)
+            except DamagedShardError as error:
+                self._refuse(error)
+                raise
+            features[torch.from_numpy(positions)] = read
+        return features
+
+    def announce(self, indices: np.ndarray) -> None:
+        """Let the system read those rows ahead, in the background."""
+        for shard, _, rows in self._by_shard(indices):
+            shard.announce(rows)
+
+    def _by_shard(self, indices: np.ndarray) -> Iterator[tuple[Shard, np.ndarray, np.ndarray]]:
+        """For each shard involved: the shard, positions in `indices`, and its rows in ascending order."""
+        shard_numbers, rows = self._shard_numbers[indices], self._rows[indices]
+        order = np.lexsort((rows, shard_numbers))
+        bounds = np.flatnonzero(np.diff(shard_numbers[order])) + 1
+        for positions in np.split(order, bounds):
+            if len(positions):
+                yield self._shards[shard_numbers[positions[0]]], positions, rows[positions]

@@ -1,0 +1,70 @@
+"""The order of training rows, from (seed, epoch) alone."""
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+
+import numpy as np
+import torch.distributed
+from torch.utils.data import DistributedSampler
+
+from mlic.features.dataset import FeatureDataset
+
+
+class FeatureSampler(DistributedSampler[int]):
+    """All rows in a new order each epoch, in one of their views each.
+
+    It draws nothing from any global generator, and a resumed run repeats the order; for rows that are streamed, the
+    order also depends on how the store lies on the disk. A `DistributedSampler`, so that Lightning calls `set_epoch`
+    and leaves it in place: of several processes each takes one stretch of the order, filled up with rows of its
+    beginning to equal lengths.
+    """
+
+    def __init__(
+        self,
+        dataset: FeatureDataset,
+        rows: Sequence[int] | np.ndarray,
+        *,
+        seed: int,
+        num_processes: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        """Shuffle `rows` (image numbers of the dataset) anew each epoch.
+
+        Args:
+            dataset: whose rows.
+            rows: of the training part.
+            seed: together with the epoch, determines order and views.
+            num_processes: by default those of the process group, if there is one.
+            rank: of this process.
+        """
+        if num_processes is None or rank is None:
+            grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
+            num_processes = torch.distributed.get_world_size() if grouped else 1
+            rank = torch.distributed.get_rank() if grouped else 0
+        super().__init__(dataset, num_processes, rank, shuffle=True, seed=seed)
+        self.features, self.image_rows = dataset, np.asarray(rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Rows of this process."""
+        return ceil(len(self.image_rows) / self.num_replicas)
+
+    def __iter__(self) -> Iterator[int]:
+        """Indices of the dataset: image number + view * N."""
+        random = np.random.default_rng((self.seed, self.epoch))
+        drawn = random.integers(self.features.num_views, size=len(self.image_rows))
+        windows = self._own_part(
+            self.features.rows.windows(self.image_rows + drawn * len(self.features), random)
+        )
+        for number, window in enumerate(windows):
+            self.features.rows.hold(window, windows[number + 1] if number + 1 < len(windows) else None)
+            yield from window.tolist()
+
+    def _own_part(self, windows: list[np.ndarray]) -> list[np.ndarray]:
+        if self.num_replicas == 1:
+            return windows
+        order = np.concatenate(windows)
+        bounds = np.cumsum([len(window) for window in windows])
+        start, stop = self.rank * len(self), (self.rank + 1) * len(self)
+        positions = np.arange(start, stop)
+        own = order[positions % len(order)]
+        return [piece for piece in np.split(own, np.flatnonzero(np.isin(positions, bounds))) if len(piece)]

@@ -1,0 +1,141 @@
+"""Cached features in the place of images: extracts what is missing, then serves training."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mlic.errors import InputError
+from mlic.features.dataset import FeatureDataset, MemoryRows, StreamedRows
+from mlic.features.extraction import ExtractionResult, extract_features
+from mlic.features.memory import available_memory
+from mlic.features.sampling import FeatureSampler
+from mlic.features.shard import DamagedShardError
+from mlic.models.backbone import FrozenBackbone
+
+logger = logging.getLogger(__name__)
+
+MEMORY_SHARE = 0.5  # of what is free, for features
+
+
+class CachedFeatures:
+    """What a data module uses instead of images when the backbone's features are kept.
+
+    Attributes:
+        result: of the last extraction.
+    """
+
+    result: ExtractionResult
+
+    def __init__(
+        self,
+        backbone: FrozenBackbone,
+        *,
+        directory: str | Path,
+        dtype: str = "float16",
+        views: int = 1,
+        memory_gb: float | None = None,
+        device: torch.device | str = "cpu",
+        **options: Any,
+    ) -> None:
+        """Keep the settings; nothing is read before `extract`.
+
+        Args:
+            backbone: a `FrozenBackbone`.
+            directory: folder of all stores.
+            dtype: of the stored numbers.
+            views: 1, or 2 to store the flipped images too; training then draws one view an image and epoch.
+            memory_gb: in 10^9 bytes, for features in memory; larger sets are read from the disk while training. By
+                default half of the memory that is available.
+            device: where training runs; features go there when they fit in half of its free memory.
+            options: further keyword arguments of `extract_features`.
+        """
+        self.backbone, self.directory, self.dtype, self.views = backbone, Path(directory), dtype, views
+        self.memory_gb, self.device, self.options = memory_gb, torch.device(device), options
+        self._digests: dict[Path, bytes] = {}
+        self._served: FeatureDataset | None = None
+
+    def extract(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Compute the rows that are missing.
+
+        Args:
+            paths: image files.
+
+        Returns:
+            Path -> reason, of the images that have no row.
+
+        Raises:
+            InputError: see `extract_features`.
+        """
+        self.result = extract_features(
+            self.backbone, paths, directory=self.directory, dtype=self.dtype, views=self.views, **self.options
+        )
+        self._digests = dict(zip(paths, self.result.digests.tolist(), strict=True))
+        logger.info(
+            "features: %d rows found, %d computed, %d images without, in %.1f s; %.1f MB in '%s'",
+            self.result.found,
+            self.result.computed,
+            len(self.result.bad),
+            self.result.seconds,
+            self.result.bytes / 1e6,
+            self.result.folder,
+        )
+        return self.result.bad
+
+    def dataset(self, paths: Sequence[Path], targets: np.ndarray) -> FeatureDataset:
+        """Features and targets of images that `extract` was given, in the order asked.
+
+        Rows found damaged are set aside and computed again, once.
+
+        Args:
+            paths: N image files.
+            targets: (N, C), 0 or 1.
+
+        Raises:
+            InputError: the store is damaged again and again.
+        """
+        try:
+            return self._dataset(paths, targets)
+        except DamagedShardError:
+            self.extract(paths)
+        try:
+            return self._dataset(paths, targets)
+        except DamagedShardError as error:
+            raise InputError(
+                f"{error}, after its rows were just computed: check the disk of features.dir."
+            ) from error
+
+    def _dataset(self, paths: Sequence[Path], targets: np.ndarray) -> FeatureDataset:
+        digests = np.array([self._digests[path] for path in paths], dtype=self.result.digests.dtype)
+        stores = self.result.stores
+        size = len(stores) * len(digests) * stores[0].layout.row_bytes
+        limit = self.memory_gb * 1e9 if self.memory_gb is not None else MEMORY_SHARE * available_memory()
+        if size > limit:
+            logger.info(
+                "features: %.1f GB are read from the disk, %.1f GB at a time", size / 1e9, limit / 1e9
+            )
+            readers = [store.reader(digests) for store in stores]
+            return FeatureDataset(StreamedRows(readers, memory_bytes=limit), targets)
+        device = self.device if size <= MEMORY_SHARE * _free_on(self.device) else torch.device("cpu")
+        logger.info("features: %.1f MB in the memory of %s", size / 1e6, device)
+        return FeatureDataset(MemoryRows([store.load(digests) for store in stores], device), targets)
+
+    def training_sampler(self, rows: np.ndarray, seed: int) -> FeatureSampler:
+        """Rows of the last `dataset` in a new order each epoch, in one view each.
+
+        Raises:
+            ValueError: there is none yet.
+        """
+        if self._served is None:
+            raise ValueError("call `dataset` first")
+        return FeatureSampler(self._served, rows, seed=seed)
+
+
+def _free_on(device: torch.device) -> float:
+    """Free bytes of a GPU; no bound for the CPU, and nothing for devices that do not tell."""
+    if device.type == "cpu":
+        return float("inf")
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
