@@ -1,0 +1,7 @@
+"""Readers from annotation formats to one `LabelTable`."""
+
+from mlic.data.annotations.coco import read_coco
+from mlic.data.annotations.csv import read_csv
+from mlic.data.annotations.voc import read_voc
+
+__all__ = ["read_coco", "read_csv", "read_voc"]

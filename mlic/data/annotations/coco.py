@@ -1,0 +1,149 @@
+"""COCO instances JSON (https://cocodataset.org/#format-data)."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlic.data.annotations.common import (
+    existing_file,
+    image_folder,
+    label_matrix,
+    merge_repeated,
+    require_choice,
+    safe_file_names,
+)
+from mlic.data.table import LabelTable
+from mlic.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+SECTIONS = ("images", "annotations", "categories")
+
+
+def read_coco(
+    annotations: str | Path, images: str | Path, *, crowd: str = "keep", unannotated: str = "keep"
+) -> LabelTable:
+    """Read which categories occur in which images; boxes and masks are not looked at.
+
+    Every category of the file becomes a class, also one without images. Category ids may have gaps, as COCO's
+    have.
+
+    Args:
+        annotations: COCO instances JSON.
+        images: folder that `file_name` is relative to.
+        crowd: `drop` leaves out annotations with `iscrowd: 1`, and so the labels that only a crowd region
+            gives.
+        unannotated: `drop` leaves out images that have no annotation (after `crowd`).
+
+    Returns:
+        The table of labels.
+
+    Raises:
+        InputError: the file is missing or malformed, has an unknown id, lists an image with two sets of
+            labels, or names an image outside the folder.
+    """
+    require_choice("crowd", crowd, ("keep", "drop"))
+    require_choice("unannotated", unannotated, ("keep", "drop"))
+    file, folder = existing_file(annotations, "a COCO instances JSON file"), image_folder(images)
+    content = _load(file)
+    image_ids, names = _images(file, content)
+    category_ids, classes = _categories(file, content)
+
+    rows = _positions(file, content, "image_id", image_ids, "images")
+    columns = _positions(file, content, "category_id", category_ids, "categories")
+    is_crowd = np.array([bool(entry.get("iscrowd")) for entry in content["annotations"]], dtype=bool)
+    kept = ~is_crowd if crowd == "drop" else np.ones_like(is_crowd)
+    labels = label_matrix(len(names), len(classes), rows[kept], columns[kept])
+
+    file_names, labels = merge_repeated(names, labels, lambda row: f"{file}, image id {image_ids[row]!r}")
+    without = ~labels.any(axis=1)
+    use = ~without if unannotated == "drop" else np.ones_like(without)
+    logger.info(
+        "%s: %d images kept, %d classes; "
+        "of %d annotations %d are crowd regions (%s); %d images have none (%s)",
+        *(file, use.sum(), len(classes), len(is_crowd), is_crowd.sum(), crowd, without.sum(), unannotated),
+    )
+    return LabelTable.build(folder, file_names[use], labels[use], classes)
+
+
+def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """The parsed file, its three sections checked to be lists of objects."""
+    try:
+        content = json.loads(file.read_bytes())
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{file}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}). "
+            "Expected a COCO instances file; is it complete?"
+        ) from None
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{file}: not a JSON text file ({error}). Expected a COCO instances file.") from None
+    for section in SECTIONS:
+        if not isinstance(content, dict) or not isinstance(content.get(section), list):
+            raise InputError(
+                f"{file}: no list '{section}'. Expected COCO instances JSON, "
+                "which has images, annotations and categories."
+            )
+        if not set(map(type, content[section])) <= {dict}:
+            place = next(row for row, entry in enumerate(content[section]) if type(entry) is not dict)
+            raise InputError(f"{file}, {section}[{place}]: expected an object in braces.")
+    return content
+
+
+def _field(file: Path, content: dict[str, list[dict[str, Any]]], section: str, key: str) -> list[Any]:
+    """One field of all entries of a section; ids must be whole numbers or strings."""
+    values = [entry.get(key) for entry in content[section]]
+    if not set(map(type, values)) <= {int, str}:
+        place = next(row for row, value in enumerate(values) if type(value) not in (int, str))
+        expected = "a number or a string" if key.endswith("id") else "a string"
+        raise InputError(f"{file}, {section}[{place}]: '{key}' is {values[place]!r}, expected {expected}.")
+    return values
+
+
+def _images(file: Path, content: dict[str, list[dict[str, Any]]]) -> tuple[pd.Index, list[str]]:
+    """Ids and file names of the images, an entry repeated as it was taken once."""
+    ids = _field(file, content, "images", "id")
+    names = safe_file_names(
+        _field(file, content, "images", "file_name"), lambda row: f"{file}, images[{row}]"
+    )
+    name_of: dict[Any, str] = {}
+    for row, (identity, name) in enumerate(zip(ids, names, strict=True)):
+        if name_of.setdefault(identity, name) != name:
+            raise InputError(
+                f"{file}, images[{row}]: id {identity!r} was given to '{name_of[identity]}' before, "
+                f"now to '{name}'. Each image needs an id of its own."
+            )
+    if not name_of:
+        raise InputError(f"{file}: the list 'images' is empty; expected at least one image.")
+    return pd.Index(list(name_of)), list(name_of.values())
+
+
+def _categories(file: Path, content: dict[str, list[dict[str, Any]]]) -> tuple[pd.Index, list[str]]:
+    """Ids and names of the categories, each of them once."""
+    ids, names = _field(file, content, "categories", "id"), _field(file, content, "categories", "name")
+    for key, values in (("id", ids), ("name", names)):
+        repeated = [row for row, value in enumerate(values) if value in values[:row]]
+        if repeated:
+            raise InputError(
+                f"{file}, categories[{repeated[0]}]: {key} {values[repeated[0]]!r} is there twice; "
+                "each category needs its own id and name."
+            )
+    return pd.Index(ids), [str(name) for name in names]
+
+
+def _positions(
+    file: Path, content: dict[str, list[dict[str, Any]]], key: str, index: pd.Index, section: str
+) -> np.ndarray:
+    """(annotations,) places in `section` that the ids under `key` point at."""
+    ids = _field(file, content, "annotations", key)
+    positions = index.get_indexer(pd.Index(ids)) if ids else np.zeros(0, dtype=np.int64)
+    unknown = np.flatnonzero(positions < 0)
+    if len(unknown):
+        raise InputError(
+            f"{file}, annotations[{unknown[0]}]: {key} {ids[unknown[0]]!r} is not in the list '{section}' "
+            f"({len(unknown)} such annotations). Add it there, or remove these annotations."
+        )
+    return positions

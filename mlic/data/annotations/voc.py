@@ -1,0 +1,117 @@
+"""Pascal VOC: a folder with one XML file an image (http://host.robots.ox.ac.uk/pascal/VOC/)."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from mlic.data.annotations.common import (
+    column_of,
+    existing_folder,
+    image_folder,
+    merge_repeated,
+    require_choice,
+    safe_file_names,
+)
+from mlic.data.table import LabelTable
+from mlic.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    """What one XML file says: the image, the classes of its objects, and which of these are difficult."""
+
+    file: Path
+    file_name: str
+    names: list[str]
+    difficult: list[bool]
+
+
+def read_voc(
+    annotations: str | Path,
+    images: str | Path,
+    *,
+    difficult: str = "keep",
+    unannotated: str = "keep",
+    classes: Sequence[str] | None = None,
+) -> LabelTable:
+    """Read which classes occur in which images.
+
+    Args:
+        annotations: folder of XML files (`VOC2007/Annotations`).
+        images: folder that `<filename>` is relative to (`VOC2007/JPEGImages`).
+        difficult: `drop` leaves out objects marked difficult, and so the labels that only such objects give.
+        unannotated: `drop` leaves out images that have no object (after `difficult`).
+        classes: all class names; others are then an error. By default those that occur.
+
+    Returns:
+        The table of labels.
+
+    Raises:
+        InputError: the folder is missing or has no XML file, a file is malformed, has a label outside
+            `classes`, or names an image outside the folder, or two files give an image other labels.
+    """
+    require_choice("difficult", difficult, ("keep", "drop"))
+    require_choice("unannotated", unannotated, ("keep", "drop"))
+    place, folder = (
+        existing_folder(annotations, "annotations", "a folder of VOC XML files"),
+        image_folder(images),
+    )
+    entries = [_parse(file) for file in sorted(place.glob("*.xml"))]
+    if not entries:
+        raise InputError(
+            f"{place}: no XML file in this folder; expected one for each image (VOC's 'Annotations')."
+        )
+    file_names = safe_file_names([entry.file_name for entry in entries], lambda row: str(entries[row].file))
+    labels, found = _labels(entries, difficult, classes)
+    kept_names, labels = merge_repeated(file_names, labels, lambda row: str(entries[row].file))
+    without = ~labels.any(axis=1)
+    use = ~without if unannotated == "drop" else np.ones_like(without)
+    logger.info(
+        "%s: %d images kept, %d classes; of %d objects %d are difficult (%s); %d images have none (%s)",
+        *(place, use.sum(), len(found), sum(len(entry.names) for entry in entries)),
+        *(sum(sum(entry.difficult) for entry in entries), difficult, without.sum(), unannotated),
+    )
+    return LabelTable.build(folder, kept_names[use], labels[use], found)
+
+
+def _labels(
+    entries: list[_Annotation], difficult: str, classes: Sequence[str] | None
+) -> tuple[np.ndarray, list[str]]:
+    """Labels (N, C) and the C class names; a class that only difficult objects have stays a class."""
+    found = sorted({name for entry in entries for name in entry.names}) if classes is None else list(classes)
+    if not found:
+        raise InputError(
+            f"{entries[0].file.parent}: no image has an object; expected <object> elements with <name>."
+        )
+    labels = np.zeros((len(entries), len(found)), dtype=np.uint8)
+    for row, entry in enumerate(entries):
+        for name, is_difficult in zip(entry.names, entry.difficult, strict=True):
+            column = column_of(found, name, str(entry.file))
+            if difficult == "keep" or not is_difficult:
+                labels[row, column] = 1
+    return labels, found
+
+
+def _parse(file: Path) -> _Annotation:
+    try:
+        root = ElementTree.parse(file).getroot()
+    except ElementTree.ParseError as error:
+        line, column = error.position
+        raise InputError(f"{file}, line {line}, column {column}: not valid XML ({error}).") from None
+    file_name = (root.findtext("filename") or "").strip()
+    if root.tag != "annotation" or not file_name:
+        raise InputError(
+            f"{file}: expected <annotation> with a <filename>, as Pascal VOC has it; found <{root.tag}>."
+        )
+    objects = root.findall("object")
+    names = [(entry.findtext("name") or "").strip() for entry in objects]
+    if "" in names:
+        raise InputError(f"{file}: object {names.index('') + 1} has no <name>; give each object its class.")
+    marked = [(entry.findtext("difficult") or "0").strip() == "1" for entry in objects]
+    return _Annotation(file, file_name, names, marked)

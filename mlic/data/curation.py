@@ -1,0 +1,142 @@
+"""Curation: a subset of the images, without rare classes, with or without images that have no label left."""
+
+import math
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from mlic.data.table import LabelTable
+from mlic.errors import InputError
+
+
+@dataclass(frozen=True)
+class CurationReport:
+    """What curation did.
+
+    Attributes:
+        images_before, images_after: images given and kept.
+        classes_before, classes_after: classes given and kept.
+        min_images: the count below which classes were dropped (a share is turned into this count).
+        dropped_classes: class -> images it had, among those of the subset.
+        not_in_subset: images left out by `num_images`.
+        unlabelled: images without labels after rare classes were dropped.
+        unlabelled_dropped: whether these were left out.
+    """
+
+    images_before: int
+    images_after: int
+    classes_before: int
+    classes_after: int
+    min_images: int
+    dropped_classes: dict[str, int]
+    not_in_subset: int
+    unlabelled: int
+    unlabelled_dropped: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain JSON types."""
+        return asdict(self)
+
+
+def curate(
+    table: LabelTable,
+    *,
+    num_images: int | None = None,
+    min_images_per_class: int | float = 0,
+    unlabelled: str = "keep",
+    seed: int = 0,
+) -> tuple[LabelTable, CurationReport]:
+    """Take a subset, then drop rare classes, then images left without labels.
+
+    Args:
+        table: all images.
+        num_images: size of a random subset; None takes all. An image's place in the draw depends on the seed
+            and its name alone, so that leaving out one image changes the subset by that image.
+        min_images_per_class: classes on fewer images are dropped; an int counts, a float in (0, 1) is a share
+            of the images, rounded up.
+        unlabelled: `keep` or `drop` images that have no label then.
+        seed: of the subset.
+
+    Returns:
+        The curated table and what was done.
+
+    Raises:
+        InputError: a setting out of its range, more images asked for than there are, or no class or image
+            left.
+    """
+    if unlabelled not in ("keep", "drop"):
+        raise InputError(f"data.unlabelled: '{unlabelled}' is none of keep, drop.")
+    subset = _subset(table, num_images, seed)
+    min_images = _min_count(min_images_per_class, len(subset))
+    counts = subset.counts()
+    frequent = counts >= min_images
+    if not frequent.any():
+        raise InputError(_no_class_left(subset, counts, min_images))
+    curated = subset.select_classes(frequent)
+    without = ~curated.labels.any(axis=1)
+    if unlabelled == "drop":
+        curated = curated.select(np.flatnonzero(~without))
+    if not len(curated):
+        raise InputError(
+            "no image is left after curation: none has a label. Use data.unlabelled=keep, or more images."
+        )
+    return curated, CurationReport(
+        images_before=len(table),
+        images_after=len(curated),
+        classes_before=len(table.classes),
+        classes_after=len(curated.classes),
+        min_images=min_images,
+        dropped_classes={table.classes[column]: int(counts[column]) for column in np.flatnonzero(~frequent)},
+        not_in_subset=len(table) - len(subset),
+        unlabelled=int(without.sum()),
+        unlabelled_dropped=unlabelled == "drop",
+    )
+
+
+def _subset(table: LabelTable, num_images: int | None, seed: int) -> LabelTable:
+    if num_images is None:
+        return table
+    if isinstance(num_images, bool) or not isinstance(num_images, int) or num_images < 1:
+        raise InputError(
+            f"data.num_images={num_images}: expected a whole number of at least 1, or null for all."
+        )
+    if num_images > len(table):
+        raise InputError(
+            f"data.num_images={num_images}, but there are only {len(table)} images. "
+            "Ask for fewer, or null for all."
+        )
+    draws = [
+        blake2b(f"{seed}/{name}".encode(errors="surrogatepass"), digest_size=16).digest()
+        for name in table.file_names
+    ]
+    order = sorted(range(len(table)), key=draws.__getitem__)
+    return table.select(order[:num_images])
+
+
+def _min_count(min_images_per_class: int | float, num_images: int) -> int:
+    value = min_images_per_class
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not (0 <= value < 1 or value == value // 1 > 0)
+    ):
+        raise InputError(
+            f"data.min_images_per_class={value}: expected a whole number of images, "
+            "or a share of them between 0 and 1."
+        )
+    # 0.1 * 30 is 3.0000000000000004, which must not become 4
+    return math.ceil(value * num_images - 1e-9) if value < 1 else int(value)
+
+
+def _no_class_left(table: LabelTable, counts: np.ndarray, min_images: int) -> str:
+    most = (
+        f"the most frequent, '{table.classes[counts.argmax()]}', has {counts.max()}"
+        if len(counts)
+        else "there is none"
+    )
+    return (
+        f"no class is left after curation: data.min_images_per_class asks for {min_images} of {len(table)} "
+        f"images, and {most}. Lower it."
+    )

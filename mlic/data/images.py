@@ -1,0 +1,227 @@
+"""Image files: decoded to upright 8-bit RGB, checked, and as a torch data set that replaces no bad image."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from mlic.errors import InputError
+
+# Pillow's own warning limit, 256 MB of RGB: larger files are refused by their header, before any pixel is
+# decoded.
+MAX_PIXELS = 89_478_485
+# Picture formats; Pillow would also hand PostScript to an interpreter.
+FORMATS = (
+    "JPEG",
+    "MPO",
+    "PNG",
+    "GIF",
+    "BMP",
+    "DIB",
+    "WEBP",
+    "TIFF",
+    "PPM",
+    "JPEG2000",
+    "AVIF",
+    "TGA",
+    "ICO",
+    "PCX",
+)
+# How a complete file ends, and how many bytes may follow (some cameras append data).
+END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+END_BYTES = 4096
+WHITE = (255, 255, 255, 255)
+
+
+class BadImageError(InputError):
+    """An image that cannot be used.
+
+    Attributes:
+        path: the file.
+        reason: in words, such as "truncated".
+    """
+
+    def __init__(self, path: Path | str, reason: str = "") -> None:
+        """With a path alone it takes a whole message: so an error comes back from a worker process."""
+        super().__init__(f"{path}: {reason}" if reason else str(path))
+        self.path, self.reason = Path(path), reason
+
+
+def load_image(path: Path, *, draft_size: int | None = None) -> Image.Image:
+    """Decode an image file to upright 8-bit RGB.
+
+    The first frame of an animation is taken, the EXIF orientation applied, 16-bit grey scaled to 8 bit, and
+    alpha or a transparent colour laid on white. The file's name ending does not matter.
+
+    Args:
+        path: the file.
+        draft_size: decode a JPEG at a half, quarter or eighth of its size where its short side stays at least
+            this
+            many pixels: up to several times faster, when it will be scaled down anyway. Pixels differ
+                slightly.
+
+    Raises:
+        BadImageError: missing, no image, truncated, of more than `MAX_PIXELS`, or of a pixel form that is no
+            picture.
+    """
+    try:
+        with _open(path) as image:
+            if draft_size is not None:
+                image.draft(None, (draft_size, draft_size))
+            image.load()
+            return _to_rgb(_upright(image))
+    except BadImageError:
+        raise
+    except Exception as error:  # decoders raise almost anything on broken data
+        raise BadImageError(path, _reason(path, error)) from error
+
+
+def quick_check(path: Path) -> str | None:
+    """Look at a file without decoding it: header, size limit and end. Some 10,000 files a second.
+
+    A JPEG or PNG without its end mark near the end of the file is decoded to decide.
+
+    Returns:
+        What is wrong with it, or None.
+    """
+    try:
+        with _open(path) as image:
+            end_mark = END_MARKS.get(image.format or "")
+    except BadImageError as error:
+        return error.reason
+    except Exception as error:  # as above
+        return _reason(path, error)
+    if end_mark is None or end_mark in _last_bytes(path):
+        return None
+    return full_check(path)
+
+
+def full_check(path: Path) -> str | None:
+    """Decode a file.
+
+    Returns:
+        What is wrong with it, or None.
+    """
+    try:
+        load_image(path)
+    except BadImageError as error:
+        return error.reason
+    return None
+
+
+def check_images(paths: Sequence[Path], *, full: bool = False, workers: int = 1) -> dict[Path, str]:
+    """Check many files, with a progress bar where the output is a terminal.
+
+    Args:
+        paths: the files.
+        full: decode each; otherwise see `quick_check`.
+        workers: threads (decoding does not hold Python's lock).
+
+    Returns:
+        Bad files with what is wrong with each, in the order of `paths`.
+    """
+    check = full_check if full else quick_check
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        reasons = list(tqdm(pool.map(check, paths), "checking images", len(paths), leave=False, disable=None))
+    return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason is not None}
+
+
+class ImageDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
+    """Rows of (uint8 image (3, H, W), float32 targets (C,), row number)."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        targets: np.ndarray,
+        transform: Callable[[Image.Image], np.ndarray],
+        *,
+        draft_size: int | None = None,
+    ) -> None:
+        """Keep what is needed to decode a row.
+
+        Args:
+            paths: N image files.
+            targets: (N, C) of 0 and 1.
+            transform: RGB image -> uint8 (3, H, W).
+            draft_size: see `load_image`.
+
+        Raises:
+            ValueError: another number of paths than of targets.
+        """
+        if len(paths) != len(targets):
+            raise ValueError(f"{len(paths)} paths, but {len(targets)} rows of targets")
+        self.paths, self.transform, self.draft_size = list(paths), transform, draft_size
+        self.targets = torch.as_tensor(np.asarray(targets, dtype=np.float32))
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Decode one row.
+
+        Raises:
+            BadImageError: the file cannot be used; no other image takes its place.
+        """
+        image = load_image(self.paths[row], draft_size=self.draft_size)
+        # a copy, because the array may be a read-only view of the image's memory
+        return torch.from_numpy(np.array(self.transform(image))), self.targets[row], int(row)
+
+
+def _open(path: Path) -> Image.Image:
+    """Open by the header; nothing is decoded yet."""
+    if not path.exists():
+        raise BadImageError(path, "no such file")
+    if not path.is_file():
+        raise BadImageError(path, "not a regular file")
+    if path.stat().st_size == 0:
+        raise BadImageError(path, "the file is empty (0 bytes)")
+    image = Image.open(path, formats=FORMATS)
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
+        image.close()
+        raise BadImageError(
+            path, f"{image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS:,}"
+        )
+    return image
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"more pixels than the limit of {MAX_PIXELS:,}"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"not an image that can be read (expected {', '.join(FORMATS[:3])}, … content)"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    return f"truncated or damaged ({str(error).replace(str(path), path.name)})"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # broken EXIF data is no reason to refuse the picture
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("pixels are floating-point numbers; expected 8 or 16 bits")
+    if image.mode.startswith("I"):
+        # Pillow would clip at 255; 16 bits may also come as "I", in 32-bit integers
+        values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, WHITE), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _last_bytes(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - END_BYTES))
+        return stream.read()

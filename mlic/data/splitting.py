@@ -1,0 +1,176 @@
+"""Train, val and test parts in which every class has its share."""
+
+import logging
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+
+from mlic.data.table import LabelTable
+from mlic.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Row numbers of the parts: sorted int64 arrays that share no row and together hold all rows.
+
+    Val or test may be empty.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """Rows of train, val and test by name."""
+        return {part: getattr(self, part) for part in PARTS}
+
+    def names(self, num_rows: int | None = None) -> list[str]:
+        """The part of each row; `num_rows` is checked when given.
+
+        Raises:
+            ValueError: the split is of another number of rows.
+        """
+        total = sum(map(len, self.parts().values()))
+        if num_rows not in (None, total):
+            raise ValueError(f"the split is of {total} rows, not of {num_rows}")
+        part_of_row = np.empty(total, dtype=object)
+        for part, rows in self.parts().items():
+            part_of_row[rows] = part
+        return part_of_row.tolist()
+
+
+def stratified_split(
+    table: LabelTable, *, test: float = 0.2, val: float = 0.1, seed: int = 0, on_missing: str = "error"
+) -> Split:
+    """Iterative stratification: test is taken out of all images, then val out of the rest.
+
+    Both fractions are of the whole: 0.2 and 0.1 leave 0.7 for training. Sizes are only nearly the fractions,
+        because
+    the shares of the classes come first (Sechidis et al., On the Stratification of Multi-Label Data, 2011).
+    Images without labels are a stratum of their own. Rows lie in the order of file names, so the same labels
+    give the same split.
+
+    Args:
+        table: the curated labels.
+        test: fraction of all images; 0 leaves the part empty.
+        val: the same; test and val must be below 1 together.
+        seed: of the shuffle and of ties.
+        on_missing: `error` or `warn` when a part has no image of a class.
+
+    Returns:
+        The rows of the parts.
+
+    Raises:
+        InputError: a fraction out of range, too few images, or a class that a part lacks.
+    """
+    if on_missing not in ("error", "warn"):
+        raise InputError(f"data.split.on_missing: '{on_missing}' is none of error, warn.")
+    num_test, num_val = _sizes(len(table), test, val)
+    split = _split_rows(table.labels, num_test, num_val, seed)
+    missing = _missing(table.labels, split)
+    if missing.any():
+        message = _describe_missing(table, missing, num_test, num_val, seed)
+        if on_missing == "error":
+            raise InputError(message)
+        logger.warning(message)
+    return split
+
+
+def split_hash(table: LabelTable, *, test: float, val: float, seed: int, on_missing: str = "error") -> str:
+    """64 hex digits over file names, classes, labels, seed and fractions; equal if and only if the split is.
+
+    `on_missing` is taken so that the settings of `stratified_split` can be handed over whole; it changes no
+    split.
+    """
+    digest = sha256()
+    for part in (*table.file_names, "", *table.classes, "", f"{float(test)!r} {float(val)!r} {int(seed)}"):
+        digest.update(part.encode(errors="surrogatepass") + b"\0")
+    digest.update(np.ascontiguousarray(table.labels).tobytes())
+    return digest.hexdigest()
+
+
+def _sizes(num_images: int, test: float, val: float) -> tuple[int, int]:
+    """Images in test and val; a part with a fraction above 0 has at least one."""
+    for name, fraction in (("test", test), ("val", val)):
+        if not 0 <= fraction < 1:
+            raise InputError(
+                f"data.split.{name}={fraction}: expected a share of all images, from 0 to below 1."
+            )
+    if test + val >= 1 - 1e-9:
+        raise InputError(
+            f"data.split.test={test} and data.split.val={val} leave no image to train on; lower them."
+        )
+    num_test, num_val = (max(1, round(part * num_images)) if part else 0 for part in (test, val))
+    if num_images - num_test - num_val < 1:
+        raise InputError(f"{num_images} images are too few for a split of test={test} and val={val}.")
+    return num_test, num_val
+
+
+def _split_rows(labels: np.ndarray, num_test: int, num_val: int, seed: int) -> Split:
+    rest, test = _carve(labels, np.arange(len(labels)), num_test, seed)
+    train, val = _carve(labels, rest, num_val, seed)
+    return Split(train, val, test)
+
+
+def _carve(labels: np.ndarray, rows: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Take about `size` of `rows` out: (the others, those), both sorted."""
+    if size == 0:
+        return rows, rows[:0]
+    # The column makes images without labels a class to be shared out like the others, and a single class two
+    # columns, which the splitter asks for.
+    unlabelled = ~labels[rows].any(axis=1)
+    strata = np.column_stack([labels[rows], unlabelled])
+    splitter = MultilabelStratifiedShuffleSplit(
+        n_splits=1,
+        test_size=size,  # pyright: ignore[reportArgumentType]  (its default is the string "default")
+        random_state=seed,
+    )
+    others, taken = next(splitter.split(np.zeros(len(rows)), strata))
+    return rows[others], rows[taken]
+
+
+def _missing(labels: np.ndarray, split: Split) -> np.ndarray:
+    """(3, C) bool: the part is meant to have images and none has the class."""
+    parts = split.parts().values()
+    return np.stack([~labels[rows].any(axis=0) & (len(rows) > 0) for rows in parts])
+
+
+def _describe_missing(table: LabelTable, missing: np.ndarray, num_test: int, num_val: int, seed: int) -> str:
+    counts = table.counts()
+    places = []
+    for part, columns in zip(PARTS, missing, strict=True):
+        classes = [f"{table.classes[column]} ({counts[column]} images)" for column in np.flatnonzero(columns)]
+        if classes:
+            places.append(f"{part} has none of {', '.join(classes)}")
+    least = _least_min_images(table, missing, num_test, num_val, seed)
+    remedy = f"Drop rare classes with data.min_images_per_class={least}" if least else "Use more images"
+    return (
+        f"{int(missing.any(axis=0).sum())} classes are too rare for every part of the split to have them: "
+        f"{'; '.join(places)}. {remedy}, change data.split.test, val or seed, "
+        "or go on without them in that part with data.split.on_missing=warn."
+    )
+
+
+def _least_min_images(
+    table: LabelTable, missing: np.ndarray, num_test: int, num_val: int, seed: int
+) -> int | None:
+    """The least count of images a class with which every part has every class left; None if there is none.
+
+    It is tried, not reckoned: without the rare classes the splitter decides otherwise about the rest.
+    """
+    counts, least = table.counts(), 0
+    while missing.any():
+        least = int(counts[missing.any(axis=0)].min()) + 1
+        keep = counts >= least
+        if not keep.any():
+            return None
+        split = _split_rows(table.labels[:, keep], num_test, num_val, seed)
+        missing = np.zeros_like(missing)
+        missing[:, keep] = _missing(table.labels[:, keep], split)
+    return least

@@ -1,0 +1,102 @@
+"""The one form every annotation format is read into."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from mlic.errors import InputError
+
+NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """Images and their labels; rows sorted by file name, columns by class name.
+
+    The order is part of the contract: the same labels give the same table, and with it the same split,
+        whatever
+    format and row order they came in. Make one with `build`, which sorts and checks.
+
+    Attributes:
+        image_dir: folder that the file names are relative to.
+        file_names: (N,) array of str, sorted, each once.
+        labels: (N, C) uint8, 1 where the image has the class.
+        classes: C names, sorted, each once.
+    """
+
+    image_dir: Path
+    file_names: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    @classmethod
+    def build(
+        cls,
+        image_dir: str | Path,
+        file_names: Sequence[str] | np.ndarray,
+        labels: np.ndarray,
+        classes: Sequence[str],
+    ) -> Self:
+        """Sort rows and columns and check them.
+
+        Args:
+            image_dir: folder that the file names are relative to.
+            file_names: N names, in any order.
+            labels: (N, C) of 0 and 1, any dtype.
+            classes: C names, in any order.
+
+        Raises:
+            InputError: a file name or class given twice, an empty class name, or shapes that do not fit.
+        """
+        names, class_names = np.array(file_names, dtype=object), np.array(classes, dtype=object)
+        labels = np.asarray(labels)
+        if labels.shape != (len(names), len(class_names)):
+            raise InputError(
+                f"labels have shape {labels.shape}, "
+                f"expected ({len(names)} file names, {len(class_names)} classes)."
+            )
+        if "" in classes:
+            raise InputError("a class has an empty name; give every class a name.")
+        rows, columns = np.argsort(names, kind="stable"), np.argsort(class_names, kind="stable")
+        names, class_names = names[rows], class_names[columns]
+        _refuse_repeats(names, "file name")
+        _refuse_repeats(class_names, "class")
+        return cls(Path(image_dir), names, labels[rows][:, columns].astype(np.uint8), tuple(class_names))
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.file_names)
+
+    def paths(self) -> list[Path]:
+        """The N image files, in row order."""
+        return [self.image_dir / name for name in self.file_names]
+
+    def counts(self) -> np.ndarray:
+        """(C,) int64: images with each class."""
+        return self.labels.sum(axis=0, dtype=np.int64)
+
+    def select(self, rows: np.ndarray | Sequence[int]) -> "LabelTable":
+        """The table of some rows, given as row numbers or as a boolean mask; their order stays sorted."""
+        chosen = np.asarray(rows)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else np.sort(chosen.astype(np.int64))
+        return LabelTable.build(self.image_dir, self.file_names[chosen], self.labels[chosen], self.classes)
+
+    def select_classes(self, columns: np.ndarray | Sequence[int]) -> "LabelTable":
+        """The table of all rows and some classes, given as column numbers or as a boolean mask."""
+        chosen = np.asarray(columns)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        classes = [self.classes[column] for column in chosen]
+        return LabelTable.build(self.image_dir, self.file_names, self.labels[:, chosen], classes)
+
+
+def _refuse_repeats(sorted_names: np.ndarray, what: str) -> None:
+    repeated = sorted(set(sorted_names[1:][sorted_names[1:] == sorted_names[:-1]]))
+    if repeated:
+        shown = ", ".join(f"'{name}'" for name in repeated[:NAMES_SHOWN])
+        more = ", …" if len(repeated) > NAMES_SHOWN else ""
+        raise InputError(
+            f"{len(repeated)} {what}(s) given more than once: {shown}{more}. Each must be there once."
+        )
