@@ -1,0 +1,101 @@
+"""Precision, recall and F1 of decisions, and the area that decisions alone give, for one weighting of images or many.
+
+All averages leave out classes without a positive. A class, a pool or a sample with positives of which none is
+predicted has precision 0, as scikit-learn's `zero_division=0`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """Predicted labels beside the true ones, both (N, C) bool."""
+
+    predicted: np.ndarray
+    targets: np.ndarray
+
+    def summarise(self, weights: np.ndarray | None = None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Averages by name, each (R,), and figures of each class, each (C, R); NaN where undefined.
+
+        Args:
+            weights: (N, R) float32 whole numbers, one column a weighting; None weighs all images 1, with R = 1.
+        """
+        hits = self.predicted & self.targets
+        true, predicted, positive = (_count(flags, weights) for flags in (hits, self.predicted, self.targets))
+        total = np.float64(len(hits)) if weights is None else weights.sum(axis=0, dtype=np.float64)
+        precision, recall, f1 = precision_recall_f1(true, predicted, positive)
+        per_class = {"precision": precision, "recall": recall, "f1": f1, "support": positive}
+
+        macro = {name: mean_of_defined(per_class[name]) for name in ("precision", "recall", "f1")}
+        micro = precision_recall_f1(true.sum(axis=0), predicted.sum(axis=0), positive.sum(axis=0))
+        samples = _sample_means(hits, self.predicted, self.targets, weights)
+        averages = {}
+        for average, values in (("micro", micro), ("macro", macro.values()), ("samples", samples)):
+            averages |= {f"{name}_{average}": value for name, value in zip(macro, values, strict=True)}
+        averages["auc_thresholded"] = mean_of_defined(_balanced_accuracy(true, predicted, positive, total))
+        averages |= {"cp": macro["precision"], "cr": macro["recall"]}
+        averages["cf1"] = harmonic_mean(macro["precision"], macro["recall"])
+        averages |= dict(zip(("op", "or", "of1"), micro, strict=True))
+        return averages, per_class
+
+
+def precision_recall_f1(
+    true: np.ndarray, predicted: np.ndarray, positive: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From counts of true positives, of predictions and of positives, any shape; NaN without a positive."""
+    defined = positive > 0
+    zeros = np.where(defined, 0.0, np.nan)
+    precision = np.divide(true, predicted, out=zeros.copy(), where=defined & (predicted > 0))
+    recall = np.divide(true, positive, out=zeros.copy(), where=defined)
+    f1 = np.divide(2 * true, predicted + positive, out=zeros.copy(), where=defined)
+    return precision, recall, f1
+
+
+def harmonic_mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Elementwise, 0 where both are 0, NaN where either is."""
+    total = first + second
+    return np.divide(2 * first * second, total, out=total.copy(), where=total != 0)
+
+
+def mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """Mean over axis 0 of what is not NaN; NaN where nothing is left."""
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=0)
+    total = np.where(defined, values, 0.0).sum(axis=0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _count(flags: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Weighted number of set flags in each class, (C, R) float64; whole numbers under 2^24 are exact in float32."""
+    if weights is None:
+        return np.count_nonzero(flags, axis=0)[:, None].astype(np.float64)
+    return (flags.T.astype(np.float32) @ weights).astype(np.float64)
+
+
+def _sample_means(
+    hits: np.ndarray, predicted: np.ndarray, targets: np.ndarray, weights: np.ndarray | None
+) -> list[np.ndarray]:
+    """Means over images of each image's precision, recall and F1; 0 where an image has nothing to divide by."""
+    true, chosen, positive = (
+        np.count_nonzero(flags, axis=1).astype(np.float64) for flags in (hits, predicted, targets)
+    )
+    pairs = ((true, chosen), (true, positive), (2 * true, chosen + positive))
+    ratios = [np.divide(a, b, out=np.zeros(len(a)), where=b > 0) for a, b in pairs]
+    if weights is None:
+        return [ratio.mean(keepdims=True) for ratio in ratios]
+    total = weights.sum(axis=0, dtype=np.float64)
+    return [ratio @ weights / total for ratio in ratios]
+
+
+def _balanced_accuracy(
+    true: np.ndarray, predicted: np.ndarray, positive: np.ndarray, total: np.ndarray | np.float64
+) -> np.ndarray:
+    """(TPR + TNR) / 2 of each class, the area under the ROC curve of its 0/1 decisions; NaN with one outcome only."""
+    negative = total - positive
+    both = (positive > 0) & (negative > 0)
+    undefined = np.full(true.shape, np.nan)
+    sensitivity = np.divide(true, positive, out=undefined.copy(), where=both)
+    specificity = np.divide(negative - (predicted - true), negative, out=undefined, where=both)
+    return (sensitivity + specificity) / 2

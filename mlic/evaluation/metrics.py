@@ -1,0 +1,140 @@
+"""The one definition of every figure that a run reports: live in training, and from saved predictions.
+
+Macro means are over the classes with a positive in the split (with both outcomes, for areas); the others are named.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mlic.errors import InputError
+from mlic.evaluation.decisions import Decisions, mean_of_defined
+from mlic.evaluation.ranking import Ranking
+
+METRICS = (
+    "map", "auc_micro", "auc_macro", "auc_thresholded",
+    "precision_micro", "recall_micro", "f1_micro",
+    "precision_macro", "recall_macro", "f1_macro",
+    "precision_samples", "recall_samples", "f1_samples",
+    "cp", "cr", "cf1", "op", "or", "of1",
+)  # fmt: skip
+
+
+def evaluate_scores(
+    scores: np.ndarray, targets: np.ndarray, classes: Sequence[str], threshold: float | np.ndarray = 0.5
+) -> dict[str, Any]:
+    """All metrics of one split, in the layout of metrics.json.
+
+    Args:
+        scores: (N, C) float, such as the sigmoid of logits; higher means more likely.
+        targets: (N, C) of 0 and 1.
+        classes: C different names.
+        threshold: a label is predicted where its score is above it; one number, or one a class (C,).
+
+    Returns:
+        The metrics named in METRICS (float, None where no class has what it takes), `per_class` with ap, auc,
+        precision, recall, f1 (float or None) and support (int) of each class, and `undefined`: under `positives` the
+        classes without a positive, under `auc` those with one outcome only.
+
+    Raises:
+        InputError: the shapes do not fit, a score is not finite, a target is neither 0 nor 1.
+    """
+    scored = ScoredImages(scores, targets, classes, threshold)
+    averages, per_class = scored.summarise()
+    rows = zip(*(_plain(per_class[name][:, 0]) for name in ("ap", "auc", "precision", "recall", "f1")), strict=True)
+    names = [str(name) for name in classes]
+    supports = per_class["support"][:, 0].astype(int).tolist()
+    table = {
+        name: dict(zip(("ap", "auc", "precision", "recall", "f1", "support"), (*row, support), strict=True))
+        for name, row, support in zip(names, rows, supports, strict=True)
+    }
+    return {
+        **{name: _plain(averages[name])[0] for name in METRICS},
+        "per_class": table,
+        "undefined": {
+            "positives": [name for name in names if table[name]["ap"] is None],
+            "auc": [name for name in names if table[name]["auc"] is None],
+        },
+    }
+
+
+class ScoredImages:
+    """Scores and targets, checked; sorted once, then summarised under any weights of the images."""
+
+    def __init__(
+        self, scores: np.ndarray, targets: np.ndarray, classes: Sequence[str], threshold: float | np.ndarray = 0.5
+    ) -> None:
+        """As for `evaluate_scores`."""
+        self.scores, self.targets = check_scores(scores, targets, classes)
+        # in float64: a threshold between two neighbouring float32 scores must not be rounded onto one of them
+        limits = np.asarray(threshold, dtype=np.float64)
+        if limits.shape not in ((), (len(classes),)) or np.isnan(limits).any():
+            raise InputError(
+                f"threshold: expected one number or one for each of {len(classes)} classes, got {threshold}."
+            )
+        self.decisions = Decisions(self.scores > limits, self.targets)
+
+    @cached_property
+    def _class_rankings(self) -> Ranking:
+        columns = np.ascontiguousarray(self.scores.T)
+        return Ranking.build(columns, np.ascontiguousarray(self.targets.T), len(self.scores))
+
+    @cached_property
+    def _micro_ranking(self) -> Ranking:
+        flat = (np.ascontiguousarray(values.T).reshape(1, -1) for values in (self.scores, self.targets))
+        return Ranking.build(*flat, len(self.scores))
+
+    def summarise(
+        self, weights: np.ndarray | None = None, names: Sequence[str] = METRICS
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Averages by name, each (R,) float64, and figures of each class, each (C, R); NaN where undefined.
+
+        Args:
+            weights: (N, R) float32, how often each image counts, one column a resample; None counts each once, R = 1.
+            names: what is wanted, of METRICS; the costly ones are left out when none needs them.
+        """
+        averages, per_class = self.decisions.summarise(weights)
+        if {"map", "auc_macro"} & set(names):
+            precision, area = self._class_rankings.summarise(weights)
+            per_class |= {"ap": precision, "auc": area}
+            averages |= {"map": mean_of_defined(precision), "auc_macro": mean_of_defined(area)}
+        if "auc_micro" in names:
+            averages["auc_micro"] = self._micro_ranking.summarise(weights)[1][0]
+        return {name: averages[name] for name in names}, per_class
+
+
+def check_scores(scores: np.ndarray, targets: np.ndarray, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (N, C) as float32 or float64 and targets (N, C) as bool, or an InputError that says what is wrong."""
+    scores, targets = np.asarray(scores), np.asarray(targets)
+    if scores.ndim != 2 or scores.shape != targets.shape or scores.shape[1] != len(classes):
+        raise InputError(
+            f"scores {scores.shape} and targets {targets.shape} must both be (images, classes), "
+            f"with one column for each of the {len(classes)} classes."
+        )
+    if scores.size == 0:
+        raise InputError(f"no metrics without images and classes: the scores have the shape {scores.shape}.")
+    if len(set(classes)) < len(classes):
+        raise InputError("a class is named twice: each column of the scores needs a name of its own.")
+    if scores.dtype not in (np.float32, np.float64):
+        scores = scores.astype(np.float64)
+    if not np.isfinite(scores).all():
+        row, column = np.argwhere(~np.isfinite(scores))[0]
+        raise InputError(
+            f"the score of row {row}, class '{classes[column]}' is {scores[row, column]}: all scores must be finite. "
+            "A loss that diverged, or broken features or weights, give such scores."
+        )
+    positive = targets == 1
+    if not (positive | (targets == 0)).all():
+        row, column = np.argwhere(~(positive | (targets == 0)))[0]
+        raise InputError(
+            f"the target of row {row}, class '{classes[column]}' is {targets[row, column]}: expected 0 or 1."
+        )
+    return scores, positive
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    """Python floats, None for NaN: JSON knows no NaN."""
+    return [None if math.isnan(value) else value for value in values.tolist()]
