@@ -2,8 +2,10 @@
 
 from mlic.data.annotations import read_coco, read_csv, read_voc
 from mlic.data.cache import cache_dir
+from mlic.data.coco_val2017 import read_coco_val2017
 from mlic.data.curation import CurationReport, curate
 from mlic.data.datamodule import MultiLabelDataModule
+from mlic.data.demo import read_demo
 from mlic.data.images import BadImageError, ImageDataset, check_images, load_image
 from mlic.data.splitting import Split, split_hash, stratified_split
 from mlic.data.table import LabelTable
@@ -22,7 +24,9 @@ __all__ = [
     "curate",
     "load_image",
     "read_coco",
+    "read_coco_val2017",
     "read_csv",
+    "read_demo",
     "read_voc",
     "split_hash",
     "stratified_split",
