@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of decisions, and the area that decisions alone give, for one weighting of images or many.
+"""Precision, recall, F1 of decisions and the area under their ROC curve; for one weighting of images or many.
 
 All averages leave out classes without a positive. A class, a pool or a sample with positives of which none is
 predicted has precision 0, as scikit-learn's `zero_division=0`.
@@ -16,11 +16,13 @@ class Decisions:
     predicted: np.ndarray
     targets: np.ndarray
 
-    def summarise(self, weights: np.ndarray | None = None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def summarise(
+        self, weights: np.ndarray | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Averages by name, each (R,), and figures of each class, each (C, R); NaN where undefined.
 
         Args:
-            weights: (N, R) float32 whole numbers, one column a weighting; None weighs all images 1, with R = 1.
+            weights: (N, R) float32 whole numbers, one column a weighting; None weighs each image 1 (R = 1).
         """
         hits = self.predicted & self.targets
         true, predicted, positive = (_count(flags, weights) for flags in (hits, self.predicted, self.targets))
@@ -68,7 +70,7 @@ def mean_of_defined(values: np.ndarray) -> np.ndarray:
 
 
 def _count(flags: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Weighted number of set flags in each class, (C, R) float64; whole numbers under 2^24 are exact in float32."""
+    """Weighted number of set flags in each class, (C, R) float64; exact under 2^24, as float32 is."""
     if weights is None:
         return np.count_nonzero(flags, axis=0)[:, None].astype(np.float64)
     return (flags.T.astype(np.float32) @ weights).astype(np.float64)
@@ -77,7 +79,7 @@ def _count(flags: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
 def _sample_means(
     hits: np.ndarray, predicted: np.ndarray, targets: np.ndarray, weights: np.ndarray | None
 ) -> list[np.ndarray]:
-    """Means over images of each image's precision, recall and F1; 0 where an image has nothing to divide by."""
+    """Means over images of each image's precision, recall and F1; 0 where there is nothing to divide by."""
     true, chosen, positive = (
         np.count_nonzero(flags, axis=1).astype(np.float64) for flags in (hits, predicted, targets)
     )
@@ -92,7 +94,7 @@ def _sample_means(
 def _balanced_accuracy(
     true: np.ndarray, predicted: np.ndarray, positive: np.ndarray, total: np.ndarray | np.float64
 ) -> np.ndarray:
-    """(TPR + TNR) / 2 of each class, the area under the ROC curve of its 0/1 decisions; NaN with one outcome only."""
+    """(TPR + TNR) / 2 of each class, the ROC area of its 0/1 decisions; NaN with one outcome only."""
     negative = total - positive
     both = (positive > 0) & (negative > 0)
     undefined = np.full(true.shape, np.nan)

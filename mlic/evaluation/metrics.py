@@ -1,6 +1,7 @@
 """The one definition of every figure that a run reports: live in training, and from saved predictions.
 
-Macro means are over the classes with a positive in the split (with both outcomes, for areas); the others are named.
+Macro means are over the classes with a positive in the split (with both outcomes, for areas); the others are
+named.
 """
 
 import math
@@ -36,15 +37,17 @@ def evaluate_scores(
 
     Returns:
         The metrics named in METRICS (float, None where no class has what it takes), `per_class` with ap, auc,
-        precision, recall, f1 (float or None) and support (int) of each class, and `undefined`: under `positives` the
-        classes without a positive, under `auc` those with one outcome only.
+        precision, recall, f1 (float or None) and support (int) of each class, and `undefined`: under `positives`
+        the classes without a positive, under `auc` those with one outcome only.
 
     Raises:
         InputError: the shapes do not fit, a score is not finite, a target is neither 0 nor 1.
     """
     scored = ScoredImages(scores, targets, classes, threshold)
     averages, per_class = scored.summarise()
-    rows = zip(*(_plain(per_class[name][:, 0]) for name in ("ap", "auc", "precision", "recall", "f1")), strict=True)
+    rows = zip(
+        *(_plain(per_class[name][:, 0]) for name in ("ap", "auc", "precision", "recall", "f1")), strict=True
+    )
     names = [str(name) for name in classes]
     supports = per_class["support"][:, 0].astype(int).tolist()
     table = {
@@ -65,7 +68,11 @@ class ScoredImages:
     """Scores and targets, checked; sorted once, then summarised under any weights of the images."""
 
     def __init__(
-        self, scores: np.ndarray, targets: np.ndarray, classes: Sequence[str], threshold: float | np.ndarray = 0.5
+        self,
+        scores: np.ndarray,
+        targets: np.ndarray,
+        classes: Sequence[str],
+        threshold: float | np.ndarray = 0.5,
     ) -> None:
         """As for `evaluate_scores`."""
         self.scores, self.targets = check_scores(scores, targets, classes)
@@ -93,7 +100,7 @@ class ScoredImages:
         """Averages by name, each (R,) float64, and figures of each class, each (C, R); NaN where undefined.
 
         Args:
-            weights: (N, R) float32, how often each image counts, one column a resample; None counts each once, R = 1.
+            weights: (N, R) float32, how often each image counts, one column a resample; None: once (R = 1).
             names: what is wanted, of METRICS; the costly ones are left out when none needs them.
         """
         averages, per_class = self.decisions.summarise(weights)
@@ -106,8 +113,10 @@ class ScoredImages:
         return {name: averages[name] for name in names}, per_class
 
 
-def check_scores(scores: np.ndarray, targets: np.ndarray, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (N, C) as float32 or float64 and targets (N, C) as bool, or an InputError that says what is wrong."""
+def check_scores(
+    scores: np.ndarray, targets: np.ndarray, classes: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (N, C) as float32 or float64 and targets (N, C) as bool, or an InputError saying what is wrong."""
     scores, targets = np.asarray(scores), np.asarray(targets)
     if scores.ndim != 2 or scores.shape != targets.shape or scores.shape[1] != len(classes):
         raise InputError(
@@ -123,8 +132,8 @@ def check_scores(scores: np.ndarray, targets: np.ndarray, classes: Sequence[str]
     if not np.isfinite(scores).all():
         row, column = np.argwhere(~np.isfinite(scores))[0]
         raise InputError(
-            f"the score of row {row}, class '{classes[column]}' is {scores[row, column]}: all scores must be finite. "
-            "A loss that diverged, or broken features or weights, give such scores."
+            f"the score of row {row}, class '{classes[column]}' is {scores[row, column]}: all scores must be "
+            "finite. A loss that diverged, or broken features or weights, give such scores."
         )
     positive = targets == 1
     if not (positive | (targets == 0)).all():

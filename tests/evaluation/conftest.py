@@ -1,0 +1,34 @@
+"""Small made-up scores and targets."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+ODD_NAMES = ("apple", "bär", "<script>", 'a "quoted": name', "score:e")
+
+
+def _simulate(
+    seed: int, images: int = 60, classes: int = 5, *, levels: int = 0, share: float = 0.3, shift: float = 1.5
+) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    targets = (random.random((images, classes)) < share).astype(np.uint8)
+    scores = 1 / (1 + np.exp(-(random.normal(size=targets.shape) + shift * targets - 1)))
+    if levels:
+        scores = np.round(scores * levels) / levels
+    return scores.astype(np.float32), targets
+
+
+@pytest.fixture
+def simulate() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """(seed, images, classes) -> scores float32 in (0, 1), higher for positives, and targets uint8.
+
+    `levels` above 0 rounds the scores to so many values, which makes ties.
+    """
+    return _simulate
+
+
+@pytest.fixture
+def names() -> Callable[[int], list[str]]:
+    """count -> class names, the first few of them odd."""
+    return lambda count: [*ODD_NAMES, *(f"class {index}" for index in range(count))][:count]

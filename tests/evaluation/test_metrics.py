@@ -1,0 +1,248 @@
+"""The metrics agree with scikit-learn and torchmetrics where those are defined, and by hand where they are not."""
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from mlic.errors import InputError
+from mlic.evaluation.metrics import METRICS, ScoredImages, evaluate_scores
+
+Simulate = Callable[..., tuple[np.ndarray, np.ndarray]]
+Names = Callable[[int], list[str]]
+GRID: list[dict[str, Any]] = [
+    {"images": images, "classes": classes, "levels": levels, "share": share}
+    for images, classes in ((60, 5), (7, 3), (40, 1), (1, 4), (300, 12))
+    for levels in (0, 3)
+    for share in (0.05, 0.4, 1.0)
+]
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("shape", GRID, ids=str)
+def test_ranking_metrics_equal_scikit_learn(shape: dict, seed: int, simulate: Simulate, names: Names) -> None:
+    scores, targets = simulate(seed, **shape)
+    result = evaluate_scores(scores, targets, names(shape["classes"]))
+
+    positive, negative = targets.sum(axis=0) > 0, (1 - targets).sum(axis=0) > 0
+    ap = {
+        c: sklearn_metrics.average_precision_score(targets[:, c], scores[:, c])
+        for c in np.flatnonzero(positive)
+    }
+    auc = {
+        c: sklearn_metrics.roc_auc_score(targets[:, c], scores[:, c])
+        for c in np.flatnonzero(positive & negative)
+    }
+    for column, row in enumerate(result["per_class"].values()):
+        assert row["ap"] == (pytest.approx(ap[column], abs=1e-12) if column in ap else None)
+        assert row["auc"] == (pytest.approx(auc[column], abs=1e-12) if column in auc else None)
+        assert row["support"] == targets[:, column].sum()
+    assert result["map"] == (pytest.approx(np.mean(list(ap.values()))) if ap else None)
+    assert result["auc_macro"] == (pytest.approx(np.mean(list(auc.values()))) if auc else None)
+    both = 0 < targets.sum() < targets.size
+    micro = sklearn_metrics.roc_auc_score(targets.ravel(), scores.ravel()) if both else None
+    assert result["auc_micro"] == (None if micro is None else pytest.approx(micro, abs=1e-12))
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.9, "per class"])
+@pytest.mark.parametrize("shape", GRID, ids=str)
+def test_decision_metrics_equal_scikit_learn(
+    shape: dict, threshold: float | str, simulate: Simulate, names: Names
+) -> None:
+    scores, targets = simulate(3, **shape)
+    limits = np.linspace(0.2, 0.8, shape["classes"]) if threshold == "per class" else threshold
+    result = evaluate_scores(scores, targets, names(shape["classes"]), limits)
+
+    predicted = (scores > limits).astype(int)
+    present = np.flatnonzero(targets.sum(axis=0))
+
+    def expected(average: str, columns: np.ndarray) -> list[float]:
+        if shape["classes"] == 1:  # scikit-learn takes a single column for a binary task
+            average = "binary" if average != "samples" else average
+        if average == "samples":
+            padded = [
+                np.hstack([values, np.zeros((len(values), 1), dtype=int)]) for values in (targets, predicted)
+            ]
+            return list(
+                sklearn_metrics.precision_recall_fscore_support(*padded, average=average, zero_division=0)[:3]
+            )
+        pair = (targets[:, columns], predicted[:, columns])
+        pair = tuple(values.ravel() if len(columns) == 1 else values for values in pair)
+        average = "binary" if len(columns) == 1 else average
+        return list(
+            sklearn_metrics.precision_recall_fscore_support(*pair, average=average, zero_division=0)[:3]
+        )
+
+    everything = np.arange(shape["classes"])
+    parts = ("precision", "recall", "f1")
+    assert [result[f"{part}_samples"] for part in parts] == pytest.approx(expected("samples", everything))
+    if len(present) == 0:
+        assert [result[name] for name in ("cp", "cr", "cf1", "op", "or", "of1", "f1_macro", "f1_micro")] == [
+            None
+        ] * 8
+        return
+    assert [result[f"{part}_micro"] for part in parts] == pytest.approx(expected("micro", everything))
+    assert [result[f"{part}_macro"] for part in parts] == pytest.approx(expected("macro", present))
+    both = [c for c in present if targets[:, c].min() == 0]
+    balanced = [sklearn_metrics.balanced_accuracy_score(targets[:, c], predicted[:, c]) for c in both]
+    assert result["auc_thresholded"] == (pytest.approx(np.mean(balanced)) if both else None)
+
+
+def test_torchmetrics_agrees_where_all_classes_have_positives(simulate: Simulate, names: Names) -> None:
+    torch = pytest.importorskip("torch")
+    functional = pytest.importorskip("torchmetrics.functional.classification")
+    scores, targets = simulate(5, 200, 6, levels=40)
+    result = evaluate_scores(scores, targets, names(6))
+    pair = (torch.from_numpy(scores), torch.from_numpy(targets).long())
+    for average in ("micro", "macro"):
+        f1 = functional.multilabel_f1_score(*pair, num_labels=6, average=average)
+        auc = functional.multilabel_auroc(*pair, num_labels=6, average=average)
+        assert result[f"f1_{average}"] == pytest.approx(f1.item(), abs=1e-6)
+        assert result[f"auc_{average}"] == pytest.approx(auc.item(), abs=1e-6)
+    ap = functional.multilabel_average_precision(*pair, num_labels=6, average="macro")
+    assert result["map"] == pytest.approx(ap.item(), abs=1e-6)
+    samples = functional.multilabel_precision(
+        pair[0][..., None], pair[1][..., None], num_labels=6, average="micro", multidim_average="samplewise"
+    )
+    assert result["precision_samples"] == pytest.approx(samples.mean().item(), abs=1e-6)
+
+
+def test_thresholded_area_is_the_area_of_the_decisions(simulate: Simulate, names: Names) -> None:
+    scores, targets = simulate(1, 80, 4)
+    result = evaluate_scores(scores, targets, names(4), 0.3)
+    decided = evaluate_scores((scores > 0.3).astype(float), targets, names(4))
+    assert result["auc_thresholded"] == pytest.approx(decided["auc_macro"])
+    assert result["auc_thresholded"] < result["auc_macro"]
+
+
+def test_literature_names_are_the_macro_and_micro_figures(simulate: Simulate, names: Names) -> None:
+    scores, targets = simulate(2, 50, 5)
+    result = evaluate_scores(scores, targets, names(5))
+    assert (result["cp"], result["cr"]) == (result["precision_macro"], result["recall_macro"])
+    assert (result["op"], result["or"], result["of1"]) == tuple(
+        result[f"{p}_micro"] for p in ("precision", "recall", "f1")
+    )
+    assert result["cf1"] == pytest.approx(2 * result["cp"] * result["cr"] / (result["cp"] + result["cr"]))
+    assert result["cf1"] != pytest.approx(result["f1_macro"])
+
+
+def test_class_without_positives_is_named_and_enters_no_mean(simulate: Simulate, names: Names) -> None:
+    scores, targets = simulate(4, 50, 4)
+    targets[:, 1], targets[:, 3] = 0, 1
+    result = evaluate_scores(scores, targets, ["a", "b", "c", "d"])
+    rest = evaluate_scores(scores[:, [0, 2, 3]], targets[:, [0, 2, 3]], ["a", "c", "d"])
+    assert result["undefined"] == {"positives": ["b"], "auc": ["b", "d"]}
+    assert result["per_class"]["b"] == {
+        **dict.fromkeys(("ap", "auc", "precision", "recall", "f1")),
+        "support": 0,
+    }
+    for name in ("map", "auc_macro", "auc_thresholded", "precision_macro", "cf1"):
+        assert result[name] == rest[name]
+    assert result["auc_micro"] != rest["auc_micro"]  # false alarms of b still count there
+    assert result["op"] < rest["op"]
+
+
+def test_nothing_predicted_gives_zeros_not_nan(simulate: Simulate, names: Names) -> None:
+    _, targets = simulate(6, 20, 3)
+    result = evaluate_scores(np.full(targets.shape, 0.1), targets, names(3))
+    for name in ("op", "or", "of1", "cp", "cr", "cf1", "precision_samples", "f1_samples"):
+        assert result[name] == 0
+    assert (result["auc_macro"], result["auc_thresholded"]) == (0.5, 0.5)
+    assert result["map"] == pytest.approx(
+        targets.mean(axis=0).mean()
+    )  # all tied: precision is the share of positives
+
+
+def test_a_score_equal_to_the_threshold_is_not_predicted() -> None:
+    result = evaluate_scores(np.array([[0.5], [0.6]], dtype=np.float32), np.array([[1], [1]]), ["a"])
+    assert result["or"] == 0.5
+    between = evaluate_scores(np.float32([[0.1]]), np.array([[1]]), ["a"], np.array([0.1]))
+    assert between["or"] == 1  # float32(0.1) is above 0.1
+
+
+def test_row_order_and_monotone_maps_change_no_ranking_metric(simulate: Simulate, names: Names) -> None:
+    scores, targets = simulate(7, 100, 4, levels=8)
+    shuffled = np.random.default_rng(0).permutation(100)
+    result = evaluate_scores(scores, targets, names(4))
+    other = evaluate_scores(scores.astype(float) ** 3, targets, names(4))
+    for name in ("map", "auc_macro", "auc_micro"):
+        assert evaluate_scores(scores[shuffled], targets[shuffled], names(4))[name] == result[name]
+        assert other[name] == pytest.approx(result[name], abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", [0, 4])
+def test_weights_are_repetitions_of_images(levels: int, simulate: Simulate, names: Names) -> None:
+    scores, targets = simulate(8, 40, 5, levels=levels, share=0.15)
+    targets[:, 4] = 0
+    weights = np.random.default_rng(1).multinomial(40, np.full(40, 1 / 40), size=6).T.astype(np.float32)
+    scored = ScoredImages(scores, targets, names(5))
+    averages, per_class = scored.summarise(weights)
+    for resample in range(6):
+        rows = np.repeat(np.arange(40), weights[:, resample].astype(int))
+        expected = evaluate_scores(scores[rows], targets[rows], names(5))
+        for name in METRICS:
+            assert averages[name][resample] == pytest.approx(expected[name], abs=1e-9)
+        assert [None if np.isnan(v) else pytest.approx(v) for v in per_class["ap"][:, resample]] == [
+            row["ap"] for row in expected["per_class"].values()
+        ]
+    ones = scored.summarise(np.ones((40, 1), dtype=np.float32))[0]
+    plain = scored.summarise()[0]
+    assert {name: value[0] for name, value in ones.items()} == pytest.approx(
+        {n: v[0] for n, v in plain.items()}
+    )
+
+
+def test_a_split_without_any_positive_has_no_means(simulate: Simulate, names: Names) -> None:
+    scores, targets = simulate(9, 10, 3)
+    result = evaluate_scores(scores, np.zeros_like(targets), names(3))
+    assert all(result[name] is None for name in METRICS if not name.endswith("_samples"))
+    averages, _ = ScoredImages(scores, np.zeros_like(targets), names(3)).summarise(
+        np.ones((10, 2), dtype=np.float32)
+    )
+    assert np.isnan(averages["map"]).tolist() == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("scores", "targets", "classes", "threshold", "message"),
+    [
+        ([[0.1, 0.2]], [[0, 1]], ["a"], 0.5, r"must both be \(images, classes\)"),
+        ([[0.1], [0.2]], [[0]], ["a"], 0.5, r"scores \(2, 1\) and targets \(1, 1\)"),
+        (np.zeros((0, 1)), np.zeros((0, 1)), ["a"], 0.5, "no metrics without images"),
+        (
+            [[0.1, np.nan]],
+            [[0, 1]],
+            ["a", "b"],
+            0.5,
+            "score of row 0, class 'b' is nan: all scores must be finite",
+        ),
+        ([[0.1, 0.3]], [[0, 2]], ["a", "b"], 0.5, "target of row 0, class 'b' is 2: expected 0 or 1"),
+        ([[0.1, 0.3]], [[0, 1]], ["a", "a"], 0.5, "named twice"),
+        ([[0.1, 0.3]], [[0, 1]], ["a", "b"], np.zeros(3), "one number or one for each of 2 classes"),
+    ],
+)
+def test_bad_input_is_refused(scores, targets, classes, threshold, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        evaluate_scores(np.asarray(scores), np.asarray(targets), classes, threshold)
+
+
+def test_no_warnings_on_any_shape(simulate: Simulate, names: Names) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for shape in GRID:
+            scores, targets = simulate(0, **shape)
+            assert set(METRICS) < set(evaluate_scores(scores, targets, names(shape["classes"])))
+
+
+def test_evaluation_is_imported_without_torch() -> None:
+    modules = "metrics, thresholds, calibration, bootstrap, errors, predictions"
+    code = (
+        f"from mlic.evaluation import {modules}; import sys; "
+        "heavy = {'torch', 'lightning', 'timm', 'torchmetrics'}; print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
