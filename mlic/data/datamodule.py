@@ -69,6 +69,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         num_images: int | None = None,
         min_images_per_class: int | float = 0,
         unlabelled: str = "keep",
+        decode: str = "reduced",
         on_bad_image: str = "error",
         split: Mapping[str, Any] | None = None,
         class_weights: Mapping[str, Any] | None = None,
@@ -85,6 +86,7 @@ class MultiLabelDataModule(L.LightningDataModule):
             num_images: size of a random subset to take, seeded by `seed`.
             min_images_per_class: rarer classes are dropped; an int counts, a float in (0, 1) is a share of the images.
             unlabelled: `keep` or `drop` images without labels after that.
+            decode: `reduced` scales JPEGs much larger than the input down while decoding; `exact` afterwards.
             on_bad_image: `error`, or `drop` to leave unreadable images out before the split.
             split: `test`, `val` (shares of all images) and `seed`.
             class_weights: keyword arguments of `mlic.data.class_weights`.
@@ -95,6 +97,9 @@ class MultiLabelDataModule(L.LightningDataModule):
         super().__init__()
         if on_bad_image not in ("error", "drop"):
             raise InputError(f"data.on_bad_image: '{on_bad_image}' is none of error, drop.")
+        if decode not in ("reduced", "exact"):
+            raise InputError(f"data.decode: '{decode}' is none of reduced, exact.")
+        self.decode = decode
         self.reader, self.annotations, self.images = reader, annotations, images
         self.num_images, self.min_images_per_class = num_images, min_images_per_class
         self.unlabelled, self.on_bad_image = unlabelled, on_bad_image
@@ -103,6 +108,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         self.batch_size, self.seed = batch_size, seed
         self.num_workers = num_workers if num_workers is not None else (os.cpu_count() or 1)
         self.transform: Callable[..., Any] | None = None
+        self.resize_size: int | None = None
         self.features: FeatureSource | None = None
         self.bad_images: dict[Path, str] = {}
         self._dataset: Dataset | None = None
@@ -172,7 +178,12 @@ class MultiLabelDataModule(L.LightningDataModule):
             return self.features.dataset(self.table.paths(), targets)
         if self.transform is None:
             raise ValueError("set `transform` (such as FrozenBackbone.transform) or `features` before setup()")
-        return ImageDataset(self.table.paths(), targets, self.transform)
+        return ImageDataset(self.table.paths(), targets, self.transform, draft_size=self.draft_size)
+
+    @property
+    def draft_size(self) -> int | None:
+        """Short side in pixels that a JPEG may be reduced to while it is decoded."""
+        return self.resize_size if self.decode == "reduced" else None
 
     @property
     def parts(self) -> list[str]:

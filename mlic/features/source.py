@@ -98,11 +98,13 @@ class CachedFeatures:
             InputError: the store is damaged again and again.
         """
         try:
-            return self._dataset(paths, targets)
+            self._served = self._dataset(paths, targets)
+            return self._served
         except DamagedShardError:
             self.extract(paths)
         try:
-            return self._dataset(paths, targets)
+            self._served = self._dataset(paths, targets)
+            return self._served
         except DamagedShardError as error:
             raise InputError(
                 f"{error}, after its rows were just computed: check the disk of features.dir."

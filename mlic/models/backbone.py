@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +32,7 @@ class FrozenBackbone(nn.Module):
     Attributes:
         feature_shape: shape of one image's features: (F,), or (F, h, w) with `pool="none"`.
         image_size: side of the square input in pixels.
+        resize_size: side in pixels to which `transform` scales an image before it crops.
         transform: PIL image (RGB) -> uint8 array (3, image_size, image_size), resized and cropped.
         weights_tag: the timm name with the tag of the weights, or `random`.
         num_parameters: of the layers that `forward_features` runs.
@@ -69,6 +71,7 @@ class FrozenBackbone(nn.Module):
         self.network = load_network(name, weights=weights, pretrained=pretrained).requires_grad_(False)
         self.preprocessing = self._resolve_preprocessing(image_size, crop_mode)
         self.image_size: int = self.preprocessing["input_size"][-1]
+        self.resize_size = math.ceil(self.image_size / self.preprocessing["crop_pct"])
         self.transform: Callable[[Image.Image], np.ndarray | Tensor] = create_transform(
             **self.preprocessing, is_training=False, use_prefetcher=True
         )

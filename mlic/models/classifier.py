@@ -57,7 +57,7 @@ class MultiLabelClassifier(L.LightningModule):
         self.checkpoint_info = dict(checkpoint_info or {})
         self.strict_loading = False  # the frozen backbone is not in the checkpoint
         self.train_scores, self.val_scores = ScoreCollector(), ScoreCollector()
-        self.test_scores: nn.ModuleDict = nn.ModuleDict()
+        self.test_scores = nn.ModuleList()
         self.test_parts: tuple[str, ...] = ("test",)
         self.results: dict[str, dict[str, Any]] = {}
         self.predictions: dict[str, CollectedScores] = {}
@@ -126,17 +126,18 @@ class MultiLabelClassifier(L.LightningModule):
     def expect_test_parts(self, parts: Sequence[str]) -> None:
         """Name the dataloaders that `Trainer.test` will be given, in their order."""
         self.test_parts = tuple(parts)
-        self.test_scores = nn.ModuleDict({part: ScoreCollector() for part in parts})
+        self.test_scores = nn.ModuleList(ScoreCollector() for _ in parts)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collect the logits of a batch of one part."""
         inputs, targets, rows = batch
-        self.test_scores[self.test_parts[dataloader_idx]].update(rows, self(inputs), targets)
+        collector: Any = self.test_scores[dataloader_idx]
+        collector.update(rows, self(inputs), targets)
 
     def on_test_epoch_end(self) -> None:
         """Compute the metrics of each part."""
-        for part in self.test_parts:
-            self.predictions[part] = self.test_scores[part].compute()
+        for part, collector in zip(self.test_parts, self.test_scores, strict=True):
+            self.predictions[part] = collector.compute()  # pyright: ignore[reportCallIssue]
             self.results[part] = self.evaluate(self.predictions[part])
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

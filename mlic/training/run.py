@@ -2,7 +2,6 @@
 
 import logging
 import warnings
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -10,7 +9,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
-from mlic.data import MultiLabelDataModule
+from mlic.data import MultiLabelDataModule, cache_dir
 from mlic.errors import InputError
 from mlic.features import CachedFeatures
 from mlic.models import FrozenBackbone, MultiLabelClassifier
@@ -20,6 +19,8 @@ from mlic.training.records import write_dataset, write_model, write_results
 from mlic.training.tables import dataset_table, metrics_table
 
 logger = logging.getLogger(__name__)
+
+EXTRACTION_TRAINER_KEYS = ("accelerator", "devices", "num_nodes", "strategy")
 
 Results = dict[str, dict[str, Any]]
 
@@ -37,6 +38,7 @@ def run(config: DictConfig) -> Results:
         InputError: data, weights or settings that cannot be used; status.json holds the error.
     """
     folder = RunFolder(config.output)
+    _quieten_lightning()
     trainer = _make_trainer(config)
     with RunStatus(folder, write=trainer.is_global_zero) as status:
         L.seed_everything(config.seed, workers=True, verbose=False)
@@ -63,10 +65,18 @@ def run(config: DictConfig) -> Results:
     return model.results
 
 
-def _make_trainer(config: DictConfig) -> L.Trainer:
-    # What these say is by design: features lie ready in memory, and epochs of small sets have few steps.
+def _quieten_lightning() -> None:
+    """Leave the log to what a user can act on."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # by design: features lie ready in memory, and the log of a small set has few steps
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*number of training batches.*is smaller than the logging interval.*")
+    # about Lightning's own use of torch
+    warnings.filterwarnings("ignore", ".*LeafSpec.*", module="lightning")
+
+
+def _make_trainer(config: DictConfig) -> L.Trainer:
     callbacks = [instantiate(callback) for callback in (config.callbacks or {}).values()]
     loggers = [instantiate(entry) for entry in (config.logger or {}).values()]
     return instantiate(config.trainer, callbacks=callbacks, logger=loggers)
@@ -79,11 +89,26 @@ def _make_backbone(config: DictConfig, trainer: L.Trainer) -> FrozenBackbone:
 
 def _make_datamodule(config: DictConfig, backbone: FrozenBackbone, trainer: L.Trainer) -> MultiLabelDataModule:
     datamodule: MultiLabelDataModule = instantiate(config.data)
-    datamodule.transform = backbone.transform
+    datamodule.transform, datamodule.resize_size = backbone.transform, backbone.resize_size
     if config.features.mode == "cached":
-        options = {key: value for key, value in config.features.items() if key != "mode"}
-        datamodule.features = CachedFeatures(backbone, trainer=config.trainer, **options)
+        datamodule.features = _make_features(config, backbone, datamodule, trainer)
     return datamodule
+
+
+def _make_features(
+    config: DictConfig, backbone: FrozenBackbone, datamodule: MultiLabelDataModule, trainer: L.Trainer
+) -> CachedFeatures:
+    options: Any = OmegaConf.to_container(config.features)
+    del options["mode"]
+    engine = {key: config.trainer[key] for key in EXTRACTION_TRAINER_KEYS if key in config.trainer}
+    return CachedFeatures(
+        backbone,
+        directory=options.pop("dir") or cache_dir() / "features",
+        device=trainer.strategy.root_device,
+        draft_size=datamodule.draft_size,
+        trainer=engine,
+        **options,
+    )
 
 
 def _make_model(
@@ -131,7 +156,6 @@ def _test(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabe
 
 
 def _report(folder: RunFolder, results: Results) -> None:
-    path = Path(folder.path)
     logger.info("%s", metrics_table(results))
-    logger.info("run folder: %s", path)
-    logger.info("curves:     tensorboard --logdir %s", path.parent)
+    logger.info("run folder: %s", folder.path)
+    logger.info("curves:     tensorboard --logdir %s", folder.path.parent)

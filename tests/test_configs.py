@@ -1,0 +1,88 @@
+"""Every shipped config is composed, and what it names is built."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.errors import ConfigCompositionException, MissingConfigException
+from hydra.utils import get_class, get_method, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from mlic.config import CONFIG_DIR, compose
+
+GROUPS = {
+    path.name: sorted(file.stem for file in path.glob("*.yaml") if not file.stem.startswith("_"))
+    for path in sorted(Path(CONFIG_DIR).iterdir())
+    if path.is_dir() and path.name != "hydra"
+}
+NEEDED = {"csv": True, "coco": True, "voc": True}
+CHOICES = [(group, choice) for group, choices in GROUPS.items() for choice in choices]
+
+
+def overrides_for(group: str, choice: str) -> list[str]:
+    places = ["data.annotations=labels", "data.images=images"] if group == "data" and choice in NEEDED else []
+    name = ["model.backbone.name=test_resnet"] if (group, choice) == ("model", "timm") else []
+    return [f"{group}={choice}", *places, *name]
+
+
+def targets(node: Any) -> list[str]:
+    """All `_target_` of a plain config."""
+    if isinstance(node, dict):
+        own = [node["_target_"]] if "_target_" in node else []
+        return own + [target for value in node.values() for target in targets(value)]
+    return [target for value in node for target in targets(value)] if isinstance(node, list) else []
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # pyright: ignore[reportReturnType]
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_config_composes_and_names_what_exists(group: str, choice: str, tmp_path: Path):
+    config = compose(*overrides_for(group, choice), output=tmp_path)
+    found = targets(resolved(config))
+    assert len(found) >= 6
+    for target in found:
+        if target.rpartition(".")[2][0].isupper():
+            assert get_class(target)
+        else:
+            assert callable(get_method(target))
+
+
+@pytest.mark.parametrize("model", [name for name in GROUPS["model"] if name.startswith("efficientnet")])
+def test_parts_of_the_default_models_are_built(model: str, tmp_path: Path):
+    config = compose(f"model={model}", output=tmp_path)
+    backbone = instantiate(config.model.backbone)
+    head = instantiate(config.head)(backbone.feature_shape, 5)
+    optimizer = instantiate(config.optimizer)(head.parameters())
+    assert backbone.feature_shape == (1280,)
+    assert optimizer.defaults["lr"] == 0.001
+    assert [module.p for module in head if hasattr(module, "p")] == [0.6]
+
+
+def test_the_report_experiment_is_the_report_protocol(tmp_path: Path):
+    for model, hidden, dropout, batch in [
+        ("vgg16", [256], 0.6, 128),
+        ("inception_v3", [256], 0.7, 64),
+        ("resnet152v2", [256, 128], 0.6, 32),
+        ("nasnetlarge", [256], 0.7, 32),
+    ]:
+        config = resolved(compose("experiment=report", f"model={model}", output=tmp_path))
+        assert config["data"]["split"] == {"test": 0.1, "val": 0, "seed": 0}
+        assert config["data"]["class_weights"]["scale"] == {"person": 0.5}
+        assert config["data"]["min_images_per_class"] == 0.02
+        assert config["trainer"]["max_epochs"] == 40
+        assert config["model"]["backbone"]["pool"] == "flatten"
+        assert (config["head"]["hidden"], config["head"]["dropout"]) == (hidden, dropout)
+        assert config["data"]["batch_size"] == batch
+        assert "early_stopping" not in config["callbacks"]
+
+
+def test_a_choice_that_does_not_exist_lists_the_choices(tmp_path: Path):
+    with pytest.raises(MissingConfigException, match=r"(?s)nasnet.*Available options in 'model'.*nasnetlarge"):
+        compose("model=nasnet", output=tmp_path)
+
+
+def test_a_misspelt_key_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigCompositionException, match="min_images_per_clas"):
+        compose("data.min_images_per_clas=3", output=tmp_path)
