@@ -107,7 +107,7 @@ def image_loader(
     num_batches = ceil(len(sampler) / batch_size)
     return DataLoader(
         images,
-        batch_size,
+        batch_size=batch_size,  # by name: Lightning makes the loader again from its arguments
         sampler=sampler,
         num_workers=min(num_workers, num_batches),
         collate_fn=FixedBatch(batch_size, images.image_shape),

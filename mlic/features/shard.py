@@ -123,19 +123,15 @@ class Shard:
             DamagedShardError: the file is gone or cut short, or a row does not fit its checksum.
         """
         row_bytes = self.layout.row_bytes
-        buffer = np.empty((len(rows), row_bytes), dtype=np.uint8)
-        flat = memoryview(buffer.reshape(-1).data)
+        features = torch.empty((len(rows), *self.layout.feature_shape), dtype=DTYPES[self.layout.dtype])
+        data = memoryview(features.view(-1).view(torch.uint8).numpy().data)
         with self._open() as file:
             for start, stop in _runs(rows):
                 file.seek(self._features_start + int(rows[start]) * row_bytes)
-                if file.readinto(flat[start * row_bytes : stop * row_bytes]) != (stop - start) * row_bytes:
+                if file.readinto(data[start * row_bytes : stop * row_bytes]) != (stop - start) * row_bytes:
                     raise DamagedShardError(self.path, "truncated while it was in use")
-        self._check(rows, flat)
-        return (
-            torch.from_numpy(buffer)
-            .view(DTYPES[self.layout.dtype])
-            .view(len(rows), *self.layout.feature_shape)
-        )
+        self._check(rows, data)
+        return features
 
     def _check(self, rows: np.ndarray, data: memoryview) -> None:
         row_bytes, checksum = self.layout.row_bytes, self.layout.checksum

@@ -287,6 +287,8 @@ class FeatureStore:
 
 def remove_store_files(folder: Path) -> None:
     """Delete what a store of any format version keeps in its folder, and the folder if that empties it."""
+    if not folder.is_dir():
+        return
     for path in list(folder.iterdir()):
         if path.suffix in (SUFFIX, TEMPORARY_SUFFIX, REFUSED_SUFFIX) or path.name in (DESCRIPTION, LAST_USED):
             path.unlink(missing_ok=True)

@@ -1,0 +1,110 @@
+"""Digests of files, and the index that saves reading them again."""
+
+import hashlib
+import logging
+import os
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlic.features import hash_files
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = []
+    for number in range(5):
+        paths.append(tmp_path / "data" / f"{number}.bin")
+        paths[-1].parent.mkdir(exist_ok=True)
+        paths[-1].write_bytes(os.urandom(100 + number))
+    return paths
+
+
+def test_digests_are_those_of_hashlib_in_the_order_asked(files: list[Path], tmp_path: Path):
+    asked = [files[3], files[0], files[3]]
+    hashed = hash_files(asked, tmp_path / "index.sqlite")
+    expected = [hashlib.sha256(path.read_bytes()).hexdigest().encode() for path in asked]
+    assert hashed.digests.tolist() == expected
+    assert hashed.states[:, 0].tolist() == [103, 100, 103]
+    assert not hashed.bad
+
+
+def test_unreadable_files_are_listed_with_a_reason(files: list[Path], tmp_path: Path):
+    missing = tmp_path / "nowhere.jpg"
+    hashed = hash_files([files[0], missing, tmp_path], None)
+    assert set(hashed.bad) == {missing, tmp_path}
+    assert "No such file" in hashed.bad[missing]
+    assert hashed.digests[1:].tolist() == [b"", b""]
+    assert hashed.digests[0] != b""
+
+
+@pytest.mark.usefixtures("settled")
+def test_second_run_reads_nothing(files: list[Path], tmp_path: Path):
+    first = hash_files(files, tmp_path / "index.sqlite")
+    second = hash_files(files, tmp_path / "index.sqlite")
+    assert (first.num_read, second.num_read) == (5, 0)
+    assert np.array_equal(first.digests, second.digests)
+
+
+@pytest.mark.usefixtures("settled")
+def test_changed_and_new_files_are_read_again(files: list[Path], tmp_path: Path):
+    first = hash_files(files[:4], tmp_path / "index.sqlite")
+    times = files[1].stat()
+    files[1].write_bytes(os.urandom(times.st_size))
+    os.utime(files[1], ns=(times.st_atime_ns, times.st_mtime_ns))  # same size, same mtime
+    second = hash_files(files, tmp_path / "index.sqlite")
+    assert second.num_read == 2
+    assert second.digests[1] == hashlib.sha256(files[1].read_bytes()).hexdigest().encode()
+    assert np.array_equal(first.digests[[0, 2, 3]], second.digests[[0, 2, 3]])
+
+
+def test_entries_of_just_written_files_are_not_trusted(files: list[Path], tmp_path: Path):
+    hash_files(files, tmp_path / "index.sqlite")
+    assert hash_files(files, tmp_path / "index.sqlite").num_read == 5
+
+
+@pytest.mark.usefixtures("settled")
+def test_renamed_folder_gives_the_same_digests(files: list[Path], tmp_path: Path):
+    before = hash_files(files, tmp_path / "index.sqlite")
+    (tmp_path / "data").rename(tmp_path / "moved")
+    after = hash_files([tmp_path / "moved" / path.name for path in files], tmp_path / "index.sqlite")
+    assert np.array_equal(before.digests, after.digests)
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("damage", ["junk", "empty", "cut"])
+def test_broken_index_costs_only_time(
+    files: list[Path], tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+):
+    index = tmp_path / "index.sqlite"
+    first = hash_files(files, index)
+    whole = index.read_bytes()
+    index.write_bytes({"junk": b"junk" * 3000, "empty": b"", "cut": whole[: len(whole) // 2]}[damage])
+    with caplog.at_level(logging.WARNING):
+        second = hash_files(files, index)
+    assert second.num_read == 5
+    assert np.array_equal(first.digests, second.digests)
+    assert damage == "empty" or str(index) in caplog.text
+    hash_files(files, index)
+    assert hash_files(files, index).num_read == 0
+
+
+@pytest.mark.usefixtures("settled")
+def test_flipped_digest_in_the_index_is_not_believed(files: list[Path], tmp_path: Path):
+    first = hash_files(files, tmp_path / "index.sqlite")
+    with sqlite3.connect(tmp_path / "index.sqlite") as connection:
+        connection.execute("UPDATE files SET digest = replace(digest, 'a', 'b')")
+    second = hash_files(files, tmp_path / "index.sqlite")
+    assert np.array_equal(first.digests, second.digests)
+    assert second.num_read > 0
+
+
+def test_index_that_cannot_be_opened_is_left_alone(
+    files: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "folder").mkdir()
+    assert hash_files(files, tmp_path / "folder").num_read == 5
+    assert "is not used" in caplog.text
+    assert (tmp_path / "folder").is_dir()
