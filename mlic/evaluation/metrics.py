@@ -37,8 +37,8 @@ def evaluate_scores(
 
     Returns:
         The metrics named in METRICS (float, None where no class has what it takes), `per_class` with ap, auc,
-        precision, recall, f1 (float or None) and support (int) of each class, and `undefined`: under `positives`
-        the classes without a positive, under `auc` those with one outcome only.
+        precision, recall, f1 (float or None) and support (int) of each class, and `undefined`: `positives` names
+        the classes without a positive, `auc` those with one outcome only.
 
     Raises:
         InputError: the shapes do not fit, a score is not finite, a target is neither 0 nor 1.
@@ -116,7 +116,7 @@ class ScoredImages:
 def check_scores(
     scores: np.ndarray, targets: np.ndarray, classes: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (N, C) as float32 or float64 and targets (N, C) as bool, or an InputError saying what is wrong."""
+    """Scores (N, C) as float32 or float64 and targets (N, C) as bool; InputError where they are not."""
     scores, targets = np.asarray(scores), np.asarray(targets)
     if scores.ndim != 2 or scores.shape != targets.shape or scores.shape[1] != len(classes):
         raise InputError(

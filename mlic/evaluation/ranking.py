@@ -1,8 +1,8 @@
 """Average precision and the area under the ROC curve, exact with ties, for one weighting of images or many.
 
 Both depend on the scores only through the runs of equal score that hold a positive, and through how many
-negatives stand in and above each. So the scores are sorted once; whatever the weights of the images, those of a
-bootstrap resample say, the rest is sums over a few thousand such runs.
+negatives stand in and above each. So the scores are sorted once; whatever the weights of the images, such as
+those of a bootstrap resample, the rest is sums over a few thousand such runs.
 """
 
 from dataclasses import dataclass
@@ -98,10 +98,10 @@ class Ranking:
         """Average precision and area under the ROC curve of each class.
 
         Equivalent to scikit-learn's `average_precision_score` (the sum over runs of precision times the gain
-        in recall) and `roc_auc_score` (the chance that a positive stands above a negative, a tie counting half).
+        in recall) and `roc_auc_score` (the chance that a positive stands above a negative; a tie is half).
 
         Args:
-            weights: (images, R) float32 whole numbers, one column a weighting; None weighs each image 1 (R = 1).
+            weights: (images, R) float32 whole numbers, one column a weighting; None: each image 1 (R = 1).
 
         Returns:
             Two arrays (C, R) float64, NaN where a class has no positive, or for the area only one outcome.

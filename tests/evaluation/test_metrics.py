@@ -1,4 +1,4 @@
-"""The metrics agree with scikit-learn and torchmetrics where those are defined, and by hand where they are not."""
+"""The metrics agree with scikit-learn and torchmetrics where those are defined, else with figures by hand."""
 
 import subprocess
 import sys

@@ -1,0 +1,109 @@
+"""The scores and targets of the images of one split, and the parquet file that keeps them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mlic.errors import InputError
+from mlic.evaluation.metrics import check_scores
+
+SCORE, TARGET = "score:", "target:"
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a run said about N images, and what is true.
+
+    Attributes:
+        file_names: (N,) names of the images, relative to their folder.
+        scores: (N, C) float32.
+        targets: (N, C) uint8, 0 or 1.
+        classes: C names, any characters.
+
+    Raises:
+        InputError: shapes that do not fit, scores that are not finite, targets that are not 0 or 1.
+    """
+
+    file_names: np.ndarray
+    scores: np.ndarray
+    targets: np.ndarray
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check, and bring all to the dtypes above."""
+        classes = tuple(str(name) for name in self.classes)
+        scores, targets = check_scores(self.scores, self.targets, classes)
+        file_names = np.asarray(self.file_names, dtype=object)
+        if file_names.shape != (len(scores),):
+            raise InputError(
+                f"{len(file_names)} file names for {len(scores)} rows of scores: expected one each."
+            )
+        for name, value in (
+            ("file_names", file_names),
+            ("scores", scores.astype(np.float32, copy=False)),
+            ("targets", targets.astype(np.uint8)),
+            ("classes", classes),
+        ):
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.file_names)
+
+    def select(self, rows: np.ndarray | Sequence[int]) -> "Predictions":
+        """The images of these rows (indices or a mask), in this order."""
+        return Predictions(self.file_names[rows], self.scores[rows], self.targets[rows], self.classes)
+
+    def write_parquet(self, path: str | Path) -> None:
+        """Write file_name, `score:<class>` float32, `target:<class>` uint8; the file appears whole or not at all."""
+        path = Path(path)
+        columns = {"file_name": self.file_names.astype(str).astype(object)}
+        columns |= {SCORE + name: self.scores[:, index] for index, name in enumerate(self.classes)}
+        columns |= {TARGET + name: self.targets[:, index] for index, name in enumerate(self.classes)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                pd.DataFrame(columns).to_parquet(file, index=False)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def read_parquet(cls, path: str | Path) -> "Predictions":
+        """Read what `write_parquet` wrote.
+
+        Raises:
+            InputError: there is no such file, it is no parquet file, or its columns are not those of predictions.
+        """
+        try:
+            frame = pd.read_parquet(path)
+        except FileNotFoundError:
+            raise InputError(f"{path}: there is no such file. Expected the predictions of a run.") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read as a parquet file ({error}).") from error
+        classes = _classes_of(path, [str(name) for name in frame.columns])
+        try:
+            scores = frame[[SCORE + name for name in classes]].to_numpy(dtype=np.float32)
+            targets = frame[[TARGET + name for name in classes]].to_numpy(dtype=np.float32)
+            return cls(frame["file_name"].to_numpy(dtype=object), scores, targets, classes)
+        except (TypeError, ValueError) as error:  # InputError is a ValueError; either gets the file's name
+            raise InputError(f"{path}: {error}") from error
+
+
+def _classes_of(path: str | Path, columns: list[str]) -> tuple[str, ...]:
+    classes = tuple(name.removeprefix(SCORE) for name in columns if name.startswith(SCORE))
+    expected = ["file_name", *(SCORE + name for name in classes), *(TARGET + name for name in classes)]
+    if not classes or columns != expected:
+        shown = ", ".join(columns[:4])
+        raise InputError(
+            f"{path}: is no predictions file. Expected the columns file_name, one '{SCORE}<class>' a class, then one "
+            f"'{TARGET}<class>' a class in the same order; it has {len(columns)} columns: {shown}, ..."
+        )
+    return classes
