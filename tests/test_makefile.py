@@ -1,0 +1,94 @@
+"""The Makefile: its help is complete, it installs once, parameters arrive, and `clean` keeps results."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE)
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs make as from a fresh shell, also when the tests themselves were started by make."""
+    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS", "PYTHON")
+    environment = {name: value for name, value in os.environ.items() if name not in inherited}
+    return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the Makefile and its inputs, which takes itself for installed."""
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+        os.utime(tmp_path / name, (1, 1))
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/pip").touch(mode=0o755)
+    (tmp_path / ".venv/.ready").touch()
+    return tmp_path
+
+
+def test_help_is_the_default_and_lists_every_target(project: Path) -> None:
+    shown = make(project)
+    assert shown.returncode == 0, shown.stderr
+    assert re.findall(r"^  ([a-z]+) +\S", shown.stdout, re.MULTILINE) == TARGETS
+    wanted = "demo test lint format types bench sweep compare tensorboard notebooks clean"
+    assert set(wanted.split()) < set(TARGETS)
+
+
+def test_every_target_is_phony() -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+    assert phony and phony[1].split() == TARGETS
+
+
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [
+        ("demo", "python -m mlic.train key=value"),
+        ("sweep", "efficientnet_lite1,efficientnet_lite2 key=value"),
+        ("compare", "python -m mlic.compare key=value"),
+        ("bench", "python -m benchmarks key=value"),
+        ("tensorboard", "tensorboard --logdir outputs key=value"),
+        ("test", 'python -m pytest -m "(slow or slurm or browser) and not gpu" key=value'),
+    ],
+)
+def test_parameters_reach_the_command(project: Path, target: str, command: str) -> None:
+    shown = make(project, "--dry-run", target, "ARGS=key=value")
+    assert shown.returncode == 0, shown.stderr
+    assert command in shown.stdout
+    assert "-m venv" not in shown.stdout and "pip install" not in shown.stdout
+
+
+@pytest.mark.parametrize("changed", ["pyproject.toml", "requirements.lock"])
+def test_installs_again_only_after_a_change(project: Path, changed: str) -> None:
+    assert make(project, "--question", "setup").returncode == 0
+    later = (project / ".venv/.ready").stat().st_mtime + 10
+    os.utime(project / changed, (later, later))
+    shown = make(project, "--dry-run", "demo")
+    assert "uv pip install" in shown.stdout and "-m venv .venv" in shown.stdout
+    assert shown.stdout.index("uv pip install") < shown.stdout.index("mlic.train")
+
+
+def test_says_which_python_it_needs(project: Path) -> None:
+    (project / ".venv/.ready").unlink()
+    shown = make(project, "setup", "PYTHON=")
+    assert shown.returncode != 0
+    assert "Python 3.11 or newer: make PYTHON=" in shown.stderr
+    assert not (project / ".venv/.ready").exists()
+
+
+def test_clean_keeps_results_and_environment(project: Path) -> None:
+    kept = project / "outputs/runs/first/__pycache__/metrics.json"
+    caches = [project / "mlic/__pycache__", project / ".pytest_cache", project / "dist"]
+    for folder in (kept.parent, *caches):
+        folder.mkdir(parents=True)
+    kept.touch()
+    assert make(project, "clean").returncode == 0
+    assert kept.exists() and (project / ".venv/.ready").exists()
+    assert [folder for folder in caches if folder.exists()] == []

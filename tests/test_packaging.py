@@ -1,0 +1,146 @@
+"""What leaves this folder: the wheel, the lock, and the files in git."""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = (ROOT / "requirements.lock").read_text().splitlines()
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """The output of a command; its errors when it fails."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def files_in_git() -> list[Path]:
+    """Every file git knows here; skips the test where the sources came without git."""
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no list of files from git: {error}")
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this source tree, built without a network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def clean_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has the wheel and the dependencies, but not this source tree.
+
+    The dependencies come by a .pth line. Python does not follow the .pth files in a folder added so, and the
+    editable installation there stays out of sight.
+    """
+    environment = tmp_path_factory.mktemp("environment") / "clean"
+    run(sys.executable, "-m", "venv", "--without-pip", environment, cwd=ROOT)
+    python = environment / "bin/python"
+    run(
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--offline",
+        "--no-deps",
+        "--python",
+        python,
+        wheel,
+        cwd=ROOT,
+    )
+    packages = run(
+        python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=environment
+    ).strip()
+    Path(packages, "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return python
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_package_and_every_config(wheel: Path) -> None:
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    configs = {f"mlic/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
+    assert "mlic/conf/train.yaml" in configs and configs <= packed
+    assert {name.split("/")[0] for name in packed} == {"mlic", f"mlic-{PROJECT['version']}.dist-info"}
+    assert any(name.endswith("licenses/LICENSE") for name in packed)
+
+
+@pytest.mark.slow
+def test_installed_wheel_trains_from_another_folder(clean_python: Path, tmp_path: Path) -> None:
+    places = run(
+        clean_python, "-c", "import mlic, mlic.config as c; print(mlic.__file__, c.CONFIG_DIR)", cwd=tmp_path
+    )
+    for place in places.split():
+        assert Path(place).is_relative_to(clean_python.parents[1]), f"{place} is not in the clean environment"
+
+    shown = run(clean_python, "-m", "mlic.train", "--help", cwd=tmp_path)
+    groups = {
+        path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and list(path.glob("[!_]*.yaml"))
+    }
+    assert {"data", "model", "head", "loss", "optimizer", "trainer", "logger"} <= groups
+    for group in groups:
+        assert re.search(rf"^(hydra/)?{group}[:/]", shown, re.MULTILINE), f"--help does not list {group}"
+    assert "efficientnet_lite0" in shown and "nasnetlarge" in shown
+    assert list(tmp_path.iterdir()) == [], "--help left something behind"
+
+
+def test_lock_holds_names_and_exact_versions_only() -> None:
+    assert [
+        line for line in LOCK if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*==[0-9][A-Za-z0-9.+]*", line)
+    ] == []
+    names = [line.split("==")[0] for line in LOCK]
+    assert names == sorted(set(names)), "sorted, each once"
+
+
+def test_lock_covers_each_dependency() -> None:
+    locked = dict(line.split("==") for line in LOCK)
+    development = PROJECT["optional-dependencies"]
+    extras = Requirement(development["dev"][0]).extras
+    assert extras == {"models", "sweeps", "notebooks"}
+    texts = [
+        *PROJECT["dependencies"],
+        *development["dev"][1:],
+        *(text for extra in extras for text in development[extra]),
+    ]
+    for requirement in map(Requirement, texts):
+        version = locked.get(canonicalize_name(requirement.name))
+        assert version is not None, f"{requirement.name} is not in requirements.lock: make lock"
+        assert version in requirement.specifier, f"{requirement} does not allow the locked {version}"
+        assert requirement.specifier, f"{requirement.name} has no lower bound"
+
+
+def test_no_file_names_a_package_registry() -> None:
+    hosts = [
+        "pypi.org",
+        "pythonhosted.org",
+        "download.pytorch.org",
+        "registry.npmjs.org",
+        "conda.anaconda.org",
+    ]
+    pattern = re.compile("|".join(map(re.escape, hosts)).encode())
+    files = [path for path in files_in_git() if path != Path(__file__)]
+    assert len(files) > 50
+    assert [str(path) for path in files if pattern.search(path.read_bytes())] == []
+
+
+def test_no_module_is_too_long() -> None:
+    lengths = {str(path): path.read_bytes().count(b"\n") for path in files_in_git() if path.suffix == ".py"}
+    assert lengths and {path: lines for path, lines in lengths.items() if lines > 400} == {}
