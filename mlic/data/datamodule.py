@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import lightning as L
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mlic.data.curation import CurationReport, curate
@@ -214,16 +215,16 @@ class MultiLabelDataModule(L.LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=True,
+            pin_memory=torch.cuda.is_available(),
         )
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches of the training part."""
         return self.loader("train", training=True)
 
-    def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """Batches of the val part; none when it is empty."""
-        return self.loader("val") if len(self.split.val) else []
+    def val_dataloader(self) -> DataLoader:
+        """Batches of the val part."""
+        return self.loader("val")
 
     def test_dataloader(self) -> list[DataLoader]:
         """One loader for each of `parts`, to evaluate the chosen checkpoint on all of them."""

@@ -13,6 +13,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
+from torchvision.transforms import Compose
 
 from mlic.errors import InputError
 from mlic.models.precision import DTYPES, choose_precision
@@ -72,9 +73,8 @@ class FrozenBackbone(nn.Module):
         self.preprocessing = self._resolve_preprocessing(image_size, crop_mode)
         self.image_size: int = self.preprocessing["input_size"][-1]
         self.resize_size = math.ceil(self.image_size / self.preprocessing["crop_pct"])
-        self.transform: Callable[[Image.Image], np.ndarray | Tensor] = create_transform(
-            **self.preprocessing, is_training=False, use_prefetcher=True
-        )
+        steps = create_transform(**self.preprocessing, is_training=False, use_prefetcher=True).transforms
+        self.transform: Callable[[Image.Image], np.ndarray] = Compose([*steps, np.asarray])
         self.register_buffer("mean", self._channel_values("mean"), persistent=False)
         self.register_buffer("std", self._channel_values("std"), persistent=False)
         self.pooling = _make_pooling(pool)
@@ -83,6 +83,7 @@ class FrozenBackbone(nn.Module):
         self.feature_shape: tuple[int, ...] = tuple(self.pooling(torch.zeros(1, *map_shape)).shape[1:])
         self.num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self.weights_digest = digest_of(self.network)
+        self.eval()
 
     def _resolve_preprocessing(self, image_size: int | None, crop_mode: str | None) -> dict[str, Any]:
         config = resolve_model_data_config(self.network)

@@ -50,6 +50,8 @@ def run(config: DictConfig) -> Results:
         with status.phase("features"):
             datamodule.setup()
         logger.info("%s", dataset_table(datamodule))
+        # again: how many numbers were drawn so far depends on what features were found
+        L.seed_everything(config.seed, workers=True, verbose=False)
         model = _make_model(config, backbone, datamodule)
         if trainer.is_global_zero:
             write_dataset(folder, datamodule, trainer.loggers)
@@ -72,6 +74,7 @@ def _quieten_lightning() -> None:
     # by design: features lie ready in memory, and the log of a small set has few steps
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*number of training batches.*is smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode at the start of training.*")  # frozen is frozen
     # about Lightning's own use of torch
     warnings.filterwarnings("ignore", ".*LeafSpec.*", module="lightning")
 
@@ -139,6 +142,7 @@ def _select_checkpoint_on(trainer: L.Trainer, datamodule: MultiLabelDataModule) 
     """Without a val part nothing is selected: the last epoch is kept."""
     if "val" in datamodule.parts:
         return
+    trainer.limit_val_batches = 0
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, EarlyStopping):
             raise InputError("callbacks=early_stopping watches the val part, and data.split.val is 0.")

@@ -35,7 +35,7 @@ def test_lite_models_name_photographs(size: int, coco_data: Path):
         with torch.inference_mode():
             best = network(transform.normalize(images)).argmax(dim=1).tolist()
         hits = sum(index in indices for index in best)
-        assert hits > len(files) / 2, f"{label}: {best}"
+        assert hits >= len(files) / 2, f"{label}: {best}"
 
 
 def _photographs_of(label: str, folder: Path) -> list[Path]:
