@@ -1,4 +1,7 @@
-"""List, verify and remove feature stores:  python -m mlic.features [list | verify | prune --days N] [--dir FOLDER]"""
+"""List, verify and remove feature stores.
+
+python -m mlic.features [--dir FOLDER] [list | verify | prune --days N]
+"""
 
 import argparse
 import sys
@@ -49,7 +52,7 @@ def show(folders: Sequence[Path]) -> int:
 
 
 def verify(folders: Sequence[Path]) -> int:
-    """Read and check every row of each store; damaged shards are set aside, and their rows computed when needed."""
+    """Read and check every row of each store; damaged shards are set aside."""
     num_damaged = 0
     for folder in folders:
         try:

@@ -62,9 +62,9 @@ class MemoryRows:
 class StreamedRows:
     """Rows on the disk, for sets that do not fit in memory.
 
-    For training, neighbouring rows are read together, as blocks; the blocks are shuffled, as many as fit in half of
-    the memory allowed make a window, and the rows of a window are shuffled. Two windows are held at most: a batch may
-    begin in one and end in the next. Other rows are read one by one.
+    For training, neighbouring rows are read together, as blocks; the blocks are shuffled, as many as fit in
+    half of the memory allowed make a window, and the rows of a window are shuffled. Two windows are held at
+    most: a batch may begin in one and end in the next. Other rows are read one by one.
     """
 
     def __init__(
@@ -152,8 +152,9 @@ class StreamedRows:
 class FeatureDataset(Dataset[Batch]):
     """Features, targets and row numbers of N images; gives whole batches.
 
-    For `DataLoader(dataset, batch_size, sampler=..., collate_fn=<identity>)`, without worker processes. Index i is
-    image i in its first view; i + N, i + 2 N, ... are its further views, which only `FeatureSampler` draws.
+    For `DataLoader(dataset, batch_size, sampler=..., collate_fn=<identity>)`, without worker processes. Index
+    i is image i in its first view; i + N, i + 2 N, ... are its further views, which only `FeatureSampler`
+    draws.
     """
 
     def __init__(self, rows: FeatureRows, targets: np.ndarray | Tensor) -> None:

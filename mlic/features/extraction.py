@@ -74,9 +74,10 @@ def extract_features(
     shard_seconds: float = 60,
     trainer: Mapping[str, Any] | None = None,
 ) -> ExtractionResult:
-    """Compute the rows that the stores of this backbone lack; what is there is found by the bytes of the images.
+    """Compute the rows that the stores of this backbone lack, found by the bytes of the images.
 
-    With several devices or nodes every process calls this, as Lightning has it; the first one decides what is done.
+    With several devices or nodes every process calls this, as Lightning has it; the first one decides what is
+    done.
 
     Args:
         backbone: a `FrozenBackbone`: uint8 (B, 3, H, W) -> float32 (B, *feature_shape), with `identity`,
@@ -85,9 +86,11 @@ def extract_features(
         directory: folder of all stores and of the index of file hashes.
         dtype: of the stored numbers: `float16`, `bfloat16` or `float32`.
         views: 1, or 2 to store the features of the horizontally flipped images too.
-        batch_size: images a forward pass; always filled up to that number, so that rows do not depend on the rest.
+        batch_size: images a forward pass; always filled up to that number, so that rows do not depend on the
+            rest.
         num_workers: processes that decode images; by default one a core.
-        draft_size: short side in pixels to which JPEGs may be reduced while decoding; None decodes them whole.
+        draft_size: short side in pixels to which JPEGs may be reduced while decoding; None decodes them
+            whole.
         shard_mb: size in 10^6 bytes of a shard.
         shard_seconds: age at which a shard is closed even so.
         trainer: keyword arguments of `lightning.Trainer`: accelerator, devices, num_nodes, strategy.
@@ -243,8 +246,9 @@ def _announce(stores: Sequence[FeatureStore], found: int, lacking: int, num_imag
                 f"Pool the features with model.backbone.pool=avg, which makes them much smaller. {advice}"
             )
         raise InputError(
-            f"features.dir: {lacking} rows of {_megabytes(layout.row_bytes)} take {_megabytes(size)}, but '{folder}' "
-            f"has {_megabytes(free)} free, of which {_megabytes(ROOM_MARGIN_BYTES)} are left alone. {advice}"
+            f"features.dir: {lacking} rows of {_megabytes(layout.row_bytes)} take {_megabytes(size)}, but "
+            f"'{folder}' has {_megabytes(free)} free, of which {_megabytes(ROOM_MARGIN_BYTES)} are left alone. "
+            f"{advice}"
         )
 
 

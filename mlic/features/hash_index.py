@@ -22,8 +22,8 @@ _ADD = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)"
 class HashIndex:
     """Absolute path -> (state, digest), in one SQLite file; a context manager.
 
-    SQLite's own journal makes it safe against a kill; a checksum in each entry against flipped bytes. Any trouble with
-    the file is logged, and the index then answers as if it were empty.
+    SQLite's own journal makes it safe against a kill; a checksum in each entry against flipped bytes. Any
+    trouble with the file is logged, and the index then answers as if it were empty.
     """
 
     def __init__(self, path: Path | None) -> None:

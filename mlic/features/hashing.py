@@ -45,9 +45,9 @@ def hash_files(
 
     Args:
         paths: N files.
-        index: file of the index of digests, made when absent; None hashes everything. It only saves time: lost or
-            broken, it is made anew. Entries are trusted while size, mtime and ctime are those of the file, and never
-            when the file had been written less than two seconds before it was hashed.
+        index: file of the index of digests, made when absent; None hashes everything. It only saves time:
+            lost or broken, it is made anew. Entries are trusted while size, mtime and ctime are those of the
+            file, and never when the file had been written less than two seconds before it was hashed.
         num_threads: by default Python's choice for this machine.
 
     Returns:

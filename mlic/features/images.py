@@ -20,9 +20,10 @@ DECODER_NICENESS = 19
 
 Transform = Callable[[Image.Image], np.ndarray | Tensor]
 ImageBatch = tuple[Tensor, Tensor]
+Item = tuple[int, np.ndarray | Tensor | None]
 
 
-class HashedImages(Dataset[tuple[int, Tensor | None]]):
+class HashedImages(Dataset[Item]):
     """Images by number, decoded; None for one that cannot be decoded or is not what was hashed."""
 
     def __init__(
@@ -39,19 +40,19 @@ class HashedImages(Dataset[tuple[int, Tensor | None]]):
         # bytes in one array: worker processes would copy millions of Python strings as they count references
         self.names = np.array([os.fsencode(path) for path in paths], dtype=bytes)
         self.states, self.transform, self.draft_size = states, transform, draft_size
-        self.image_shape = tuple(torch.as_tensor(transform(Image.new("RGB", (32, 32)))).shape)
+        self.image_shape = tuple(transform(Image.new("RGB", (32, 32))).shape)
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor | None]:
+    def __getitem__(self, index: int) -> Item:
         """(number, uint8 (3, H, W)), or (PADDING, None) when there is no such image."""
         if index == PADDING:
             return PADDING, None
         path = Path(os.fsdecode(self.names[index]))
         try:
-            image = torch.as_tensor(self.transform(load_image(path, draft_size=self.draft_size)))
+            image = self.transform(load_image(path, draft_size=self.draft_size))
             unchanged = state_of(path) == tuple(self.states[index].tolist())
         except (BadImageError, OSError):
             return PADDING, None
@@ -65,20 +66,23 @@ class FixedBatch:
         """Fill up with black images to `batch_size`."""
         self.batch_size, self.image_shape = batch_size, image_shape
 
-    def __call__(self, items: list[tuple[int, Tensor | None]]) -> ImageBatch:
-        """(number, image) pairs -> numbers int64 (B,), PADDING where there is no image, and images uint8 (B, 3, H, W)."""
+    def __call__(self, items: list[Item]) -> ImageBatch:
+        """(number, image) pairs -> numbers int64 (B,), PADDING for none, and images uint8 (B, 3, H, W)."""
         numbers = torch.full((self.batch_size,), PADDING)
         images = torch.zeros((self.batch_size, *self.image_shape), dtype=torch.uint8)
+        pixels = images.numpy()
         for position, (number, image) in enumerate(items):
             if image is not None:
-                numbers[position], images[position] = number, image
+                numbers[position] = number
+                pixels[position] = image
         return numbers, images
 
 
 class RankSampler(Sampler[int]):
     """Every n-th image for one of n processes: each image once, nothing padded or repeated.
 
-    A process left without any gets one index of padding: it then takes part in what all processes do together.
+    A process left without any gets one index of padding: it then takes part in what all processes do
+    together.
     """
 
     def __init__(self, num_images: int, rank: int, num_processes: int) -> None:
@@ -100,9 +104,10 @@ def image_loader(
 ) -> DataLoader[Any]:
     """Batches (numbers, images), decoded in worker processes while the network computes.
 
-    Where the network runs on the same cores (`on_cpu`), the workers have the lowest priority: they fill the gaps
-    instead of tearing apart the network's threads, which wait for each other. Measured on 2 cores: 97 % of the bound
-    with two such workers and two threads, 94 % at equal priority, 53 % with one thread for the network.
+    Where the network runs on the same cores (`on_cpu`), the workers have the lowest priority: they fill the
+    gaps instead of tearing apart the network's threads, which wait for each other. Measured on 2 cores: 97 %
+    of the bound with two such workers and two threads, 94 % at equal priority, 53 % with one thread for the
+    network.
     """
     num_batches = ceil(len(sampler) / batch_size)
     return DataLoader(

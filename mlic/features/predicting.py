@@ -71,7 +71,7 @@ class FeatureExtractor(L.LightningModule):
         self.work = Work([], np.empty(0, dtype=DIGEST_DTYPE), np.empty((0, 3), dtype=np.int64), ())
 
     def setup(self, stage: str) -> None:
-        """All processes work on the list of the first one: others may have looked at the store at another time."""
+        """All processes take the list of the first one: others may have looked at another time."""
         self.work = self.trainer.strategy.broadcast(self.work)
 
     def predict_dataloader(self) -> DataLoader[Any]:
@@ -86,7 +86,7 @@ class FeatureExtractor(L.LightningModule):
         )
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Prediction:
-        """Image numbers (b,), without padding, and for each view their features (b, *feature_shape) on the CPU."""
+        """Image numbers (b,) without padding, and features (b, *feature_shape) of each view, on the CPU."""
         numbers, images = batch
         valid = numbers != PADDING
         kept = numbers[valid].cpu().numpy()
@@ -103,8 +103,8 @@ class FeatureExtractor(L.LightningModule):
         finite = torch.isfinite(rows).flatten(1).all(1).cpu().numpy()
         names = ", ".join(str(self.work.paths[number]) for number in numbers[~finite])
         return (
-            f"features that are infinite or no number in {self.dtype_name}: {names}. Keep them in a wider format with "
-            "features.dtype=float32, or look for broken weights."
+            f"features that are infinite or no number in {self.dtype_name}: {names}. Keep them in a wider "
+            "format with features.dtype=float32, or look for broken weights."
         )
 
 

@@ -43,10 +43,11 @@ class FeatureReader:
         return np.lexsort((self._rows, self._shard_numbers))
 
     def gather(self, indices: np.ndarray) -> Tensor:
-        """Rows by number (m,), any order, repetitions allowed -> (m, *feature_shape) in the dtype of the store.
+        """Rows by number (m,), in any order -> (m, *feature_shape) in the dtype of the store.
 
         Raises:
-            DamagedShardError: a shard is damaged or gone; it is set aside, so that another run computes its rows again.
+            DamagedShardError: a shard is damaged or gone; it is set aside, so that another run computes its
+                rows again.
         """
         features = torch.empty((len(indices), *self.feature_shape), dtype=self.dtype)
         for shard, positions, rows in self._by_shard(indices):

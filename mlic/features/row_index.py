@@ -8,7 +8,7 @@ from mlic.features.hashing import DIGEST_DTYPE
 
 
 class RowIndex:
-    """Digest -> (shard number, row in it), as sorted arrays; of a digest that occurs twice the first one counts."""
+    """Digest -> (shard number, row in it), as sorted arrays; of equal digests the first one counts."""
 
     def __init__(self, shards: Sequence[np.ndarray]) -> None:
         """Index the digests (n,) `S64` of each shard."""

@@ -13,10 +13,10 @@ from mlic.features.dataset import FeatureDataset
 class FeatureSampler(DistributedSampler[int]):
     """All rows in a new order each epoch, in one of their views each.
 
-    It draws nothing from any global generator, and a resumed run repeats the order; for rows that are streamed, the
-    order also depends on how the store lies on the disk. A `DistributedSampler`, so that Lightning calls `set_epoch`
-    and leaves it in place: of several processes each takes one stretch of the order, filled up with rows of its
-    beginning to equal lengths.
+    It draws nothing from any global generator, and a resumed run repeats the order; for rows that are
+    streamed, the order also depends on how the store lies on the disk. A `DistributedSampler`, so that
+    Lightning calls `set_epoch` and leaves it in place: of several processes each takes one stretch of the
+    order, filled up with rows of its beginning to equal lengths.
     """
 
     def __init__(

@@ -59,7 +59,7 @@ class ShardLayout:
         return prod(self.feature_shape) * DTYPES[self.dtype].itemsize
 
     def checksum(self, digest: bytes, row: Any) -> int:
-        """CRC-32 over key, row name and row bytes: a row under another name or of another store never fits."""
+        """CRC-32 over key, row name and row bytes: a row of another name or store does not fit."""
         return zlib.crc32(row, zlib.crc32(digest, self._key_checksum))
 
     @cached_property
@@ -79,7 +79,8 @@ class Shard:
         """Read and check the header.
 
         Raises:
-            DamagedShardError: truncated, not a safetensors file, or of another store, format version or shape.
+            DamagedShardError: truncated, not a safetensors file, or of another store, format version or
+                shape.
         """
         self.path, self.layout = path, layout
         try:
@@ -110,8 +111,8 @@ class Shard:
     def read(self, rows: np.ndarray) -> Tensor:
         """Rows by number, each checked against its checksum.
 
-        Plain reads instead of a memory map: memory stays bounded by what is asked for, and a file that is cut short
-        meanwhile is an error instead of a bus error.
+        Plain reads instead of a memory map: memory stays bounded by what is asked for, and a file that is cut
+        short meanwhile is an error instead of a bus error.
 
         Args:
             rows: (m,) int64.

@@ -48,8 +48,8 @@ class CachedFeatures:
             directory: folder of all stores.
             dtype: of the stored numbers.
             views: 1, or 2 to store the flipped images too; training then draws one view an image and epoch.
-            memory_gb: in 10^9 bytes, for features in memory; larger sets are read from the disk while training. By
-                default half of the memory that is available.
+            memory_gb: in 10^9 bytes, for features in memory; larger sets are read from the disk while
+                training. By default half of the memory that is available.
             device: where training runs; features go there when they fit in half of its free memory.
             options: further keyword arguments of `extract_features`.
         """

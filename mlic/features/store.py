@@ -40,9 +40,9 @@ LOCKS = ".locks"
 class FeatureStore:
     """Rows of features under the sha256 of their image's bytes, in shards; no central index.
 
-    A folder `<root>/<readable name>-<first 16 digits of the key>/` holds the shards, `store.json` (what the key stands
-    for, to read) and `last_used`. Reading needs no lock. Adding, and setting damaged shards aside, is done by the one
-    process that holds `lock`, or by the processes that it started.
+    A folder `<root>/<readable name>-<first 16 digits of the key>/` holds the shards, `store.json` (what the
+    key stands for, to read) and `last_used`. Reading needs no lock. Adding, and setting damaged shards aside,
+    is done by the one process that holds `lock`, or by the processes that it started.
 
     Attributes:
         root, folder: folder of all stores, and of this one.
@@ -62,7 +62,8 @@ class FeatureStore:
 
         Args:
             root: folder of all stores.
-            identity: JSON types, all that determines the features of an image: weights, preprocessing, pool, precision.
+            identity: JSON types, all that determines the features of an image: weights, preprocessing, pool,
+                precision.
             feature_shape: of one row.
             dtype: of the stored numbers: `float16`, `bfloat16` or `float32`.
             view: what was done to the images before: `identity` or `flip`.
@@ -106,8 +107,8 @@ class FeatureStore:
             ) from error
         if version != FORMAT_VERSION or store.folder.name != folder.name:
             raise InputError(
-                f"'{folder}' has format version {version} or another key than its name says; this is format version "
-                f"{FORMAT_VERSION}. Remove the folder: its features are computed again when they are needed."
+                f"'{folder}' has format version {version} or another key than its name says; this is format "
+                f"version {FORMAT_VERSION}. Remove the folder: its features are computed again when needed."
             )
         return store
 
@@ -168,8 +169,9 @@ class FeatureStore:
         self.touch()
         self.refresh()
 
-    def refresh(self) -> None:
-        """Look for shards that came or went; refuse, by name, those that are not of this store."""
+    def refresh(self) -> list[DamagedShardError]:
+        """Look for shards that came or went; refuse, by name, and return those that are not of this store."""
+        refused = []
         names = {path.name for path in self.folder.glob(f"*{SUFFIX}")}
         shards = {name: shard for name, shard in self._shards.items() if name in names}
         for name in sorted(names - shards.keys()):
@@ -177,12 +179,14 @@ class FeatureStore:
                 shards[name] = Shard(self.folder / name, self.layout)
             except DamagedShardError as error:
                 self.refuse(error)
+                refused.append(error)
         if self._index is None or shards.keys() != self._shards.keys():
             self._shards = shards
             self._index = RowIndex([shard.digests for shard in shards.values()])
+        return refused
 
     def refuse(self, error: DamagedShardError) -> None:
-        """Warn about a shard, and set it aside if no other process holds the store; its rows then are missing."""
+        """Warn about a shard, and set it aside if no other process holds the store."""
         logger.warning("%s; its rows are computed again", error)
         # where another process holds the store, that one does so; a folder that is read-only stays as it is
         with suppress(Timeout, OSError), self._file_lock().acquire(timeout=0):
@@ -225,11 +229,12 @@ class FeatureStore:
         return FeatureReader(self.layout, list(self._shards.values()), shard_numbers, rows, self.refuse)
 
     def load(self, digests: np.ndarray) -> Tensor:
-        """Rows of those digests (N,), in that order, as one tensor (N, *feature_shape) in the dtype of the store.
+        """Rows of those digests (N,) as one tensor (N, *feature_shape) in the dtype of the store.
 
         Raises:
             KeyError: a digest has no row.
-            DamagedShardError: a shard was found damaged; it is set aside, and its rows are missing from now on.
+            DamagedShardError: a shard was found damaged; it is set aside, and its rows are missing from now
+                on.
         """
         return self.reader(digests).gather(np.arange(len(digests)))
 
@@ -259,8 +264,7 @@ class FeatureStore:
 
     def verify(self) -> list[DamagedShardError]:
         """Read every row of every shard; damaged shards are set aside, and returned."""
-        self.refresh()
-        damaged = []
+        damaged = self.refresh()
         for shard in list(self._shards.values()):
             try:
                 step = max(1, 2**26 // self.layout.row_bytes)

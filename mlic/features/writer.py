@@ -13,10 +13,10 @@ from mlic.features.shard import DTYPES, ShardLayout, write_shard
 
 
 class ShardWriter:
-    """Collects rows and closes a shard when it is large or old enough: a kill costs no more than the one in hand.
+    """Collects rows and closes a shard when it is large or old: a kill costs only the one in hand.
 
-    A context manager; leaving it writes what is in hand, after an error too. Shards are written in a thread, while
-    the next rows are computed.
+    A context manager; leaving it writes what is in hand, after an error too. Shards are written in a thread,
+    while the next rows are computed.
     """
 
     def __init__(self, folder: Path, layout: ShardLayout, *, shard_mb: float, shard_seconds: float) -> None:

@@ -23,6 +23,7 @@ class TinyBackbone(nn.Module):
     def __init__(self, *, scale: float = 1.0, pool: str = "flatten") -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
+        self.kernel: Tensor
         self.register_buffer("kernel", torch.randn(NUM_FEATURES, 3, SIZE, SIZE, generator=generator) * scale)
         self.scale, self.pool, self.feature_shape = scale, pool, (NUM_FEATURES,)
         self.num_batches = 0

@@ -1,6 +1,7 @@
 """Batches of features from memory and from the disk, and their order."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,9 +75,8 @@ def test_rows_outside_the_windows_are_read_too(filled: Filled):
 def test_streaming_holds_no_more_than_allowed(filled: Filled):
     rows = _streamed(filled, rows_in_memory=12)
     dataset = FeatureDataset(rows, _targets())
-    held = []
-    for _ in FeatureSampler(dataset, np.arange(NUM_IMAGES), seed=0):
-        held.append(sum(len(features) for _, features in rows._held))
+    sampler = FeatureSampler(dataset, np.arange(NUM_IMAGES), seed=0)
+    held = [sum(len(features) for _, features in rows._held) for _ in sampler]
     assert max(held) <= 12
     assert max(held) > 6
 
@@ -142,7 +142,8 @@ def test_processes_share_the_rows(filled: Filled, streamed: bool):
     rows = _streamed(filled, rows_in_memory=8) if streamed else MemoryRows([filled[2]])
     dataset = FeatureDataset(rows, _targets())
     samplers = [
-        FeatureSampler(dataset, np.arange(NUM_IMAGES - 2), seed=0, num_processes=3, rank=rank) for rank in range(3)
+        FeatureSampler(dataset, np.arange(NUM_IMAGES - 2), seed=0, num_processes=3, rank=rank)
+        for rank in range(3)
     ]
     parts = [list(sampler) for sampler in samplers]
     assert [len(part) for part in parts] == [13, 13, 13] == [len(sampler) for sampler in samplers]
@@ -151,10 +152,10 @@ def test_processes_share_the_rows(filled: Filled, streamed: bool):
     assert len(together) - len(set(together)) == 1  # one row fills up the last process
 
 
-def test_lightning_leaves_the_sampler_in_place(make_loader_steps: Callable[[FeatureDataset, FeatureSampler], list]):
+def test_lightning_leaves_the_sampler_in_place(fit: Callable[[FeatureDataset, FeatureSampler], list]):
     dataset = FeatureDataset(MemoryRows([torch.randn(NUM_IMAGES, 3)]), _targets())
     sampler = FeatureSampler(dataset, np.arange(NUM_IMAGES), seed=3)
-    seen = make_loader_steps(dataset, sampler)
+    seen = fit(dataset, sampler)
     expected = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
@@ -164,7 +165,7 @@ def test_lightning_leaves_the_sampler_in_place(make_loader_steps: Callable[[Feat
 
 
 @pytest.fixture
-def make_loader_steps() -> Callable[[FeatureDataset, FeatureSampler], list]:
+def fit() -> Callable[[FeatureDataset, FeatureSampler], list]:
     """Runs two epochs of `Trainer.fit` and returns the image numbers of each."""
     import lightning as L
 
@@ -183,10 +184,9 @@ def make_loader_steps() -> Callable[[FeatureDataset, FeatureSampler], list]:
 
     def run(dataset: FeatureDataset, sampler: FeatureSampler) -> list:
         module = Recorder()
-        trainer = L.Trainer(
-            accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False
-        )
-        trainer.fit(module, DataLoader(dataset, batch_size=8, sampler=sampler, collate_fn=lambda batch: batch))
+        quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        loader = DataLoader(dataset, batch_size=8, sampler=sampler, collate_fn=lambda batch: batch)
+        L.Trainer(accelerator="cpu", max_epochs=2, **quiet).fit(module, loader)
         return module.epochs
 
     return run

@@ -107,7 +107,7 @@ def test_cut_short_or_gone_while_in_use(path: Path):
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        (ShardLayout("cd" * 32, "float16", (2, 3)), "belongs to store abababababababab, this is store cdcdcdcd"),
+        (ShardLayout("cd" * 32, "float16", (2, 3)), "belongs to store abababababababab, this is store cdcd"),
         (ShardLayout("ab" * 32, "bfloat16", (2, 3)), "expected BF16"),
         (ShardLayout("ab" * 32, "float16", (3, 2)), r"expected F16 \[7, 3, 2\]"),
     ],
@@ -127,7 +127,9 @@ def test_another_format_version_is_refused(
         Shard(path, LAYOUT)
 
 
-@pytest.mark.parametrize("content", [pickle.dumps({"features": [1.0] * 100}), b"", b"\x10\0\0\0\0\0\0\0[[[[[[[[[[[[[[[["])
+@pytest.mark.parametrize(
+    "content", [pickle.dumps({"features": [1.0] * 100}), b"", b"\x10" + bytes(7) + b"[" * 16]
+)
 def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes):
     path = tmp_path / "0.safetensors"
     path.write_bytes(content)

@@ -7,6 +7,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_everything_that_determines_the_features_names_another_store(make_store:
         make_store((4,)),
         make_store(dtype="float16"),
         make_store(weights="other"),
-        FeatureStore(tmp_path / "features", {"network": "net", "pool": "avg"}, feature_shape=(3,), view="flip"),
+        FeatureStore(tmp_path / "features", make_store().identity, feature_shape=(3,), view="flip"),
     ]
     assert len({store.folder for store in stores}) == len(stores)
     assert make_store().folder.name.startswith("net-avg-float32-identity-")
@@ -108,7 +109,7 @@ def test_a_bad_shard_is_refused_by_name_and_set_aside(
     assert len(absent) == 10
     assert str(bad) in caplog.text
     with again.lock(), again.writer() as writer:
-        writer.add(absent, features[np.isin(digests, absent)])
+        writer.add(absent, features[torch.from_numpy(np.isin(digests, absent))])
     caplog.clear()
     assert torch.equal(make_store().load(digests), features)
     assert not caplog.records
@@ -182,9 +183,9 @@ def test_rows_of_another_shape_are_not_taken(make_store: MakeStore, numbered: Nu
 
 def test_rows_are_kept_when_an_error_ends_the_writing(make_store: MakeStore, numbered: Numbered):
     store = make_store()
-    with store.lock(), pytest.raises(RuntimeError), store.writer() as writer:
+    with store.lock(), suppress(ZeroDivisionError), store.writer() as writer:
         writer.add(numbered(2), torch.ones(2, 3))
-        raise RuntimeError
+        writer.add(numbered(1 // 0), torch.ones(2, 3))
     store.refresh()
     assert torch.equal(store.load(numbered(2)), torch.ones(2, 3))
 
