@@ -73,6 +73,6 @@ def _archive(part: RemoteFile, folder: Path, base_url: str, attempts: int, pause
 def _by_hand(folder: Path, base_url: str) -> str:
     return (
         f"COCO val2017 is made of {base_url}/{IMAGES.url} and {base_url}/{ANNOTATIONS.url}. "
-        f"To do without this download, put both files into {folder} as they are, or a copy of COCO as {folder / 'val2017'} and "
-        f"{folder / INSTANCES}; or set data.images to a folder that has them."
+        f"To do without this download, put both files into {folder} as they are, or a copy of COCO as "
+        f"{folder / 'val2017'} and {folder / INSTANCES}; or set data.images to a folder that has them."
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +16,8 @@ from mlic.errors import InputError
 # Pillow's own warning limit, 256 MB of RGB: larger files are refused by their header, before any pixel is
 # decoded.
 MAX_PIXELS = 89_478_485
-# Picture formats; Pillow would also hand PostScript to an interpreter.
-FORMATS = (
-    "JPEG",
-    "MPO",
-    "PNG",
-    "GIF",
-    "BMP",
-    "DIB",
-    "WEBP",
-    "TIFF",
-    "PPM",
-    "JPEG2000",
-    "AVIF",
-    "TGA",
-    "ICO",
-    "PCX",
-)
+# Pictures only; Pillow would also hand PostScript to an interpreter. Its JPEG covers cameras' MPO files.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO", "PCX")
 # How a complete file ends, and how many bytes may follow (some cameras append data).
 END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 END_BYTES = 4096
@@ -173,6 +159,13 @@ class ImageDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         return torch.from_numpy(np.array(self.transform(image))), self.targets[row], int(row)
 
 
+@cache
+def _formats() -> list[str]:
+    """Those of `FORMATS` that this Pillow was built with; it fails on others."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
 def _open(path: Path) -> Image.Image:
     """Open by the header; nothing is decoded yet."""
     if not path.exists():
@@ -181,7 +174,7 @@ def _open(path: Path) -> Image.Image:
         raise BadImageError(path, "not a regular file")
     if path.stat().st_size == 0:
         raise BadImageError(path, "the file is empty (0 bytes)")
-    image = Image.open(path, formats=FORMATS)
+    image = Image.open(path, formats=_formats())
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         image.close()

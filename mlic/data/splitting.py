@@ -73,7 +73,7 @@ def stratified_split(
         raise InputError(f"data.split.on_missing: '{on_missing}' is none of error, warn.")
     num_test, num_val = _sizes(len(table), test, val)
     split = _split_rows(table.labels, num_test, num_val, seed)
-    missing = _missing(table.labels, split)
+    missing = _missing(table.labels, split, num_test, num_val)
     if missing.any():
         message = _describe_missing(table, missing, num_test, num_val, seed)
         if on_missing == "error":
@@ -135,10 +135,10 @@ def _carve(labels: np.ndarray, rows: np.ndarray, size: int, seed: int) -> tuple[
     return rows[others], rows[taken]
 
 
-def _missing(labels: np.ndarray, split: Split) -> np.ndarray:
-    """(3, C) bool: the part is meant to have images and none has the class."""
-    parts = split.parts().values()
-    return np.stack([~labels[rows].any(axis=0) & (len(rows) > 0) for rows in parts])
+def _missing(labels: np.ndarray, split: Split, num_test: int, num_val: int) -> np.ndarray:
+    """(3, C) bool: the part was asked for and none of its images has the class."""
+    asked_for = {"train": True, "val": num_val > 0, "test": num_test > 0}
+    return np.stack([~labels[rows].any(axis=0) & asked_for[part] for part, rows in split.parts().items()])
 
 
 def _describe_missing(table: LabelTable, missing: np.ndarray, num_test: int, num_val: int, seed: int) -> str:
@@ -150,8 +150,9 @@ def _describe_missing(table: LabelTable, missing: np.ndarray, num_test: int, num
             places.append(f"{part} has none of {', '.join(classes)}")
     least = _least_min_images(table, missing, num_test, num_val, seed)
     remedy = f"Drop rare classes with data.min_images_per_class={least}" if least else "Use more images"
+    number = missing.any(axis=0).sum()
     return (
-        f"{int(missing.any(axis=0).sum())} classes are too rare for every part of the split to have them: "
+        f"{number} of {len(table.classes)} classes are too rare for every part of the split: "
         f"{'; '.join(places)}. {remedy}, change data.split.test, val or seed, "
         "or go on without them in that part with data.split.on_missing=warn."
     )
@@ -172,5 +173,5 @@ def _least_min_images(
             return None
         split = _split_rows(table.labels[:, keep], num_test, num_val, seed)
         missing = np.zeros_like(missing)
-        missing[:, keep] = _missing(table.labels[:, keep], split)
+        missing[:, keep] = _missing(table.labels[:, keep], split, num_test, num_val)
     return least

@@ -59,7 +59,7 @@ def read_coco(
     kept = ~is_crowd if crowd == "drop" else np.ones_like(is_crowd)
     labels = label_matrix(len(names), len(classes), rows[kept], columns[kept])
 
-    file_names, labels = merge_repeated(names, labels, lambda row: f"{file}, image id {image_ids[row]!r}")
+    file_names, labels = merge_repeated(names, labels, lambda row: f"{file}, image id {image_ids[row]}")
     without = ~labels.any(axis=1)
     use = ~without if unannotated == "drop" else np.ones_like(without)
     logger.info(

@@ -1,0 +1,133 @@
+"""Small inputs that several tests share; they are built here, and never written to the user's cache."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from mlic.data.table import LabelTable
+
+REPOSITORY = Path(__file__).parent.parent
+SHAPES = {"circle": "red", "cross": "white", "square": "blue", "triangle": "yellow"}
+# Every class is frequent enough for parts of a tenth.
+LABEL_SETS = (
+    ("square",), ("circle", "square"), ("triangle",), ("square", "cross"), ("circle",),
+    ("square", "triangle"), (), ("cross",), ("circle", "square", "triangle"), ("square", "cross"),
+)  # fmt: skip
+TINY_IMAGES = 60
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder for this session alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("MLIC_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def coco_data() -> Path:
+    """The folder of real COCO photographs; skips where it is absent."""
+    folder = Path(os.environ.get("MLIC_TEST_DATA", REPOSITORY.parent / "shared" / "data" / "coco"))
+    if not (folder / "labels.csv").is_file():
+        pytest.skip(f"no COCO photographs in {folder}; MLIC_TEST_DATA names their folder")
+    return folder
+
+
+def draw_shapes(shapes: Sequence[str], side: int = 64) -> Image.Image:
+    """One shape a quarter, in its own colour, on grey."""
+    picture = Image.new("RGB", (side, side), "gray")
+    pencil = ImageDraw.Draw(picture)
+    half = side // 2
+    for place, shape in enumerate(shapes):
+        left, top = (place % 2) * half + 4, (place // 2) * half + 4
+        box, colour = (left, top, left + half - 8, top + half - 8), SHAPES[shape]
+        if shape == "circle":
+            pencil.ellipse(box, fill=colour)
+        elif shape == "square":
+            pencil.rectangle(box, fill=colour)
+        elif shape == "triangle":
+            pencil.polygon(
+                [(box[0], box[3]), (box[2], box[3]), ((box[0] + box[2]) // 2, box[1])], fill=colour
+            )
+        else:
+            pencil.line(box, fill=colour, width=5)
+            pencil.line((box[0], box[3], box[2], box[1]), fill=colour, width=5)
+    return picture
+
+
+@pytest.fixture(scope="session")
+def tiny_labels() -> dict[str, tuple[str, ...]]:
+    """File name -> labels of the 60 small images."""
+    sets = cycle(LABEL_SETS)
+    return {f"shapes_{number:02d}.jpg": next(sets) for number in range(TINY_IMAGES)}
+
+
+@pytest.fixture(scope="session")
+def tiny_images(tmp_path_factory: pytest.TempPathFactory, tiny_labels: dict[str, tuple[str, ...]]) -> Path:
+    """Folder of 60 small images (64 x 64) of coloured shapes; do not write to it."""
+    folder = tmp_path_factory.mktemp("tiny") / "images"
+    folder.mkdir()
+    for number, (name, shapes) in enumerate(tiny_labels.items()):
+        # no two files have the same bytes
+        picture = draw_shapes(shapes)
+        picture.putpixel((0, 0), (number * 4, 0, 0))
+        picture.save(folder / name, quality=90)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_csv(tiny_images: Path, tiny_labels: dict[str, tuple[str, ...]]) -> tuple[Path, Path]:
+    """(annotations, images): labels.csv beside the folder of 60 images with 4 classes."""
+    file = tiny_images.parent / "labels.csv"
+    rows = [f"{name},{'|'.join(labels)}" for name, labels in tiny_labels.items()]
+    file.write_text("\n".join(["file_name,labels", *rows]) + "\n")
+    return file, tiny_images
+
+
+@pytest.fixture(scope="session")
+def tiny_bits(tiny_images: Path, tiny_labels: dict[str, tuple[str, ...]]) -> tuple[Path, Path]:
+    """(annotations, images): the same with one 0/1 column a class."""
+    file = tiny_images.parent / "bits.csv"
+    rows = [
+        ",".join([name, *(str(int(c in labels)) for c in SHAPES)]) for name, labels in tiny_labels.items()
+    ]
+    file.write_text("\n".join([f"file_name,{','.join(SHAPES)}", *rows]) + "\n")
+    return file, tiny_images
+
+
+@pytest.fixture(scope="session")
+def tiny_coco(tiny_images: Path, tiny_labels: dict[str, tuple[str, ...]]) -> tuple[Path, Path]:
+    """(annotations, images): the same as COCO instances JSON, category ids with gaps."""
+    ids = {name: 3 + 7 * place for place, name in enumerate(reversed(SHAPES))}
+    content = {
+        "images": [{"id": 1000 + row, "file_name": name} for row, name in enumerate(tiny_labels)],
+        "categories": [{"id": identity, "name": name} for name, identity in ids.items()],
+        "annotations": [
+            {"id": 10 * row + place, "image_id": 1000 + row, "category_id": ids[label], "iscrowd": 0}
+            for row, labels in enumerate(tiny_labels.values())
+            for place, label in enumerate(labels)
+        ],
+    }
+    file = tiny_images.parent / "instances.json"
+    file.write_text(json.dumps(content))
+    return file, tiny_images
+
+
+@pytest.fixture
+def make_table(tmp_path: Path) -> Callable[..., LabelTable]:
+    """A function (labels (N, C), classes=None) -> table of files that need not exist."""
+
+    def make(labels: np.ndarray, classes: Sequence[str] | None = None) -> LabelTable:
+        names = [f"{row:05d}.jpg" for row in range(len(labels))]
+        return LabelTable.build(
+            tmp_path, names, labels, classes or [f"c{c:02d}" for c in range(labels.shape[1])]
+        )
+
+    return make

@@ -1,0 +1,115 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlic.data import read_csv
+from mlic.errors import InputError
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """A function text -> CSV file."""
+
+    def write(text: str, encoding: str = "utf-8") -> Path:
+        file = tmp_path / "labels.csv"
+        file.write_bytes(text.encode(encoding))
+        return file
+
+    return write
+
+
+def test_both_forms_give_the_same_table(tiny_csv: tuple[Path, Path], tiny_bits: tuple[Path, Path]):
+    joined, bits = read_csv(*tiny_csv), read_csv(*tiny_bits)
+    assert joined.classes == bits.classes == ("circle", "cross", "square", "triangle")
+    np.testing.assert_array_equal(joined.labels, bits.labels)
+    np.testing.assert_array_equal(joined.file_names, bits.file_names)
+    assert joined.counts().tolist() == [18, 18, 36, 18]
+
+
+def test_separator_spaces_quotes_byte_order_mark_and_line_ends(write: Callable[..., Path], tmp_path: Path):
+    file = write('\ufefffile_name,labels\r\nb.jpg,"dog, small; cat"\r\n\r\n./sub//a.jpg,\r\n')
+    table = read_csv(file, tmp_path, separator=";")
+    assert table.classes == ("cat", "dog, small")
+    assert table.file_names.tolist() == ["b.jpg", "sub/a.jpg"]
+    assert table.labels.tolist() == [[1, 1], [0, 0]]
+
+
+def test_bits_may_be_written_as_floats_with_spaces(write: Callable[..., Path], tmp_path: Path):
+    table = read_csv(write("file_name,dog,cat\na.jpg,1.0, 0\n"), tmp_path)
+    assert table.classes == ("cat", "dog")
+    assert table.labels.tolist() == [[0, 1]]
+
+
+def test_given_classes_are_kept_even_without_images(write: Callable[..., Path], tmp_path: Path):
+    joined = read_csv(write("file_name,labels\na.jpg,dog\n"), tmp_path, classes=["dog", "bird"])
+    bits = read_csv(write("file_name,dog\na.jpg,1\n"), tmp_path, classes=["dog", "bird"])
+    assert joined.classes == bits.classes == ("bird", "dog")
+    assert joined.labels.tolist() == bits.labels.tolist() == [[0, 1]]
+
+
+def test_an_image_listed_twice_alike_is_taken_once(write: Callable[..., Path], tmp_path: Path):
+    table = read_csv(write("file_name,labels\na.jpg,dog|cat\na.jpg,cat|dog\n"), tmp_path)
+    assert table.file_names.tolist() == ["a.jpg"]
+
+
+def test_counts_are_logged(tiny_csv: tuple[Path, Path], caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO):
+        read_csv(*tiny_csv)
+    assert "60 images kept, 4 classes; 6 images have no label" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"line 1: the header is '', expected 'file_name,labels' or"),
+        ("image;labels\na.jpg;dog\n", r"line 1: the header is 'image;labels', expected"),
+        ("file_name,labels\n", "no row below the header"),
+        ("file_name,dog,dog\na.jpg,1,1\n", r"line 1: each column needs a name of its own.*'dog'"),
+        ("file_name,dog,\na.jpg,1,1\n", "line 1: each column needs a name of its own"),
+        ("file_name,labels\na.jpg,dog\nb.jpg,dog,cat\n", "line 3: 3 fields where the header has 2"),
+        ('file_name,labels\na.jpg,"dog\n', "malformed CSV"),
+        ("file_name,dog\na.jpg,1\nb.jpg,2\n", r"line 3: column 'dog' is '2', expected 0 or 1"),
+        ("file_name,dog\na.jpg,\n", r"line 2: column 'dog' is '', expected 0 or 1"),
+        ("file_name,labels\na.jpg,\n", r"no image has a label.*joined by '\|'"),
+        ("file_name,labels\n,dog\n", "line 2: the image's file name is ''"),
+        (
+            "file_name,labels\na.jpg,dog\n\nb.jpg,dog\na.jpg,cat\n",
+            r"line 5: 'a.jpg' .* other labels than in .*line 2",
+        ),
+    ],
+)
+def test_a_malformed_file_is_refused_with_its_line(
+    write: Callable[..., Path], tmp_path: Path, text: str, message: str
+):
+    with pytest.raises(InputError, match=message) as refusal:
+        read_csv(write(text), tmp_path)
+    assert "labels.csv" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../a.jpg", "sub/../../a.jpg", "..\\a.jpg", "C:\\a.jpg", "\\\\host\\a"]
+)
+def test_a_path_that_leaves_the_folder_is_refused(write: Callable[..., Path], tmp_path: Path, name: str):
+    with pytest.raises(InputError, match=r"line 3: .* leaves the image folder"):
+        read_csv(write(f"file_name,labels\na..b.jpg,dog\n{name},dog\n"), tmp_path)
+
+
+def test_a_label_outside_the_classes_is_refused(write: Callable[..., Path], tmp_path: Path):
+    with pytest.raises(InputError, match=r"line 2: label 'dgo' is not one of the 2 classes: dog, cat"):
+        read_csv(write("file_name,labels\na.jpg,dgo\n"), tmp_path, classes=["dog", "cat"])
+    with pytest.raises(InputError, match=r"line 1: label 'dgo' is not one of"):
+        read_csv(write("file_name,dgo\na.jpg,1\n"), tmp_path, classes=["dog", "cat"])
+
+
+def test_missing_places_are_named(write: Callable[..., Path], tmp_path: Path):
+    with pytest.raises(InputError, match=r"none.csv: no such file. data.annotations must be a CSV file"):
+        read_csv(tmp_path / "none.csv", tmp_path)
+    with pytest.raises(InputError, match=r"photos: no such folder. data.images must be"):
+        read_csv(write("file_name,labels\na.jpg,dog\n"), tmp_path / "photos")
+    with pytest.raises(InputError, match="separator is empty"):
+        read_csv(write("file_name,labels\na.jpg,dog\n"), tmp_path, separator="")
+    with pytest.raises(InputError, match="not UTF-8 text"):
+        read_csv(write("file_name,labels\na.jpg,Kälte\n", encoding="latin-1"), tmp_path)

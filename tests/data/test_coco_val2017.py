@@ -1,0 +1,115 @@
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mlic.data import coco_val2017, read_coco_val2017
+from mlic.data.download import RemoteFile
+from mlic.errors import InputError
+
+IMAGES, ANNOTATIONS = "zips/val2017.zip", "annotations/annotations_trainval2017.zip"
+
+
+def archive_of(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def small_coco(file_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A server with two archives of COCO's form and 3 images; the published digests are theirs."""
+    picture = io.BytesIO()
+    Image.effect_noise((160, 120), 50).save(picture, "JPEG")
+    instances = {
+        "images": [{"id": i, "file_name": f"{i:012d}.jpg"} for i in (5, 7, 9)],
+        "categories": [{"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}],
+        "annotations": [
+            {"image_id": 5, "category_id": 1, "iscrowd": 0},
+            {"image_id": 7, "category_id": 90, "iscrowd": 1},
+        ],
+    }
+    contents = {
+        IMAGES: archive_of({f"val2017/{i:012d}.jpg": picture.getvalue() for i in (5, 7, 9)}),
+        ANNOTATIONS: archive_of(
+            {
+                "annotations/instances_val2017.json": json.dumps(instances).encode(),
+                "annotations/captions_val2017.json": b"{}",
+            }
+        ),
+    }
+    for name, path in (("IMAGES", IMAGES), ("ANNOTATIONS", ANNOTATIONS)):
+        content = contents[path]
+        file_server.files[f"/{path}"] = content
+        digest = hashlib.md5(content).hexdigest()
+        monkeypatch.setattr(coco_val2017, name, RemoteFile(path, len(content), digest))
+    return file_server
+
+
+def test_the_published_files():
+    assert coco_val2017.BASE_URL == "http://images.cocodataset.org"
+    assert (coco_val2017.IMAGES.url, coco_val2017.ANNOTATIONS.url) == (IMAGES, ANNOTATIONS)
+    assert (coco_val2017.IMAGES.size, coco_val2017.ANNOTATIONS.size) == (815_585_330, 252_907_541)
+
+
+def test_it_is_downloaded_on_first_use_alone(small_coco: Any, tmp_path: Path):
+    table = read_coco_val2017(tmp_path, base_url=small_coco.url)
+    assert table.classes == ("person", "toothbrush")
+    assert table.labels.tolist() == [[1, 0], [0, 1], [0, 0]]
+    assert all(path.is_file() for path in table.paths())
+    assert len(small_coco.requests) == 2
+    again = read_coco_val2017(tmp_path, base_url=small_coco.url, crowd="drop", unannotated="drop")
+    assert again.labels.tolist() == [[1, 0]]
+    assert len(small_coco.requests) == 2
+
+
+def test_it_lies_in_the_cache_by_default(small_coco: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLIC_CACHE", str(tmp_path / "cache"))
+    table = read_coco_val2017(base_url=small_coco.url)
+    assert table.image_dir == tmp_path / "cache" / "coco_val2017" / "val2017"
+
+
+def test_an_interrupted_download_is_resumed(small_coco: Any, tmp_path: Path):
+    whole = len(small_coco.files[f"/{ANNOTATIONS}"])
+    small_coco.break_after = [whole, 1000]
+    with pytest.raises(InputError, match="broke off after 1000 of"):
+        read_coco_val2017(tmp_path, base_url=small_coco.url, attempts=1)
+    assert not (tmp_path / "val2017").exists()
+    assert len(read_coco_val2017(tmp_path, base_url=small_coco.url, attempts=1)) == 3
+    assert small_coco.requests == [
+        (f"/{ANNOTATIONS}", None),
+        (f"/{IMAGES}", None),
+        (f"/{IMAGES}", "bytes=1000-"),
+    ]
+    assert small_coco.sent[-1] == len(small_coco.files[f"/{IMAGES}"]) - 1000
+
+
+def test_without_network_the_error_says_what_to_do(closed_address: str, tmp_path: Path):
+    with pytest.raises(InputError, match="cannot be downloaded") as refusal:
+        read_coco_val2017(tmp_path, base_url=closed_address)
+    message = str(refusal.value)
+    assert f"{closed_address}/{IMAGES}" in message
+    assert f"{closed_address}/{ANNOTATIONS}" in message
+    assert f"put both files into {tmp_path}" in message
+    assert str(tmp_path / "annotations" / "instances_val2017.json") in message
+
+
+def test_archives_put_by_hand_are_used(small_coco: Any, closed_address: str, tmp_path: Path):
+    for path in (IMAGES, ANNOTATIONS):
+        (tmp_path / Path(path).name).write_bytes(small_coco.files[f"/{path}"])
+    assert len(read_coco_val2017(tmp_path, base_url=closed_address)) == 3
+
+
+def test_a_wrong_archive_is_refused_and_nothing_unpacked(small_coco: Any, tmp_path: Path):
+    (tmp_path / "val2017.zip").write_bytes(b"another")
+    with pytest.raises(InputError, match=r"val2017.zip: 7 bytes with MD5 .*\n.*put both files into"):
+        read_coco_val2017(tmp_path, base_url=small_coco.url)
+    assert not (tmp_path / "val2017").exists()
+    assert (tmp_path / "val2017.zip").read_bytes() == b"another"
