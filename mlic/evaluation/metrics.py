@@ -37,8 +37,8 @@ def evaluate_scores(
 
     Returns:
         The metrics named in METRICS (float, None where no class has what it takes), `per_class` with ap, auc,
-        precision, recall, f1 (float or None) and support (int) of each class, and `undefined`: `positives` names
-        the classes without a positive, `auc` those with one outcome only.
+        precision, recall, f1 (float or None) and support (int) of each class, and `undefined`: under
+        `positives` the classes without a positive, under `auc` those with one outcome only.
 
     Raises:
         InputError: the shapes do not fit, a score is not finite, a target is neither 0 nor 1.
@@ -91,8 +91,10 @@ class ScoredImages:
 
     @cached_property
     def _micro_ranking(self) -> Ranking:
-        flat = (np.ascontiguousarray(values.T).reshape(1, -1) for values in (self.scores, self.targets))
-        return Ranking.build(*flat, len(self.scores))
+        scores, targets = (
+            np.ascontiguousarray(values.T).reshape(1, -1) for values in (self.scores, self.targets)
+        )
+        return Ranking.build(scores, targets, len(self.scores))
 
     def summarise(
         self, weights: np.ndarray | None = None, names: Sequence[str] = METRICS

@@ -59,7 +59,7 @@ class Predictions:
         return Predictions(self.file_names[rows], self.scores[rows], self.targets[rows], self.classes)
 
     def write_parquet(self, path: str | Path) -> None:
-        """Write file_name, `score:<class>` float32, `target:<class>` uint8; the file appears whole or not at all."""
+        """Write file_name, `score:<class>` float32, `target:<class>` uint8; never half a file."""
         path = Path(path)
         columns = {"file_name": self.file_names.astype(str).astype(object)}
         columns |= {SCORE + name: self.scores[:, index] for index, name in enumerate(self.classes)}
@@ -80,7 +80,7 @@ class Predictions:
         """Read what `write_parquet` wrote.
 
         Raises:
-            InputError: there is no such file, it is no parquet file, or its columns are not those of predictions.
+            InputError: there is no such file, it is not parquet, or its columns are not those of predictions.
         """
         try:
             frame = pd.read_parquet(path)
@@ -103,7 +103,7 @@ def _classes_of(path: str | Path, columns: list[str]) -> tuple[str, ...]:
     if not classes or columns != expected:
         shown = ", ".join(columns[:4])
         raise InputError(
-            f"{path}: is no predictions file. Expected the columns file_name, one '{SCORE}<class>' a class, then one "
-            f"'{TARGET}<class>' a class in the same order; it has {len(columns)} columns: {shown}, ..."
+            f"{path}: is no predictions file. Expected the columns file_name, '{SCORE}<class>' of each "
+            f"class, then '{TARGET}<class>' of each in the same order; it has {len(columns)} columns: {shown}, ..."
         )
     return classes

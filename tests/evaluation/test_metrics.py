@@ -32,11 +32,11 @@ def test_ranking_metrics_equal_scikit_learn(shape: dict, seed: int, simulate: Si
     positive, negative = targets.sum(axis=0) > 0, (1 - targets).sum(axis=0) > 0
     ap = {
         c: sklearn_metrics.average_precision_score(targets[:, c], scores[:, c])
-        for c in np.flatnonzero(positive)
+        for c in np.flatnonzero(positive).tolist()
     }
     auc = {
         c: sklearn_metrics.roc_auc_score(targets[:, c], scores[:, c])
-        for c in np.flatnonzero(positive & negative)
+        for c in np.flatnonzero(positive & negative).tolist()
     }
     for column, row in enumerate(result["per_class"].values()):
         assert row["ap"] == (pytest.approx(ap[column], abs=1e-12) if column in ap else None)
@@ -55,11 +55,13 @@ def test_decision_metrics_equal_scikit_learn(
     shape: dict, threshold: float | str, simulate: Simulate, names: Names
 ) -> None:
     scores, targets = simulate(3, **shape)
-    limits = np.linspace(0.2, 0.8, shape["classes"]) if threshold == "per class" else threshold
+    limits = np.linspace(0.2, 0.8, shape["classes"]) if isinstance(threshold, str) else threshold
     result = evaluate_scores(scores, targets, names(shape["classes"]), limits)
 
     predicted = (scores > limits).astype(int)
     present = np.flatnonzero(targets.sum(axis=0))
+
+    zero: Any = 0  # scikit-learn's stubs know only its default
 
     def expected(average: str, columns: np.ndarray) -> list[float]:
         if shape["classes"] == 1:  # scikit-learn takes a single column for a binary task
@@ -69,13 +71,15 @@ def test_decision_metrics_equal_scikit_learn(
                 np.hstack([values, np.zeros((len(values), 1), dtype=int)]) for values in (targets, predicted)
             ]
             return list(
-                sklearn_metrics.precision_recall_fscore_support(*padded, average=average, zero_division=0)[:3]
+                sklearn_metrics.precision_recall_fscore_support(*padded, average=average, zero_division=zero)[
+                    :3
+                ]
             )
         pair = (targets[:, columns], predicted[:, columns])
         pair = tuple(values.ravel() if len(columns) == 1 else values for values in pair)
         average = "binary" if len(columns) == 1 else average
         return list(
-            sklearn_metrics.precision_recall_fscore_support(*pair, average=average, zero_division=0)[:3]
+            sklearn_metrics.precision_recall_fscore_support(*pair, average=average, zero_division=zero)[:3]
         )
 
     everything = np.arange(shape["classes"])
@@ -161,7 +165,7 @@ def test_nothing_predicted_gives_zeros_not_nan(simulate: Simulate, names: Names)
 def test_a_score_equal_to_the_threshold_is_not_predicted() -> None:
     result = evaluate_scores(np.array([[0.5], [0.6]], dtype=np.float32), np.array([[1], [1]]), ["a"])
     assert result["or"] == 0.5
-    between = evaluate_scores(np.float32([[0.1]]), np.array([[1]]), ["a"], np.array([0.1]))
+    between = evaluate_scores(np.array([[0.1]], dtype=np.float32), np.array([[1]]), ["a"], np.array([0.1]))
     assert between["or"] == 1  # float32(0.1) is above 0.1
 
 

