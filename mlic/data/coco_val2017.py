@@ -49,19 +49,24 @@ def read_coco_val2017(
         InputError: no connection, or wrong files; the message has the addresses and where to put the files.
     """
     folder = Path(images) if images is not None else cache_dir() / "coco_val2017"
-    folder.mkdir(parents=True, exist_ok=True)
     instances, photographs = folder / INSTANCES, folder / "val2017"
-    with FileLock(folder / ".lock"):
-        try:
-            if not instances.is_file():
-                archive = _archive(ANNOTATIONS, folder, base_url, attempts, pause_seconds)
-                unpack_file(archive, INSTANCES, instances)
-            if not photographs.is_dir() or not any(photographs.iterdir()):
-                archive = _archive(IMAGES, folder, base_url, attempts, pause_seconds)
-                unpack_folder(archive, "val2017", photographs)
-        except InputError as error:
-            raise InputError(f"{error}\n{_by_hand(folder, base_url)}") from error
+    if not (instances.is_file() and _has_files(photographs)):  # a folder that has all may be read-only
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            try:
+                if not instances.is_file():
+                    archive = _archive(ANNOTATIONS, folder, base_url, attempts, pause_seconds)
+                    unpack_file(archive, INSTANCES, instances)
+                if not _has_files(photographs):
+                    archive = _archive(IMAGES, folder, base_url, attempts, pause_seconds)
+                    unpack_folder(archive, "val2017", photographs)
+            except InputError as error:
+                raise InputError(f"{error}\n{_by_hand(folder, base_url)}") from error
     return read_coco(instances, photographs, crowd=crowd, unannotated=unannotated)
+
+
+def _has_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _archive(part: RemoteFile, folder: Path, base_url: str, attempts: int, pause_seconds: float) -> Path:

@@ -57,11 +57,13 @@ def read_demo(images: str | Path | None = None, *, num_images: int = 1500, seed:
         raise InputError(f"data.reader.num_images={num_images}: expected at least 1 scene.")
     name = f"demo-v{VERSION}-{num_images}-{seed}"
     folder = Path(images) if images is not None else cache_dir() / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
-        if not (folder / "labels.csv").is_file():
-            _make(folder, num_images, seed)
-    return read_csv(folder / "labels.csv", folder / "images")
+    labels = folder / "labels.csv"
+    if not labels.is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{folder.name}.lock"):
+            if not labels.is_file():  # another process may have made it meanwhile
+                _make(folder, num_images, seed)
+    return read_csv(labels, folder / "images")
 
 
 def _make(folder: Path, num_images: int, seed: int) -> None:

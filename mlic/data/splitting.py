@@ -71,6 +71,8 @@ def stratified_split(
     """
     if on_missing not in ("error", "warn"):
         raise InputError(f"data.split.on_missing: '{on_missing}' is none of error, warn.")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"data.split.seed={seed}: expected a whole number from 0 to {2**32 - 1}.")
     num_test, num_val = _sizes(len(table), test, val)
     split = _split_rows(table.labels, num_test, num_val, seed)
     missing = _missing(table.labels, split, num_test, num_val)
@@ -98,7 +100,7 @@ def split_hash(table: LabelTable, *, test: float, val: float, seed: int, on_miss
 def _sizes(num_images: int, test: float, val: float) -> tuple[int, int]:
     """Images in test and val; a part with a fraction above 0 has at least one."""
     for name, fraction in (("test", test), ("val", val)):
-        if not 0 <= fraction < 1:
+        if not (isinstance(fraction, int | float) and 0 <= fraction < 1):
             raise InputError(
                 f"data.split.{name}={fraction}: expected a share of all images, from 0 to below 1."
             )
