@@ -22,7 +22,7 @@ class EpochTable(L.Callback):
         self.rows: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add the row of the epoch; Lightning runs checkpoint callbacks later, so a checkpoint holds its own row."""
+        """Add the row of the epoch; checkpoint callbacks run later, so a checkpoint holds its own row."""
         values = {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
         self.rows.append({"epoch": trainer.current_epoch, **values})
         if trainer.is_global_zero:

@@ -33,7 +33,9 @@ class TrainingProgress(ProgressBar):
         if self._is_terminal:
             done = trainer.current_epoch * int(trainer.num_training_batches)
             total = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
-            self._bar = tqdm(total=total, initial=done, unit="step", mininterval=BAR_SECONDS, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total, initial=done, unit="step", mininterval=BAR_SECONDS, dynamic_ncols=True
+            )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of the epoch."""
@@ -55,19 +57,27 @@ class TrainingProgress(ProgressBar):
             if name in values
         ]
         if self._bar is not None:
-            self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
+            self._bar.set_description(
+                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False
+            )
             self._bar.set_postfix_str("  ".join(shown), refresh=False)
         elif trainer.is_global_zero:
             seconds = time.perf_counter() - self._epoch_start
             logger.info(
-                "epoch %d/%s  %s  (%.2f s)", trainer.current_epoch + 1, trainer.max_epochs, "  ".join(shown), seconds
+                "epoch %d/%s  %s  (%.2f s)",
+                trainer.current_epoch + 1,
+                trainer.max_epochs,
+                "  ".join(shown),
+                seconds,
             )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Close the bar."""
         self._close()
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
         """Close the bar, so that the error stands on a line of its own."""
         self._close()
 

@@ -1,6 +1,7 @@
 """What a run writes besides checkpoints: data set, model, figures, predictions, metrics."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from mlic.data import MultiLabelDataModule
 from mlic.data.datamodule import PARTS
 from mlic.evaluation.predictions import Predictions
+from mlic.features import hash_files
 from mlic.models import FrozenBackbone, MultiLabelClassifier
 from mlic.report.dataset_figures import label_distribution, sample_grid
 from mlic.runs.folder import RunFolder, write_atomically
@@ -19,13 +21,29 @@ from mlic.runs.folder import RunFolder, write_atomically
 PREDICTED_PARTS = ("val", "test")
 
 
-def write_dataset(folder: RunFolder, datamodule: MultiLabelDataModule, loggers: Sequence[Logger]) -> None:
-    """Write dataset.json, split.csv and the figures of labels and samples, to the folder and to TensorBoard."""
+def write_dataset(
+    folder: RunFolder,
+    datamodule: MultiLabelDataModule,
+    loggers: Sequence[Logger],
+    *,
+    hash_index: Path | None = None,
+) -> None:
+    """Write dataset.json, split.csv and the figures of labels and samples, to the folder and to TensorBoard.
+
+    split.csv holds the sha256 of each image's bytes, so that a later evaluation can tell what the run was
+    trained on.
+
+    Args:
+        folder: of the run.
+        datamodule: after `setup`.
+        loggers: of the trainer.
+        hash_index: file of known digests, which saves reading the images again; see `hash_files`.
+    """
     table, split = datamodule.table, datamodule.split
     description = describe_dataset(datamodule)
     folder.write_json("dataset.json", description)
-    part_of_row = split.names(len(table))
-    frame = pd.DataFrame({"file_name": table.file_names, "split": part_of_row})
+    digests = hash_files(table.paths(), hash_index).digests.astype(str)
+    frame = pd.DataFrame({"file_name": table.file_names, "split": split.names(len(table)), "sha256": digests})
     write_atomically(folder.path / "split.csv", frame.to_csv(index=False))
     figures = {
         "labels": label_distribution(description),
@@ -114,5 +132,10 @@ def write_results(
 def _flat(config: DictConfig) -> dict[str, Any]:
     """`{"head.dropout": 0.6, ...}`: the hparams tab takes plain values only."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    frame = pd.json_normalize({key: plain[key] for key in ("seed", "data", "model", "head", "loss", "optimizer")})
-    return {name: value if isinstance(value, int | float | bool) else str(value) for name, value in frame.iloc[0].items()}
+    frame = pd.json_normalize(
+        {key: plain[key] for key in ("seed", "data", "model", "head", "loss", "optimizer")}
+    )
+    return {
+        name: value if isinstance(value, int | float | bool) else str(value)
+        for name, value in frame.iloc[0].items()
+    }

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,11 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from mlic.data import MultiLabelDataModule, cache_dir
 from mlic.errors import InputError
 from mlic.features import CachedFeatures
+from mlic.features.extraction import HASH_INDEX
 from mlic.models import FrozenBackbone, MultiLabelClassifier
 from mlic.runs.folder import RunFolder
 from mlic.runs.status import RunStatus
 from mlic.training.records import write_dataset, write_model, write_results
 from mlic.training.tables import dataset_table, metrics_table
+from mlic.training.thresholds import store_thresholds, tune_thresholds
 
 logger = logging.getLogger(__name__)
 
@@ -54,14 +57,22 @@ def run(config: DictConfig) -> Results:
         L.seed_everything(config.seed, workers=True, verbose=False)
         model = _make_model(config, backbone, datamodule)
         if trainer.is_global_zero:
-            write_dataset(folder, datamodule, trainer.loggers)
+            write_dataset(folder, datamodule, trainer.loggers, hash_index=_features_dir(config) / HASH_INDEX)
             write_model(folder, backbone, model.head, config.model.name)
         _select_checkpoint_on(trainer, datamodule)
         with status.phase("fit"):
             trainer.fit(model, datamodule)
         with status.phase("test"):
             _test(trainer, model, datamodule)
+            thresholds = tune_thresholds(model)
         if trainer.is_global_zero:
+            store_thresholds(
+                folder,
+                thresholds,
+                checkpoint=_best_checkpoint(trainer),
+                class_weights=datamodule.class_weights,
+                precision=backbone.precision,
+            )
             write_results(folder, model, datamodule, config, trainer.loggers)
             _report(folder, model.results)
     return model.results
@@ -74,7 +85,9 @@ def _quieten_lightning() -> None:
     # by design: features lie ready in memory, and the log of a small set has few steps
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*number of training batches.*is smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode at the start of training.*")  # frozen is frozen
+    warnings.filterwarnings(
+        "ignore", ".*module\\(s\\) in eval mode at the start of training.*"
+    )  # frozen is frozen
     # about Lightning's own use of torch
     warnings.filterwarnings("ignore", ".*LeafSpec.*", module="lightning")
 
@@ -90,7 +103,9 @@ def _make_backbone(config: DictConfig, trainer: L.Trainer) -> FrozenBackbone:
     return backbone.optimize_for(trainer.strategy.root_device)
 
 
-def _make_datamodule(config: DictConfig, backbone: FrozenBackbone, trainer: L.Trainer) -> MultiLabelDataModule:
+def _make_datamodule(
+    config: DictConfig, backbone: FrozenBackbone, trainer: L.Trainer
+) -> MultiLabelDataModule:
     datamodule: MultiLabelDataModule = instantiate(config.data)
     datamodule.transform, datamodule.resize_size = backbone.transform, backbone.resize_size
     if config.features.mode == "cached":
@@ -102,16 +117,21 @@ def _make_features(
     config: DictConfig, backbone: FrozenBackbone, datamodule: MultiLabelDataModule, trainer: L.Trainer
 ) -> CachedFeatures:
     options: Any = OmegaConf.to_container(config.features)
-    del options["mode"]
+    del options["mode"], options["dir"]
     engine = {key: config.trainer[key] for key in EXTRACTION_TRAINER_KEYS if key in config.trainer}
     return CachedFeatures(
         backbone,
-        directory=options.pop("dir") or cache_dir() / "features",
+        directory=_features_dir(config),
         device=trainer.strategy.root_device,
         draft_size=datamodule.draft_size,
         trainer=engine,
         **options,
     )
+
+
+def _features_dir(config: DictConfig) -> Path:
+    """Folder of all stores, and of the index of file hashes, which live training uses too."""
+    return Path(config.features.get("dir") or cache_dir() / "features")
 
 
 def _make_model(
@@ -151,12 +171,21 @@ def _select_checkpoint_on(trainer: L.Trainer, datamodule: MultiLabelDataModule) 
 
 
 def _test(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:
-    checkpoint = trainer.checkpoint_callback
-    best = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
+    best = _best_checkpoint(trainer)
     model.expect_test_parts(datamodule.parts)
     trainer.test(
-        model, datamodule.test_dataloader(), ckpt_path=best or None, weights_only=True if best else None, verbose=False
+        model,
+        datamodule.test_dataloader(),
+        ckpt_path=best,
+        weights_only=True if best else None,
+        verbose=False,
     )
+
+
+def _best_checkpoint(trainer: L.Trainer) -> str | None:
+    """Of the epoch chosen on val; None when the run keeps no checkpoint."""
+    checkpoint = trainer.checkpoint_callback
+    return (checkpoint.best_model_path or None) if isinstance(checkpoint, ModelCheckpoint) else None
 
 
 def _report(folder: RunFolder, results: Results) -> None:

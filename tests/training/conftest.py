@@ -22,7 +22,11 @@ def tiny_config(tiny_csv: tuple[Path, Path], tmp_path: Path) -> Callable[..., Di
 
     def make(*overrides: str, output: Path = tmp_path / "run") -> DictConfig:
         annotations, images = tiny_csv
-        places = (f"data.annotations={annotations}", f"data.images={images}", f"features.dir={tmp_path / 'store'}")
+        places = (
+            f"data.annotations={annotations}",
+            f"data.images={images}",
+            f"features.dir={tmp_path / 'store'}",
+        )
         live = "features=live" in overrides
         base = [item for item in (*TINY_RUN, *places) if not (live and item.startswith("features."))]
         return compose(*base, *overrides, output=output)

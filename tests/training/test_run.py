@@ -27,10 +27,16 @@ def read_json(path: Path) -> dict:
 def test_a_run_leaves_the_whole_folder(tiny_config: MakeConfig, tmp_path: Path):
     results = train(tiny_config())
     folder = tmp_path / "run"
-    assert set(results) == {"train", "val", "test"}
+    assert set(results) == {"train", "val", "test", "test_calibrated"}
     assert read_json(folder / "metrics.json") == results
     assert read_json(folder / "status.json")["state"] == "finished"
-    assert set(read_json(folder / "status.json")["seconds"]) == {"backbone", "data", "features", "fit", "test"}
+    assert set(read_json(folder / "status.json")["seconds"]) == {
+        "backbone",
+        "data",
+        "features",
+        "fit",
+        "test",
+    }
     dataset = read_json(folder / "dataset.json")
     assert dataset["classes"] == ["circle", "cross", "square", "triangle"]
     split = pd.read_csv(folder / "split.csv")
@@ -51,7 +57,9 @@ def test_figures_are_those_of_scikit_learn_on_the_saved_predictions(tiny_config:
         saved = Predictions.read_parquet(tmp_path / "run" / "predictions" / f"{part}.parquet")
         average_precisions = average_precision_score(saved.targets, saved.scores, average=None)
         assert results[part]["map"] == pytest.approx(np.mean(average_precisions), abs=1e-6)
-        assert results[part]["auc_macro"] == pytest.approx(roc_auc_score(saved.targets, saved.scores), abs=1e-6)
+        assert results[part]["auc_macro"] == pytest.approx(
+            roc_auc_score(saved.targets, saved.scores), abs=1e-6
+        )
     split = pd.read_csv(tmp_path / "run" / "split.csv")
     assert saved.file_names.tolist() == split.loc[split["split"] == "test", "file_name"].tolist()
 
@@ -74,7 +82,9 @@ def test_checkpoint_is_safe_small_and_without_the_backbone(tiny_config: MakeConf
         assert all(key.startswith("head.") for key in checkpoint["state_dict"])
         assert checkpoint["mlic"]["classes"] == ["circle", "cross", "square", "triangle"]
         assert len(checkpoint["mlic"]["weights_digest"]) == 64
-        assert checkpoint["mlic"]["split_hash"] == read_json(tmp_path / "run" / "dataset.json")["split"]["hash"]
+        assert (
+            checkpoint["mlic"]["split_hash"] == read_json(tmp_path / "run" / "dataset.json")["split"]["hash"]
+        )
         assert checkpoint["optimizer_states"]
 
 
@@ -88,7 +98,8 @@ def test_without_val_the_last_epoch_is_tested(tiny_config: MakeConfig, tmp_path:
     results = train(tiny_config("data.split.val=0"))
     assert set(results) == {"train", "test"}
     best, last = (
-        torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")
+        torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        for name in ("best", "last")
     )
     assert best["epoch"] == last["epoch"] == 2
     assert not any(column.startswith("val/") for column in pd.read_csv(tmp_path / "run" / "epochs.csv"))
@@ -137,7 +148,9 @@ def test_the_frozen_backbone_is_byte_identical_after_live_training(
 
 
 def test_a_loss_that_diverges_stops_with_the_images_of_the_batch(tiny_config: MakeConfig, tmp_path: Path):
-    with pytest.raises(InputError, match=r"the loss became (nan|inf) in epoch \d.*shapes_\d\d\.jpg.*optimizer\.lr"):
+    with pytest.raises(
+        InputError, match=r"the loss became (nan|inf) in epoch \d.*shapes_\d\d\.jpg.*optimizer\.lr"
+    ):
         train(tiny_config("optimizer.lr=1e30", "loss.pos_weight=1e30"))
     status = read_json(tmp_path / "run" / "status.json")
     assert status["state"] == "failed"
@@ -148,7 +161,7 @@ def test_a_loss_that_diverges_stops_with_the_images_of_the_batch(tiny_config: Ma
 def test_bad_images_are_all_named_or_left_out_before_the_split(
     tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
 ):
-    annotations, images = tiny_csv
+    images = tiny_csv[1]
     broken = tmp_path / "images"
     broken.mkdir()
     for path in images.iterdir():
@@ -158,7 +171,9 @@ def test_bad_images_are_all_named_or_left_out_before_the_split(
     (broken / "shapes_07.jpg").write_bytes(whole[: len(whole) // 2])
     (broken / "shapes_11.jpg").unlink()
     place = f"data.images={broken}"
-    with pytest.raises(InputError, match=r"(?s)3 images cannot be used.*_03.*0 bytes.*_07.*_11.*no such file"):
+    with pytest.raises(
+        InputError, match=r"(?s)3 images cannot be used.*_03.*0 bytes.*_07.*_11.*no such file"
+    ):
         train(tiny_config(place))
     train(tiny_config(place, "data.on_bad_image=drop"))
     names = pd.read_csv(tmp_path / "run" / "split.csv")["file_name"]
@@ -168,7 +183,9 @@ def test_bad_images_are_all_named_or_left_out_before_the_split(
 
 
 def test_the_other_loggers_and_losses_run(tiny_config: MakeConfig, tmp_path: Path):
-    results = run(tiny_config("logger=csv", "loss.pos_weight=2", "optimizer=adamw", "data.class_weights.scheme=none"))
+    results = run(
+        tiny_config("logger=csv", "loss.pos_weight=2", "optimizer=adamw", "data.class_weights.scheme=none")
+    )
     assert results["test"]["loss"] > 0
     assert (tmp_path / "run" / "csv" / "metrics.csv").is_file()
     assert set(read_json(tmp_path / "run" / "dataset.json")["class_weights"].values()) == {1.0}
