@@ -28,7 +28,7 @@ $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "mlic needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
-	$(BIN)/uv pip install --python $(BIN)/python --constraints requirements.lock \
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraints requirements.lock \
 		--build-constraints requirements.lock --editable '.[dev]'
 	@touch $@
 
