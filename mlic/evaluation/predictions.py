@@ -103,7 +103,7 @@ def _classes_of(path: str | Path, columns: list[str]) -> tuple[str, ...]:
     if not classes or columns != expected:
         shown = ", ".join(columns[:4])
         raise InputError(
-            f"{path}: is no predictions file. Expected the columns file_name, '{SCORE}<class>' of each "
-            f"class, then '{TARGET}<class>' of each in the same order; it has {len(columns)} columns: {shown}, ..."
+            f"{path}: is no predictions file. Expected file_name, '{SCORE}<class>' of each class, "
+            f"then '{TARGET}<class>' of each in the same order; it has {len(columns)} columns: {shown}, ..."
         )
     return classes

@@ -1,0 +1,203 @@
+"""Intervals and paired differences: seeded, centred, refused for other images; Holm's rule by hand."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlic.errors import InputError
+from mlic.evaluation.bootstrap import (
+    Bootstrap,
+    holm,
+    paired_differences,
+    resample_weights,
+    why_not_paired,
+)
+from mlic.evaluation.metrics import METRICS, evaluate_scores
+from mlic.evaluation.predictions import Predictions
+
+Simulate = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
+def predict(scores: np.ndarray, targets: np.ndarray) -> Predictions:
+    file_names = np.array([f"{index:03d}.jpg" for index in range(len(scores))])
+    return Predictions(file_names, scores, targets, tuple("abcdefgh"[: scores.shape[1]]))
+
+
+def noisy(scores: np.ndarray, amount: float, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(scale=amount, size=scores.shape)
+    return (1 / (1 + np.exp(-(np.log(scores / (1 - scores)) + noise)))).astype(np.float32)
+
+
+def test_seed_and_number_of_images_alone_decide_the_resamples() -> None:
+    weights = np.hstack(list(resample_weights(30, 100, seed=3)))
+    assert weights.shape == (30, 100)
+    assert weights.sum(axis=0).tolist() == [30] * 100
+    assert np.array_equal(weights[:, :70], np.hstack(list(resample_weights(30, 70, seed=3))))
+    assert not np.array_equal(weights, np.hstack(list(resample_weights(30, 100, seed=4))))
+
+
+def test_resampled_metrics_are_those_of_the_repeated_images(simulate: Simulate) -> None:
+    predictions = predict(*simulate(0, 50, 3, levels=9))
+    bootstrap = Bootstrap(predictions, 0.4, resamples=70, seed=1)
+    weights = np.hstack(list(resample_weights(50, 70, seed=1)))
+    for resample in (0, 69):
+        rows = np.repeat(np.arange(50), weights[:, resample].astype(int))
+        part = predictions.select(rows)
+        expected = evaluate_scores(part.scores, part.targets, part.classes, 0.4)
+        assert {name: bootstrap.resampled[name][resample] for name in METRICS} == pytest.approx(
+            {name: expected[name] for name in METRICS}
+        )
+
+
+def test_estimate_is_the_metric_and_lies_within(simulate: Simulate) -> None:
+    predictions = predict(*simulate(1, 60, 5, share=0.1))
+    bootstrap = Bootstrap(predictions, resamples=200)
+    metrics = evaluate_scores(predictions.scores, predictions.targets, predictions.classes)
+    for name in METRICS:
+        interval = bootstrap.interval(name)
+        assert interval is not None
+        assert interval.estimate == pytest.approx(metrics[name])
+        assert interval.low < interval.estimate < interval.high
+    narrow = bootstrap.interval("map", level=0.5)
+    wide = bootstrap.interval("map")
+    assert narrow is not None
+    assert wide is not None
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_interval_is_centred_though_repeated_images_raise_average_precision(simulate: Simulate) -> None:
+    bootstrap = Bootstrap(predict(*simulate(2, 100, 6, share=0.05)), names=["map"], resamples=300)
+    interval = bootstrap.interval("map")
+    assert interval is not None
+    low, high = np.quantile(bootstrap.resampled["map"], [0.025, 0.975])
+    shift = bootstrap.resampled["map"].mean() - interval.estimate
+    assert shift > 0.01
+    assert (interval.low, interval.high) == pytest.approx((low - shift, high - shift))
+
+
+def test_intervals_hold_the_true_value_about_as_often_as_they_say(simulate: Simulate) -> None:
+    true = evaluate_scores(*simulate(99, 100_000, 2), ["a", "b"])
+    held = {"or": 0, "auc_macro": 0}
+    for seed in range(100):
+        bootstrap = Bootstrap(predict(*simulate(seed, 120, 2)), names=list(held), resamples=200, seed=seed)
+        for name in held:
+            interval = bootstrap.interval(name, level=0.9)
+            assert interval is not None
+            held[name] += interval.low <= true[name] <= interval.high
+    assert all(82 <= count <= 97 for count in held.values()), held
+
+
+def test_undefined_metric_has_no_interval(simulate: Simulate) -> None:
+    scores, targets = simulate(0, 20, 2)
+    bootstrap = Bootstrap(predict(scores, 0 * targets), names=["map", "f1_samples"], resamples=10)
+    assert bootstrap.interval("map") is None
+    assert bootstrap.interval("f1_samples") is not None
+    difference = paired_differences({"x": bootstrap, "y": bootstrap}, "map")[0]
+    assert np.isnan([difference.estimate, difference.low, difference.p_value, difference.p_holm]).all()
+
+
+def test_resamples_without_positives_are_left_out() -> None:
+    scores, targets = np.linspace(0.1, 0.9, 8)[:, None], np.eye(8, 1)
+    bootstrap = Bootstrap(predict(scores, targets), names=["map"], resamples=100)
+    missing = np.isnan(bootstrap.resampled["map"])
+    interval = bootstrap.interval("map")
+    assert 20 < missing.sum() < 50  # (7/8)^8 = 34 %
+    assert interval is not None
+    assert np.isfinite([interval.low, interval.high]).all()
+
+
+def test_a_run_does_not_differ_from_itself(simulate: Simulate) -> None:
+    predictions = predict(*simulate(3, 40, 3))
+    runs = {name: Bootstrap(predictions, names=["map"], resamples=50) for name in ("x", "y")}
+    (difference,) = paired_differences(runs, "map")
+    assert (difference.estimate, difference.low, difference.high) == (0, 0, 0)
+    assert (difference.p_value, difference.p_holm) == (1, 1)
+
+
+def test_a_clear_difference_is_found_and_pairing_narrows_it(simulate: Simulate) -> None:
+    scores, targets = simulate(4, 300, 4)
+    best, near, worst = (predict(noisy(scores, amount, 7), targets) for amount in (0.0, 0.05, 3.0))
+    runs = {
+        name: Bootstrap(run, resamples=199)
+        for name, run in (("best", best), ("near", near), ("worst", worst))
+    }
+    pairs = {(row.first, row.second): row for row in paired_differences(runs, "auc_macro")}
+    assert list(pairs) == [("best", "near"), ("best", "worst"), ("near", "worst")]
+    clear = pairs["best", "worst"]
+    assert clear.estimate == runs["best"].estimates["auc_macro"] - runs["worst"].estimates["auc_macro"]
+    assert clear.low > 0
+    assert clear.p_value == 1 / 200
+    assert clear.p_holm == 3 / 200
+    alone = runs["best"].interval("auc_macro")
+    paired = pairs["best", "near"]
+    assert alone is not None
+    assert paired.high - paired.low < (alone.high - alone.low) / 5
+
+
+def test_p_values_of_equal_runs_are_not_small_too_often(simulate: Simulate) -> None:
+    small = 0
+    for seed in range(60):
+        scores, targets = simulate(seed, 100, 2)
+        runs = {
+            name: Bootstrap(predict(noisy(scores, 1.0, draw), targets), names=["auc_macro"], resamples=100)
+            for name, draw in (("x", 1000 + seed), ("y", 2000 + seed))
+        }
+        small += paired_differences(runs, "auc_macro")[0].p_value < 0.1
+    assert 1 <= small <= 12
+
+
+def change(predictions: Predictions, **values: Any) -> Predictions:
+    fields = {name: getattr(predictions, name) for name in ("file_names", "scores", "targets", "classes")}
+    return Predictions(**{**fields, **values})
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda p: p.select(range(9)), "10 test images against 9"),
+        (
+            lambda p: p.select([1, 0, *range(2, 10)]),
+            "another order: 2 rows differ, the first is '000.jpg' against '001.jpg'",
+        ),
+        (lambda p: change(p, classes=("a", "z")), "other classes: b, z in one of them only"),
+        (lambda p: change(p, classes=("b", "a")), "the classes in another order"),
+        (
+            lambda p: change(p, targets=1 - p.targets),
+            "other labels of the same images: 20 differ, .* '000.jpg', class 'a'",
+        ),
+    ],
+)
+def test_other_images_are_refused_a_paired_figure(simulate: Simulate, build: Callable, message: str) -> None:
+    predictions = predict(*simulate(5, 10, 2))
+    runs = {"x": Bootstrap(predictions, resamples=5), "y": Bootstrap(build(predictions), resamples=5)}
+    with pytest.raises(InputError, match=f"no paired difference between 'x' and 'y': .*{message}"):
+        paired_differences(runs, "of1")
+    assert why_not_paired(predictions, predictions) is None
+
+
+def test_other_resamples_and_unknown_names_are_refused(simulate: Simulate) -> None:
+    predictions = predict(*simulate(5, 10, 2))
+    first = Bootstrap(predictions, resamples=5)
+    for other in (Bootstrap(predictions, resamples=6), Bootstrap(predictions, resamples=5, seed=1)):
+        with pytest.raises(InputError, match="other resamples: give both the same seed and number"):
+            paired_differences({"x": first, "y": other}, "map")
+    with pytest.raises(InputError, match=r"unknown metrics \['mAP'\].*metrics are map, "):
+        Bootstrap(predictions, names=["mAP"])
+
+
+@pytest.mark.parametrize(
+    ("p_values", "expected"),
+    [
+        (
+            [0.01, 0.04, 0.03, 0.005],
+            [0.03, 0.06, 0.06, 0.02],
+        ),  # .005 x 4, .01 x 3, .03 x 2, then .04 is raised
+        ([0.6, 0.5], [1.0, 1.0]),
+        ([0.02, np.nan, 0.03], [0.04, np.nan, 0.04]),
+        ([], []),
+    ],
+)
+def test_holm_by_hand(p_values: Sequence[float], expected: Sequence[float]) -> None:
+    assert holm(p_values).tolist() == pytest.approx(expected, nan_ok=True)

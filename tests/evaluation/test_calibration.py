@@ -1,0 +1,100 @@
+"""Reliability, its error, and the temperature, against figures by hand and a known truth."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import log_loss
+
+from mlic.errors import InputError
+from mlic.evaluation.calibration import (
+    apply_temperature,
+    class_calibration_errors,
+    expected_calibration_error,
+    fit_temperature,
+    reliability_table,
+    to_logits,
+)
+
+
+def overconfident(
+    seed: int, factor: float, shape: tuple[int, int] = (3000, 4)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores float32 whose logits are `factor` times the true ones, and targets."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(-1, 1.5, size=shape)
+    return expit(logits * factor).astype(np.float32), (random.random(shape) < expit(logits)).astype(np.uint8)
+
+
+def test_table_and_error_by_hand() -> None:
+    scores = np.array([0.0, 0.1, 0.3, 0.5, 0.9, 1.0])
+    targets = np.array([0, 1, 0, 1, 1, 1])
+    table = reliability_table(scores, targets, bins=4)
+    assert table["count"].tolist() == [2, 1, 1, 2]  # an edge belongs to the bin above it, 1 to the last
+    assert table["mean_score"].tolist() == pytest.approx([0.05, 0.3, 0.5, 0.95])
+    assert table["observed_frequency"].tolist() == [0.5, 0, 1, 1]
+    assert table[["low", "high"]].iloc[1].tolist() == [0.25, 0.5]
+    expected = (2 * 0.45 + 0.3 + 0.5 + 2 * 0.05) / 6
+    assert expected_calibration_error(scores, targets, bins=4) == pytest.approx(expected)
+
+
+def test_table_agrees_with_scikit_learn() -> None:
+    scores, targets = overconfident(0, 2.0)
+    table = reliability_table(scores, targets, bins=10)
+    assert (table["count"] > 0).all()
+    frequency, mean = calibration_curve(targets.ravel(), scores.ravel(), n_bins=10)
+    assert table["mean_score"].tolist() == pytest.approx(mean.tolist(), abs=1e-6)
+    assert table["observed_frequency"].tolist() == pytest.approx(frequency.tolist())
+
+
+def test_empty_bins_have_no_mean_and_no_part_in_the_error() -> None:
+    table = reliability_table(np.full(3, 0.95), np.array([1, 1, 0]), bins=10)
+    assert table["count"].tolist() == [0] * 9 + [3]
+    assert table["mean_score"].isna().sum() == 9
+    assert expected_calibration_error(np.full(3, 0.95), np.array([1, 1, 0]), 10) == pytest.approx(
+        0.95 - 2 / 3
+    )
+
+
+def test_errors_of_classes_are_those_of_the_columns() -> None:
+    scores, targets = overconfident(1, 3.0)
+    errors = class_calibration_errors(scores, targets)
+    assert errors.shape == (4,)
+    assert errors[2] == expected_calibration_error(scores[:, 2], targets[:, 2])
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_the_temperature_undoes_what_was_done(factor: float) -> None:
+    scores, targets = overconfident(2, factor)
+    temperature = fit_temperature(scores, targets)
+    assert temperature == pytest.approx(factor, rel=0.08)
+    calibrated = apply_temperature(scores, temperature)
+    assert calibrated.dtype == np.float32
+    assert expected_calibration_error(calibrated, targets) < 0.02
+    for other in (0.97 * temperature, 1.03 * temperature):
+        moved = apply_temperature(scores.astype(float), other)
+        best = apply_temperature(scores.astype(float), temperature)
+        assert log_loss(targets.ravel(), best.ravel()) < log_loss(targets.ravel(), moved.ravel())
+
+
+def test_temperature_keeps_order_and_one_changes_nothing() -> None:
+    scores, _ = overconfident(3, 2.0, (50, 2))
+    assert apply_temperature(scores, 1.0) == pytest.approx(scores, abs=1e-7)
+    cooler = apply_temperature(scores, 2.5)
+    assert np.array_equal(np.argsort(cooler[:, 0], kind="stable"), np.argsort(scores[:, 0], kind="stable"))
+
+
+def test_certain_scores_stay_finite() -> None:
+    scores = np.array([[0.0, 1.0], [1.0, 0.0]], dtype=np.float32)
+    assert np.isfinite(to_logits(scores)).all()
+    assert fit_temperature(scores, np.array([[0, 1], [0, 1]])) > 1
+    assert apply_temperature(scores, 1.0) == pytest.approx(scores, abs=1e-6)
+
+
+def test_logits_are_refused() -> None:
+    logits, targets = np.array([[-2.0, 3.0]]), np.array([[0, 1]])
+    for function in (reliability_table, expected_calibration_error, fit_temperature):
+        with pytest.raises(InputError, match=r"must lie in \[0, 1\]\. Apply a sigmoid"):
+            function(logits, targets)
+    with pytest.raises(InputError, match="must have one shape"):
+        fit_temperature(np.zeros((2, 1)), np.zeros((1, 2)))

@@ -1,0 +1,124 @@
+"""Confusions, single errors, pairs of labels and the choice of images, on cases worked by hand."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss
+
+from mlic.evaluation.errors import (
+    ap_by_training_images,
+    co_occurrence,
+    confusions,
+    gallery_rows,
+    image_losses,
+    single_errors,
+)
+from mlic.evaluation.metrics import evaluate_scores
+from mlic.evaluation.predictions import Predictions
+
+CLASSES = ("cat", "dog", "pön")
+
+
+@pytest.fixture
+def predictions() -> Predictions:
+    scores = [
+        [0.1, 0.9, 0.7],  # a cat taken for a dog, and pön
+        [0.2, 0.8, 0.1],  # a cat taken for a dog
+        [0.9, 0.1, 0.6],  # a cat, and pön falsely
+        [0.3, 0.9, 0.7],  # a dog, and pön falsely
+        [0.1, 0.1, 0.2],  # nothing, rightly
+    ]
+    targets = [[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]]
+    file_names = np.array([f"{name}.jpg" for name in "vwxyz"])
+    return Predictions(file_names, np.array(scores), np.array(targets), CLASSES)
+
+
+def test_confusions_by_hand(predictions: Predictions) -> None:
+    table = confusions(predictions)
+    # the cat is missed twice: dog is falsely there twice (of 2 in all 5 images), pön once, under its 3 of 5
+    assert table.to_dict("records") == [
+        {"class": "cat", "confused_with": "dog", "images": 2, "share": 1.0, "usual_share": pytest.approx(0.4)}
+    ]
+    assert confusions(predictions, np.array([0.05, 0.5, 0.5])).empty
+    assert confusions(predictions, top=0).columns.tolist() == table.columns.tolist()
+
+
+def test_single_errors_by_confidence(predictions: Predictions) -> None:
+    table = single_errors(predictions)
+    assert list(zip(table["file_name"], table["class"], table["kind"], strict=True)) == [
+        ("v.jpg", "cat", "false negative"),
+        ("v.jpg", "dog", "false positive"),
+        ("w.jpg", "cat", "false negative"),
+        ("w.jpg", "dog", "false positive"),
+        ("v.jpg", "pön", "false positive"),
+        ("y.jpg", "pön", "false positive"),
+        ("x.jpg", "pön", "false positive"),
+    ]
+    assert table["confidence"].tolist() == pytest.approx([0.9, 0.9, 0.8, 0.8, 0.7, 0.7, 0.6])
+    assert table["score"].tolist() == pytest.approx([0.1, 0.9, 0.2, 0.8, 0.7, 0.7, 0.6])
+    assert predictions.file_names[table["row"]].tolist() == table["file_name"].tolist()
+
+
+def test_no_errors_make_empty_tables() -> None:
+    right = Predictions(np.array(["a"]), np.array([[0.9, 0.1]]), np.array([[1, 0]]), ("x", "y"))
+    assert single_errors(right).empty
+    assert confusions(right).empty
+    assert gallery_rows(right)["confident_errors"].tolist() == []
+
+
+def test_co_occurrence_by_hand() -> None:
+    targets = np.array([[1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 1]], dtype=np.uint8)
+    table = co_occurrence(targets, CLASSES)
+    assert table.values.tolist() == [
+        ["cat", "dog", 2, pytest.approx(2 * 4 / (3 * 2))],
+        ["cat", "pön", 1, pytest.approx(1 * 4 / (3 * 2))],
+        ["dog", "pön", 1, pytest.approx(1 * 4 / (2 * 2))],
+    ]
+    assert co_occurrence(np.eye(3), CLASSES).empty
+    assert co_occurrence(np.zeros((2, 1)), ["a"]).empty
+
+
+def test_more_than_255_images_are_counted_right() -> None:
+    table = co_occurrence(np.ones((300, 2), dtype=np.uint8), ["a", "b"])
+    assert table.values.tolist() == [["a", "b", 300, 1.0]]
+
+
+def test_ap_by_training_images(simulate: Callable[..., tuple[np.ndarray, np.ndarray]]) -> None:
+    scores, targets = simulate(0, 40, 3)
+    targets[:, 1] = 0
+    metrics = evaluate_scores(scores, targets, CLASSES)
+    table = ap_by_training_images(metrics["per_class"], {"cat": 70, "dog": 12})
+    assert table["class"].tolist() == ["dog", "cat", "pön"]
+    assert table["training_images"].tolist() == pytest.approx([12, 70, np.nan], nan_ok=True)
+    assert table["ap"].tolist() == pytest.approx(
+        [np.nan, metrics["per_class"]["cat"]["ap"], metrics["per_class"]["pön"]["ap"]], nan_ok=True
+    )
+    assert table["support"].tolist() == [0, *targets[:, [0, 2]].sum(axis=0).tolist()]
+
+
+def test_image_losses_are_the_binary_cross_entropy(predictions: Predictions) -> None:
+    expected = [
+        log_loss(target, score.astype(float), labels=[0, 1])
+        for score, target in zip(predictions.scores, predictions.targets, strict=True)
+    ]
+    assert image_losses(predictions).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_certain_and_wrong_has_a_finite_loss() -> None:
+    wrong = Predictions(
+        np.array(["a", "b"]), np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[0, 1], [0, 0]]), ("x", "y")
+    )
+    losses = image_losses(wrong)
+    assert 10 < losses[0] < 20
+    assert losses[1] == 0
+
+
+def test_gallery_rule(predictions: Predictions) -> None:
+    rows = gallery_rows(predictions, count=2)
+    assert {name: predictions.file_names[index].tolist() for name, index in rows.items()} == {
+        "lowest_loss": ["z.jpg", "x.jpg"],
+        "highest_loss": ["v.jpg", "w.jpg"],
+        "confident_errors": ["v.jpg", "w.jpg"],
+    }
+    assert len(gallery_rows(predictions, count=50)["lowest_loss"]) == 5
