@@ -41,7 +41,7 @@ def test_table_and_error_by_hand() -> None:
 def test_table_agrees_with_scikit_learn() -> None:
     scores, targets = overconfident(0, 2.0)
     table = reliability_table(scores, targets, bins=10)
-    assert (table["count"] > 0).all()
+    assert min(table["count"].tolist()) > 0
     frequency, mean = calibration_curve(targets.ravel(), scores.ravel(), n_bins=10)
     assert table["mean_score"].tolist() == pytest.approx(mean.tolist(), abs=1e-6)
     assert table["observed_frequency"].tolist() == pytest.approx(frequency.tolist())
@@ -50,7 +50,7 @@ def test_table_agrees_with_scikit_learn() -> None:
 def test_empty_bins_have_no_mean_and_no_part_in_the_error() -> None:
     table = reliability_table(np.full(3, 0.95), np.array([1, 1, 0]), bins=10)
     assert table["count"].tolist() == [0] * 9 + [3]
-    assert table["mean_score"].isna().sum() == 9
+    assert np.isnan(table["mean_score"].to_numpy()).sum() == 9
     assert expected_calibration_error(np.full(3, 0.95), np.array([1, 1, 0]), 10) == pytest.approx(
         0.95 - 2 / 3
     )
