@@ -1,8 +1,64 @@
 """Colours and figure defaults shared by all figures."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib
 from matplotlib.figure import Figure
 
 PRIMARY, SECONDARY, GREY = "#2a6fbb", "#d1603d", "#c9ccd1"
+INK, FAINT = "#1d2530", "#8a93a0"
+
+# Okabe and Ito's colours, told apart with any form of colour blindness; without their yellow, too pale on white.
+RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+RUN_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.5  # inches: fills a phone's screen with letters that can be read
+
+SETTINGS = {
+    "text.parse_math": False,  # a `$` in a class name is a dollar
+    "svg.hashsalt": "mlic",  # the same figure gives the same file
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.grid": True,
+    "grid.color": "#e6e8ec",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True)
+class RunStyle:
+    """Colour and marker of one run, the same in all figures."""
+
+    colour: str
+    marker: str
+
+
+def run_style(place: int) -> RunStyle:
+    """Style of the run at this place; colours come again after seven, with another marker."""
+    turn, colour = divmod(place, len(RUN_COLOURS))
+    return RunStyle(RUN_COLOURS[colour], RUN_MARKERS[(colour + turn) % len(RUN_MARKERS)])
+
+
+@contextmanager
+def report_style() -> Iterator[None]:
+    """Figures made inside look alike; nothing outside changes."""
+    with matplotlib.rc_context(SETTINGS):
+        yield
 
 
 def new_figure(*, width: float, height: float) -> Figure:

@@ -1,0 +1,50 @@
+"""Compare runs: `python -m mlic.compare runs=outputs/sweeps output=outputs/compare` writes one report over all of them."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig, OmegaConf
+
+from mlic.config import CONFIG_DIR
+from mlic.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def compare(config: DictConfig) -> Path:
+    """Write a report from run folders alone: no torch, no GPU, no images of the training part.
+
+    Args:
+        config: composed from `conf/compare.yaml`, by Hydra's command line or
+            `mlic.config.compose(config_name="compare")`.
+
+    Returns:
+        The path of index.html; report.md, tables/ and figures/ lie beside it.
+
+    Raises:
+        InputError: no runs found, or an option that cannot be used.
+    """
+    from mlic.report.report import ReportOptions, write_report
+
+    plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    start = time.perf_counter()
+    page = write_report(ReportOptions(**{**plain, "output": Path(plain["output"])}))
+    logger.info("%s  (%.1f s)", page, time.perf_counter() - start)
+    return page
+
+
+@hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="compare")
+def main(config: DictConfig) -> None:
+    """Hydra's entry point; shows an InputError without a traceback."""
+    try:
+        compare(config)
+    except InputError as error:
+        raise CompactHydraException(f"\n{error}") from error
+
+
+if __name__ == "__main__":
+    main()

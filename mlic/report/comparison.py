@@ -1,0 +1,144 @@
+"""Test metrics of all runs with their intervals, and the paired differences between those with the same images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+
+from mlic.evaluation.bootstrap import Bootstrap, Difference, Interval, paired_differences, why_not_paired
+from mlic.evaluation.predictions import Predictions
+from mlic.report.reading import ReportedRun
+
+HALF, CALIBRATED = "0.5", "calibrated"
+DECISION_METRICS = ("precision_micro", "recall_micro", "cf1", "of1", "auc_thresholded")
+METRICS = {HALF: ("map", "auc_macro", *DECISION_METRICS), CALIBRATED: DECISION_METRICS}
+
+
+@dataclass
+class Comparison:
+    """All that is known about the test figures of several runs.
+
+    Attributes:
+        runs: those with test predictions, by name.
+        level: of the intervals, such as 0.95; a difference is beyond chance when its corrected p-value is under
+            1 - level.
+        bootstraps: by threshold (HALF, CALIBRATED), then run; calibrated ones only of runs with thresholds.
+        groups: names of runs with the same test images, classes and labels.
+        refusals: pairs of runs with other test images, and why they are not compared.
+        differences: by threshold, the corrected differences of each metric between all pairs of each group.
+    """
+
+    runs: dict[str, ReportedRun]
+    level: float
+    bootstraps: dict[str, dict[str, Bootstrap]]
+    groups: list[list[str]]
+    refusals: list[tuple[str, str, str]]
+    differences: dict[str, list[Difference]] = field(default_factory=dict)
+
+    def interval(self, run: str, threshold: str, metric: str) -> Interval | None:
+        """The metric of a run; None where there is none."""
+        bootstrap = self.bootstraps[threshold].get(run)
+        return None if bootstrap is None else bootstrap.interval(metric, self.level)
+
+    def best(self, threshold: str, metric: str) -> dict[str, bool]:
+        """The best run of each group of two or more -> is it ahead of the next beyond chance?
+
+        Runs with the same highest figure are all best, and none is ahead.
+        """
+        winners = {}
+        for group in self.groups:
+            values = {name: self.interval(name, threshold, metric) for name in group}
+            known = sorted(((v.estimate, name) for name, v in values.items() if v is not None), reverse=True)
+            if len(known) < 2:
+                continue
+            tied = [name for value, name in known if value == known[0][0]]
+            ahead = len(tied) == 1 and self._beyond_chance(known[0][1], known[1][1], threshold, metric)
+            winners |= dict.fromkeys(tied, ahead)
+        return winners
+
+    def difference(self, first: str, second: str, threshold: str, metric: str) -> Difference | None:
+        """The paired difference of two runs, in the order in which it was computed."""
+        for row in self.differences[threshold]:
+            if row.metric == metric and {row.first, row.second} == {first, second}:
+                return row
+        return None
+
+    def _beyond_chance(self, first: str, second: str, threshold: str, metric: str) -> bool:
+        row = self.difference(first, second, threshold, metric)
+        return row is not None and is_beyond_chance(row, self.level)
+
+
+def is_beyond_chance(difference: Difference, level: float) -> bool:
+    """Whether the p-value, corrected for all pairs, is under 1 - level."""
+    return difference.p_holm < 1 - level - 1e-12
+
+
+def compare_runs(
+    runs: Sequence[ReportedRun], *, resamples: int = 1000, seed: int = 0, level: float = 0.95
+) -> Comparison:
+    """Bootstrap all runs and compare those that can be compared.
+
+    Args:
+        runs: those without test predictions are left out.
+        resamples: of each run.
+        seed: of the resamples, one for all, so that they are paired.
+        level: of the intervals.
+
+    Raises:
+        InputError: fewer than two resamples.
+    """
+    tested = {run.name: run for run in runs if run.test is not None}
+    bootstraps: dict[str, dict[str, Bootstrap]] = {HALF: {}, CALIBRATED: {}}
+    for name, run in tested.items():
+        for threshold, values in ((HALF, 0.5), (CALIBRATED, run.thresholds)):
+            if values is not None:
+                bootstraps[threshold][name] = Bootstrap(
+                    predictions_of(run), values, names=METRICS[threshold], resamples=resamples, seed=seed
+                )
+    groups = _group(tested)
+    comparison = Comparison(tested, level, bootstraps, groups, _refusals(tested, groups))
+    for threshold, metrics in METRICS.items():
+        comparison.differences[threshold] = [
+            difference
+            for group in groups
+            for metric in metrics
+            for difference in paired_differences(_of(bootstraps[threshold], group), metric, level)
+        ]
+    return comparison
+
+
+def predictions_of(run: ReportedRun) -> Predictions:
+    """The test predictions of a run that has them."""
+    assert run.test is not None
+    return run.test
+
+
+def decide(predictions: Predictions, threshold: float | np.ndarray = 0.5) -> np.ndarray:
+    """Predicted labels (N, C) bool, by the rule of `evaluate_scores`: above the threshold."""
+    return predictions.scores.astype(np.float64) > threshold
+
+
+def _of(bootstraps: dict[str, Bootstrap], names: Sequence[str]) -> dict[str, Bootstrap]:
+    return {name: bootstraps[name] for name in names if name in bootstraps}
+
+
+def _group(runs: dict[str, ReportedRun]) -> list[list[str]]:
+    groups: list[list[str]] = []
+    for name, run in runs.items():
+        for group in groups:
+            if why_not_paired(predictions_of(runs[group[0]]), predictions_of(run)) is None:
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    return groups
+
+
+def _refusals(runs: dict[str, ReportedRun], groups: Sequence[Sequence[str]]) -> list[tuple[str, str, str]]:
+    """One reason for each pair of runs in different groups."""
+    rows = []
+    for one, other in combinations(groups, 2):
+        reason = why_not_paired(predictions_of(runs[one[0]]), predictions_of(runs[other[0]])) or ""
+        rows += [(first, second, reason) for first in one for second in other]
+    return rows

@@ -1,0 +1,48 @@
+"""Figures as files, PNG and SVG, and as addresses inside the page."""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+PNG_DPI = 150
+CSS_PIXELS_PER_INCH = 96
+
+
+@dataclass(frozen=True)
+class EmbeddedFigure:
+    """A figure in the page: its SVG as `data:` address, its size in CSS pixels, and what it shows."""
+
+    key: str
+    caption: str
+    address: str
+    width: int
+    height: int
+
+
+class FigureFiles:
+    """Writes figures to one folder and remembers them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder."""
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.keys: list[str] = []
+
+    def save(self, key: str, caption: str, figure: Figure | None) -> list[EmbeddedFigure]:
+        """Write `<key>.png` and `<key>.svg`; [] for a figure that could not be made, so that lists can be added."""
+        if figure is None:
+            return []
+        stream = io.BytesIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+        # the layout is settled by the first drawing; doing it again would cost as much as the drawing
+        figure.set_layout_engine("none")
+        figure.savefig(self.folder / f"{key}.png", dpi=PNG_DPI)
+        svg = stream.getvalue()
+        (self.folder / f"{key}.svg").write_bytes(svg)
+        self.keys.append(key)
+        width, height = (round(size * CSS_PIXELS_PER_INCH) for size in figure.get_size_inches())
+        address = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+        return [EmbeddedFigure(key, caption, address, width, height)]

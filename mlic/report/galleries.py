@@ -1,0 +1,102 @@
+"""Good and bad test predictions of a run, chosen by rule, with their photographs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlic.evaluation.errors import gallery_rows, image_losses
+from mlic.report.comparison import decide, predictions_of
+from mlic.report.reading import ReportedRun
+from mlic.report.thumbnails import Thumbnails
+
+TITLES = {
+    "lowest_loss": "Best: lowest loss",
+    "highest_loss": "Worst: highest loss",
+    "confident_errors": "Most confident single errors",
+}
+RULES = {
+    "lowest_loss": "test images with the lowest binary cross-entropy, mean over classes without weights",
+    "highest_loss": "test images with the highest binary cross-entropy",
+    "confident_errors": "test images with the wrong labels of which the run was surest, each image once",
+}
+
+@dataclass(frozen=True)
+class Label:
+    """A label with its score: right or wrong as a prediction, found or missed as a true label."""
+
+    name: str
+    score: float
+    good: bool
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One test image in a gallery.
+
+    Attributes:
+        file_name: as in the predictions.
+        loss: its binary cross-entropy.
+        true: true labels; good where they were predicted.
+        predicted: predicted labels, surest first; good where they are true.
+        image: `data:` address of the thumbnail, None where there is none.
+        map_image: the same with the activation map over it.
+        map_label: the label whose map it is.
+    """
+
+    file_name: str
+    loss: float
+    true: list[Label]
+    predicted: list[Label]
+    image: str | None
+    map_image: str | None = None
+    map_label: str = ""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Photographs chosen by one rule."""
+
+    key: str
+    photographs: list[Photograph]
+
+    @property
+    def title(self) -> str:
+        """Heading."""
+        return TITLES[self.key]
+
+    @property
+    def rule(self) -> str:
+        """How they were chosen."""
+        return RULES[self.key]
+
+
+def build_galleries(run: ReportedRun, thumbnails: Thumbnails, *, count: int) -> list[Gallery]:
+    """The galleries of a run with test predictions, at threshold 0.5.
+
+    Args:
+        run: the run.
+        thumbnails: of its photographs.
+        count: photographs of each gallery, at most.
+    """
+    predictions = predictions_of(run)
+    losses, predicted = image_losses(predictions), decide(predictions)
+    chosen = gallery_rows(predictions, count=count)
+    return [
+        Gallery(key, [_photograph(run, row, losses[row], predicted[row], thumbnails) for row in rows.tolist()])
+        for key, rows in chosen.items()
+    ]
+
+
+def _photograph(
+    run: ReportedRun, row: int, loss: float, predicted: np.ndarray, thumbnails: Thumbnails
+) -> Photograph:
+    predictions = predictions_of(run)
+    scores, true = predictions.scores[row], predictions.targets[row].astype(bool)
+    name = str(predictions.file_names[row])
+
+    def labels(flags: np.ndarray, good: np.ndarray) -> list[Label]:
+        order = sorted(np.flatnonzero(flags).tolist(), key=lambda column: -scores[column])
+        return [Label(run.classes[column], float(scores[column]), bool(good[column])) for column in order]
+
+    image = thumbnails.data_uri(name)
+    return Photograph(name, float(loss), labels(true, predicted), labels(predicted, true), image)

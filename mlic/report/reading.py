@@ -1,0 +1,133 @@
+"""One run folder, read into memory; what is missing or broken in it becomes a note, not an error."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
+
+from mlic.errors import InputError
+from mlic.evaluation.predictions import Predictions
+from mlic.evaluation.thresholds import fit_thresholds
+from mlic.runs.status import STATUS_FILE
+
+FINISHED = "finished"
+Content = TypeVar("Content")
+
+
+@dataclass
+class ReportedRun:
+    """What a report tells of one run.
+
+    Attributes:
+        path: the run folder.
+        name: unique in the report; given by `name_runs`.
+        status, model, dataset, metrics: the JSON files, {} where absent.
+        overrides: of the command line, such as "model=vgg16".
+        epochs: epochs.csv.
+        val, test: predictions, images in the order of their names.
+        thresholds: (C,) float64, one a class of `test`; None where there is nothing to tune them on.
+        thresholds_from: where they come from, in words.
+        notes: what is missing or broken, in words.
+    """
+
+    path: Path
+    name: str = ""
+    status: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+    epochs: pd.DataFrame | None = None
+    val: Predictions | None = None
+    test: Predictions | None = None
+    thresholds: np.ndarray | None = None
+    thresholds_from: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """`finished`, `failed`, `interrupted`, `running`, or `unknown` when status.json cannot be read."""
+        return str(self.status.get("state", "unknown"))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes of the test predictions; () without."""
+        return () if self.test is None else self.test.classes
+
+    def seconds(self, phase: str) -> float | None:
+        """Seconds of a phase; None where it is not known."""
+        value = self.status.get("seconds", {}).get(phase)
+        return None if value is None else float(value)
+
+
+def read_run(path: Path) -> ReportedRun:
+    """Read a run folder; of an unfinished one only what identifies it."""
+    run = ReportedRun(path)
+    run.status = _json(run, STATUS_FILE)
+    run.model = _json(run, "model.json", optional=run.state != FINISHED)
+    overrides = path / ".hydra" / "overrides.yaml"
+    if overrides.is_file():
+        run.overrides = _read(run, overrides, lambda file: [str(item) for item in OmegaConf.load(file)]) or []
+    if run.state == FINISHED:
+        run.dataset, run.metrics = _json(run, "dataset.json"), _json(run, "metrics.json")
+        run.epochs = _read(run, path / "epochs.csv", pd.read_csv)
+        run.val = _read(run, path / "predictions" / "val.parquet", _predictions, optional=True)
+        run.test = _read(run, path / "predictions" / "test.parquet", _predictions)
+        _find_thresholds(run)
+    return run
+
+
+def _json(run: ReportedRun, name: str, *, optional: bool = False) -> dict[str, Any]:
+    return _read(run, run.path / name, _load_json, optional=optional) or {}
+
+
+def _load_json(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise InputError("expected a JSON object")
+    return content
+
+
+def _read(
+    run: ReportedRun, file: Path, reader: Callable[[Path], Content], *, optional: bool = False
+) -> Content | None:
+    name = file.relative_to(run.path).as_posix()
+    if not file.is_file():
+        if not optional:
+            run.notes.append(f"{name} is missing")
+        return None
+    try:
+        return reader(file)
+    except Exception as error:  # whatever a broken file raises, the report of the other runs goes on
+        run.notes.append(f"{name} cannot be read ({type(error).__name__}: {error})")
+        return None
+
+
+def _predictions(file: Path) -> Predictions:
+    predictions = Predictions.read_parquet(file)
+    return predictions.select(np.argsort(predictions.file_names.astype(str), kind="stable"))
+
+
+def _find_thresholds(run: ReportedRun) -> None:
+    """Those that training stored, else tuned on the val predictions in the same way."""
+    if run.test is None:
+        return
+    stored = _json(run, "thresholds.json", optional=True)
+    per_class = stored.get("per_class")
+    if isinstance(per_class, dict):
+        absent = [name for name in run.classes if not isinstance(per_class.get(name), int | float)]
+        if not absent:
+            run.thresholds = np.array([per_class[name] for name in run.classes], dtype=np.float64)
+            run.thresholds_from = "thresholds.json"
+            return
+        run.notes.append(f"thresholds.json has none for {', '.join(absent)}")
+    if run.val is not None and run.val.classes == run.classes:
+        run.thresholds = fit_thresholds(run.val.scores, run.val.targets).per_class
+        run.thresholds_from = "tuned on the val predictions"
+    else:
+        run.notes.append("no calibrated figures: there are neither thresholds nor val predictions to tune them on")

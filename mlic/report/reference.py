@@ -1,0 +1,39 @@
+"""Figures of the original project report, to be shown beside a comparison.
+
+They belong to its own 5,000 COCO images and 51 classes, so they are never ranked against runs. Its test AUC lies far
+under its training AUC, which fits only the area of the 0/1 decisions: it stands under `auc_thresholded`.
+"""
+
+from dataclasses import dataclass
+
+SOURCE = "original report"
+NOTE = (
+    "Rows of the original report come from another data set (5,000 COCO images, 51 classes) and another machine: "
+    "they are not ranked."
+)
+TEST_NOTE = "Its test AUC is shown as the area of the 0/1 decisions (AUC at the threshold), the reading that fits it."
+TRAINING_NOTE = "Its training AUC is shown as the micro area of the scores, which is what Keras computes by default."
+
+
+@dataclass(frozen=True)
+class ReferenceRun:
+    """One network of the original report; training figures are of its last epoch, seconds of a Colab GPU."""
+
+    network: str
+    train_auc: float
+    train_precision: float
+    train_recall: float
+    test_auc: float
+    test_precision: float
+    test_recall: float
+    seconds_an_epoch: float
+
+
+REFERENCES = {
+    "report": (
+        ReferenceRun("VGG16", 0.9668, 0.8977, 0.8965, 0.6636, 0.6416, 0.4068, 52),
+        ReferenceRun("InceptionV3", 0.9890, 0.9185, 0.8939, 0.7713, 0.6457, 0.4797, 29),
+        ReferenceRun("ResNet152V2", 0.9879, 0.9288, 0.9126, 0.7630, 0.6292, 0.4988, 87),
+        ReferenceRun("NASNetLarge", 0.9883, 0.9552, 0.9484, 0.7506, 0.6631, 0.5196, 169),
+    )
+}

@@ -1,0 +1,256 @@
+"""A report over many runs: read, compare, draw, write."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlic.errors import InputError
+from mlic.evaluation.errors import co_occurrence
+from mlic.report.comparison import HALF, Comparison, compare_runs
+from mlic.report.discovery import MissingRun, find_runs, name_runs
+from mlic.report.error_lists import confusion_table, error_browser, error_table
+from mlic.report.figure_files import FigureFiles
+from mlic.report.galleries import Gallery, build_galleries
+from mlic.report.markdown import render_markdown
+from mlic.report.page import render_page
+from mlic.report.reading import FINISHED, ReportedRun, read_run
+from mlic.report.reference import REFERENCES
+from mlic.report.report_figures import choose_classes, draw_run, draw_sections
+from mlic.report.run_tables import data_table, model_table, state_table, time_table, training_table
+from mlic.report.score_tables import (
+    calibration_table,
+    class_metrics,
+    class_table,
+    pair_table,
+    result_table,
+)
+from mlic.report.style import report_style, run_style
+from mlic.report.summary import summarise
+from mlic.report.tables import Table
+from mlic.report.thumbnails import Thumbnails, image_folder
+
+logger = logging.getLogger(__name__)
+
+SECTIONS = {
+    "models": "Models",
+    "training": "Training",
+    "test": "Test",
+    "classes": "Classes",
+    "errors": "Errors by class",
+    "data": "Data",
+    "runs": "Runs",
+}
+ERROR_PIXELS = 160
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a report holds; conf/compare.yaml describes each."""
+
+    runs: str | Sequence[str]
+    output: Path
+    reference: str | None = None
+    resamples: int = 1000
+    seed: int = 0
+    level: float = 0.95
+    classes: Sequence[str] = ()
+    drawn_runs: int = 7
+    gallery_images: int = 8
+    thumbnail_pixels: int = 256
+    errors_per_class: int = 4
+    error_images: int = 400
+    tensorboard: bool = False
+    activation_maps: bool = False
+
+    def __post_init__(self) -> None:
+        """Check values.
+
+        Raises:
+            InputError: a value out of its range.
+        """
+        if self.reference is not None and self.reference not in REFERENCES:
+            choices = ", ".join(REFERENCES)
+            raise InputError(f"reference: '{self.reference}' is unknown. Choices are {choices}, or null for none.")
+        if not 0.5 <= self.level < 1:
+            raise InputError(f"level: {self.level} must be at least 0.5 and under 1, such as 0.95.")
+        low = {"resamples": 2, "drawn_runs": 1, "gallery_images": 1, "thumbnail_pixels": 16, "errors_per_class": 1}
+        for key, least in low.items():
+            if getattr(self, key) < least:
+                raise InputError(f"{key}: {getattr(self, key)} is too small; expected {least} or more.")
+
+
+@dataclass
+class Report:
+    """What was found, before it is written.
+
+    Attributes:
+        finished: runs in the tables.
+        drawn: those of them in figures and galleries.
+        others: runs that did not finish.
+        missing: what was asked for and is not there.
+        comparison: the test figures.
+        tables: by key.
+        galleries: by name of run.
+        thumbnails: by name of run.
+    """
+
+    finished: list[ReportedRun]
+    drawn: list[ReportedRun]
+    others: list[ReportedRun]
+    missing: list[MissingRun]
+    comparison: Comparison
+    tables: dict[str, Table] = field(default_factory=dict)
+    galleries: dict[str, list[Gallery]] = field(default_factory=dict)
+    thumbnails: dict[str, Thumbnails] = field(default_factory=dict)
+
+
+def write_report(options: ReportOptions) -> Path:
+    """Write index.html, report.md, tables/ and figures/ into `options.output`.
+
+    Returns:
+        The path of index.html.
+
+    Raises:
+        InputError: no runs found, or an option that cannot be used.
+    """
+    paths, missing = find_runs(options.runs)
+    runs = [read_run(path) for path in paths]
+    name_runs(runs)
+    finished = [run for run in runs if run.state == FINISHED]
+    logger.info("%d runs found, %d finished", len(runs), len(finished))
+    comparison = compare_runs(finished, resamples=options.resamples, seed=options.seed, level=options.level)
+    others = [run for run in runs if run.state != FINISHED]
+    report = Report(finished, choose_drawn(finished, options.drawn_runs), others, missing, comparison)
+    metrics = class_metrics(finished)
+    _build_tables(report, options, metrics)
+    _build_galleries(report, options)
+    _write(report, options, metrics)
+    if options.tensorboard:
+        from mlic.report.tensorboard_export import export_run  # imports torch
+
+        for run in report.drawn:
+            if run.test is not None:
+                export_run(run, report.galleries[run.name], report.thumbnails[run.name])
+    return options.output / "index.html"
+
+
+def choose_drawn(runs: Sequence[ReportedRun], count: int) -> list[ReportedRun]:
+    """The `count` runs with the highest mAP on val (on test where a run has no val), in their old order."""
+
+    def score(run: ReportedRun) -> float:
+        values = [run.metrics.get(part, {}).get("map") for part in ("val", "test")]
+        return next((value for value in values if value is not None), -1.0)
+
+    kept = sorted(runs, key=score, reverse=True)[:count]
+    return [run for run in runs if run in kept]
+
+
+def _build_tables(report: Report, options: ReportOptions, metrics: dict[str, Any]) -> None:
+    references = REFERENCES[options.reference] if options.reference else ()
+    runs = report.finished
+    tables = [
+        model_table(runs),
+        training_table(runs, references),
+        result_table(report.comparison, references),
+        time_table(runs, references),
+        pair_table(report.comparison),
+        calibration_table(runs),
+        class_table(runs, metrics),
+        data_table(runs),
+        state_table(report.others, report.missing),
+    ]
+    report.tables = {table.key: table for table in tables}
+
+
+def _build_galleries(report: Report, options: ReportOptions) -> None:
+    for run in report.drawn:
+        small = Thumbnails(image_folder(run.dataset), options.thumbnail_pixels)
+        report.thumbnails[run.name] = small
+        if run.test is None:
+            continue
+        if not small.available:
+            run.notes.append(f"no photographs: the image folder {small.folder or ''} is not there")
+        report.galleries[run.name] = build_galleries(run, small, count=options.gallery_images)
+        if options.activation_maps:
+            from mlic.report.activation_maps import add_activation_maps  # imports torch
+
+            report.galleries[run.name] = add_activation_maps(run, report.galleries[run.name], small)
+
+
+def _write(report: Report, options: ReportOptions, metrics: dict[str, Any]) -> None:
+    folder = options.output / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    for table in report.tables.values():
+        table.write_csv(folder)
+    errors, confused = error_table(report.finished, per_class=options.errors_per_class), confusion_table(report.finished)
+    _write_long_tables(folder, report, metrics, errors, confused)
+    browser = _browser(report, options, errors, confused)
+    styles = {run.name: run_style(place) for place, run in enumerate(report.drawn)}
+    files = FigureFiles(options.output / "figures")
+    with report_style():
+        drawn_metrics = {run.name: metrics[run.name] for run in report.drawn if run.name in metrics}
+        classes = choose_classes(options.classes, {name: values[HALF] for name, values in drawn_metrics.items()})
+        sections = draw_sections(files, report.drawn, report.comparison, drawn_metrics, styles, classes)
+        runs = [
+            {
+                "name": run.name,
+                "path": str(run.path),
+                "notes": run.notes,
+                "figures": draw_run(files, run, number, styles),
+                "galleries": report.galleries.get(run.name, []),
+            }
+            for number, run in enumerate(report.drawn, start=1)
+        ]
+    title, lead = summarise(report.finished, report.drawn, report.others, report.missing, report.comparison)
+    content = {
+        "title": title,
+        "lead": lead,
+        "sections": list(SECTIONS.items()) if report.finished else [],
+        "tables": report.tables,
+        "figures": sections,
+        "runs": runs,
+        "styles": styles,
+        "errors": browser,
+        "errors_per_class": options.errors_per_class,
+    }
+    (options.output / "index.html").write_text(render_page(content), encoding="utf-8")
+    shown = [table for table in report.tables.values() if table.rows]
+    (options.output / "report.md").write_text(render_markdown(title, lead, shown, files.keys), encoding="utf-8")
+
+
+def _browser(
+    report: Report, options: ReportOptions, errors: pd.DataFrame, confused: pd.DataFrame
+) -> dict[str, Any]:
+    names = [run.name for run in report.drawn]
+    small = {name: Thumbnails(report.thumbnails[name].folder, ERROR_PIXELS) for name in names}
+    own_errors, own_confused = (frame[frame["run"].isin(names)] for frame in (errors, confused))
+    return error_browser(report.drawn, own_errors, own_confused, small, max_images=options.error_images)
+
+
+def _write_long_tables(
+    folder: Path, report: Report, metrics: dict[str, Any], errors: pd.DataFrame, confused: pd.DataFrame
+) -> None:
+    """Tables that are too long for the page."""
+    errors.drop(columns="row").to_csv(folder / "errors.csv", index=False)
+    confused.to_csv(folder / "confusions.csv", index=False)
+    rows = [
+        {"run": run, "threshold": threshold, "class": name, **values}
+        for run, by_threshold in metrics.items()
+        for threshold, classes in by_threshold.items()
+        for name, values in classes.items()
+    ]
+    pd.DataFrame(rows).to_csv(folder / "class_metrics.csv", index=False)
+    pairs = [_pairs(run) for run in report.finished if run.test is not None]
+    if pairs:
+        pd.concat(pairs, ignore_index=True).to_csv(folder / "co_occurrence.csv", index=False)
+
+
+def _pairs(run: ReportedRun) -> pd.DataFrame:
+    parts = [part for part in (run.val, run.test) if part is not None and part.classes == run.classes]
+    targets = np.concatenate([part.targets for part in parts])
+    return co_occurrence(targets, run.classes).assign(run=run.name)

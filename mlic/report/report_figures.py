@@ -1,0 +1,127 @@
+"""Which figures a report has: drawn, written, and sorted into the sections of the page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlic.errors import InputError
+from mlic.report.class_figures import (
+    average_precision_figure,
+    average_precisions,
+    co_occurrence_figure,
+    frequency_figure,
+    label_figure,
+    reliability_figure,
+)
+from mlic.report.comparison import HALF, Comparison
+from mlic.report.figure_files import EmbeddedFigure, FigureFiles
+from mlic.report.reading import ReportedRun
+from mlic.report.run_figures import (
+    CURVE_NAMES,
+    TRAINED,
+    Styles,
+    curve_figure,
+    interval_figure,
+    training_figure,
+)
+
+Panels = list[EmbeddedFigure]
+
+
+def choose_classes(
+    wanted: Sequence[str], metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> list[str]:
+    """Classes that get curves of their own: those wanted, else with the highest, median and lowest mean AP.
+
+    Raises:
+        InputError: a class that no run has.
+    """
+    known = sorted({name for classes in metrics.values() for name in classes})
+    unknown = [name for name in wanted if name not in known]
+    if unknown and known:
+        raise InputError(f"classes: no run has {', '.join(unknown)}. Choices are {', '.join(known)}.")
+    if wanted:
+        return list(wanted)
+    means = {name: float(np.mean(list(row.values()))) for name, row in average_precisions(metrics).items()}
+    ordered = sorted(means, key=lambda name: (-means[name], name))
+    return list(dict.fromkeys(ordered[place] for place in (0, len(ordered) // 2, -1))) if ordered else []
+
+
+def draw_sections(
+    files: FigureFiles,
+    runs: Sequence[ReportedRun],
+    comparison: Comparison,
+    metrics: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    styles: Styles,
+    classes: Sequence[str],
+) -> dict[str, Panels]:
+    """Draw and write the figures over all runs.
+
+    Args:
+        files: where they go.
+        runs: those that are drawn.
+        comparison: for the intervals.
+        metrics: by run and threshold, as of `class_metrics`.
+        styles: by run.
+        classes: that get curves of their own.
+
+    Returns:
+        Embedded figures by section: training, test, classes, data.
+    """
+    at_half = {run.name: metrics[run.name][HALF] for run in runs if run.name in metrics}
+    training = [
+        panel
+        for metric, title in TRAINED.items()
+        for panel in files.save(
+            f"training_{metric}", f"{title} over the epochs", training_figure(runs, styles, metric)
+        )
+    ]
+    intervals = interval_figure(comparison, styles) if at_half else None
+    test = files.save("test_map", "Test mAP with its interval", intervals)
+    for kind, name in CURVE_NAMES.items():
+        for average in ("micro", "macro"):
+            figure = curve_figure(runs, styles, kind, average)
+            test += files.save(f"{kind}_{average}", f"{name} curve, {average}", figure)
+    test += files.save("reliability", "Reliability of the scores", reliability_figure(runs, styles))
+    by_class = files.save(
+        "average_precision", "Average precision by class", average_precision_figure(at_half, styles)
+    )
+    by_class += files.save(
+        "average_precision_by_training_images",
+        "Average precision by training images",
+        frequency_figure(runs, at_half, styles),
+    )
+    for number, class_name in enumerate(classes, start=1):
+        for kind, name in CURVE_NAMES.items():
+            figure = curve_figure(runs, styles, kind, "class", class_name)
+            by_class += files.save(f"{kind}_class_{number}", f"{name} curve of {class_name}", figure)
+    return {"training": training, "test": test, "classes": by_class, "data": _draw_data(files, runs)}
+
+
+def _draw_data(files: FigureFiles, runs: Sequence[ReportedRun]) -> Panels:
+    """Labels and pairs of labels, once for each data set among the runs."""
+    panels: Panels = []
+    seen: dict[str, str] = {}
+    for run in runs:
+        identity = str(run.dataset.get("split", {}).get("hash", run.path))
+        if identity in seen:
+            continue
+        seen[identity] = run.name
+        ending = "" if len(seen) == 1 else f"_{len(seen)}"
+        panels += files.save(f"labels{ending}", f"Labels of {run.name}", label_figure(run.dataset))
+        parts = [part for part in (run.val, run.test) if part is not None and part.classes == run.classes]
+        if parts:
+            targets = np.concatenate([part.targets for part in parts])
+            figure = co_occurrence_figure(targets, run.classes)
+            panels += files.save(f"co_occurrence{ending}", "Labels that occur together", figure)
+    return panels
+
+
+def draw_run(files: FigureFiles, run: ReportedRun, number: int, styles: Styles) -> Panels:
+    """The training curves of one run alone."""
+    panels: Panels = []
+    for metric, title in TRAINED.items():
+        key, caption = f"run_{number}_{metric}", f"{title} of {run.name}"
+        panels += files.save(key, caption, training_figure([run], styles, metric))
+    return panels

@@ -1,0 +1,123 @@
+"""Figures of training and of whole runs, one panel each, all runs in it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mlic.report.comparison import HALF, Comparison
+from mlic.report.curves import Points, class_curve, macro_curve, micro_curve
+from mlic.report.reading import ReportedRun
+from mlic.report.style import FAINT, INK, PANEL_HEIGHT, PANEL_WIDTH, RunStyle, new_figure
+
+Styles = Mapping[str, RunStyle]
+
+TRAINED = {
+    "loss": "Loss",
+    "map": "mAP",
+    "auc_macro": "AUC (macro)",
+    "precision_micro": "Precision (micro)",
+    "recall_micro": "Recall (micro)",
+}
+CURVE_AXES = {"pr": ("recall", "precision"), "roc": ("false positive rate", "true positive rate")}
+CURVE_NAMES = {"pr": "Precision-recall", "roc": "ROC"}
+
+
+def interval_figure(comparison: Comparison, styles: Styles, metric: str = "map", title: str = "Test mAP") -> Figure:
+    """One dot a run with its interval, the best on top."""
+    known = {name: comparison.interval(name, HALF, metric) for name in styles}
+    rows = sorted(((v.estimate, v, name) for name, v in known.items() if v is not None), key=lambda row: row[0])
+    figure = new_figure(width=PANEL_WIDTH, height=1.2 + 0.34 * max(1, len(rows)))
+    axes = figure.add_subplot()
+    for place, (estimate, interval, name) in enumerate(rows):
+        axes.plot([interval.low, interval.high], [place, place], color=styles[name].colour, lw=2.5, alpha=0.55)
+        axes.plot(estimate, place, styles[name].marker, color=styles[name].colour, ms=7)
+    axes.set_yticks(range(len(rows)), [shorten(name) for *_, name in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(visible=False, axis="y")
+    axes.set_title(f"{title}, {comparison.level:.0%} interval")
+    return figure
+
+
+def training_figure(runs: Sequence[ReportedRun], styles: Styles, metric: str) -> Figure | None:
+    """A metric over the epochs, train dashed and val solid; None where no run has it."""
+    figure = new_figure(width=PANEL_WIDTH, height=PANEL_HEIGHT)
+    axes = figure.add_subplot()
+    for run in runs:
+        if run.epochs is None or "epoch" not in run.epochs:
+            continue
+        for part, line in (("train", (0, (3, 1.5))), ("val", "solid")):
+            if f"{part}/{metric}" in run.epochs:
+                values = run.epochs[f"{part}/{metric}"]
+                axes.plot(run.epochs["epoch"] + 1, values, ls=line, color=styles[run.name].colour)
+    if not axes.lines:
+        return None
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_ylim(bottom=0)
+    axes.set_title(TRAINED[metric])
+    parts = [
+        Line2D([], [], color=INK, ls=(0, (3, 1.5)), label="train"),
+        Line2D([], [], color=INK, ls="solid", label="val"),
+    ]
+    add_legend(figure, styles, [run.name for run in runs], extra=parts)
+    return figure
+
+
+def curve_figure(
+    runs: Sequence[ReportedRun], styles: Styles, kind: str, average: str, name: str = ""
+) -> Figure | None:
+    """Precision-recall or ROC curves of all runs.
+
+    Args:
+        runs: those without test predictions are left out.
+        styles: by name of run.
+        kind: `pr` or `roc`.
+        average: `micro`, `macro` or `class`.
+        name: the class.
+
+    Returns:
+        The figure, or None where no run has such a curve.
+    """
+    found: dict[str, Points] = {}
+    for run in runs:
+        if run.test is not None:
+            points = (
+                class_curve(kind, run.test, name)
+                if average == "class"
+                else (micro_curve if average == "micro" else macro_curve)(kind, run.test)
+            )
+            if points is not None:
+                found[run.name] = points
+    if not found:
+        return None
+    figure = new_figure(width=PANEL_WIDTH, height=PANEL_HEIGHT)
+    axes = figure.add_subplot()
+    if kind == "roc":
+        axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=":")
+    for run_name, (x, y) in found.items():
+        axes.plot(x, y, color=styles[run_name].colour, drawstyle="default")
+    axes.set(xlabel=CURVE_AXES[kind][0], ylabel=CURVE_AXES[kind][1], xlim=(0, 1.01), ylim=(0, 1.02))
+    axes.set_title(f"{CURVE_NAMES[kind]}: {shorten(name or average)}")
+    add_legend(figure, styles, list(found))
+    return figure
+
+
+def add_legend(
+    figure: Figure, styles: Styles, names: Sequence[str], *, extra: Sequence[Line2D] = (), marks: bool = False
+) -> None:
+    """Names of runs under the panel."""
+    handles = [
+        Line2D([], [], color=styles[name].colour, marker=styles[name].marker if marks else "",
+               ls="" if marks else "solid", label=shorten(name, 40))
+        for name in names
+    ]  # fmt: skip
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    columns = int(np.clip(64 // (longest + 6), 1, 3))
+    figure.legend(handles=[*handles, *extra], loc="outside lower center", ncols=columns, fontsize=8)
+
+
+def shorten(name: str, length: int = 28) -> str:
+    """A name that fits beside an axis."""
+    return name if len(name) <= length else name[: length - 1] + "…"

@@ -1,0 +1,146 @@
+"""Tables of models, training and time: one row a run."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mlic.report.discovery import MissingRun
+from mlic.report.reading import ReportedRun
+from mlic.report.reference import NOTE, SOURCE, TRAINING_NOTE, ReferenceRun
+from mlic.report.tables import Cell, Column, Row, Table, mark_best
+
+RUN = Column("run", "run")
+PHASES = ("backbone", "data", "features", "fit", "test")
+
+
+def model_table(runs: Sequence[ReportedRun]) -> Table:
+    """Table 1: the network of each run."""
+    columns = (
+        RUN,
+        Column("network", "network"),
+        Column("weights_tag", "weights", meaning="timm name and tag of the pretrained weights"),
+        Column("image_size", "input", "integer", meaning="side of the square input, pixels"),
+        Column("backbone_parameters", "backbone parameters", "integer", meaning="frozen"),
+        Column("trainable_parameters", "trainable parameters", "integer", meaning="of the head"),
+        Column("feature_size", "feature size", "integer", meaning="numbers an image"),
+        Column("pool", "pool", meaning="how the feature map becomes features"),
+        Column("precision", "computed in", meaning="number format of the backbone"),
+    )
+    keys = ("network", "weights_tag", "image_size", "backbone_parameters", "head_parameters")
+    rows = []
+    for run in runs:
+        shape = run.model.get("feature_shape")
+        size = math.prod(shape) if shape else None
+        values = [*(run.model.get(key) for key in keys), size, run.model.get("pool"), run.model.get("precision")]
+        rows.append(Row([Cell(run.name), *map(Cell, values)]))
+    return Table("models", "Table 1. Models", columns, rows)
+
+
+def training_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRun] = ()) -> Table:
+    """Table 2: metrics of the chosen checkpoint on its own training images, at threshold 0.5."""
+    columns = (
+        RUN,
+        Column("loss", "loss", "score", better="low", meaning="the weighted loss that was trained"),
+        Column("map", "mAP", "score", better="high"),
+        Column("auc_macro", "AUC macro", "score", better="high"),
+        Column("auc_micro", "AUC micro", "score", better="high"),
+        Column("precision_micro", "precision", "score", better="high", meaning="micro"),
+        Column("recall_micro", "recall", "score", better="high", meaning="micro"),
+    )
+    keys = [column.key for column in columns[1:]]
+    rows = [_row(run.name, [run.metrics.get("train", {}).get(key) for key in keys]) for run in runs]
+    for item in references:
+        values = [None, None, None, item.train_auc, item.train_precision, item.train_recall]
+        rows.append(_row(f"{item.network} ({SOURCE})", values, reference=True))
+    notes = ["The chosen checkpoint, without dropout, on the images it was trained on; threshold 0.5."]
+    notes += [NOTE, TRAINING_NOTE] if references else []
+    return mark_best(Table("training", "Table 2. Training", columns, rows, notes))
+
+
+def time_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRun] = ()) -> Table:
+    """Seconds of each run."""
+    columns = (
+        RUN,
+        Column("epochs", "epochs", "integer"),
+        Column("seconds_an_epoch", "seconds an epoch", "seconds", better="low"),
+        Column("extraction", "extraction", "seconds", meaning="features of images not seen before", better="low"),
+        Column("fit", "training", "seconds", better="low"),
+        Column("test", "test", "seconds", better="low"),
+        Column("total", "total", "seconds", better="low"),
+    )
+    rows = [_row(run.name, _times(run)) for run in runs]
+    for item in references:
+        values = [None, item.seconds_an_epoch, None, None, None, None]
+        rows.append(_row(f"{item.network} ({SOURCE})", values, reference=True))
+    notes = [
+        "Seconds of wall-clock time. Extraction is near 0 where the features of the images were already stored by an "
+        "earlier run."
+    ]
+    return mark_best(Table("times", "Table 4. Time", columns, rows, notes + ([NOTE] if references else [])))
+
+
+def _times(run: ReportedRun) -> list[Any]:
+    epochs = None if run.epochs is None else len(run.epochs)
+    fit = run.seconds("fit")
+    known = [value for phase in PHASES if (value := run.seconds(phase)) is not None]
+    an_epoch = fit / epochs if fit is not None and epochs else None
+    return [epochs, an_epoch, run.seconds("features"), fit, run.seconds("test"), sum(known) if known else None]
+
+
+def data_table(runs: Sequence[ReportedRun]) -> Table:
+    """Images, classes and split of each run."""
+    columns = (
+        RUN,
+        *(Column(f"images_{part}", f"{part} images", "integer") for part in ("train", "val", "test")),
+        Column("classes", "classes", "integer"),
+        Column("classes_dropped", "classes dropped", "integer", meaning="too rare, or not wanted"),
+        Column("labels_an_image", "labels an image", "number", meaning="mean over the test images"),
+        Column("undefined", "classes without a test image", meaning="in no mean"),
+        Column("split", "split", meaning="first letters of the hash over file names, labels, seed and fractions"),
+    )
+    return Table("data", "Data", columns, [Row([Cell(run.name), *map(Cell, _data(run))]) for run in runs])
+
+
+def _data(run: ReportedRun) -> list[Any]:
+    images, curation = run.dataset.get("images", {}), run.dataset.get("curation", {})
+    labels = None if run.test is None else float(run.test.targets.sum(axis=1).mean())
+    without = [] if run.test is None else undefined_classes(run)
+    return [
+        *(images.get(part) for part in ("train", "val", "test")),
+        len(run.dataset["classes"]) if "classes" in run.dataset else len(run.classes) or None,
+        len(curation["dropped_classes"]) if "dropped_classes" in curation else None,
+        labels,
+        ", ".join(without) or None,
+        str(run.dataset.get("split", {}).get("hash", ""))[:8] or None,
+    ]
+
+
+def undefined_classes(run: ReportedRun) -> list[str]:
+    """Classes without a positive among the test images."""
+    counts = [] if run.test is None else run.test.targets.sum(axis=0)
+    return [name for name, count in zip(run.classes, counts, strict=True) if count == 0]
+
+
+def state_table(runs: Sequence[ReportedRun], missing: Sequence[MissingRun]) -> Table:
+    """Runs that are not in the other tables, and why."""
+    columns = (RUN, Column("state", "state"), Column("error", "error"), Column("folder", "folder"))
+    rows = [_text_row(run.name, run.state, _error(run), str(run.path)) for run in runs]
+    rows += [_text_row(run.name, "missing", run.reason, None) for run in missing]
+    return Table("not_finished", "Runs that did not finish", columns, rows)
+
+
+def _error(run: ReportedRun) -> str:
+    error = run.status.get("error")
+    if isinstance(error, dict):
+        return f"{error.get('type')}: {error.get('message')}"
+    if run.state == "running":
+        return f"still running, or killed without notice; started {run.status.get('started')}"
+    return "; ".join(run.notes) or "no error is recorded"
+
+
+def _row(name: str, values: Sequence[Any], *, reference: bool = False) -> Row:
+    return Row([Cell(name), *map(Cell, values)], reference)
+
+
+def _text_row(*values: str | None) -> Row:
+    return Row([Cell(value) for value in values])

@@ -1,0 +1,221 @@
+"""Tables of test figures: with intervals, in pairs, by class, and how far scores are probabilities."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlic.evaluation.bootstrap import Difference
+from mlic.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
+from mlic.evaluation.metrics import evaluate_scores
+from mlic.report.comparison import (
+    CALIBRATED,
+    HALF,
+    METRICS,
+    Comparison,
+    is_beyond_chance,
+    predictions_of,
+)
+from mlic.report.reading import ReportedRun
+from mlic.report.reference import NOTE, SOURCE, TEST_NOTE, ReferenceRun
+from mlic.report.run_tables import RUN
+from mlic.report.tables import AHEAD, BEST, Cell, Column, Row, Table, mark_best
+
+HEADERS = {
+    "map": "mAP",
+    "auc_macro": "AUC",
+    "precision_micro": "precision",
+    "recall_micro": "recall",
+    "cf1": "CF1",
+    "of1": "OF1",
+    "auc_thresholded": "AUC at the threshold",
+}
+MEANINGS = {
+    "map": "mean of the classes' average precision",
+    "auc_macro": "area under the ROC curve of the scores, mean over classes",
+    "precision_micro": "micro: over all labels pooled",
+    "recall_micro": "micro: over all labels pooled",
+    "cf1": "harmonic mean of macro precision and macro recall",
+    "of1": "micro F1",
+    "auc_thresholded": "area of the 0/1 decisions, mean of (TPR + TNR) / 2 over classes",
+}
+THRESHOLD_FREE = ("map", "auc_macro")
+
+
+def _columns() -> list[tuple[str, str, Column]]:
+    """(threshold, metric, column) of Table 3."""
+    columns = []
+    for threshold, metrics in METRICS.items():
+        for metric in metrics:
+            free = metric in THRESHOLD_FREE
+            group = "of the scores" if free else f"at {threshold}" if threshold == HALF else threshold
+            key = metric if threshold == HALF else f"{metric}_{threshold}"
+            shown = Column(key, HEADERS[metric], "score", group, True, "high", MEANINGS[metric])
+            columns.append((threshold, metric, shown))
+    return columns
+
+
+def result_table(comparison: Comparison, references: Sequence[ReferenceRun] = ()) -> Table:
+    """Table 3: test figures at 0.5 and calibrated, with intervals; the best of each column marked."""
+    columns = _columns()
+    best = {column.key: comparison.best(threshold, metric) for threshold, metric, column in columns}
+    many = len(comparison.groups) > 1
+    rows = []
+    for number, group in enumerate(comparison.groups, start=1):
+        for name in group:
+            cells = [_cell(comparison, name, *entry, best[entry[2].key]) for entry in columns]
+            rows.append(Row([Cell(name), *([Cell(f"set {number}")] if many else []), *cells]))
+    rows += [_reference_row(item, columns, many) for item in references]
+    sets = [Column("test_set", "test images")] if many else []
+    table_columns = [RUN, *sets, *(column for *_, column in columns)]
+    return Table("test", "Table 3. Test", table_columns, rows, _test_notes(comparison, bool(references)))
+
+
+def _cell(
+    comparison: Comparison, name: str, threshold: str, metric: str, column: Column, best: dict[str, bool]
+) -> Cell:
+    interval = comparison.interval(name, threshold, metric)
+    if interval is None:
+        return Cell()
+    mark = "" if name not in best else AHEAD if best[name] else BEST
+    return Cell(interval.estimate, interval.low, interval.high, mark)
+
+
+def _reference_row(item: ReferenceRun, columns: Sequence[tuple[str, str, Column]], many: bool) -> Row:
+    known = {
+        "precision_micro": item.test_precision,
+        "recall_micro": item.test_recall,
+        "auc_thresholded": item.test_auc,
+    }
+    cells = [Cell(known.get(column.key)) for *_, column in columns]
+    return Row([Cell(f"{item.network} ({SOURCE})"), *([Cell("other data")] if many else []), *cells], True)
+
+
+def _test_notes(comparison: Comparison, with_reference: bool) -> list[str]:
+    level = f"{comparison.level:.0%}"
+    notes = [
+        f"Small figures: {level} interval, bootstrap over the test images. A label is predicted where its score is "
+        "above the threshold: 0.5, or calibrated, one threshold a class tuned for F1 on the val images.",
+        "Bold: best of its column among runs with the same test images. With a star: its paired difference to the "
+        f"next is beyond chance (corrected for all pairs by Holm, p < {1 - comparison.level:.2g}).",
+    ]
+    if len(comparison.groups) > 1:
+        notes.append("Runs were tested on different images: compare within a set of test images only.")
+    return notes + ([NOTE, TEST_NOTE] if with_reference else [])
+
+
+def pair_table(comparison: Comparison) -> Table:
+    """Paired differences between all runs with the same test images; refused pairs with the reason."""
+    columns = (
+        Column("metric", "metric"),
+        Column("first", "run"),
+        Column("second", "less run"),
+        Column("difference", "difference", "difference", interval=True),
+        Column("p_value", "p", "probability", meaning="chance of such a difference where there is none"),
+        Column("p_holm", "p corrected", "probability", meaning="for all pairs, by Holm"),
+        Column("verdict", "verdict"),
+    )
+    rows = []
+    for threshold, differences in comparison.differences.items():
+        for item in differences:
+            rows.append(Row(_pair_cells(comparison, threshold, item)))
+    for first, second, reason in comparison.refusals:
+        cells = [Cell("all"), Cell(first), Cell(second), Cell(), Cell(), Cell(), Cell(f"not compared: {reason}")]
+        rows.append(Row(cells))
+    note = (
+        f"Differences of test figures on the same images and the same resamples, with their "
+        f"{comparison.level:.0%} intervals."
+    )
+    return Table("pairs", "Differences between runs", columns, rows, [note], filter_column="metric")
+
+
+def metric_label(metric: str, threshold: str) -> str:
+    """Such as "CF1, calibrated"."""
+    return HEADERS[metric] if metric in THRESHOLD_FREE else f"{HEADERS[metric]}, {threshold}"
+
+
+def _pair_cells(comparison: Comparison, threshold: str, item: Difference) -> list[Cell]:
+    def known(value: float) -> float | None:
+        return None if value != value else value
+
+    if known(item.estimate) is None:
+        verdict = "undefined"
+    elif is_beyond_chance(item, comparison.level):
+        verdict = f"{item.first if item.estimate > 0 else item.second} is better"
+    else:
+        verdict = "within chance"
+    return [
+        Cell(metric_label(item.metric, threshold)),
+        Cell(item.first),
+        Cell(item.second),
+        Cell(known(item.estimate), known(item.low), known(item.high)),
+        Cell(known(item.p_value)),
+        Cell(known(item.p_holm)),
+        Cell(verdict),
+    ]
+
+
+def calibration_table(runs: Sequence[ReportedRun]) -> Table:
+    """How far the test scores are probabilities, before and after a temperature tuned on val."""
+    columns = (
+        RUN,
+        Column("ece", "calibration error", "score", better="low", meaning="expected calibration error, 15 bins"),
+        Column("temperature", "temperature", "number", meaning="above 1: the scores are too sure"),
+        Column("ece_temperature", "error with temperature", "score", better="low"),
+        Column("thresholds", "calibrated thresholds"),
+    )
+    rows = [Row([Cell(run.name), *map(Cell, _calibration(run))]) for run in runs if run.test is not None]
+    note = "Expected calibration error on test: how far a score lies from the share of positives among such scores."
+    return mark_best(Table("calibration", "Calibration", columns, rows, [note]))
+
+
+def _calibration(run: ReportedRun) -> list[Any]:
+    test, source = predictions_of(run), run.thresholds_from or None
+    if not ((test.scores >= 0) & (test.scores <= 1)).all():
+        return [None, None, None, source]
+    before = expected_calibration_error(test.scores, test.targets)
+    if run.val is None or not len(run.val):
+        return [before, None, None, source]
+    temperature = fit_temperature(run.val.scores, run.val.targets)
+    after = expected_calibration_error(apply_temperature(test.scores, temperature), test.targets)
+    return [before, temperature, after, source]
+
+
+def class_metrics(runs: Sequence[ReportedRun]) -> dict[str, dict[str, dict[str, Any]]]:
+    """By run and threshold (HALF, CALIBRATED): `per_class` of `evaluate_scores` on test."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in runs:
+        if run.test is not None:
+            choices = ((HALF, 0.5), (CALIBRATED, run.thresholds))
+            found[run.name] = {
+                key: evaluate_scores(run.test.scores, run.test.targets, run.classes, values)["per_class"]
+                for key, values in choices
+                if values is not None
+            }
+    return found
+
+
+def class_table(runs: Sequence[ReportedRun], metrics: dict[str, dict[str, dict[str, Any]]]) -> Table:
+    """Average precision of each class in each run, beside its number of images."""
+    tested = [run for run in runs if run.name in metrics]
+    names = sorted({name for run in tested for name in run.classes})
+    columns = [
+        Column("class", "class"),
+        Column("train_images", "train images", "integer", meaning="most of all runs"),
+        Column("test_images", "test images", "integer", meaning="most of all runs"),
+        *(Column(f"ap:{run.name}", run.name, "score", "average precision", better="high") for run in tested),
+    ]
+    rows = []
+    for name in names:
+        train = [run.dataset.get("counts", {}).get("train", {}).get(name) for run in tested]
+        known = [metrics[run.name][HALF].get(name, {}) for run in tested]
+        counts = (train, [item.get("support") for item in known])
+        cells = [Cell(max((n for n in values if n is not None), default=None)) for values in counts]
+        scores = [item.get("ap") for item in known]
+        rows.append(Row([Cell(name), *cells, *_best_of(scores)]))
+    note = "The best of each class in bold; a class without a test image has no average precision."
+    return Table("classes", "Classes", columns, rows, [note])
+
+
+def _best_of(values: Sequence[float | None]) -> list[Cell]:
+    known = [value for value in values if value is not None]
+    best = max(known) if len(set(known)) > 1 else None
+    return [Cell(value, mark=BEST if value is not None and value == best else "") for value in values]

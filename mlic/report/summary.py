@@ -1,0 +1,68 @@
+"""What a reader should know first: title and a few sentences."""
+
+from collections.abc import Sequence
+
+from mlic.report.comparison import HALF, Comparison, is_beyond_chance
+from mlic.report.discovery import MissingRun
+from mlic.report.reading import ReportedRun
+from mlic.report.run_tables import undefined_classes
+
+
+def summarise(
+    finished: Sequence[ReportedRun],
+    drawn: Sequence[ReportedRun],
+    others: Sequence[ReportedRun],
+    missing: Sequence[MissingRun],
+    comparison: Comparison,
+) -> tuple[str, list[str]]:
+    """Title and sentences of the report."""
+    title = f"Comparison of {len(finished)} runs" if len(finished) != 1 else f"Run {finished[0].name}"
+    sentences = [_best(comparison, group) for group in comparison.groups]
+    sentences += [_data(comparison, group) for group in comparison.groups]
+    if len(comparison.groups) > 1:
+        sentences.append(
+            f"The runs were tested on {len(comparison.groups)} different sets of test images or labels. Runs of "
+            "different sets are not compared: no paired difference, no common best."
+        )
+    if not finished:
+        sentences.append("No run has finished.")
+    if others or missing:
+        counts = [f"{len(group)} {word}" for group, word in ((others, "unfinished"), (missing, "missing")) if group]
+        sentences.append(f"Not in the tables: {' and '.join(counts)}, listed with their errors.")
+    if len(drawn) < len(finished):
+        sentences.append(f"Figures and photographs show the {len(drawn)} runs with the highest mAP on val.")
+    return title, sentences
+
+
+def _best(comparison: Comparison, group: Sequence[str]) -> str:
+    known = [(value.estimate, value, name) for name in group if (value := comparison.interval(name, HALF, "map"))]
+    known.sort(key=lambda item: -item[0])
+    if not known:
+        return f"{', '.join(group)}: no mAP, because no class has a test image."
+    _, best, name = known[0]
+    first = f"{name}: test mAP {best.estimate:.3f} ({best.low:.3f} to {best.high:.3f})"
+    if len(known) == 1:
+        return f"{first}."
+    other = known[1][2]
+    row = comparison.difference(name, other, HALF, "map")
+    assert row is not None
+    sign = 1 if row.first == name else -1
+    low, high = sorted((sign * row.low, sign * row.high))
+    verdict = "beyond chance" if is_beyond_chance(row, comparison.level) else "within chance"
+    return (
+        f"Best of {len(known)}: {first}. Ahead of {other} by {sign * row.estimate:.3f} ({_signed(low)} to "
+        f"{_signed(high)}), {verdict}."
+    )
+
+
+def _data(comparison: Comparison, group: Sequence[str]) -> str:
+    run = comparison.runs[group[0]]
+    images = 0 if run.test is None else len(run.test)
+    without = undefined_classes(run)
+    named = f"; without a test image, and so in no mean: {', '.join(without)}" if without else ""
+    runs = f" ({', '.join(group)})" if len(comparison.groups) > 1 else ""
+    return f"{images:,} test images, {len(run.classes)} classes{named}{runs}."
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
