@@ -70,9 +70,10 @@ def verify(folders: Sequence[Path]) -> int:
 
 def prune(folders: Sequence[Path], days: float) -> int:
     """Remove the stores that were not used for so many days."""
-    for folder in folders:
-        if days_unused(folder) < days:
-            continue
+    old = [folder for folder in folders if days_unused(folder) >= days]
+    if not old:
+        print(f"none of {len(folders)} stores was unused for {days:g} days")
+    for folder in old:
         size = size_of(folder)
         try:
             with FileLock(folder.parent / LOCKS / f"{folder.name}.lock", timeout=0):
