@@ -247,8 +247,7 @@ def _announce(stores: Sequence[FeatureStore], found: int, lacking: int, num_imag
             )
         raise InputError(
             f"features.dir: {lacking} rows of {_megabytes(layout.row_bytes)} take {_megabytes(size)}, but "
-            f"'{folder}' has {_megabytes(free)} free, of which {_megabytes(ROOM_MARGIN_BYTES)} are left alone. "
-            f"{advice}"
+            f"'{folder}' has {_megabytes(free)} free, {_megabytes(ROOM_MARGIN_BYTES)} reserved. {advice}"
         )
 
 

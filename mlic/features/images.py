@@ -16,7 +16,7 @@ from mlic.data.images import BadImageError, load_image
 from mlic.features.hashing import state_of
 
 PADDING = -1
-DECODER_NICENESS = 19
+DECODER_NICENESS = 5
 
 Transform = Callable[[Image.Image], np.ndarray | Tensor]
 ImageBatch = tuple[Tensor, Tensor]
@@ -104,10 +104,10 @@ def image_loader(
 ) -> DataLoader[Any]:
     """Batches (numbers, images), decoded in worker processes while the network computes.
 
-    Where the network runs on the same cores (`on_cpu`), the workers have the lowest priority: they fill the
-    gaps instead of tearing apart the network's threads, which wait for each other. Measured on 2 cores: 97 %
-    of the bound with two such workers and two threads, 94 % at equal priority, 53 % with one thread for the
-    network.
+    Where the network runs on the same cores (`on_cpu`), the workers have a lower priority: they fill the gaps
+    instead of tearing apart the network's threads, which wait for each other. Measured on 2 cores: 96 % of
+    the bound with two such workers and two threads for the network, 94 % at equal priority, 53 % with one
+    thread for the network. The lowest priority gains nothing more, and starves beside other programs.
     """
     num_batches = ceil(len(sampler) / batch_size)
     return DataLoader(

@@ -63,7 +63,7 @@ def numbered() -> Callable[..., np.ndarray]:
     return _numbered
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_images() -> Callable[..., list[Path]]:
     """Makes a folder of images."""
     return _make_images
