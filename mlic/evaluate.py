@@ -1,0 +1,73 @@
+"""Score a run on a labelled set.
+
+python -m mlic.evaluate run=<run> data=csv data.annotations=... data.images=... output=<folder>
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
+
+from mlic.command_line import quote_paths
+from mlic.config import CONFIG_DIR
+from mlic.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
+    """Score a run on a labelled set, and write metrics.json, predictions.parquet and evaluation.json.
+
+    Args:
+        config: composed from `conf/evaluate.yaml`.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        InputError: a run, labels, images or settings that cannot be used.
+    """
+    output = Path(config.output)
+    if (output / "split.csv").exists():
+        raise InputError(
+            f"output: '{output}' is a run folder, whose figures would be lost. Choose another one."
+        )
+    # torch and timm take seconds to import: not before the command line is known to be right
+    from mlic.inference.classifier import Classifier
+    from mlic.inference.evaluating import evaluate_run
+    from mlic.inference.labelled import read_labelled_set
+    from mlic.inference.report import describe, tell, write
+
+    classifier = Classifier.load(config.run, device=config.device, **config.model.backbone)
+    labelled = read_labelled_set(
+        classifier.saved, config.get("data"), config.part, missing_classes=config.missing_classes
+    )
+    evaluated = evaluate_run(
+        classifier,
+        labelled,
+        name=config.part or "all",
+        on_bad_image=config.data.on_bad_image if config.get("data") else "error",
+        features_dir=config.features.dir,
+        num_workers=config.num_workers,
+    )
+    write(output, evaluated, describe(classifier, labelled, evaluated, config.part))
+    tell(output, evaluated)
+    return evaluated.metrics
+
+
+@hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="evaluate")
+def main(config: DictConfig) -> None:
+    """Hydra's entry point; shows an InputError without a traceback."""
+    try:
+        evaluate(config)
+    except InputError as error:
+        raise CompactHydraException(f"\n{error}") from error
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = quote_paths(sys.argv[1:])
+    main()

@@ -1,0 +1,66 @@
+"""Batches of decoded images in the order of their paths; one that cannot be decoded is told, not raised."""
+
+from collections.abc import Callable, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mlic.data.images import BadImageError, load_image
+
+Item = tuple[np.ndarray | None, str]
+ImageBatch = tuple[Tensor, list[str]]
+
+
+class DecodedImages(Dataset[Item]):
+    """Image and an empty string, or None and what is wrong with the file."""
+
+    def __init__(
+        self, paths: Sequence[Path], transform: Callable[[Image.Image], np.ndarray], draft_size: int | None
+    ) -> None:
+        """Take files, a transform from RGB to uint8 (3, H, W), and the `draft_size` of `load_image`."""
+        self.paths, self.transform, self.draft_size = paths, transform, draft_size
+
+    def __len__(self) -> int:
+        """Number of files."""
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Item:
+        """Decode one file."""
+        try:
+            return self.transform(load_image(self.paths[index], draft_size=self.draft_size)), ""
+        except BadImageError as error:
+            return None, error.reason
+
+
+class BatchOfImages:
+    """Collates to uint8 (B, 3, H, W) and the reasons; a file that cannot be used is a black image."""
+
+    def __init__(self, image_shape: tuple[int, ...], size: int | None) -> None:
+        """Fill up with black images to `size`, so that no score depends on how many come together."""
+        self.image_shape, self.size = image_shape, size
+
+    def __call__(self, items: list[Item]) -> ImageBatch:
+        """Put the items of a batch together."""
+        images = torch.zeros((self.size or len(items), *self.image_shape), dtype=torch.uint8)
+        pixels = images.numpy()
+        for position, (image, _) in enumerate(items):
+            if image is not None:
+                pixels[position] = image
+        return images, [reason for _, reason in items]
+
+
+def image_batches(images: DecodedImages, *, batch_size: int, fill: bool, num_workers: int) -> DataLoader[Any]:
+    """ImageBatch after ImageBatch in order, decoded in worker processes; with `fill` all of one size."""
+    shape = tuple(images.transform(Image.new("RGB", (32, 32))).shape)
+    return DataLoader(
+        images,
+        batch_size,
+        num_workers=min(num_workers, ceil(len(images) / batch_size)),
+        collate_fn=BatchOfImages(shape, batch_size if fill else None),
+    )

@@ -1,0 +1,141 @@
+"""Find and read the checkpoint of a run; nothing in it is trusted."""
+
+import math
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlic.errors import InputError
+from mlic.models.classifier import CHECKPOINT_KEY
+from mlic.runs.folder import RunFolder
+from mlic.runs.status import STATUS_FILE
+
+HEAD_PREFIX = "head."
+SPLIT_FILE = "split.csv"
+
+
+@dataclass(frozen=True, eq=False)
+class SavedRun:
+    """What a checkpoint says.
+
+    Attributes:
+        checkpoint: the file.
+        folder: the run folder it lies in, or None.
+        config: the run's whole config, plain types.
+        classes: in the order of the logits.
+        weights_digest: sha256 of the backbone's weights.
+        thresholds: content of thresholds.json, or None in a checkpoint that was not the chosen one.
+        class_weights: (C,) of the loss, or None likewise.
+        precision: that the backbone computed in, or None likewise.
+        head_state: weights of the head.
+    """
+
+    checkpoint: Path
+    folder: Path | None
+    config: dict[str, Any]
+    classes: tuple[str, ...]
+    weights_digest: str
+    thresholds: dict[str, Any] | None
+    class_weights: list[float] | None
+    precision: str | None
+    head_state: dict[str, Tensor]
+
+
+def read_run(run: str | Path) -> SavedRun:
+    """Read the chosen checkpoint of a run folder, or a checkpoint by itself.
+
+    Args:
+        run: run folder, or checkpoint file.
+
+    Raises:
+        InputError: nothing there, a run without checkpoint, or a file that is no checkpoint of mlic.train.
+    """
+    path = find_checkpoint(Path(run))
+    content = _load(path)
+    info, parameters = content.get(CHECKPOINT_KEY), content.get("hyper_parameters")
+    try:
+        config = {**parameters["config"], **info["config"]}  # pyright: ignore[reportOptionalSubscript]
+        saved = SavedRun(
+            checkpoint=path,
+            folder=path.parent.parent if (path.parent.parent / SPLIT_FILE).is_file() else None,
+            config=config,
+            classes=tuple(info["classes"]),  # pyright: ignore[reportOptionalSubscript]
+            weights_digest=info["weights_digest"],  # pyright: ignore[reportOptionalSubscript]
+            thresholds=info.get("thresholds"),  # pyright: ignore[reportOptionalMemberAccess]
+            class_weights=info.get("class_weights"),  # pyright: ignore[reportOptionalMemberAccess]
+            precision=info.get("precision"),  # pyright: ignore[reportOptionalMemberAccess]
+            head_state=_head_state(content["state_dict"]),
+        )
+        _check(saved)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"'{path}' is no checkpoint of mlic.train: {error!r}. Expected best.ckpt or last.ckpt of a run "
+            "folder."
+        ) from error
+    return saved
+
+
+def find_checkpoint(run: Path) -> Path:
+    """The file itself, or `checkpoints/best.ckpt` of a run folder; InputError where there is none."""
+    if run.is_file():
+        return run
+    if not run.is_dir():
+        raise InputError(f"run: there is no folder or file '{run}'. Expected a run folder or a checkpoint.")
+    best = run / "checkpoints" / "best.ckpt"
+    if best.is_file():
+        return best
+    state = ""
+    if (run / STATUS_FILE).is_file():
+        status = RunFolder(run).read_json(STATUS_FILE)
+        reason = (status.get("error") or {}).get("message", "")
+        state = f" Its state is '{status.get('state')}'{f' ({reason})' if reason else ''}."
+    raise InputError(
+        f"run: '{run}' has no checkpoints/best.ckpt.{state} Expected the folder of a finished run."
+    )
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("Please file an issue")[0].strip().splitlines()[-1]
+        raise InputError(
+            f"'{path}' holds more than tensors and plain values, and is refused: unpickling could run code "
+            f"of whoever made it ({reason}). Expected a checkpoint of mlic.train."
+        ) from error
+    except Exception as error:  # a broken zip archive raises almost anything
+        raise InputError(
+            f"'{path}' cannot be read as a checkpoint: {error}. It may be cut short; copy it again."
+        ) from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"'{path}' is no checkpoint of mlic.train: it holds a {type(content).__name__}.")
+    return content
+
+
+def _head_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    others = sorted(name for name in state if not name.startswith(HEAD_PREFIX))
+    if others:
+        raise ValueError(f"weights beside those of a head: {', '.join(others[:3])}")
+    return {name.removeprefix(HEAD_PREFIX): tensor for name, tensor in state.items()}
+
+
+def _check(saved: SavedRun) -> None:
+    """ValueError for what is not as mlic.train writes it."""
+    if not saved.classes or not all(isinstance(name, str) for name in saved.classes):
+        raise ValueError("no list of class names")
+    for section in ("model", "head", "data", "loss", "features", "trainer"):
+        if not isinstance(saved.config[section], Mapping):
+            raise ValueError(f"its config has no section '{section}'")
+    if saved.class_weights is not None and len(saved.class_weights) != len(saved.classes):
+        raise ValueError(f"{len(saved.class_weights)} class weights for {len(saved.classes)} classes")
+    if saved.thresholds is not None:
+        per_class = saved.thresholds["per_class"]
+        if set(per_class) != set(saved.classes) or not all(
+            math.isfinite(value) for value in per_class.values()
+        ):
+            raise ValueError("thresholds that are not one finite number for each class")

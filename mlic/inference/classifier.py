@@ -1,0 +1,204 @@
+"""A trained run that scores photographs."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from mlic.errors import InputError
+from mlic.features.shard import DTYPES
+from mlic.inference.batches import DecodedImages, image_batches
+from mlic.inference.building import PACKAGES
+from mlic.inference.checkpoint import SavedRun, read_run
+from mlic.inference.loading import make_backbone, make_fabric, make_head
+from mlic.inference.prediction_table import prediction_rows
+from mlic.models import FrozenBackbone
+
+CALIBRATED = "calibrated"
+NOT_FINITE = "its features or scores are infinite or no number"
+
+
+class ScoredBatch(NamedTuple):
+    """What the network said about some images."""
+
+    paths: Sequence[Path]
+    logits: Tensor  # (B, C) float32 on the CPU; of no meaning where there is an error
+    errors: list[str]  # what is wrong with the file; empty if nothing
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Sigmoid of the logits, (B, C) float32; NaN where the image could not be used."""
+        scores = torch.sigmoid(self.logits).numpy()
+        scores[[bool(error) for error in self.errors]] = np.nan
+        return scores
+
+
+class Classifier:
+    """Backbone and head of a run, ready to use. Make one with `load`.
+
+    Images go through the very steps of training: the same decoding, number formats and, where features were
+    cached, the rounding and the batches of the feature store.
+
+    Attributes:
+        saved: what the checkpoint says.
+        classes: names in the order of the scores.
+        backbone, head: on `device`, in eval mode.
+        device: where they run.
+    """
+
+    def __init__(self, saved: SavedRun, backbone: FrozenBackbone, head: nn.Module, fabric: L.Fabric) -> None:
+        """Put the parts together; see `load`."""
+        self.saved, self.backbone = saved, backbone
+        self.classes, self.device = saved.classes, fabric.device
+        self.is_cached = self.config["features"].get("mode") == "cached"
+        live = nn.Sequential(backbone, head).eval()
+        # live training runs the backbone inside the number format of the trainer, extraction outside
+        self.head: nn.Module = fabric.setup_module(head if self.is_cached else live)
+
+    @classmethod
+    def load(
+        cls,
+        run: str | Path,
+        *,
+        device: str = "auto",
+        weights: str | Path | None = None,
+        precision: str | None = None,
+        packages: Sequence[str] = PACKAGES,
+    ) -> Self:
+        """Load a run folder (its chosen checkpoint) or a checkpoint file.
+
+        Nothing is unpickled, and no class outside `packages` is built, so that a file of unknown origin can
+        do no harm.
+
+        Args:
+            run: run folder or checkpoint.
+            device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+            weights: local file of the backbone's weights, where the run's own place is not to be had.
+            precision: of the backbone, instead of the run's: `auto`, `float32`, `bfloat16`, `float16`.
+            packages: whose classes the checkpoint may name as backbone and head.
+
+        Raises:
+            InputError: no checkpoint, one that is refused, or other weights than the run's.
+        """
+        saved = read_run(run)
+        fabric = make_fabric(device, saved.config["trainer"].get("precision"))
+        backbone = make_backbone(
+            saved, fabric.device, weights=weights, precision=precision, packages=packages
+        )
+        return cls(saved, backbone, make_head(saved, backbone.feature_shape, packages), fabric)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The run's whole config."""
+        return self.saved.config
+
+    @property
+    def thresholds(self) -> np.ndarray | None:
+        """(C,) float64, fitted on the run's val part (0.5 without one); None in a checkpoint without them."""
+        if self.saved.thresholds is None:
+            return None
+        per_class = self.saved.thresholds["per_class"]
+        return np.array([per_class[name] for name in self.classes], dtype=np.float64)
+
+    def choose_thresholds(self, thresholds: str | float) -> np.ndarray:
+        """(C,) float64 of `calibrated`, or of one number in [0, 1] for all classes.
+
+        Raises:
+            InputError: something else, or the checkpoint has no calibrated ones.
+        """
+        if thresholds == CALIBRATED:
+            if self.thresholds is None:
+                raise InputError(
+                    f"'{self.saved.checkpoint}' holds no calibrated thresholds: they are stored in the "
+                    "chosen checkpoint (best.ckpt) of a finished run. Use that one, or thresholds=0.5."
+                )
+            return self.thresholds
+        if isinstance(thresholds, bool | str) or not 0 <= thresholds <= 1:
+            raise InputError(f"thresholds: '{thresholds}' is neither 'calibrated' nor a number from 0 to 1.")
+        return np.full(len(self.classes), float(thresholds))
+
+    @property
+    def draft_size(self) -> int | None:
+        """See `mlic.data.load_image`; as the run decoded its images."""
+        return self.backbone.resize_size if self.config["data"].get("decode") == "reduced" else None
+
+    @property
+    def batch_size(self) -> int:
+        """Images a forward pass of the backbone in the run's own evaluation."""
+        return self.config["features"]["batch_size"] if self.is_cached else self.config["data"]["batch_size"]
+
+    def stream(
+        self, paths: Sequence[Path], *, batch_size: int | None = None, num_workers: int | None = None
+    ) -> Iterator[ScoredBatch]:
+        """Score images batch by batch, in order; memory does not grow with their number.
+
+        Args:
+            paths: image files; those that cannot be used come out with their error.
+            batch_size: images a forward pass; by default the run's.
+            num_workers: processes that decode; by default one a core.
+        """
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"batch_size: {batch_size} is below 1.")
+        size = batch_size or self.batch_size
+        workers = num_workers if num_workers is not None else (os.cpu_count() or 1)
+        images = DecodedImages(paths, self.backbone.transform, self.draft_size)
+        start = 0
+        for pixels, errors in image_batches(
+            images, batch_size=size, fill=self.is_cached, num_workers=workers
+        ):
+            logits = self.logits(self.inputs(pixels))[: len(errors)]
+            for row in (~torch.isfinite(logits).all(dim=1)).nonzero().flatten().tolist():
+                errors[row] = errors[row] or NOT_FINITE
+            yield ScoredBatch(paths[start : start + len(errors)], logits, errors)
+            start += len(errors)
+
+    def inputs(self, pixels: Tensor) -> Tensor:
+        """uint8 images (B, 3, H, W) -> what the head takes: features as a store keeps them, or the images."""
+        pixels = pixels.to(self.device)
+        if not self.is_cached:
+            return pixels
+        return self.backbone(pixels).to(DTYPES[self.config["features"]["dtype"]]).float()
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Features or images, as `inputs` gives them -> logits (B, C) float32, on the CPU."""
+        with torch.inference_mode():
+            return self.head(inputs.to(self.device)).float().cpu()
+
+    def predict(
+        self,
+        paths: Sequence[str | Path],
+        *,
+        thresholds: str | float = CALIBRATED,
+        top_k: int | None = None,
+        batch_size: int | None = None,
+        num_workers: int | None = None,
+    ) -> pd.DataFrame:
+        """Labels and scores of images.
+
+        Args:
+            paths: image files.
+            thresholds: `calibrated`, or one number for all classes; a label is given above it.
+            top_k: list so many classes, best first, instead of the scores of all.
+            batch_size: as for `stream`.
+            num_workers: as for `stream`.
+
+        Returns:
+            One row a path: file_name, labels (joined by `|`, best first), error (empty if none), and
+            `score:<class>` for each class, or with `top_k` class_1, score_1, class_2, ...
+
+        Raises:
+            InputError: bad settings. A broken image is a row with its error.
+        """
+        limits = self.choose_thresholds(thresholds)
+        files = [Path(path) for path in paths]
+        tables = [
+            prediction_rows([str(path) for path in batch.paths], batch, self.classes, limits, top_k)
+            for batch in self.stream(files, batch_size=batch_size, num_workers=num_workers)
+        ]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

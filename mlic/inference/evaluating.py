@@ -1,0 +1,178 @@
+"""Score a run on labelled images, the way training did."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlic.data import LabelTable, cache_dir
+from mlic.data.datamodule import EVALUATION_BATCH, PARTS
+from mlic.errors import InputError
+from mlic.evaluation.metrics import evaluate_scores
+from mlic.evaluation.predictions import Predictions
+from mlic.features import CachedFeatures, hash_files
+from mlic.features.extraction import HASH_INDEX
+from mlic.inference.building import PACKAGES, build
+from mlic.inference.classifier import CALIBRATED, Classifier
+from mlic.inference.labelled import LabelledSet, read_split
+
+logger = logging.getLogger(__name__)
+
+ON_BAD_IMAGE = ("error", "drop")
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedRun:
+    """What a run makes of a labelled set.
+
+    Attributes:
+        predictions: scores and targets of the classes that both know.
+        metrics: content of metrics.json: `<name>` at threshold 0.5, and `<name>_calibrated`.
+        in_run: images of the set in each part of the run, by content; None where the run did not record it.
+        bad_images: path -> reason, of the images left out.
+    """
+
+    predictions: Predictions
+    metrics: dict[str, dict[str, Any]]
+    in_run: dict[str, int] | None
+    bad_images: dict[Path, str]
+
+
+def evaluate_run(
+    classifier: Classifier,
+    labelled: LabelledSet,
+    *,
+    name: str = "all",
+    on_bad_image: str = "error",
+    features_dir: str | Path | None = None,
+    num_workers: int | None = None,
+    packages: Sequence[str] = PACKAGES,
+) -> EvaluatedRun:
+    """Evaluate; on images of the run's own test part in one go, the figures are exactly those of training.
+
+    For that, features come from the same store (or are computed and rounded as for it), and the head sees
+    them in batches of the same size in the order of file names.
+
+    Args:
+        classifier: the run.
+        labelled: the set.
+        name: key of the metrics.
+        on_bad_image: `error`, or `drop` to leave unreadable images out.
+        features_dir: folder of the feature stores; by default the run's if it is there, else the cache's.
+        num_workers: processes that decode.
+        packages: as for `build`.
+
+    Raises:
+        InputError: images that cannot be used.
+    """
+    if on_bad_image not in ON_BAD_IMAGE:
+        raise InputError(f"data.on_bad_image: '{on_bad_image}' is none of {', '.join(ON_BAD_IMAGE)}.")
+    folder = Path(features_dir) if features_dir else _run_features_dir(classifier)
+    score = _score_cached if classifier.is_cached else _score_live
+    table, logits, bad = score(classifier, labelled.table, folder, on_bad_image, num_workers)
+    scores = torch.sigmoid(logits).numpy()
+    columns = [classifier.classes.index(scored) for scored in table.classes]
+    predictions = Predictions(table.file_names, scores[:, columns], table.labels, table.classes)
+    loss = _loss(classifier, logits[:, columns], table, packages)
+    metrics = {name: {"loss": loss, **_evaluate(predictions, 0.5)}}
+    stored = classifier.saved.thresholds
+    if stored is not None and stored["fitted_on"] is not None:
+        thresholds = classifier.choose_thresholds(CALIBRATED)[columns]
+        metrics[f"{name}_{CALIBRATED}"] = {"loss": loss, **_evaluate(predictions, thresholds)}
+    return EvaluatedRun(predictions, metrics, count_in_run(classifier, table, folder / HASH_INDEX), bad)
+
+
+def _evaluate(predictions: Predictions, threshold: float | np.ndarray) -> dict[str, Any]:
+    return evaluate_scores(predictions.scores, predictions.targets, predictions.classes, threshold)
+
+
+def _run_features_dir(classifier: Classifier) -> Path:
+    own = classifier.config["features"].get("dir")
+    return Path(own) if own and Path(own).is_dir() else cache_dir() / "features"
+
+
+def _score_cached(
+    classifier: Classifier, table: LabelTable, folder: Path, on_bad_image: str, num_workers: int | None
+) -> tuple[LabelTable, Tensor, dict[Path, str]]:
+    """Readable images, their logits (N, C), and the others."""
+    options = classifier.config["features"]
+    index = classifier.device.index
+    features = CachedFeatures(
+        classifier.backbone,
+        directory=folder,
+        dtype=options["dtype"],
+        device=classifier.device,
+        batch_size=options["batch_size"],
+        draft_size=classifier.draft_size,
+        num_workers=num_workers,
+        trainer={"accelerator": classifier.device.type, "devices": 1 if index is None else [index]},
+    )
+    bad = features.extract(table.paths())
+    table = _without(table, bad, on_bad_image)
+    dataset = features.dataset(table.paths(), table.labels)
+    size = max(classifier.config["data"]["batch_size"], EVALUATION_BATCH)
+    rows = range(len(table))
+    logits = [
+        classifier.logits(dataset.__getitems__(rows[start : start + size])[0])
+        for start in range(0, len(table), size)
+    ]
+    return table, torch.cat(logits), bad
+
+
+def _score_live(
+    classifier: Classifier, table: LabelTable, folder: Path, on_bad_image: str, num_workers: int | None
+) -> tuple[LabelTable, Tensor, dict[Path, str]]:
+    paths = table.paths()
+    batches = list(classifier.stream(paths, num_workers=num_workers))
+    errors = [error for batch in batches for error in batch.errors]
+    bad = {path: error for path, error in zip(paths, errors, strict=True) if error}
+    good = torch.tensor([not error for error in errors])
+    return _without(table, bad, on_bad_image), torch.cat([batch.logits for batch in batches])[good], bad
+
+
+def _without(table: LabelTable, bad: Mapping[Path, str], on_bad_image: str) -> LabelTable:
+    if not bad:
+        return table
+    listing = "\n".join(f"  {path}: {reason}" for path, reason in sorted(bad.items()))
+    if on_bad_image == "error":
+        raise InputError(
+            f"{len(bad)} images cannot be used:\n{listing}\n"
+            "Repair or remove them, or leave them out with data.on_bad_image=drop."
+        )
+    logger.warning("%d images cannot be used and are left out:\n%s", len(bad), listing)
+    good = np.array([path not in bad for path in table.paths()])
+    if not good.any():
+        raise InputError("no image is left to evaluate on.")
+    return table.select(good)
+
+
+def _loss(classifier: Classifier, logits: Tensor, table: LabelTable, packages: Sequence[str]) -> float | None:
+    """The loss of training over all images at once.
+
+    None when classes were left out, since it would be another loss, and for a checkpoint without class
+    weights.
+    """
+    if classifier.saved.class_weights is None or set(table.classes) != set(classifier.classes):
+        return None
+    weights = np.array(classifier.saved.class_weights, dtype=np.float32)
+    loss = build(classifier.config["loss"], weights, packages=packages)
+    return loss(logits, torch.from_numpy(table.labels.astype(np.float32))).item()
+
+
+def count_in_run(
+    classifier: Classifier, table: LabelTable, hash_index: Path | None = None
+) -> dict[str, int] | None:
+    """How many images have the bytes of one in each part of the run; None if the run did not record that."""
+    split = read_split(classifier.saved)
+    if split is None or "sha256" not in split.columns:
+        return None
+    digests = hash_files(table.paths(), hash_index).digests.astype(str)
+    return {
+        part: int(np.isin(digests, split.loc[split["split"] == part, "sha256"].to_numpy(dtype=str)).sum())
+        for part in PARTS
+    }

@@ -1,0 +1,157 @@
+"""Labelled sets for evaluation, brought to the classes of a run by name."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from mlic.data import LabelTable, curate
+from mlic.data.datamodule import PARTS
+from mlic.errors import InputError
+from mlic.inference.building import find_reader
+from mlic.inference.checkpoint import SPLIT_FILE, SavedRun
+
+logger = logging.getLogger(__name__)
+
+NAMES_SHOWN = 10
+MISSING = ("ignore", "absent")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSet:
+    """Images with labels of a run's classes.
+
+    Attributes:
+        table: labels of the classes that are scored.
+        unknown: classes of the set that the run does not know.
+        missing: classes of the run without labels in the set.
+        source: where the labels came from.
+    """
+
+    table: LabelTable
+    unknown: tuple[str, ...]
+    missing: tuple[str, ...]
+    source: dict[str, Any]
+
+
+def read_labelled_set(
+    saved: SavedRun, data: DictConfig | None, part: str | None, *, missing_classes: str = "ignore"
+) -> LabelledSet:
+    """Read what is to be evaluated on.
+
+    Args:
+        saved: the run.
+        data: config of a data set; None for the run's own.
+        part: `train`, `val` or `test`: only the images of that part of the run, by file name.
+        missing_classes: what a class of the run that the set does not name means: `ignore`, it was not
+            labelled and is left out; `absent`, no image has it.
+
+    Raises:
+        InputError: neither of both, labels or settings that cannot be used, or no class in common.
+    """
+    if data is None and part is None:
+        raise InputError(
+            "say what to evaluate on: data=csv data.annotations=... data.images=... (or another data group), "
+            "or part=test for the run's own test images."
+        )
+    if part is not None and part not in PARTS:
+        raise InputError(f"part: '{part}' is none of {', '.join(PARTS)}.")
+    if missing_classes not in MISSING:
+        raise InputError(f"missing_classes: '{missing_classes}' is none of {', '.join(MISSING)}.")
+    table, source = _read_own(saved.config["data"]) if data is None else _read(data)
+    if part is not None:
+        table = _select_part(table, saved, part)
+    labelled = match_classes(table, saved.classes, source, missing_classes)
+    return labelled if data is None else _curated(labelled, data)
+
+
+def _read(data: DictConfig) -> tuple[LabelTable, dict[str, Any]]:
+    places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
+    table = instantiate(data.reader)(**{key: Path(place) for key, place in places.items()})
+    return table, {"reader": data.reader["_target_"], **{key: str(place) for key, place in places.items()}}
+
+
+def _read_own(data: Mapping[str, Any]) -> tuple[LabelTable, dict[str, Any]]:
+    options = {key: value for key, value in data["reader"].items() if key not in ("_target_", "_partial_")}
+    places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
+    reader = find_reader(data["reader"]["_target_"])
+    table = reader(**{key: Path(place) for key, place in places.items()}, **options)
+    return table, {"reader": data["reader"]["_target_"], **places}
+
+
+def read_split(saved: SavedRun) -> pd.DataFrame | None:
+    """split.csv of the run folder, or None for a checkpoint by itself."""
+    return (
+        None if saved.folder is None else pd.read_csv(saved.folder / SPLIT_FILE, dtype=str, na_filter=False)
+    )
+
+
+def _select_part(table: LabelTable, saved: SavedRun, part: str) -> LabelTable:
+    split = read_split(saved)
+    if split is None:
+        raise InputError(
+            f"part={part} needs the run folder with its split.csv, and '{saved.checkpoint}' lies in none."
+        )
+    wanted = set(split.loc[split["split"] == part, "file_name"])
+    if not wanted:
+        raise InputError(f"part={part}: no image of the run is in that part.")
+    absent = sorted(wanted - set(table.file_names))
+    if absent:
+        raise InputError(
+            f"part={part}: {len(absent)} of {len(wanted)} images of that part are not in the annotations: "
+            f"{_shorten(absent)}. Give those of the run."
+        )
+    return table.select(np.array([name in wanted for name in table.file_names]))
+
+
+def match_classes(
+    table: LabelTable, classes: Sequence[str], source: dict[str, Any], missing_classes: str = "ignore"
+) -> LabelledSet:
+    """Take the columns of the run's classes, by name; say which are not on both sides.
+
+    Raises:
+        InputError: no class in common.
+    """
+    unknown = tuple(name for name in table.classes if name not in classes)
+    missing = tuple(name for name in classes if name not in table.classes)
+    if len(unknown) == len(table.classes):
+        raise InputError(
+            f"no class in common: the run knows {_shorten(classes)}; the set has {_shorten(table.classes)}. "
+            "Class names are compared letter by letter."
+        )
+    if unknown:
+        logger.warning(
+            "%d classes that the run does not know are left out: %s", len(unknown), _shorten(unknown)
+        )
+    if missing:
+        meaning = "counted as absent" if missing_classes == "absent" else "left out (see missing_classes)"
+        logger.warning(
+            "%d classes of the run are not in the set, %s: %s", len(missing), meaning, _shorten(missing)
+        )
+    column = {name: index for index, name in enumerate(table.classes)}
+    scored = tuple(name for name in classes if name in column or missing_classes == "absent")
+    labels = np.zeros((len(table), len(scored)), dtype=np.uint8)
+    for place, name in enumerate(scored):
+        if name in column:
+            labels[:, place] = table.labels[:, column[name]]
+    matched = LabelTable.build(table.image_dir, table.file_names, labels, scored)
+    return LabelledSet(matched, unknown, missing, source)
+
+
+def _curated(labelled: LabelledSet, data: DictConfig) -> LabelledSet:
+    """Apply `num_images`, `min_images_per_class` and `unlabelled` of the data config."""
+    keys = ("num_images", "min_images_per_class", "unlabelled", "seed")
+    table, report = curate(labelled.table, **{key: data[key] for key in keys if key in data})
+    dropped = tuple(report.dropped_classes)
+    return LabelledSet(table, labelled.unknown, labelled.missing + dropped, labelled.source)
+
+
+def _shorten(names: Sequence[str]) -> str:
+    more = f", and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more

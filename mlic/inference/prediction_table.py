@@ -1,0 +1,118 @@
+"""The rows of predictions.csv, and the file that appears whole or never."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from mlic.errors import InputError
+from mlic.evaluation.predictions import SCORE
+
+SEPARATOR = "|"
+
+
+class Scored(Protocol):
+    """Scores (B, C), NaN for images that cannot be used, and what is wrong with these."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(B, C) float32."""
+        ...
+
+    @property
+    def errors(self) -> list[str]:
+        """Empty strings where nothing is wrong."""
+        ...
+
+
+def prediction_rows(
+    names: Sequence[str],
+    batch: Scored,
+    classes: Sequence[str],
+    thresholds: np.ndarray,
+    top_k: int | None = None,
+) -> pd.DataFrame:
+    """One row an image; see `Classifier.predict` for the columns.
+
+    Args:
+        names: of B images.
+        batch: their scores.
+        classes: C names.
+        thresholds: (C,).
+        top_k: list so many classes, best first, instead of the scores of all.
+
+    Raises:
+        InputError: `top_k` below 1.
+    """
+    if top_k is not None and top_k < 1:
+        raise InputError(
+            f"top_k: {top_k} is below 1. Expected a number of classes, or null for the scores of all."
+        )
+    scores, usable = batch.scores, np.array([not error for error in batch.errors])
+    # equal scores in the order of the classes
+    ranking = np.argsort(-scores, axis=1, kind="stable")
+    labels = [
+        SEPARATOR.join(str(classes[column]) for column in order if row[column] > thresholds[column])
+        for row, order in zip(scores.astype(np.float64), ranking, strict=True)
+    ]
+    columns: dict[str, Sequence[object] | np.ndarray] = {
+        "file_name": list(names),
+        "labels": labels,
+        "error": batch.errors,
+    }
+    if top_k is None:
+        columns |= {SCORE + name: scores[:, column] for column, name in enumerate(classes)}
+    else:
+        all_names = np.array(list(classes), dtype=object)
+        for place in range(min(top_k, len(classes))):
+            best = ranking[:, place]
+            columns[f"class_{place + 1}"] = np.where(usable, all_names[best], "")
+            columns[f"score_{place + 1}"] = scores[np.arange(len(scores)), best]
+    return pd.DataFrame(columns)
+
+
+class PredictionFile:
+    """Appends tables to a CSV file."""
+
+    def __init__(self, path: Path) -> None:
+        """Write to `path`, which has to be new or empty."""
+        self._file = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        self._has_header = False
+
+    def append(self, table: pd.DataFrame) -> None:
+        """Write rows, and hand them to the system."""
+        table.to_csv(self._file, header=not self._has_header, index=False)
+        self._file.flush()
+        self._has_header = True
+
+    def close(self) -> None:
+        """Put all on the disk."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+@contextmanager
+def open_predictions(path: Path) -> Iterator[PredictionFile]:
+    """A file with a temporary name, which becomes `path` when all went well, and is removed otherwise.
+
+    Raises:
+        InputError: a folder of that name, or one that cannot be written to.
+    """
+    if path.is_dir():
+        raise InputError(f"output: '{path}' is a folder. Expected the name of a CSV file.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = PredictionFile(temporary)
+    except OSError as error:
+        raise InputError(f"output: '{path}' cannot be written ({error.strerror}).") from error
+    try:
+        yield file
+        file.close()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

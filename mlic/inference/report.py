@@ -1,0 +1,63 @@
+"""What an evaluation leaves behind, and what it says."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from mlic.inference.classifier import Classifier
+from mlic.inference.evaluating import EvaluatedRun
+from mlic.inference.labelled import LabelledSet
+from mlic.runs.folder import RunFolder
+from mlic.training.tables import metrics_table
+
+logger = logging.getLogger(__name__)
+
+
+def describe(
+    classifier: Classifier, labelled: LabelledSet, evaluated: EvaluatedRun, part: str | None
+) -> dict[str, Any]:
+    """The content of evaluation.json: which run, on what, and how far the figures can be trusted."""
+    return {
+        "run": str(classifier.saved.folder or classifier.saved.checkpoint),
+        "checkpoint": str(classifier.saved.checkpoint),
+        "part": part,
+        "data": labelled.source,
+        "images": len(evaluated.predictions),
+        "bad_images": {str(path): reason for path, reason in evaluated.bad_images.items()},
+        "classes": {
+            "scored": list(evaluated.predictions.classes),
+            "unknown_to_the_run": list(labelled.unknown),
+            "missing_in_the_data": list(labelled.missing),
+        },
+        "images_in_run": evaluated.in_run,
+        "thresholds": classifier.saved.thresholds,
+        "precision": classifier.backbone.precision,
+        "device": str(classifier.device),
+    }
+
+
+def write(output: Path, evaluated: EvaluatedRun, description: dict[str, Any]) -> None:
+    """Write predictions.parquet, evaluation.json and metrics.json, each whole."""
+    folder = RunFolder(output)
+    evaluated.predictions.write_parquet(folder.path / "predictions.parquet")
+    folder.write_json("evaluation.json", description)
+    folder.write_json("metrics.json", evaluated.metrics)
+
+
+def tell(output: Path, evaluated: EvaluatedRun) -> None:
+    """Log the metrics, and whether the run had seen the images."""
+    logger.info("%s", metrics_table(evaluated.metrics))
+    total, in_run = len(evaluated.predictions), evaluated.in_run
+    if in_run is None:
+        logger.warning(
+            "whether the run was trained on any of these %d images is unknown: no split.csv", total
+        )
+    elif in_run["train"]:
+        logger.warning(
+            "%d of %d images were in the training part of this run, by content: figures are too good there",
+            in_run["train"],
+            total,
+        )
+    else:
+        logger.info("none of the %d images was in the training part of this run, by content", total)
+    logger.info("written to: %s", output)

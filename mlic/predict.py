@@ -1,0 +1,90 @@
+"""Score new photographs.
+
+python -m mlic.predict run=<run> images=<folder, files or pattern> output=predictions.csv
+"""
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+import hydra
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig, OmegaConf
+
+from mlic.command_line import quote_paths
+from mlic.config import CONFIG_DIR
+from mlic.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+ERRORS_SHOWN = 5
+
+
+def predict(config: DictConfig) -> dict[str, str]:
+    """Score images and write a CSV file, batch by batch.
+
+    Args:
+        config: composed from `conf/predict.yaml`.
+
+    Returns:
+        Name -> reason, of the images that could not be used; they are rows of the file too.
+
+    Raises:
+        InputError: a run, images or settings that cannot be used.
+    """
+    from mlic.inference.listing import list_images
+
+    images = OmegaConf.to_container(config.images) if OmegaConf.is_list(config.images) else config.images
+    paths, names = list_images(images)  # pyright: ignore[reportArgumentType]
+    # torch and timm take seconds to import: not before the images are known to be there
+    from tqdm import tqdm
+
+    from mlic.inference.classifier import Classifier
+    from mlic.inference.prediction_table import open_predictions, prediction_rows
+
+    classifier = Classifier.load(config.run, device=config.device, **config.model.backbone)
+    thresholds = classifier.choose_thresholds(config.thresholds)
+    bad: dict[str, str] = {}
+    start, done = time.perf_counter(), 0
+    batches = classifier.stream(paths, batch_size=config.batch_size, num_workers=config.num_workers)
+    with (
+        open_predictions(Path(config.output)) as file,
+        tqdm(total=len(paths), unit="image", disable=None, dynamic_ncols=True) as bar,
+    ):
+        for batch in batches:
+            batch_names = names[done : done + len(batch.paths)]
+            file.append(prediction_rows(batch_names, batch, classifier.classes, thresholds, config.top_k))
+            bad |= {name: error for name, error in zip(batch_names, batch.errors, strict=True) if error}
+            done += len(batch_names)
+            bar.update(len(batch_names))
+    seconds = time.perf_counter() - start
+    logger.info("%d images scored in %.1f s, written to %s", len(paths) - len(bad), seconds, config.output)
+    _tell(bad, len(paths))
+    return bad
+
+
+def _tell(bad: dict[str, str], total: int) -> None:
+    if bad:
+        shown = [f"  {name}: {reason}" for name, reason in list(bad.items())[:ERRORS_SHOWN]]
+        shown += [f"  and {len(bad) - ERRORS_SHOWN} more"] if len(bad) > ERRORS_SHOWN else []
+        listing = "\n".join(shown)
+        logger.error(
+            "%d of %d images could not be used; see the column 'error':\n%s", len(bad), total, listing
+        )
+
+
+@hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="predict")
+def main(config: DictConfig) -> None:
+    """Hydra's entry point; ends with status 1 when an image could not be used."""
+    try:
+        bad = predict(config)
+    except InputError as error:
+        raise CompactHydraException(f"\n{error}") from error
+    if bad:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = quote_paths(sys.argv[1:])
+    main()
