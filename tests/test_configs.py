@@ -79,7 +79,9 @@ def test_the_report_experiment_is_the_report_protocol(tmp_path: Path):
 
 
 def test_a_choice_that_does_not_exist_lists_the_choices(tmp_path: Path):
-    with pytest.raises(MissingConfigException, match=r"(?s)nasnet.*Available options in 'model'.*nasnetlarge"):
+    with pytest.raises(
+        MissingConfigException, match=r"(?s)nasnet.*Available options in 'model'.*nasnetlarge"
+    ):
         compose("model=nasnet", output=tmp_path)
 
 

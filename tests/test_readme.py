@@ -48,7 +48,9 @@ def test_command_runs(module: str, rest: str, tmp_path: Path, tiny_csv: tuple[Pa
 
 
 @pytest.mark.slow
-def test_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_python_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.chdir(tmp_path)
     (block,) = PYTHON_BLOCKS
     exec(block, {})

@@ -21,13 +21,16 @@ FEATURES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", FEATURES)
-def test_model_of_the_report_trains_with_random_weights(model: str, tiny_csv: tuple[Path, Path], tmp_path: Path):
+def test_model_of_the_report_trains_with_random_weights(
+    model: str, tiny_csv: tuple[Path, Path], tmp_path: Path
+):
     annotations, images = tiny_csv
     overrides = (
         "experiment=report", "data=csv", f"data.annotations={annotations}", f"data.images={images}",
         "data.num_images=10", "data.split.test=0.2", "data.split.on_missing=warn", "~data.class_weights.scale.person",
         f"model={model}", "model.backbone.pretrained=false", "features.num_workers=0", "features.batch_size=2",
-        f"features.dir={tmp_path / 'store'}", "features.dtype=float32", "trainer.max_epochs=1", "trainer=cpu", "optimizer=sgd",
+        f"features.dir={tmp_path / 'store'}", "features.dtype=float32",
+        "trainer.max_epochs=1", "trainer=cpu", "optimizer=sgd",
     )  # fmt: skip
     results = train(compose(*overrides, output=tmp_path / "run"))
     described = json.loads((tmp_path / "run" / "model.json").read_text())
@@ -40,9 +43,19 @@ def test_model_of_the_report_trains_with_random_weights(model: str, tiny_csv: tu
 def test_without_network_the_error_names_the_three_ways(tmp_path: Path):
     command = [sys.executable, "-m", "mlic.train", "model=nasnetlarge", f"output={tmp_path}"]
     # a proxy that refuses stands for no network, on any machine
-    refused = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    refused = {
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+        "HF_HOME": str(tmp_path),
+    }
     finished = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **refused}, timeout=300, check=False
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **refused},
+        timeout=300,
+        check=False,
     )
     assert finished.returncode != 0
     for way in ("model.backbone.weights=", "pip install", "Hugging Face hub", "pretrained=false"):

@@ -124,7 +124,9 @@ class MultiLabelDataModule(L.LightningDataModule):
             InputError: annotations or images that cannot be used.
         """
         self.full_table = self._read()
-        self._leave_out(check_images(self._curate().paths(), full=self.features is None, workers=self.num_workers))
+        self._leave_out(
+            check_images(self._curate().paths(), full=self.features is None, workers=self.num_workers)
+        )
         self.table = self._curate()
 
     def setup(self, stage: str | None = None) -> None:
@@ -178,7 +180,9 @@ class MultiLabelDataModule(L.LightningDataModule):
         if self.features is not None:
             return self.features.dataset(self.table.paths(), targets)
         if self.transform is None:
-            raise ValueError("set `transform` (such as FrozenBackbone.transform) or `features` before setup()")
+            raise ValueError(
+                "set `transform` (such as FrozenBackbone.transform) or `features` before setup()"
+            )
         return ImageDataset(self.table.paths(), targets, self.transform, draft_size=self.draft_size)
 
     @property

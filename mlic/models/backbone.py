@@ -10,8 +10,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 from PIL import Image
-from timm.data import create_transform, resolve_model_data_config
-from timm.layers import SelectAdaptivePool2d
+from timm.data.config import resolve_model_data_config
+from timm.data.transforms_factory import create_transform
+from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from torch import Tensor, nn
 from torchvision.transforms import Compose
 
@@ -38,6 +39,9 @@ class FrozenBackbone(nn.Module):
         weights_tag: the timm name with the tag of the weights, or `random`.
         num_parameters: of the layers that `forward_features` runs.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -69,12 +73,12 @@ class FrozenBackbone(nn.Module):
             raise InputError(f"model.backbone.pool: '{pool}' is none of {', '.join(POOLS)}.")
         self.name, self.pool, self.precision = name, pool, precision
         self.weights_tag = name if pretrained else "random"
-        self.network = load_network(name, weights=weights, pretrained=pretrained).requires_grad_(False)
+        self.network: Any = load_network(name, weights=weights, pretrained=pretrained).requires_grad_(False)
         self.preprocessing = self._resolve_preprocessing(image_size, crop_mode)
         self.image_size: int = self.preprocessing["input_size"][-1]
         self.resize_size = math.ceil(self.image_size / self.preprocessing["crop_pct"])
-        steps = create_transform(**self.preprocessing, is_training=False, use_prefetcher=True).transforms
-        self.transform: Callable[[Image.Image], np.ndarray] = Compose([*steps, np.asarray])
+        evaluation: Any = create_transform(**self.preprocessing, is_training=False, use_prefetcher=True)
+        self.transform: Callable[[Image.Image], np.ndarray] = Compose([*evaluation.transforms, np.asarray])
         self.register_buffer("mean", self._channel_values("mean"), persistent=False)
         self.register_buffer("std", self._channel_values("std"), persistent=False)
         self.pooling = _make_pooling(pool)
@@ -160,7 +164,8 @@ class FrozenBackbone(nn.Module):
     def identity(self) -> dict[str, Any]:
         """All that determines the features of an image, as JSON types."""
         preprocessing = {
-            key: list(value) if isinstance(value, tuple) else value for key, value in self.preprocessing.items()
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in self.preprocessing.items()
         }
         return {
             "network": self.name,

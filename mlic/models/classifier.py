@@ -66,6 +66,11 @@ class MultiLabelClassifier(L.LightningModule):
         """Features, or uint8 images (B, 3, H, W) when there is a backbone -> logits (B, C)."""
         return self.head(inputs if self.backbone is None else self.backbone(inputs))
 
+    def exact_logits(self, inputs: Tensor) -> Tensor:
+        """Logits (B, C) without mixed precision: rounded to 8 bits, scores tie, and ties change AP and AUC."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self(inputs)
+
     def configure_optimizers(self) -> Optimizer:
         """The optimizer over the head."""
         return self.optimizer(self.head.parameters())
@@ -87,7 +92,7 @@ class MultiLabelClassifier(L.LightningModule):
         return loss
 
     def _divergence_message(self, loss: Tensor, rows: Tensor) -> str:
-        names = [self.file_names[row] if self.file_names else f"row {row}" for row in rows.tolist()]
+        names = [str(self.file_names[row]) if self.file_names else f"row {row}" for row in rows.tolist()]
         return (
             f"the loss became {loss.item()} in epoch {self.current_epoch}. Images of that batch: {', '.join(names)}. "
             "Look for broken features or weights, or lower the learning rate (optimizer.lr)."
@@ -104,7 +109,7 @@ class MultiLabelClassifier(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the logits of a batch."""
         inputs, targets, rows = batch
-        self.val_scores.update(rows, self(inputs), targets)
+        self.val_scores.update(rows, self.exact_logits(inputs), targets)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the val part."""
@@ -115,7 +120,9 @@ class MultiLabelClassifier(L.LightningModule):
         collector.reset()
         values = {f"{part}/{name}": value for name, value in metrics.items() if isinstance(value, float)}
         # equal on all processes; averaging them there keeps Lightning's loggers content
-        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=self.trainer.world_size > 1, batch_size=1)
+        self.log_dict(
+            values, on_step=False, on_epoch=True, sync_dist=self.trainer.world_size > 1, batch_size=1
+        )
 
     def evaluate(self, collected: CollectedScores) -> dict[str, Any]:
         """Metrics of DESIGN's definitions, and the loss over all images at once, whatever the batches were."""
@@ -132,7 +139,7 @@ class MultiLabelClassifier(L.LightningModule):
         """Collect the logits of a batch of one part."""
         inputs, targets, rows = batch
         collector: Any = self.test_scores[dataloader_idx]
-        collector.update(rows, self(inputs), targets)
+        collector.update(rows, self.exact_logits(inputs), targets)
 
     def on_test_epoch_end(self) -> None:
         """Compute the metrics of each part."""

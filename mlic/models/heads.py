@@ -1,6 +1,7 @@
 """Small networks that turn the features of a frozen backbone into one logit a class."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
@@ -16,7 +17,12 @@ class DenseHead(nn.Sequential):
     """
 
     def __init__(
-        self, feature_shape: Sequence[int], num_classes: int, *, hidden: Sequence[int] = (256,), dropout: float = 0.5
+        self,
+        feature_shape: Sequence[int],
+        num_classes: int,
+        *,
+        hidden: Sequence[int] = (256,),
+        dropout: float = 0.5,
     ) -> None:
         """Build the layers.
 
@@ -35,7 +41,7 @@ class DenseHead(nn.Sequential):
             raise InputError(f"head.hidden: {list(hidden)} holds a width below 1.")
         widths = [prod(feature_shape), *hidden]
         layers: list[nn.Module] = [nn.Flatten(), nn.Dropout(dropout)]
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
+        for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), nn.ReLU()]
         super().__init__(*layers, nn.Linear(widths[-1], num_classes))
 

@@ -19,7 +19,10 @@ class WeightedBCE(nn.Module):
     pos_weight: Tensor | None
 
     def __init__(
-        self, class_weights: Sequence[float] | np.ndarray, *, pos_weight: float | Sequence[float] | None = None
+        self,
+        class_weights: Sequence[float] | np.ndarray,
+        *,
+        pos_weight: float | Sequence[float] | None = None,
     ) -> None:
         """Keep the weights as buffers, so that they move with the module.
 

@@ -62,15 +62,21 @@ def load_network(
 def _unknown_network(name: str) -> str:
     similar = timm.list_models(f"*{name.split('.')[0]}*")[:8]
     hint = f"; near it: {', '.join(similar)}" if similar else ""
-    return f"model.backbone.name: timm {timm.__version__} has no network '{name}'{hint}. See timm.list_models()."
+    return (
+        f"model.backbone.name: timm {timm.__version__} has no network '{name}'{hint}. See timm.list_models()."
+    )
 
 
 def _from_file(name: str, path: Path, **kwargs: Any) -> nn.Module:
     if not path.is_file():
-        raise InputError(f"model.backbone.weights: there is no file '{path}'. Expected safetensors or a state dict.")
+        raise InputError(
+            f"model.backbone.weights: there is no file '{path}'. Expected safetensors or a state dict."
+        )
     try:
         # timm maps the names of foreign checkpoints and loads with weights_only=True
-        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **kwargs)
+        network = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **kwargs
+        )
     except SafetensorError as error:
         raise InputError(f"model.backbone.weights: '{path}' is not a safetensors file ({error}).") from error
     except Exception as error:
@@ -101,7 +107,9 @@ def _from_package(name: str, path: Path, **kwargs: Any) -> nn.Module:
     target = network.state_dict()
     shapes = [tuple(tensor.shape) for tensor in source]
     if shapes != [tuple(tensor.shape) for tensor in target.values()]:
-        raise InputError(f"the weights package's file '{path}' does not fit timm's '{name}': tensors differ in shape.")
+        raise InputError(
+            f"the weights package's file '{path}' does not fit timm's '{name}': tensors differ in shape."
+        )
     network.load_state_dict(dict(zip(target, source, strict=True)))
     logger.info("weights of %s: package file %s", name, path.name)
     return network.eval()

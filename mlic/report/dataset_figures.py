@@ -64,11 +64,11 @@ def sample_grid(
     columns = min(4, len(rows))
     lines = -(-len(rows) // columns)
     figure = new_figure(width=2.6 * columns, height=2.9 * lines)
-    for place, row in enumerate(rows, start=1):
+    for place, row in enumerate(rows.tolist(), start=1):
         axes = figure.add_subplot(lines, columns, place)
         axes.imshow(thumbnail(paths[row]))
         axes.axis("off")
-        names = ", ".join(classes[column] for column in np.flatnonzero(labels[row])) or "no label"
+        names = ", ".join(classes[int(column)] for column in np.flatnonzero(labels[row])) or "no label"
         # `$` would start a formula
         axes.set_title(fill(names, 32, max_lines=3, placeholder=" …").replace("$", r"\$"), fontsize=8)
     return figure

@@ -30,7 +30,9 @@ class RunFolder:
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Write a JSON file; NaN is refused, since it is no JSON."""
-        write_atomically(self.path / name, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_atomically(
+            self.path / name, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        )
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file of the folder."""

@@ -22,7 +22,13 @@ class RunStatus:
     def __init__(self, folder: RunFolder, *, write: bool = True) -> None:
         """Bind to a folder; `write=False` for all processes but the first of a distributed run."""
         self.folder, self.write = folder, write
-        self.content: dict[str, Any] = {"state": "running", "error": None, "seconds": {}, "started": _now(), "ended": None}
+        self.content: dict[str, Any] = {
+            "state": "running",
+            "error": None,
+            "seconds": {},
+            "started": _now(),
+            "ended": None,
+        }
 
     def __enter__(self) -> Self:
         """Write the state `running`."""

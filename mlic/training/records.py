@@ -125,8 +125,10 @@ def write_results(
         if isinstance(value, float)
     }
     for logger in loggers:
-        log = {"metrics": final} if isinstance(logger, TensorBoardLogger) else {}
-        logger.log_hyperparams(_flat(config), **log)
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(_flat(config), metrics=final)
+        else:
+            logger.log_hyperparams(_flat(config))
 
 
 def _flat(config: DictConfig) -> dict[str, Any]:

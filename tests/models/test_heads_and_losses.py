@@ -21,7 +21,9 @@ def test_dense_head_without_hidden_layers_is_linear():
     assert head(torch.zeros(3, 4)).shape == (3, 2)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"dropout": 1.0}, "head.dropout: 1.0"), ({"hidden": [0]}, "width")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"dropout": 1.0}, "head.dropout: 1.0"), ({"hidden": [0]}, "width")]
+)
 def test_impossible_heads_are_refused(options: dict, message: str):
     with pytest.raises(InputError, match=message):
         DenseHead((4,), 2, **options)

@@ -55,7 +55,9 @@ def test_figures_are_those_of_scikit_learn_on_the_saved_predictions(tiny_config:
     results = train(tiny_config())
     for part in ("val", "test"):
         saved = Predictions.read_parquet(tmp_path / "run" / "predictions" / f"{part}.parquet")
-        average_precisions = average_precision_score(saved.targets, saved.scores, average=None)
+        average_precisions = [
+            average_precision_score(saved.targets[:, column], saved.scores[:, column]) for column in range(4)
+        ]
         assert results[part]["map"] == pytest.approx(np.mean(average_precisions), abs=1e-6)
         assert results[part]["auc_macro"] == pytest.approx(
             roc_auc_score(saved.targets, saved.scores), abs=1e-6
@@ -180,6 +182,14 @@ def test_bad_images_are_all_named_or_left_out_before_the_split(
     assert len(names) == 57
     assert not set(names) & {"shapes_03.jpg", "shapes_07.jpg", "shapes_11.jpg"}
     assert len(read_json(tmp_path / "run" / "dataset.json")["bad_images"]) == 3
+
+
+def test_scores_are_not_rounded_by_mixed_precision(tiny_config: MakeConfig, tmp_path: Path):
+    train(tiny_config("trainer.precision=bf16-mixed"))
+    saved = Predictions.read_parquet(tmp_path / "run" / "predictions" / "test.parquet")
+    logits = torch.logit(torch.from_numpy(saved.scores).double())
+    rounded = logits.bfloat16().double()
+    assert ((logits - rounded).abs() > 1e-4 * logits.abs()).float().mean() > 0.5
 
 
 def test_the_other_loggers_and_losses_run(tiny_config: MakeConfig, tmp_path: Path):
