@@ -26,6 +26,8 @@ REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MASTER_ADDR": "127.0.0.1"}
 NUM_IMAGES = 100
 SHARD_ROWS = 16
+NUM_BATCHES = 13
+BATCH_SECONDS = 0.05
 # 16 rows of 256 half-precision features
 OPTIONS = {
     "batch_size": 8,
@@ -98,51 +100,50 @@ def _shards(folder: Path) -> list[Shard]:
 
 
 @pytest.fixture(scope="module")
-def whole(server: Server, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tensor, float]:
-    """Rows of a store made in one go, and the seconds that it took from first to last batch."""
+def whole(server: Server, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Tensor:
+    """Rows of a store made in one go."""
     folder = tmp_path_factory.mktemp("whole")
-    start = time.monotonic()
     server.start(_job(pictures, folder))
     found = _wait_for(folder / "result")
     assert found["computed"] == NUM_IMAGES
-    return _rows(found), time.monotonic() - start
+    return _rows(found)
 
 
 @pytest.mark.parametrize("moment", range(20))
 def test_a_kill_costs_at_most_the_shards_in_hand(
-    moment: int, server: Server, pictures: Path, whole: tuple[Tensor, float], tmp_path: Path
+    moment: int, server: Server, pictures: Path, whole: Tensor, tmp_path: Path
 ):
-    expected, seconds = whole
-    process = server.start(_job(pictures, tmp_path, "killed"))
-    time.sleep(seconds * random.Random(moment).uniform(0.3, 1.0))
-    try:
-        os.kill(process, signal.SIGKILL)
-    except ProcessLookupError:
-        assert Path(f"{tmp_path / 'killed'}.0").exists()  # it was faster this time
+    drawn, batches = random.Random(moment), tmp_path / "killed.batches"
+    process = server.start({**_job(pictures, tmp_path, "killed"), "batch_seconds": BATCH_SECONDS})
+    first_batches = drawn.randrange(NUM_BATCHES - 1)
+    while not batches.exists() or batches.stat().st_size < first_batches:
+        time.sleep(0.001)
+    time.sleep(drawn.uniform(0, BATCH_SECONDS))
+    os.kill(process, signal.SIGKILL)
     while Path(f"/proc/{process}").exists():
         time.sleep(0.01)
-    stored = sum(len(shard) for shard in _shards(tmp_path))
-    batches = tmp_path / "killed.batches"
-    computed = min(NUM_IMAGES, OPTIONS["batch_size"] * batches.stat().st_size) if batches.exists() else 0
+    assert not Path(f"{tmp_path / 'killed'}.0").exists()
+    stored, computed = sum(len(shard) for shard in _shards(tmp_path)), 8 * batches.stat().st_size
+    assert stored < NUM_IMAGES
     # one shard in hand, one being written, and the batch in between
-    assert computed - stored <= 2 * SHARD_ROWS + OPTIONS["batch_size"]
+    assert computed - stored <= 2 * SHARD_ROWS + 8
     server.start(_job(pictures, tmp_path, "again"))
     found = _wait_for(tmp_path / "again")
     assert (found["found"], found["computed"]) == (stored, NUM_IMAGES - stored)
-    assert torch.equal(_rows(found), expected)
+    assert torch.equal(_rows(found), whole)
     assert sum(len(shard) for shard in _shards(tmp_path)) == NUM_IMAGES
     assert not list(tmp_path.glob("features/*/*.tmp"))
 
 
 def test_two_processes_at_once_end_with_one_store(
-    server: Server, pictures: Path, whole: tuple[Tensor, float], tmp_path: Path
+    server: Server, pictures: Path, whole: Tensor, tmp_path: Path
 ):
     for name in ("one", "two"):
-        server.start(_job(pictures, tmp_path, name))
+        server.start({**_job(pictures, tmp_path, name), "batch_seconds": 0.2})
     found = [_wait_for(tmp_path / name) for name in ("one", "two")]
     assert sorted(result["computed"] for result in found) == [0, NUM_IMAGES]
     assert "waiting until it is done" in "".join(path.read_text() for path in tmp_path.glob("*.log"))
-    assert torch.equal(_rows(found[0]), whole[0])
+    assert torch.equal(_rows(found[0]), whole)
     assert sum(len(shard) for shard in _shards(tmp_path)) == NUM_IMAGES
 
 
@@ -152,15 +153,13 @@ def _run_distributed(job: dict[str, Any]) -> None:
     subprocess.run(command, env=ENVIRONMENT, check=True, timeout=180, capture_output=True)
 
 
-def test_two_processes_of_one_run_give_the_same_rows(
-    pictures: Path, whole: tuple[Tensor, float], tmp_path: Path
-):
+def test_two_processes_of_one_run_give_the_same_rows(pictures: Path, whole: Tensor, tmp_path: Path):
     for _ in range(2):  # the second time there is nothing to do
         _run_distributed(_job(pictures, tmp_path))
     results = [json.loads((tmp_path / f"result.{rank}").read_text()) for rank in range(2)]
     assert results[0]["found"] == NUM_IMAGES
     assert results[0]["digests"] == results[1]["digests"]
-    torch.testing.assert_close(_rows(results[1]), whole[0])
+    torch.testing.assert_close(_rows(results[1]), whole)
     digests = np.concatenate([shard.digests for shard in _shards(tmp_path)])
     assert len(digests) == len(np.unique(digests)) == NUM_IMAGES
 
