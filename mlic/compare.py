@@ -1,4 +1,4 @@
-"""Compare runs: `python -m mlic.compare runs=outputs/sweeps output=outputs/compare` writes one report over all of them."""
+"""Compare runs: `python -m mlic.compare runs=outputs/sweeps output=outputs/compare` writes one report."""
 
 import logging
 import time

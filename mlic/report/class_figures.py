@@ -1,10 +1,12 @@
-"""Figures of classes: how frequent, how well recognised, which together, and how far scores are probabilities."""
+"""Figures of classes: how frequent, how well recognised, which together; and how reliable scores are."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from mlic.evaluation.calibration import reliability_table
 from mlic.evaluation.errors import ap_by_training_images
@@ -13,7 +15,7 @@ from mlic.report.run_figures import Styles, add_legend, shorten
 from mlic.report.style import FAINT, PANEL_HEIGHT, PANEL_WIDTH, RUN_COLOURS, new_figure
 
 ROW_HEIGHT = 0.165  # inches a class
-PAIR_CLASSES = 30  # in the co-occurrence figure
+PAIR_CLASSES = 20  # in the co-occurrence figure
 PART_STYLES = {"train": (RUN_COLOURS[0], "o"), "val": (RUN_COLOURS[1], "s"), "test": (RUN_COLOURS[2], "^")}
 
 
@@ -36,8 +38,7 @@ def label_figure(dataset: Mapping[str, Any]) -> Figure | None:
         shown = [share if share > 0 else np.nan for share in shares]
         label = f"{part} ({images[part]:,})"
         axes.plot(shown, range(len(names)), marker, color=colour, ms=4.5, alpha=0.85, label=label)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _log_axis(axes)
     _class_axis(axes, names)
     axes.set_xlabel("% of the images")
     axes.set_title("Labels: share of images")
@@ -96,16 +97,14 @@ def frequency_figure(
     for run in runs:
         if run.name in metrics:
             counts = run.dataset.get("counts", {}).get("train", {})
-            table = ap_by_training_images(metrics[run.name], counts).dropna()
-            table = table[table["training_images"] > 0]
+            table = ap_by_training_images(metrics[run.name], counts).dropna().query("training_images > 0")
             style = styles[run.name]
             if len(table):
-                x, y = table["training_images"].to_numpy(), table["ap"].to_numpy()
+                x, y = np.asarray(table["training_images"]), np.asarray(table["ap"])
                 axes.plot(x, y, style.marker, color=style.colour, ms=4, alpha=0.7, mew=0)
     if not axes.lines:
         return None
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    _log_axis(axes)
     axes.set(xlabel="training images of the class", ylabel="average precision on test", ylim=(-0.02, 1.02))
     axes.set_title("Average precision by training images")
     add_legend(figure, styles, [run.name for run in runs if run.name in metrics], marks=True)
@@ -121,7 +120,7 @@ def reliability_figure(runs: Sequence[ReportedRun], styles: Styles) -> Figure | 
         if run.test is not None and ((run.test.scores >= 0) & (run.test.scores <= 1)).all():
             table = reliability_table(run.test.scores, run.test.targets).dropna()
             style = styles[run.name]
-            x, y = table["mean_score"].to_numpy(), table["observed_frequency"].to_numpy()
+            x, y = np.asarray(table["mean_score"]), np.asarray(table["observed_frequency"])
             axes.plot(x, y, marker=style.marker, ms=4, color=style.colour)
             shown.append(run.name)
     if not shown:
@@ -134,7 +133,7 @@ def reliability_figure(runs: Sequence[ReportedRun], styles: Styles) -> Figure | 
 
 
 def co_occurrence_figure(targets: np.ndarray, classes: Sequence[str]) -> Figure | None:
-    """Of the images with the label of the row, the share with the label of the column; most frequent 30 labels.
+    """Of the images with the label of the row, the share with that of the column; most frequent 20 labels.
 
     Args:
         targets: (N, C) of 0 and 1.
@@ -148,11 +147,11 @@ def co_occurrence_figure(targets: np.ndarray, classes: Sequence[str]) -> Figure 
     flags = targets[:, chosen].astype(np.float64)
     share = 100 * (flags.T @ flags) / counts[chosen][:, None]
     np.fill_diagonal(share, np.nan)
-    side = max(PANEL_WIDTH, 1.6 + 0.17 * len(chosen))
+    side = max(PANEL_WIDTH, 1.6 + 0.18 * len(chosen))
     figure = new_figure(width=side, height=side + 0.3)
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    names = [shorten(classes[column], 20) for column in chosen]
+    names = [shorten(classes[int(column)], 20) for column in chosen]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7.5)
     axes.set_yticks(range(len(names)), names, fontsize=7.5)
     axes.grid(visible=False)
@@ -161,6 +160,17 @@ def co_occurrence_figure(targets: np.ndarray, classes: Sequence[str]) -> Figure 
     return figure
 
 
-def _class_axis(axes: Any, names: Sequence[str]) -> None:
+def _log_axis(axes: Axes) -> None:
+    """Plain numbers at the powers of ten, and between them where there is only one."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    narrow = np.log10(high / low) < 2
+    axes.xaxis.set_minor_formatter(
+        (lambda value, _: f"{value:,g}" if f"{value:e}"[0] in "25" else "") if narrow else NullFormatter()
+    )
+
+
+def _class_axis(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), [shorten(name, 22) for name in names], fontsize=7.5)
     axes.set_ylim(-0.8, len(names) - 0.2)

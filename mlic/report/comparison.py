@@ -1,4 +1,4 @@
-"""Test metrics of all runs with their intervals, and the paired differences between those with the same images."""
+"""Test metrics of all runs with their intervals, and paired differences between those with the same images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,8 +21,8 @@ class Comparison:
 
     Attributes:
         runs: those with test predictions, by name.
-        level: of the intervals, such as 0.95; a difference is beyond chance when its corrected p-value is under
-            1 - level.
+        level: of the intervals, such as 0.95; a difference is beyond chance when its corrected p-value is
+            under 1 - level.
         bootstraps: by threshold (HALF, CALIBRATED), then run; calibrated ones only of runs with thresholds.
         groups: names of runs with the same test images, classes and labels.
         refusals: pairs of runs with other test images, and why they are not compared.

@@ -12,8 +12,12 @@ Points = tuple[np.ndarray, np.ndarray]
 
 
 def precision_recall(scores: np.ndarray, targets: np.ndarray) -> Points:
-    """Recall (rising) and precision at each distinct score, scikit-learn's; arguments (n,), a positive among them."""
+    """Recall (rising) and precision at each distinct score; arguments (n,), a positive among them.
+
+    Scikit-learn's, but the curve begins at recall 0 with the precision of the highest score, not with 1.
+    """
     precision, recall, _ = precision_recall_curve(targets, scores)
+    precision[-1] = precision[-2]
     return recall[::-1], precision[::-1]
 
 
@@ -47,8 +51,9 @@ def class_curve(kind: str, predictions: Predictions, name: str) -> Points | None
 def macro_curve(kind: str, predictions: Predictions) -> Points | None:
     """Mean over classes at 201 places from 0 to 1.
 
-    For `pr` the precision of a class at a recall is that of the highest threshold which reaches this recall; for
-    `roc` its true positive rate is interpolated between false positive rates. Classes without a curve are left out.
+    For `pr` the precision of a class at a recall is that of the highest threshold which reaches this recall;
+    for `roc` its true positive rate is interpolated between false positive rates. Classes without a curve are
+    left out.
     """
     heights = []
     for scores, targets in zip(predictions.scores.T, predictions.targets.T, strict=True):

@@ -54,7 +54,8 @@ def find_runs(places: str | Sequence[str]) -> tuple[list[Path], list[MissingRun]
     if not runs:
         listed = "; ".join(f"{run.name}: {run.reason}" for run in missing)
         raise InputError(
-            f"runs: no run folder found ({listed}). Expected folders of `mlic.train`, such as runs=outputs/sweeps."
+            f"runs: no run folder found ({listed}). Expected folders of `mlic.train`, "
+            "such as runs=outputs/sweeps."
         )
     return sorted(runs.values()), missing
 

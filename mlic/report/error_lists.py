@@ -29,14 +29,15 @@ def error_table(runs: Sequence[ReportedRun], *, per_class: int) -> pd.DataFrame:
             kept = errors.groupby(["class", "kind"], sort=False).cumcount() < per_class
             frames.append(errors[kept].assign(run=run.name))
     columns = ["run", "row", "file_name", "class", "kind", "score", "confidence"]
-    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return frame.reindex(columns=columns)
 
 
 def confusion_table(runs: Sequence[ReportedRun]) -> pd.DataFrame:
     """`confusions` of all runs, with a column `run` in front."""
     frames = [confusions(run.test).assign(run=run.name) for run in runs if run.test is not None]
     frame = pd.concat(frames, ignore_index=True) if frames else _no_confusions()
-    return frame[["run", *(name for name in frame.columns if name != "run")]]
+    return frame.reindex(columns=["run", *(name for name in frame.columns if name != "run")])
 
 
 def _no_confusions() -> pd.DataFrame:
@@ -62,8 +63,8 @@ def error_browser(
         max_images: different photographs to embed; those of the surest errors come first.
 
     Returns:
-        `runs` and `classes` (names), `images` (`data:` addresses), `errors` by class: {run (index), positive, file,
-        score, true (names), image (index or null)}, and `confused` by class: {run, with, images, share}.
+        `runs` and `classes` (names), `images` (`data:` addresses), `errors` by class: {run (index), positive,
+        file, score, true (names), image (index or null)}, and `confused` by class: {run, with, images, share}.
     """
     by_name = {run.name: run for run in runs}
     names = [run.name for run in runs if run.test is not None]

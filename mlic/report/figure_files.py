@@ -7,6 +7,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from mlic.report.style import PANEL_HEIGHT
+
 PNG_DPI = 150
 CSS_PIXELS_PER_INCH = 96
 
@@ -21,6 +23,11 @@ class EmbeddedFigure:
     width: int
     height: int
 
+    @property
+    def rows(self) -> int:
+        """Rows of ordinary panels that are as high."""
+        return max(1, round(self.height / CSS_PIXELS_PER_INCH / PANEL_HEIGHT))
+
 
 class FigureFiles:
     """Writes figures to one folder and remembers them."""
@@ -32,7 +39,7 @@ class FigureFiles:
         self.keys: list[str] = []
 
     def save(self, key: str, caption: str, figure: Figure | None) -> list[EmbeddedFigure]:
-        """Write `<key>.png` and `<key>.svg`; [] for a figure that could not be made, so that lists can be added."""
+        """Write `<key>.png` and `<key>.svg`; [] for no figure, so that lists can be added."""
         if figure is None:
             return []
         stream = io.BytesIO()

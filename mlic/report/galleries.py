@@ -15,10 +15,11 @@ TITLES = {
     "confident_errors": "Most confident single errors",
 }
 RULES = {
-    "lowest_loss": "test images with the lowest binary cross-entropy, mean over classes without weights",
+    "lowest_loss": "test images with labels that have the lowest binary cross-entropy (mean over classes)",
     "highest_loss": "test images with the highest binary cross-entropy",
     "confident_errors": "test images with the wrong labels of which the run was surest, each image once",
 }
+
 
 @dataclass(frozen=True)
 class Label:
@@ -81,8 +82,17 @@ def build_galleries(run: ReportedRun, thumbnails: Thumbnails, *, count: int) -> 
     predictions = predictions_of(run)
     losses, predicted = image_losses(predictions), decide(predictions)
     chosen = gallery_rows(predictions, count=count)
+    # the lowest losses of all are those of images without any label: right, and nothing to see
+    labelled = np.flatnonzero(predictions.targets.any(axis=1))
+    if len(labelled):
+        chosen["lowest_loss"] = labelled[
+            gallery_rows(predictions.select(labelled), count=count)["lowest_loss"]
+        ]
     return [
-        Gallery(key, [_photograph(run, row, losses[row], predicted[row], thumbnails) for row in rows.tolist()])
+        Gallery(
+            key,
+            [_photograph(run, row, float(losses[row]), predicted[row], thumbnails) for row in rows.tolist()],
+        )
         for key, rows in chosen.items()
     ]
 
@@ -99,4 +109,4 @@ def _photograph(
         return [Label(run.classes[column], float(scores[column]), bool(good[column])) for column in order]
 
     image = thumbnails.data_uri(name)
-    return Photograph(name, float(loss), labels(true, predicted), labels(predicted, true), image)
+    return Photograph(name, loss, labels(true, predicted), labels(predicted, true), image)

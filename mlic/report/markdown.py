@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mlic.report.tables import AHEAD, BEST, Cell, Column, Row, Table
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~^$-])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|~^$]|^[#+-])")
 
 
 def escape(text: str) -> str:
@@ -35,7 +35,10 @@ def render_markdown(title: str, lead: Sequence[str], tables: Sequence[Table], fi
 
 def markdown_table(table: Table) -> str:
     """Rows and columns; the best bold, with a star where it is ahead beyond chance."""
-    headers = [escape(f"{column.header}, {column.group}" if column.group else column.header) for column in table.columns]
+    headers = [
+        escape(f"{column.header}, {column.group}" if column.group else column.header)
+        for column in table.columns
+    ]
     rules = ["---" if column.kind == "text" else "---:" for column in table.columns]
     lines = [headers, rules, *(_cells(table.columns, row) for row in table.rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

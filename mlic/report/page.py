@@ -15,8 +15,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 def render_page(content: Mapping[str, Any]) -> str:
     """Fill the page; all text of `content` is escaped.
 
-    Nothing from outside is loaded and no script runs but the page's own: its hash stands in the page's content
-    security policy, so that even a fault in the escaping would not run a script that a class name holds.
+    Nothing from outside is loaded and no script runs but the page's own: its hash stands in the page's
+    content security policy, so that even a fault in the escaping would not run a script in a class name.
 
     Args:
         content: what `templates/page.html` names.

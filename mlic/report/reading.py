@@ -130,4 +130,6 @@ def _find_thresholds(run: ReportedRun) -> None:
         run.thresholds = fit_thresholds(run.val.scores, run.val.targets).per_class
         run.thresholds_from = "tuned on the val predictions"
     else:
-        run.notes.append("no calibrated figures: there are neither thresholds nor val predictions to tune them on")
+        run.notes.append(
+            "no calibrated figures: there are neither thresholds nor val predictions to tune them on"
+        )

@@ -1,18 +1,22 @@
 """Figures of the original project report, to be shown beside a comparison.
 
-They belong to its own 5,000 COCO images and 51 classes, so they are never ranked against runs. Its test AUC lies far
-under its training AUC, which fits only the area of the 0/1 decisions: it stands under `auc_thresholded`.
+They belong to its own 5,000 COCO images and 51 classes, so they are never ranked against runs. Its test AUC lies
+far under its training AUC, which fits only the area of the 0/1 decisions: it stands under `auc_thresholded`.
 """
 
 from dataclasses import dataclass
 
 SOURCE = "original report"
 NOTE = (
-    "Rows of the original report come from another data set (5,000 COCO images, 51 classes) and another machine: "
-    "they are not ranked."
+    "Rows of the original report come from another data set (5,000 COCO images, 51 classes) and another "
+    "machine: they are not ranked."
 )
-TEST_NOTE = "Its test AUC is shown as the area of the 0/1 decisions (AUC at the threshold), the reading that fits it."
-TRAINING_NOTE = "Its training AUC is shown as the micro area of the scores, which is what Keras computes by default."
+TEST_NOTE = (
+    "Its test AUC is shown as the area of the 0/1 decisions (auc_thresholded), the reading that fits it."
+)
+TRAINING_NOTE = (
+    "Its training AUC is shown as the micro area of the scores, which is what Keras computes by default."
+)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from mlic.report.thumbnails import Thumbnails, image_folder
 logger = logging.getLogger(__name__)
 
 SECTIONS = {
-    "models": "Models",
+    "models": "Models and time",
     "training": "Training",
     "test": "Test",
     "classes": "Classes",
@@ -75,10 +75,18 @@ class ReportOptions:
         """
         if self.reference is not None and self.reference not in REFERENCES:
             choices = ", ".join(REFERENCES)
-            raise InputError(f"reference: '{self.reference}' is unknown. Choices are {choices}, or null for none.")
+            raise InputError(
+                f"reference: '{self.reference}' is unknown. Choices are {choices}, or null for none."
+            )
         if not 0.5 <= self.level < 1:
             raise InputError(f"level: {self.level} must be at least 0.5 and under 1, such as 0.95.")
-        low = {"resamples": 2, "drawn_runs": 1, "gallery_images": 1, "thumbnail_pixels": 16, "errors_per_class": 1}
+        low = {
+            "resamples": 2,
+            "drawn_runs": 1,
+            "gallery_images": 1,
+            "thumbnail_pixels": 16,
+            "errors_per_class": 1,
+        }
         for key, least in low.items():
             if getattr(self, key) < least:
                 raise InputError(f"{key}: {getattr(self, key)} is too small; expected {least} or more.")
@@ -187,14 +195,19 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any]) -> N
     folder.mkdir(parents=True, exist_ok=True)
     for table in report.tables.values():
         table.write_csv(folder)
-    errors, confused = error_table(report.finished, per_class=options.errors_per_class), confusion_table(report.finished)
+    errors, confused = (
+        error_table(report.finished, per_class=options.errors_per_class),
+        confusion_table(report.finished),
+    )
     _write_long_tables(folder, report, metrics, errors, confused)
     browser = _browser(report, options, errors, confused)
     styles = {run.name: run_style(place) for place, run in enumerate(report.drawn)}
     files = FigureFiles(options.output / "figures")
     with report_style():
         drawn_metrics = {run.name: metrics[run.name] for run in report.drawn if run.name in metrics}
-        classes = choose_classes(options.classes, {name: values[HALF] for name, values in drawn_metrics.items()})
+        classes = choose_classes(
+            options.classes, {name: values[HALF] for name, values in drawn_metrics.items()}
+        )
         sections = draw_sections(files, report.drawn, report.comparison, drawn_metrics, styles, classes)
         runs = [
             {
@@ -220,7 +233,9 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any]) -> N
     }
     (options.output / "index.html").write_text(render_page(content), encoding="utf-8")
     shown = [table for table in report.tables.values() if table.rows]
-    (options.output / "report.md").write_text(render_markdown(title, lead, shown, files.keys), encoding="utf-8")
+    (options.output / "report.md").write_text(
+        render_markdown(title, lead, shown, files.keys), encoding="utf-8"
+    )
 
 
 def _browser(
@@ -228,7 +243,7 @@ def _browser(
 ) -> dict[str, Any]:
     names = [run.name for run in report.drawn]
     small = {name: Thumbnails(report.thumbnails[name].folder, ERROR_PIXELS) for name in names}
-    own_errors, own_confused = (frame[frame["run"].isin(names)] for frame in (errors, confused))
+    own_errors, own_confused = (frame.loc[frame["run"].isin(names)] for frame in (errors, confused))
     return error_browser(report.drawn, own_errors, own_confused, small, max_images=options.error_images)
 
 

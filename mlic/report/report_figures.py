@@ -23,6 +23,7 @@ from mlic.report.run_figures import (
     Styles,
     curve_figure,
     interval_figure,
+    run_training_figure,
     training_figure,
 )
 
@@ -120,8 +121,5 @@ def _draw_data(files: FigureFiles, runs: Sequence[ReportedRun]) -> Panels:
 
 def draw_run(files: FigureFiles, run: ReportedRun, number: int, styles: Styles) -> Panels:
     """The training curves of one run alone."""
-    panels: Panels = []
-    for metric, title in TRAINED.items():
-        key, caption = f"run_{number}_{metric}", f"{title} of {run.name}"
-        panels += files.save(key, caption, training_figure([run], styles, metric))
-    return panels
+    figure = run_training_figure(run, styles)
+    return files.save(f"training_run_{number}", f"Training of {run.name}", figure)

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from mlic.report.comparison import HALF, Comparison
 from mlic.report.curves import Points, class_curve, macro_curve, micro_curve
@@ -20,18 +22,26 @@ TRAINED = {
     "precision_micro": "Precision (micro)",
     "recall_micro": "Recall (micro)",
 }
+PART_DASHES = {"train": (0, (3, 1.5)), "val": "solid"}
+PART_LINES = [Line2D([], [], color=INK, ls=line, label=part) for part, line in PART_DASHES.items()]
 CURVE_AXES = {"pr": ("recall", "precision"), "roc": ("false positive rate", "true positive rate")}
 CURVE_NAMES = {"pr": "Precision-recall", "roc": "ROC"}
 
 
-def interval_figure(comparison: Comparison, styles: Styles, metric: str = "map", title: str = "Test mAP") -> Figure:
+def interval_figure(
+    comparison: Comparison, styles: Styles, metric: str = "map", title: str = "Test mAP"
+) -> Figure:
     """One dot a run with its interval, the best on top."""
     known = {name: comparison.interval(name, HALF, metric) for name in styles}
-    rows = sorted(((v.estimate, v, name) for name, v in known.items() if v is not None), key=lambda row: row[0])
+    rows = sorted(
+        ((v.estimate, v, name) for name, v in known.items() if v is not None), key=lambda row: row[0]
+    )
     figure = new_figure(width=PANEL_WIDTH, height=1.2 + 0.34 * max(1, len(rows)))
     axes = figure.add_subplot()
     for place, (estimate, interval, name) in enumerate(rows):
-        axes.plot([interval.low, interval.high], [place, place], color=styles[name].colour, lw=2.5, alpha=0.55)
+        axes.plot(
+            [interval.low, interval.high], [place, place], color=styles[name].colour, lw=2.5, alpha=0.55
+        )
         axes.plot(estimate, place, styles[name].marker, color=styles[name].colour, ms=7)
     axes.set_yticks(range(len(rows)), [shorten(name) for *_, name in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
@@ -45,24 +55,40 @@ def training_figure(runs: Sequence[ReportedRun], styles: Styles, metric: str) ->
     figure = new_figure(width=PANEL_WIDTH, height=PANEL_HEIGHT)
     axes = figure.add_subplot()
     for run in runs:
-        if run.epochs is None or "epoch" not in run.epochs:
-            continue
-        for part, line in (("train", (0, (3, 1.5))), ("val", "solid")):
-            if f"{part}/{metric}" in run.epochs:
-                values = run.epochs[f"{part}/{metric}"]
-                axes.plot(run.epochs["epoch"] + 1, values, ls=line, color=styles[run.name].colour)
+        _plot_epochs(axes, run, metric, styles)
     if not axes.lines:
         return None
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
     axes.set_title(TRAINED[metric])
-    parts = [
-        Line2D([], [], color=INK, ls=(0, (3, 1.5)), label="train"),
-        Line2D([], [], color=INK, ls="solid", label="val"),
-    ]
-    add_legend(figure, styles, [run.name for run in runs], extra=parts)
+    add_legend(figure, styles, [run.name for run in runs], extra=PART_LINES)
     return figure
+
+
+def run_training_figure(run: ReportedRun, styles: Styles) -> Figure | None:
+    """All metrics of one run over its epochs, one under the other; None without epochs."""
+    known = [name for name in TRAINED if run.epochs is not None and f"train/{name}" in run.epochs]
+    if run.epochs is None or not known:
+        return None
+    figure = new_figure(width=PANEL_WIDTH, height=0.5 + 1.7 * len(known))
+    panels = figure.subplots(len(known), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, metric in zip(panels, known, strict=True):
+        _plot_epochs(axes, run, metric, styles)
+        axes.set_title(TRAINED[metric])
+        axes.set_ylim(bottom=0)
+    panels[-1].set_xlabel("epoch")
+    figure.legend(handles=PART_LINES, loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+def _plot_epochs(axes: Axes, run: ReportedRun, metric: str, styles: Styles) -> None:
+    if run.epochs is None or "epoch" not in run.epochs:
+        return
+    for part, line in PART_DASHES.items():
+        if f"{part}/{metric}" in run.epochs:
+            values = run.epochs[f"{part}/{metric}"]
+            axes.plot(run.epochs["epoch"] + 1, values, ls=line, color=styles[run.name].colour)
 
 
 def curve_figure(
@@ -97,7 +123,7 @@ def curve_figure(
     if kind == "roc":
         axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=":")
     for run_name, (x, y) in found.items():
-        axes.plot(x, y, color=styles[run_name].colour, drawstyle="default")
+        axes.plot(x, y, color=styles[run_name].colour, drawstyle="steps-pre" if kind == "pr" else "default")
     axes.set(xlabel=CURVE_AXES[kind][0], ylabel=CURVE_AXES[kind][1], xlim=(0, 1.01), ylim=(0, 1.02))
     axes.set_title(f"{CURVE_NAMES[kind]}: {shorten(name or average)}")
     add_legend(figure, styles, list(found))

@@ -17,7 +17,6 @@ def model_table(runs: Sequence[ReportedRun]) -> Table:
     """Table 1: the network of each run."""
     columns = (
         RUN,
-        Column("network", "network"),
         Column("weights_tag", "weights", meaning="timm name and tag of the pretrained weights"),
         Column("image_size", "input", "integer", meaning="side of the square input, pixels"),
         Column("backbone_parameters", "backbone parameters", "integer", meaning="frozen"),
@@ -26,12 +25,17 @@ def model_table(runs: Sequence[ReportedRun]) -> Table:
         Column("pool", "pool", meaning="how the feature map becomes features"),
         Column("precision", "computed in", meaning="number format of the backbone"),
     )
-    keys = ("network", "weights_tag", "image_size", "backbone_parameters", "head_parameters")
+    keys = ("weights_tag", "image_size", "backbone_parameters", "head_parameters")
     rows = []
     for run in runs:
         shape = run.model.get("feature_shape")
         size = math.prod(shape) if shape else None
-        values = [*(run.model.get(key) for key in keys), size, run.model.get("pool"), run.model.get("precision")]
+        values = [
+            *(run.model.get(key) for key in keys),
+            size,
+            run.model.get("pool"),
+            run.model.get("precision"),
+        ]
         rows.append(Row([Cell(run.name), *map(Cell, values)]))
     return Table("models", "Table 1. Models", columns, rows)
 
@@ -40,7 +44,7 @@ def training_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRu
     """Table 2: metrics of the chosen checkpoint on its own training images, at threshold 0.5."""
     columns = (
         RUN,
-        Column("loss", "loss", "score", better="low", meaning="the weighted loss that was trained"),
+        Column("loss", "loss", "loss", better="low", meaning="the weighted loss that was trained"),
         Column("map", "mAP", "score", better="high"),
         Column("auc_macro", "AUC macro", "score", better="high"),
         Column("auc_micro", "AUC micro", "score", better="high"),
@@ -63,19 +67,16 @@ def time_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRun] =
         RUN,
         Column("epochs", "epochs", "integer"),
         Column("seconds_an_epoch", "seconds an epoch", "seconds", better="low"),
-        Column("extraction", "extraction", "seconds", meaning="features of images not seen before", better="low"),
-        Column("fit", "training", "seconds", better="low"),
-        Column("test", "test", "seconds", better="low"),
-        Column("total", "total", "seconds", better="low"),
+        Column("extraction", "extraction", "seconds", meaning="features of images not seen before"),
+        Column("fit", "training", "seconds"),
+        Column("test", "test", "seconds"),
+        Column("total", "total", "seconds"),
     )
     rows = [_row(run.name, _times(run)) for run in runs]
     for item in references:
         values = [None, item.seconds_an_epoch, None, None, None, None]
         rows.append(_row(f"{item.network} ({SOURCE})", values, reference=True))
-    notes = [
-        "Seconds of wall-clock time. Extraction is near 0 where the features of the images were already stored by an "
-        "earlier run."
-    ]
+    notes = ["Seconds of wall-clock time. Extraction is near 0 where an earlier run had stored the features."]
     return mark_best(Table("times", "Table 4. Time", columns, rows, notes + ([NOTE] if references else [])))
 
 
@@ -84,7 +85,14 @@ def _times(run: ReportedRun) -> list[Any]:
     fit = run.seconds("fit")
     known = [value for phase in PHASES if (value := run.seconds(phase)) is not None]
     an_epoch = fit / epochs if fit is not None and epochs else None
-    return [epochs, an_epoch, run.seconds("features"), fit, run.seconds("test"), sum(known) if known else None]
+    return [
+        epochs,
+        an_epoch,
+        run.seconds("features"),
+        fit,
+        run.seconds("test"),
+        sum(known) if known else None,
+    ]
 
 
 def data_table(runs: Sequence[ReportedRun]) -> Table:
@@ -96,9 +104,13 @@ def data_table(runs: Sequence[ReportedRun]) -> Table:
         Column("classes_dropped", "classes dropped", "integer", meaning="too rare, or not wanted"),
         Column("labels_an_image", "labels an image", "number", meaning="mean over the test images"),
         Column("undefined", "classes without a test image", meaning="in no mean"),
-        Column("split", "split", meaning="first letters of the hash over file names, labels, seed and fractions"),
+        Column(
+            "split", "split", meaning="first letters of the hash over file names, labels, seed and fractions"
+        ),
     )
-    return Table("data", "Data", columns, [Row([Cell(run.name), *map(Cell, _data(run))]) for run in runs])
+    return Table(
+        "data", "Images and labels", columns, [Row([Cell(run.name), *map(Cell, _data(run))]) for run in runs]
+    )
 
 
 def _data(run: ReportedRun) -> list[Any]:

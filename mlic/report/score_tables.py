@@ -26,7 +26,7 @@ HEADERS = {
     "recall_micro": "recall",
     "cf1": "CF1",
     "of1": "OF1",
-    "auc_thresholded": "AUC at the threshold",
+    "auc_thresholded": "AUC of decisions",
 }
 MEANINGS = {
     "map": "mean of the classes' average precision",
@@ -92,10 +92,11 @@ def _reference_row(item: ReferenceRun, columns: Sequence[tuple[str, str, Column]
 def _test_notes(comparison: Comparison, with_reference: bool) -> list[str]:
     level = f"{comparison.level:.0%}"
     notes = [
-        f"Small figures: {level} interval, bootstrap over the test images. A label is predicted where its score is "
-        "above the threshold: 0.5, or calibrated, one threshold a class tuned for F1 on the val images.",
-        "Bold: best of its column among runs with the same test images. With a star: its paired difference to the "
-        f"next is beyond chance (corrected for all pairs by Holm, p < {1 - comparison.level:.2g}).",
+        f"Small figures: {level} interval, bootstrap over the test images.",
+        "A label is predicted where its score is above the threshold: 0.5, or calibrated: one a class.",
+        "Calibrated thresholds are tuned for F1 on the val images.",
+        "Bold: best of its column among runs with the same test images.",
+        f"Star: ahead of the next beyond chance (paired, corrected by Holm, p < {1 - comparison.level:.2g}).",
     ]
     if len(comparison.groups) > 1:
         notes.append("Runs were tested on different images: compare within a set of test images only.")
@@ -106,19 +107,26 @@ def pair_table(comparison: Comparison) -> Table:
     """Paired differences between all runs with the same test images; refused pairs with the reason."""
     columns = (
         Column("metric", "metric"),
-        Column("first", "run"),
-        Column("second", "less run"),
-        Column("difference", "difference", "difference", interval=True),
+        Column("first", "run A"),
+        Column("second", "run B"),
+        Column("difference", "A minus B", "difference", interval=True),
         Column("p_value", "p", "probability", meaning="chance of such a difference where there is none"),
         Column("p_holm", "p corrected", "probability", meaning="for all pairs, by Holm"),
         Column("verdict", "verdict"),
     )
     rows = []
     for threshold, differences in comparison.differences.items():
-        for item in differences:
-            rows.append(Row(_pair_cells(comparison, threshold, item)))
+        rows += [Row(_pair_cells(comparison, threshold, item)) for item in differences]
     for first, second, reason in comparison.refusals:
-        cells = [Cell("all"), Cell(first), Cell(second), Cell(), Cell(), Cell(), Cell(f"not compared: {reason}")]
+        cells = [
+            Cell("all"),
+            Cell(first),
+            Cell(second),
+            Cell(),
+            Cell(),
+            Cell(),
+            Cell(f"not compared: {reason}"),
+        ]
         rows.append(Row(cells))
     note = (
         f"Differences of test figures on the same images and the same resamples, with their "
@@ -157,13 +165,15 @@ def calibration_table(runs: Sequence[ReportedRun]) -> Table:
     """How far the test scores are probabilities, before and after a temperature tuned on val."""
     columns = (
         RUN,
-        Column("ece", "calibration error", "score", better="low", meaning="expected calibration error, 15 bins"),
+        Column(
+            "ece", "calibration error", "score", better="low", meaning="expected calibration error, 15 bins"
+        ),
         Column("temperature", "temperature", "number", meaning="above 1: the scores are too sure"),
         Column("ece_temperature", "error with temperature", "score", better="low"),
         Column("thresholds", "calibrated thresholds"),
     )
     rows = [Row([Cell(run.name), *map(Cell, _calibration(run))]) for run in runs if run.test is not None]
-    note = "Expected calibration error on test: how far a score lies from the share of positives among such scores."
+    note = "Expected calibration error on test: how far scores lie from the share of positives among them."
     return mark_best(Table("calibration", "Calibration", columns, rows, [note]))
 
 
@@ -212,7 +222,7 @@ def class_table(runs: Sequence[ReportedRun], metrics: dict[str, dict[str, dict[s
         scores = [item.get("ap") for item in known]
         rows.append(Row([Cell(name), *cells, *_best_of(scores)]))
     note = "The best of each class in bold; a class without a test image has no average precision."
-    return Table("classes", "Classes", columns, rows, [note])
+    return Table("classes", "Average precision of each class", columns, rows, [note])
 
 
 def _best_of(values: Sequence[float | None]) -> list[Cell]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -10,13 +11,13 @@ from matplotlib.figure import Figure
 PRIMARY, SECONDARY, GREY = "#2a6fbb", "#d1603d", "#c9ccd1"
 INK, FAINT = "#1d2530", "#8a93a0"
 
-# Okabe and Ito's colours, told apart with any form of colour blindness; without their yellow, too pale on white.
+# Okabe and Ito's colours, told apart with any colour blindness; without their yellow, too pale on white.
 RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 RUN_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.5  # inches: fills a phone's screen with letters that can be read
 
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "text.parse_math": False,  # a `$` in a class name is a dollar
     "svg.hashsalt": "mlic",  # the same figure gives the same file
     "font.family": "DejaVu Sans",

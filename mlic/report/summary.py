@@ -6,6 +6,7 @@ from mlic.report.comparison import HALF, Comparison, is_beyond_chance
 from mlic.report.discovery import MissingRun
 from mlic.report.reading import ReportedRun
 from mlic.report.run_tables import undefined_classes
+from mlic.report.tables import MINUS
 
 
 def summarise(
@@ -21,13 +22,15 @@ def summarise(
     sentences += [_data(comparison, group) for group in comparison.groups]
     if len(comparison.groups) > 1:
         sentences.append(
-            f"The runs were tested on {len(comparison.groups)} different sets of test images or labels. Runs of "
-            "different sets are not compared: no paired difference, no common best."
+            f"The runs were tested on {len(comparison.groups)} different sets of images or labels. Runs of different "
+            "sets are not compared: no paired difference, no common best."
         )
     if not finished:
         sentences.append("No run has finished.")
     if others or missing:
-        counts = [f"{len(group)} {word}" for group, word in ((others, "unfinished"), (missing, "missing")) if group]
+        counts = [
+            f"{len(group)} {word}" for group, word in ((others, "unfinished"), (missing, "missing")) if group
+        ]
         sentences.append(f"Not in the tables: {' and '.join(counts)}, listed with their errors.")
     if len(drawn) < len(finished):
         sentences.append(f"Figures and photographs show the {len(drawn)} runs with the highest mAP on val.")
@@ -35,14 +38,16 @@ def summarise(
 
 
 def _best(comparison: Comparison, group: Sequence[str]) -> str:
-    known = [(value.estimate, value, name) for name in group if (value := comparison.interval(name, HALF, "map"))]
+    known = [
+        (value.estimate, value, name) for name in group if (value := comparison.interval(name, HALF, "map"))
+    ]
     known.sort(key=lambda item: -item[0])
     if not known:
         return f"{', '.join(group)}: no mAP, because no class has a test image."
     _, best, name = known[0]
-    first = f"{name}: test mAP {best.estimate:.3f} ({best.low:.3f} to {best.high:.3f})"
+    figure = f"{best.estimate:.3f} ({best.low:.3f} to {best.high:.3f})"
     if len(known) == 1:
-        return f"{first}."
+        return f"{name}: test mAP {figure}."
     other = known[1][2]
     row = comparison.difference(name, other, HALF, "map")
     assert row is not None
@@ -50,8 +55,8 @@ def _best(comparison: Comparison, group: Sequence[str]) -> str:
     low, high = sorted((sign * row.low, sign * row.high))
     verdict = "beyond chance" if is_beyond_chance(row, comparison.level) else "within chance"
     return (
-        f"Best of {len(known)}: {first}. Ahead of {other} by {sign * row.estimate:.3f} ({_signed(low)} to "
-        f"{_signed(high)}), {verdict}."
+        f"{name} has the highest test mAP of {len(known)} runs: {figure}. "
+        f"It is ahead of {other} by {sign * row.estimate:.3f} ({_signed(low)} to {_signed(high)}), {verdict}."
     )
 
 
@@ -65,4 +70,4 @@ def _data(comparison: Comparison, group: Sequence[str]) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+    return f"{value:+.3f}".replace("-", MINUS)

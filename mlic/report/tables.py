@@ -1,4 +1,4 @@
-"""A table with its meaning: what a column holds, which cell is best; written as CSV here, as HTML and Markdown elsewhere."""
+"""A table with its meaning: what a column holds, which cell is best. Written as CSV here, shown elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 
 BEST, AHEAD = "best", "ahead"  # ahead: best, and the difference to the next is beyond chance
-NONE = "–"
+MINUS, EN_DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 FORMATS = {
     "text": "{}",
     "integer": "{:,}",
     "score": "{:.3f}",
+    "loss": "{:.4f}",
     "difference": "{:+.3f}",
     "seconds": "{:,.2f}",
     "number": "{:.2f}",
@@ -56,15 +57,19 @@ class Cell:
     def text(self, kind: str) -> str:
         """As shown, without the interval."""
         if self.value is None:
-            return NONE
-        return FORMATS[kind].format(self.value).replace("-", "−") if kind == "difference" else self._plain(kind)
+            return EN_DASH
+        return (
+            FORMATS[kind].format(self.value).replace("-", MINUS)
+            if kind == "difference"
+            else self._plain(kind)
+        )
 
     def interval_text(self, kind: str) -> str:
         """The interval as shown, "" without."""
         if self.low is None or self.high is None:
             return ""
-        shown = f"{FORMATS[kind].format(self.low)} to {FORMATS[kind].format(self.high)}"
-        return shown.replace("-", "−") if kind == "difference" else shown
+        low, high = (FORMATS[kind].format(value).replace("-", MINUS) for value in (self.low, self.high))
+        return f"{low} to {high}" if kind == "difference" else f"{low}{EN_DASH}{high}"
 
     def _plain(self, kind: str) -> str:
         if kind == "probability" and self.value < 0.001:
