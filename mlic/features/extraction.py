@@ -267,7 +267,7 @@ def _explain_missing(
 ) -> dict[Path, str]:
     """Reasons why readable files have no row: decoding them once more tells."""
     lacks = np.any([store.lacks(files.digests) for store in stores], axis=0) & (files.digests != b"")
-    changed = "it changed while it was read; run again"
+    changed = "no row was stored: it changed while it was read, or features.dir is not shared by all nodes"
     return {
         paths[position]: full_check(paths[position]) or changed for position in np.flatnonzero(lacks).tolist()
     }

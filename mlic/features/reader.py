@@ -51,12 +51,15 @@ class FeatureReader:
         """
         features = torch.empty((len(indices), *self.feature_shape), dtype=self.dtype)
         for shard, positions, rows in self._by_shard(indices):
+            first, last = int(positions[0]), int(positions[-1])
+            in_place = bool((np.diff(positions) == 1).all())
             try:
-                read = shard.read(rows)
+                read = shard.read(rows, features[first : last + 1] if in_place else None)
             except DamagedShardError as error:
                 self._refuse(error)
                 raise
-            features[torch.from_numpy(positions)] = read
+            if not in_place:
+                features[torch.from_numpy(positions)] = read
         return features
 
     def announce(self, indices: np.ndarray) -> None:

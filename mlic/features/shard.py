@@ -108,7 +108,7 @@ class Shard:
                 raise DamagedShardError(self.path, "truncated while it was in use")
         return buffer
 
-    def read(self, rows: np.ndarray) -> Tensor:
+    def read(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
         """Rows by number, each checked against its checksum.
 
         Plain reads instead of a memory map: memory stays bounded by what is asked for, and a file that is cut
@@ -116,6 +116,7 @@ class Shard:
 
         Args:
             rows: (m,) int64.
+            out: contiguous tensor for the result, if there is one already.
 
         Returns:
             (m, *feature_shape) in the dtype of the store.
@@ -124,7 +125,8 @@ class Shard:
             DamagedShardError: the file is gone or cut short, or a row does not fit its checksum.
         """
         row_bytes = self.layout.row_bytes
-        features = torch.empty((len(rows), *self.layout.feature_shape), dtype=DTYPES[self.layout.dtype])
+        shape, dtype = (len(rows), *self.layout.feature_shape), DTYPES[self.layout.dtype]
+        features = torch.empty(shape, dtype=dtype) if out is None else out
         data = memoryview(features.view(-1).view(torch.uint8).numpy().data)
         with self._open() as file:
             for start, stop in _runs(rows):
