@@ -12,6 +12,10 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 # Large wheels over a slow line.
 export UV_HTTP_TIMEOUT ?= 180
+# The machine's own certificates where it has any, as pip: behind a company's proxy uv's do not do.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
+export UV_SYSTEM_CERTS ?= 1
+endif
 
 # One test process with one thread a product: the tests' tensors are small, and other work on the machine goes on.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
