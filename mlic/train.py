@@ -1,9 +1,12 @@
 """Train and test a classifier: `python -m mlic.train model=nasnetlarge`; `-m` sweeps, `--help` lists the choices."""
 
+import sys
+
 import hydra
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
+from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
 
@@ -36,4 +39,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = quote_paths(sys.argv[1:])
     main()

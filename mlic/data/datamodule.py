@@ -139,13 +139,21 @@ class MultiLabelDataModule(L.LightningDataModule):
             return
         if not hasattr(self, "table"):
             self.read()
-        if self.features is not None:
-            self._leave_out(self.features.extract(self.table.paths()))
-            self.table = self._curate()
+        self.extract()
         self.split = stratified_split(self.table, **self.split_options)
         counts = self.table.labels[self.split.train].sum(axis=0, dtype=np.int64)
         self.class_weights = class_weights(counts, self.table.classes, **self.weight_options)
         self._dataset = self._make_dataset()
+
+    def extract(self) -> None:
+        """Compute missing features of the curated images; broken images found so are left out, or an error.
+
+        Raises:
+            InputError: broken images with `on_bad_image="error"`, or what `FeatureSource.extract` raises.
+        """
+        if self.features is not None:
+            self._leave_out(self.features.extract(self.table.paths()))
+            self.table = self._curate()
 
     def _read(self) -> LabelTable:
         places = {"annotations": self.annotations, "images": self.images}

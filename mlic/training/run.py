@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlic.data import MultiLabelDataModule, cache_dir
 from mlic.errors import InputError
-from mlic.features import CachedFeatures
+from mlic.features import CachedFeatures, ExtractionResult
 from mlic.features.extraction import HASH_INDEX
 from mlic.models import FrozenBackbone, MultiLabelClassifier
 from mlic.runs.folder import RunFolder
@@ -78,6 +78,31 @@ def run(config: DictConfig) -> Results:
     return model.results
 
 
+def extract(config: DictConfig) -> ExtractionResult:
+    """Compute the features that a run of this config would need, and nothing else.
+
+    Args:
+        config: as for `run`.
+
+    Returns:
+        What was found and computed, and where it lies.
+
+    Raises:
+        InputError: as for `run`, or `features=live`.
+    """
+    if config.features.mode != "cached":
+        raise InputError("features=live keeps no features: extract with features=cached.")
+    _quieten_lightning()
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False)
+    backbone = _make_backbone(config, trainer)
+    datamodule = _make_datamodule(config, backbone, trainer)
+    datamodule.read()
+    datamodule.extract()
+    features: Any = datamodule.features
+    return features.result
+
+
 def _quieten_lightning() -> None:
     """Leave the log to what a user can act on."""
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -85,9 +110,8 @@ def _quieten_lightning() -> None:
     # by design: features lie ready in memory, and the log of a small set has few steps
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*number of training batches.*is smaller than the logging interval.*")
-    warnings.filterwarnings(
-        "ignore", ".*module\\(s\\) in eval mode at the start of training.*"
-    )  # frozen is frozen
+    # frozen is frozen
+    warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode at the start of training.*")
     # about Lightning's own use of torch
     warnings.filterwarnings("ignore", ".*LeafSpec.*", module="lightning")
 
