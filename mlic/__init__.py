@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mlic.config import compose
     from mlic.data import LabelTable, MultiLabelDataModule, read_coco, read_csv, read_voc
     from mlic.errors import InputError
+    from mlic.inference import Classifier
     from mlic.models import DenseHead, FrozenBackbone, MultiLabelClassifier, WeightedBCE
 
 # Imported on first use: a report is made without torch, and `--help` does not wait for it.
@@ -23,6 +24,7 @@ _HOMES = {
     "read_csv": "mlic.data",
     "read_voc": "mlic.data",
     "InputError": "mlic.errors",
+    "Classifier": "mlic.inference",
     "DenseHead": "mlic.models",
     "FrozenBackbone": "mlic.models",
     "MultiLabelClassifier": "mlic.models",
@@ -30,6 +32,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Classifier",
     "DenseHead",
     "FrozenBackbone",
     "InputError",

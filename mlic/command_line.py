@@ -1,5 +1,6 @@
 """Paths on the command line, as Hydra's grammar wants them."""
 
+import re
 from collections.abc import Collection, Sequence
 
 PATH_KEYS = (
@@ -25,6 +26,6 @@ def _quote(argument: str, keys: Collection[str]) -> str:
     key, equals, value = argument.partition("=")
     if not equals or key not in keys or value in ("", "null") or value[0] in "'\"[$":
         return argument
-    escaped = value.replace("'", "\\'")
-    # a backslash before a quote would escape it
-    return f"{key}='{escaped}{chr(92) if escaped.endswith(chr(92)) else ''}'"
+    # in quotes, backslashes stand for themselves but before a quote
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"{key}='{escaped}'"

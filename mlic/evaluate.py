@@ -42,6 +42,8 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
     from mlic.inference.labelled import read_labelled_set
     from mlic.inference.report import describe, tell, write
 
+    # leave the log to what a user can act on
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     classifier = Classifier.load(config.run, device=config.device, **config.model.backbone)
     labelled = read_labelled_set(
         classifier.saved, config.get("data"), config.part, missing_classes=config.missing_classes

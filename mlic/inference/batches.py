@@ -1,5 +1,6 @@
 """Batches of decoded images in the order of their paths; one that cannot be decoded is told, not raised."""
 
+import os
 from collections.abc import Callable, Sequence
 from math import ceil
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mlic.data.images import BadImageError, load_image
+from mlic.features.images import DECODER_NICENESS
 
 Item = tuple[np.ndarray | None, str]
 ImageBatch = tuple[Tensor, list[str]]
@@ -55,12 +57,24 @@ class BatchOfImages:
         return images, [reason for _, reason in items]
 
 
-def image_batches(images: DecodedImages, *, batch_size: int, fill: bool, num_workers: int) -> DataLoader[Any]:
-    """ImageBatch after ImageBatch in order, decoded in worker processes; with `fill` all of one size."""
+def image_batches(
+    images: DecodedImages, *, batch_size: int, fill: bool, num_workers: int, on_cpu: bool
+) -> DataLoader[Any]:
+    """ImageBatch after ImageBatch in order, decoded in worker processes; with `fill` all of one size.
+
+    Where the network runs on the same cores (`on_cpu`), decoding has a lower priority and fills the gaps.
+    """
     shape = tuple(images.transform(Image.new("RGB", (32, 32))).shape)
     return DataLoader(
         images,
         batch_size,
         num_workers=min(num_workers, ceil(len(images) / batch_size)),
         collate_fn=BatchOfImages(shape, batch_size if fill else None),
+        worker_init_fn=_lower_priority if on_cpu else None,
+        pin_memory=not on_cpu,
     )
+
+
+def _lower_priority(worker: int) -> None:
+    if hasattr(os, "nice"):
+        os.nice(DECODER_NICENESS)

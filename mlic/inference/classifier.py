@@ -149,9 +149,14 @@ class Classifier:
         workers = num_workers if num_workers is not None else (os.cpu_count() or 1)
         images = DecodedImages(paths, self.backbone.transform, self.draft_size)
         start = 0
-        for pixels, errors in image_batches(
-            images, batch_size=size, fill=self.is_cached, num_workers=workers
-        ):
+        batches = image_batches(
+            images,
+            batch_size=size,
+            fill=self.is_cached,
+            num_workers=workers,
+            on_cpu=self.device.type == "cpu",
+        )
+        for pixels, errors in batches:
             logits = self.logits(self.inputs(pixels))[: len(errors)]
             for row in (~torch.isfinite(logits).all(dim=1)).nonzero().flatten().tolist():
                 errors[row] = errors[row] or NOT_FINITE

@@ -101,7 +101,8 @@ def make_head(
     Raises:
         InputError: the weights do not fit the head of the config.
     """
-    head: nn.Module = build(saved.config["head"], feature_shape, len(saved.classes), packages=packages)
+    with torch.random.fork_rng(devices=[]):  # its first weights are random, and replaced
+        head: nn.Module = build(saved.config["head"], feature_shape, len(saved.classes), packages=packages)
     try:
         head.load_state_dict(saved.head_state)
     except RuntimeError as error:

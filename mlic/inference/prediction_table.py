@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -59,8 +59,9 @@ def prediction_rows(
         SEPARATOR.join(str(classes[column]) for column in order if row[column] > thresholds[column])
         for row, order in zip(scores.astype(np.float64), ranking, strict=True)
     ]
-    columns: dict[str, Sequence[object] | np.ndarray] = {
-        "file_name": list(names),
+    columns: dict[str, Any] = {
+        # an object column keeps names that are not UTF-8
+        "file_name": pd.Series(list(names), dtype=object),
         "labels": labels,
         "error": batch.errors,
     }

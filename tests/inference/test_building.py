@@ -1,0 +1,104 @@
+"""What a checkpoint may name, and what it may not."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from mlic.data import read_csv
+from mlic.errors import InputError
+from mlic.inference.building import build, find_module_class, find_reader
+from mlic.models import DenseHead, WeightedBCE
+
+
+def test_builds_as_hydra_would():
+    head = build(
+        {"_target_": "mlic.models.DenseHead", "_partial_": True, "hidden": [4], "dropout": 0.1}, (6,), 3
+    )
+    assert isinstance(head, DenseHead)
+    assert head(torch.zeros(2, 6)).shape == (2, 3)
+    loss = build({"_target_": "mlic.models.losses.WeightedBCE", "pos_weight": 2}, [1.0, 1.0])
+    assert isinstance(loss, WeightedBCE)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "torch.nn.Linear",
+        "mlic.modelsx.Head",
+        "mlic.models.weights.logging.os.system",  # Hydra's own lookup goes through imported modules
+        "mlic.models.backbone.nn.Linear",
+        "mlic.models.weights.load_network",
+        "mlic.models.weights.timm",
+        "mlic.models.heads.nn",
+        "mlic.models.heads.Sequence",
+        "mlic.models",
+        "mlic.models.",
+        "",
+        None,
+        ["os.system"],
+        {"_target_": "os.system"},
+    ],
+)
+def test_refuses_all_but_networks_of_the_package(target: object):
+    with pytest.raises(
+        InputError, match=r"names '.*' as a part of its network. Only classes of mlic\.models "
+    ):
+        find_module_class(target)
+    with pytest.raises(InputError, match="Only classes of"):
+        build({"_target_": target})
+
+
+def test_refuses_targets_that_are_nested():
+    for nested in (
+        {"_target_": "os.getcwd"},
+        [{"_target_": "os.getcwd"}],
+        {"deep": {"_target_": "os.getcwd"}},
+    ):
+        with pytest.raises(InputError, match=r"names 'os\.getcwd'"):
+            build({"_target_": "mlic.models.DenseHead", "hidden": nested}, (6,), 3)
+    with pytest.raises(InputError, match="names 'None'"):
+        build({"hidden": [4]}, (6,), 3)
+    with pytest.raises(InputError, match="names 'None'"):
+        build("mlic.models.DenseHead", (6,), 3)
+
+
+def test_a_nested_network_is_built_or_kept_for_later():
+    inner = {"_target_": "mlic.models.WeightedBCE", "class_weights": [1.0]}
+    with pytest.raises(
+        InputError, match=r"do not fit 'mlic.models.DenseHead'.*unexpected keyword argument 'inner'"
+    ):
+        build({"_target_": "mlic.models.DenseHead", "inner": inner}, (6,), 3)
+    outer = {"_target_": "tests_of_building.Keeps", "part": {**inner, "_partial_": True}}
+    with pytest.raises(InputError, match=r"names 'tests_of_building\.Keeps'"):
+        build(outer)
+    assert isinstance(partial(build, inner)(), WeightedBCE)
+
+
+def test_packages_of_ones_own_are_allowed_by_name():
+    assert find_module_class("torch.nn.Linear", ["mlic.models", "torch.nn"]) is nn.Linear
+    with pytest.raises(InputError, match=r"Only classes of mlic\.models, torch\.nn "):
+        find_module_class("torch.load", ["mlic.models", "torch.nn"])
+
+
+def test_settings_that_do_not_fit_are_told():
+    with pytest.raises(InputError, match=r"settings do not fit 'mlic\.models\.DenseHead'.*width"):
+        build({"_target_": "mlic.models.DenseHead", "width": 3}, (6,), 3)
+    with pytest.raises(InputError, match=r"head\.dropout: 2 is not in"):
+        build({"_target_": "mlic.models.DenseHead", "dropout": 2}, (6,), 3)
+
+
+def test_readers_are_those_of_the_package():
+    assert find_reader("mlic.data.read_csv") is read_csv
+    for target in (
+        "os.system",
+        "mlic.data.curate",
+        "mlic.data.demo.read_demo",
+        "mlic.data.read_pickle",
+        None,
+    ):
+        with pytest.raises(InputError, match=r"none of mlic\.data\.read_\*.*data\.annotations"):
+            find_reader(target)

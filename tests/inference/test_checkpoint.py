@@ -1,0 +1,120 @@
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mlic.errors import InputError
+from mlic.inference.checkpoint import read_run
+from mlic.inference.classifier import Classifier
+
+Change = Callable[[Callable[[dict[str, Any]], Any]], Path]
+
+
+class RunsCode:
+    """Unpickling this would make a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.file),)
+
+
+def test_reads_a_folder_and_its_checkpoint_alike(tiny_run: Path):
+    by_folder, by_file = read_run(tiny_run), read_run(tiny_run / "checkpoints" / "best.ckpt")
+    assert by_folder.checkpoint == by_file.checkpoint
+    assert by_folder.folder == by_file.folder == tiny_run
+    assert by_folder.classes == ("circle", "cross", "square", "triangle")
+    assert set(by_folder.head_state) == {"2.weight", "2.bias", "4.weight", "4.bias"}
+    assert by_folder.thresholds == json.loads((tiny_run / "thresholds.json").read_text())
+    last = read_run(tiny_run / "checkpoints" / "last.ckpt")
+    assert last.thresholds is None and last.class_weights is None
+
+
+def test_what_is_not_there_is_told(tiny_run: Path, tmp_path: Path):
+    with pytest.raises(InputError, match=r"run: there is no folder or file '.*absent'"):
+        read_run(tmp_path / "absent")
+    with pytest.raises(
+        InputError, match=r"has no checkpoints/best\.ckpt\. Expected the folder of a finished run"
+    ):
+        read_run(tmp_path)
+    failed = {"state": "failed", "error": {"message": "the loss became nan"}}
+    (tmp_path / "status.json").write_text(json.dumps(failed))
+    with pytest.raises(InputError, match=r"Its state is 'failed' \(the loss became nan\)"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_is_refused_and_does_not_run(legacy: bool, tmp_path: Path):
+    file, trap = tmp_path / "best.ckpt", tmp_path / "trap"
+    torch.save({"state_dict": RunsCode(trap)}, file, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(
+        InputError, match=r"best\.ckpt' holds more than tensors and plain values, and is refused"
+    ):
+        read_run(file)
+    file.write_bytes(pickle.dumps(RunsCode(trap)))
+    with pytest.raises(InputError, match=r"is refused|cannot be read as a checkpoint"):
+        Classifier.load(file)
+    assert not trap.exists()
+
+
+def test_a_file_cut_short_or_of_another_kind_is_told(tiny_run: Path, tmp_path: Path):
+    whole = (tiny_run / "checkpoints" / "best.ckpt").read_bytes()
+    file = tmp_path / "best.ckpt"
+    for content in (whole[: len(whole) // 2], b"", b"no checkpoint at all"):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=r"best\.ckpt' (cannot be read as a checkpoint|holds more than)"):
+            read_run(file)
+    torch.save([1, 2], file)
+    with pytest.raises(InputError, match=r"is no checkpoint of mlic\.train: it holds a list"):
+        read_run(file)
+    torch.save({"state_dict": {}}, file)
+    with pytest.raises(
+        InputError, match=r"is no checkpoint of mlic\.train.*Expected best\.ckpt or last\.ckpt"
+    ):
+        read_run(file)
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "no list of class names": lambda content: content["mlic"].update(classes=[]),
+    "weights beside those of a head: backbone": lambda content: content["state_dict"].update(
+        {"backbone.conv": torch.zeros(1)}
+    ),
+    "one finite number for each class": lambda content: content["mlic"]["thresholds"]["per_class"].popitem(),
+    "3 class weights for 4 classes": lambda content: content["mlic"]["class_weights"].pop(),
+    "no section 'head'": lambda content: content["mlic"]["config"].update(head=None),
+}
+
+
+@pytest.mark.parametrize("message", CHANGES)
+def test_a_changed_checkpoint_is_told(message: str, changed_checkpoint: Change):
+    with pytest.raises(InputError, match=message):
+        read_run(changed_checkpoint(CHANGES[message]))
+
+
+@pytest.mark.parametrize("section", ["head", "model"])
+def test_a_checkpoint_cannot_name_what_to_call(section: str, changed_checkpoint: Change, tmp_path: Path):
+    trap = tmp_path / "trap"
+    bad = {"_target_": "os.mkdir", "path": str(trap)}
+
+    def change(content: dict[str, Any]) -> None:
+        content["mlic"]["config"][section] = bad if section == "head" else {"backbone": bad}
+
+    file = changed_checkpoint(change)
+    with pytest.raises(InputError, match=r"names 'os\.mkdir' as a part of its network"):
+        Classifier.load(file, device="cpu")
+    assert not trap.exists()
+
+
+def test_a_run_that_was_copied_elsewhere_is_read(tiny_run: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_run, copy)
+    assert read_run(copy).folder == copy
+    alone = shutil.copy(tiny_run / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt")
+    assert read_run(alone).folder is None

@@ -1,0 +1,160 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+
+import mlic
+from mlic.errors import InputError
+from mlic.evaluation.predictions import Predictions
+from mlic.inference.classifier import Classifier
+
+Change = Callable[[Callable[[dict[str, Any]], Any]], Path]
+CLASSES = ("circle", "cross", "square", "triangle")
+SCORES = [f"score:{name}" for name in CLASSES]
+
+
+@pytest.fixture(scope="session")
+def classifier(tiny_run: Path) -> Classifier:
+    return Classifier.load(tiny_run, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def test_part(tiny_run: Path) -> Predictions:
+    return Predictions.read_parquet(tiny_run / "predictions" / "test.parquet")
+
+
+def test_scores_are_those_of_training(classifier: Classifier, test_part: Predictions, tiny_images: Path):
+    paths = [tiny_images / name for name in test_part.file_names]
+    table = classifier.predict(paths, num_workers=0)
+    np.testing.assert_allclose(table[SCORES].to_numpy(), test_part.scores, rtol=1e-5)
+    assert table["file_name"].tolist() == [str(path) for path in paths]
+    assert set(table["error"]) == {""}
+    assert classifier.classes == CLASSES
+    assert mlic.Classifier is Classifier
+
+
+def test_worker_processes_and_batch_size_change_nothing(classifier: Classifier, tiny_images: Path):
+    paths = sorted(tiny_images.iterdir())[:10]
+    alone = classifier.predict(paths, num_workers=0)
+    parallel = classifier.predict(paths, num_workers=2, batch_size=4)
+    pd.testing.assert_frame_equal(alone, parallel, rtol=1e-5)
+    sizes = [len(batch.paths) for batch in classifier.stream(paths, num_workers=0, batch_size=4)]
+    assert sizes == [4, 4, 2]
+
+
+def test_labels_are_the_classes_above_their_thresholds(classifier: Classifier, tiny_images: Path):
+    paths = sorted(tiny_images.iterdir())[:12]
+    calibrated = classifier.predict(paths, num_workers=0)
+    assert classifier.thresholds is not None
+    expected = calibrated[SCORES].to_numpy() > classifier.thresholds
+    for text, scores, above in zip(
+        calibrated["labels"], calibrated[SCORES].to_numpy(), expected, strict=True
+    ):
+        labels = text.split("|") if text else []
+        assert set(labels) == {name for name, flag in zip(CLASSES, above, strict=True) if flag}
+        assert labels == sorted(labels, key=lambda name: -scores[CLASSES.index(name)])
+    assert set(classifier.predict(paths, thresholds=1, num_workers=0)["labels"]) == {""}
+    everything = classifier.predict(paths, thresholds=0.0, num_workers=0)["labels"]
+    assert {len(text.split("|")) for text in everything} == {4}
+
+
+def test_top_k_lists_the_best_classes(classifier: Classifier, tiny_images: Path):
+    paths = sorted(tiny_images.iterdir())[:5]
+    full = classifier.predict(paths, num_workers=0)[SCORES].to_numpy()
+    table = classifier.predict(paths, top_k=2, num_workers=0)
+    assert list(table.columns) == ["file_name", "labels", "error", "class_1", "score_1", "class_2", "score_2"]
+    assert table["class_1"].tolist() == [CLASSES[column] for column in full.argmax(axis=1)]
+    np.testing.assert_array_equal(table["score_2"], np.sort(full, axis=1)[:, -2])
+    assert len(classifier.predict(paths, top_k=9, num_workers=0).columns) == 3 + 2 * 4
+    with pytest.raises(InputError, match="top_k: 0 is below 1"):
+        classifier.predict(paths, top_k=0, num_workers=0)
+
+
+def test_a_broken_image_is_a_row_with_its_error(classifier: Classifier, tiny_images: Path, tmp_path: Path):
+    good = tiny_images / "shapes_00.jpg"
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "cut.jpg").write_bytes(good.read_bytes()[:300])
+    paths = [tmp_path / "empty.jpg", good, tmp_path / "cut.jpg", tmp_path / "absent.jpg"]
+    table = classifier.predict(paths, num_workers=0)
+    errors = table["error"].tolist()
+    assert "0 bytes" in errors[0] and "truncated" in errors[2] and "no such file" in errors[3]
+    assert table[SCORES].isna().all(axis=1).tolist() == [True, False, True, True]
+    assert table.loc[[0, 2, 3], "labels"].tolist() == ["", "", ""]
+    alone = classifier.predict([good], num_workers=0)
+    np.testing.assert_allclose(
+        table.loc[1, SCORES].to_numpy(float), alone.loc[0, SCORES].to_numpy(float), rtol=1e-6
+    )
+    assert classifier.predict(paths, top_k=1, num_workers=0)["class_1"].tolist()[0] == ""
+    assert classifier.predict([], num_workers=0).empty
+
+
+def test_settings_out_of_range_are_told(classifier: Classifier, tiny_run: Path, tiny_images: Path):
+    paths = [tiny_images / "shapes_00.jpg"]
+    for wrong in ("best", 1.5, -0.1, True):
+        with pytest.raises(InputError, match=rf"thresholds: '{wrong}' is neither 'calibrated' nor a number"):
+            classifier.predict(paths, thresholds=wrong)
+    with pytest.raises(InputError, match="batch_size: 0 is below 1"):
+        classifier.predict(paths, batch_size=0)
+    with pytest.raises(InputError, match=r"device: 'abacus' cannot be used.*Expected auto, cpu"):
+        Classifier.load(tiny_run, device="abacus")
+    last = Classifier.load(tiny_run / "checkpoints" / "last.ckpt", device="cpu")
+    assert last.thresholds is None
+    with pytest.raises(InputError, match=r"holds no calibrated thresholds.*best\.ckpt.*thresholds=0\.5"):
+        last.predict(paths)
+    assert len(last.predict(paths, thresholds=0.5, num_workers=0)) == 1
+
+
+def test_random_weights_are_made_again_from_the_seed_or_refused(tiny_run: Path, changed_checkpoint: Change):
+    before = torch.random.get_rng_state()
+    first, second = (Classifier.load(tiny_run, device="cpu") for _ in range(2))
+    assert first.backbone.weights_digest == second.backbone.weights_digest == first.saved.weights_digest
+    assert torch.equal(torch.random.get_rng_state(), before)
+    other = changed_checkpoint(lambda content: content["hyper_parameters"]["config"].update(seed=7))
+    with pytest.raises(
+        InputError, match=r"trained on features of weights \w{12}\.\.\., but those .* are \w{12}"
+    ):
+        Classifier.load(other, device="cpu")
+    with pytest.raises(InputError, match=r"They were random.*Train the run again"):
+        Classifier.load(other, device="cpu")
+
+
+def test_weights_from_a_file_are_compared_by_digest(make_run: Callable[..., Path], tmp_path: Path):
+    torch.manual_seed(3)
+    used, other = tmp_path / "used.pth", tmp_path / "other.pth"
+    for file in (used, other):
+        torch.save(timm.create_model("test_efficientnet").state_dict(), file)
+    run = make_run("model.backbone.pretrained=true", f"model.backbone.weights={used}", "trainer.max_epochs=1")
+    assert Classifier.load(run, device="cpu").backbone.name == "test_efficientnet"
+    moved = shutil.move(used, tmp_path / "moved.pth")
+    with pytest.raises(InputError, match=r"model\.backbone\.weights: there is no file '.*used\.pth'"):
+        Classifier.load(run, device="cpu")
+    assert Classifier.load(run, device="cpu", weights=moved).classes == CLASSES
+    with pytest.raises(
+        InputError, match=r"trained on features of weights.*model\.backbone\.weights=/path/to/file"
+    ):
+        Classifier.load(run, device="cpu", weights=other)
+
+
+def test_another_precision_than_the_run_used_is_told(tiny_run: Path, caplog: pytest.LogCaptureFixture):
+    Classifier.load(tiny_run, device="cpu", precision="bfloat16")
+    assert "the run's backbone computed in float32, here it computes in bfloat16" in caplog.text
+
+
+def test_weights_that_do_not_fit_the_config_are_told(changed_checkpoint: Change):
+    file = changed_checkpoint(lambda content: content["mlic"]["config"]["head"].update(hidden=[5]))
+    with pytest.raises(
+        InputError, match=r"the weights do not fit its own config .*size mismatch for 2\.weight"
+    ):
+        Classifier.load(file, device="cpu")
+
+
+def test_scores_that_are_no_numbers_are_an_error_of_the_image(changed_checkpoint: Change, tiny_images: Path):
+    file = changed_checkpoint(lambda content: content["state_dict"]["head.4.bias"].fill_(float("nan")))
+    table = Classifier.load(file, device="cpu").predict([tiny_images / "shapes_00.jpg"], num_workers=0)
+    assert table["error"].tolist() == ["its features or scores are infinite or no number"]

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from mlic.errors import InputError
+from mlic.inference.listing import list_images
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "my photos"
+    for name in ("b.JPG", "a.png", "deep/c.webp", "notes.txt", ".hidden.jpg", ".thumbs/d.jpg", "odd[1].jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def test_a_folder_gives_its_images_with_names_relative_to_it(photos: Path):
+    paths, names = list_images(photos)
+    assert names == ["a.png", "b.JPG", "deep/c.webp", "odd[1].jpg"]
+    assert paths == [photos / name for name in names]
+
+
+def test_a_pattern_gives_what_matches(photos: Path):
+    paths, names = list_images(f"{photos}/**/*.??g")
+    assert [path.name for path in paths] == ["a.png", "odd[1].jpg"]
+    assert names == [str(path) for path in paths]
+    assert list_images(f"{photos}/*.JPG")[0] == [photos / "b.JPG"]
+    with pytest.raises(InputError, match=r"images: no file matches '.*\*\.tiff'"):
+        list_images(f"{photos}/*.tiff")
+
+
+def test_files_come_in_the_order_given(photos: Path):
+    paths, _ = list_images([photos / "b.JPG", str(photos / "a.png"), str(photos / "odd[1].jpg")])
+    assert [path.name for path in paths] == ["b.JPG", "a.png", "odd[1].jpg"]
+    assert list_images(str(photos / "notes.txt"))[0] == [photos / "notes.txt"]
+
+
+def test_what_is_not_there_is_told(photos: Path, tmp_path: Path):
+    with pytest.raises(InputError, match=r"there is no file or folder '.*absent\.jpg'. Expected a folder"):
+        list_images(tmp_path / "absent.jpg")
+    with pytest.raises(InputError, match=r"Give several files as \[first\.jpg,second\.jpg\]"):
+        list_images("a.jpg,b.jpg")
+    with pytest.raises(InputError, match="images: the list is empty"):
+        list_images([])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    with pytest.raises(InputError, match="empty' holds 1 files, none with the name ending of an image"):
+        list_images(tmp_path / "empty")

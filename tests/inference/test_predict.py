@@ -1,0 +1,117 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from omegaconf import DictConfig
+
+from mlic.errors import InputError
+from mlic.inference import Classifier
+from mlic.inference.prediction_table import open_predictions
+from mlic.predict import predict
+
+Command = Callable[..., DictConfig]
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mlic.predict", "device=cpu", "num_workers=0", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def photos(tiny_images: Path, tmp_path: Path) -> Path:
+    """Two good images, names that Hydra's grammar does not take, and two broken ones."""
+    folder = tmp_path / "Fotos, März=2"
+    folder.mkdir()
+    for source, name in (("shapes_00.jpg", "a b.jpg"), ("shapes_01.jpg", "'ü'.jpg")):
+        (folder / name).write_bytes((tiny_images / source).read_bytes())
+    (folder / "cut.jpg").write_bytes((tiny_images / "shapes_02.jpg").read_bytes()[:200])
+    (folder / "empty.jpg").touch()
+    return folder
+
+
+def test_rows_are_those_of_python(command_config: Command, tiny_run: Path, tiny_images: Path, tmp_path: Path):
+    output = tmp_path / "new" / "predictions.csv"
+    assert predict(command_config("predict", f"images={tiny_images}", "batch_size=16", output=output)) == {}
+    table = pd.read_csv(output, keep_default_na=False)
+    paths = sorted(tiny_images.iterdir())
+    expected = Classifier.load(tiny_run, device="cpu").predict(paths, num_workers=0)
+    assert table["file_name"].tolist() == [path.name for path in paths]
+    pd.testing.assert_frame_equal(
+        table.drop(columns="file_name"),
+        expected.drop(columns="file_name"),
+        check_dtype=False,
+        rtol=1e-5,
+    )
+    assert [path.name for path in output.parent.iterdir()] == ["predictions.csv"]
+
+
+def test_options_reach_the_table(command_config: Command, tiny_images: Path, tmp_path: Path):
+    output = tmp_path / "predictions.csv"
+    options = (f"images='{tiny_images}/shapes_0*.jpg'", "top_k=1", "thresholds=0.999")
+    predict(command_config("predict", *options, output=output))
+    table = pd.read_csv(output, keep_default_na=False)
+    assert list(table.columns) == ["file_name", "labels", "error", "class_1", "score_1"]
+    assert len(table) == 10
+    assert set(table["labels"]) == {""}
+
+
+@pytest.mark.slow
+def test_broken_images_are_rows_and_the_status_is_1(photos: Path, tiny_run: Path, tmp_path: Path):
+    output = tmp_path / "predictions.csv"
+    done = run_command(f"run={tiny_run}", f"images={photos}", f"output={output}")
+    assert done.returncode == 1
+    assert "2 images scored" in done.stdout and "2 of 4 images could not be used" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    table = pd.read_csv(output, keep_default_na=False).set_index("file_name")
+    assert list(table.index) == ["'ü'.jpg", "a b.jpg", "cut.jpg", "empty.jpg"]
+    assert table["error"].astype(bool).tolist() == [False, False, True, True]
+    good = run_command(f"run={tiny_run}", f"images={photos}/*ü*.jpg", f"output={output}")
+    assert good.returncode == 0, good.stderr
+    assert len(pd.read_csv(output)) == 1
+
+
+@pytest.mark.slow
+def test_errors_come_without_traceback_and_leave_nothing(tiny_run: Path, tmp_path: Path):
+    output = tmp_path / "predictions.csv"
+    done = run_command(f"run={tiny_run}", f"images={tmp_path}/absent", f"output={output}")
+    assert done.returncode == 1
+    assert "images: there is no file or folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_that_cannot_be_used_leave_the_old_file(
+    command_config: Command, tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    output = tmp_path / "predictions.csv"
+    output.write_text("old")
+    images = f"images={tiny_images}"
+    with pytest.raises(InputError, match="thresholds: 'best' is neither"):
+        predict(command_config("predict", images, "thresholds=best", output=output))
+    with pytest.raises(InputError, match=r"output: '.*' is a folder\. Expected the name of a CSV file"):
+        predict(command_config("predict", images, output=tmp_path))
+    with pytest.raises(InputError, match=r"output: '.*' cannot be written \((File exists|Not a directory)\)"):
+        predict(command_config("predict", images, output=output / "below.csv"))
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlic.inference.prediction_table.PredictionFile.append", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        predict(command_config("predict", images, output=output))
+    assert output.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+def test_rows_are_on_the_disk_before_the_file_has_its_name(tmp_path: Path):
+    output = tmp_path / "predictions.csv"
+    with open_predictions(output) as file:
+        file.append(pd.DataFrame({"file_name": ["a.jpg"], "labels": ["x|y"]}))
+        (temporary,) = tmp_path.iterdir()
+        assert temporary.read_text() == "file_name,labels\na.jpg,x|y\n"
+        file.append(pd.DataFrame({"file_name": ["\udcfc.jpg"], "labels": [""]}, dtype=object))
+        assert not output.exists()
+    assert output.read_bytes().splitlines()[2] == b"\xfc.jpg,"  # a name that is not UTF-8
