@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
-from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
@@ -46,12 +46,18 @@ class Split:
 
 
 def stratified_split(
-    table: LabelTable, *, test: float = 0.2, val: float = 0.1, seed: int = 0, on_missing: str = "error"
+    table: LabelTable,
+    *,
+    test: float = 0.2,
+    val: float = 0.1,
+    seed: int = 0,
+    on_missing: str = "error",
+    folds: int | None = None,
+    fold: int = 0,
 ) -> Split:
     """Iterative stratification: test is taken out of all images, then val out of the rest.
 
-    Both fractions are of the whole: 0.2 and 0.1 leave 0.7 for training. Sizes are only nearly the fractions,
-        because
+    Both fractions are of the whole: 0.2 and 0.1 leave 0.7 for training. Sizes are only nearly the fractions, because
     the shares of the classes come first (Sechidis et al., On the Stratification of Multi-Label Data, 2011).
     Images without labels are a stratum of their own. Rows lie in the order of file names, so the same labels
     give the same split.
@@ -62,6 +68,9 @@ def stratified_split(
         val: the same; test and val must be below 1 together.
         seed: of the shuffle and of ties.
         on_missing: `error` or `warn` when a part has no image of a class.
+        folds: for cross-validation: cut all images into so many parts, of which `fold` is test; the fraction `test`
+            is not used.
+        fold: from 0 to `folds` - 1.
 
     Returns:
         The rows of the parts.
@@ -73,25 +82,39 @@ def stratified_split(
         raise InputError(f"data.split.on_missing: '{on_missing}' is none of error, warn.")
     if not 0 <= seed < 2**32:
         raise InputError(f"data.split.seed={seed}: expected a whole number from 0 to {2**32 - 1}.")
+    if folds is not None:
+        test = _check_folds(len(table), folds, fold, val)
     num_test, num_val = _sizes(len(table), test, val)
-    split = _split_rows(table.labels, num_test, num_val, seed)
+    split = _split_rows(table.labels, num_test, num_val, seed, folds, fold)
     missing = _missing(table.labels, split, num_test, num_val)
     if missing.any():
-        message = _describe_missing(table, missing, num_test, num_val, seed)
+        message = _describe_missing(table, missing, num_test, num_val, seed, folds, fold)
         if on_missing == "error":
             raise InputError(message)
         logger.warning(message)
     return split
 
 
-def split_hash(table: LabelTable, *, test: float, val: float, seed: int, on_missing: str = "error") -> str:
-    """64 hex digits over file names, classes, labels, seed and fractions; equal if and only if the split is.
+def split_hash(
+    table: LabelTable,
+    *,
+    test: float,
+    val: float,
+    seed: int,
+    on_missing: str = "error",
+    folds: int | None = None,
+    fold: int = 0,
+) -> str:
+    """64 hex digits over file names, classes, labels, seed and fractions or fold; equal if and only if the split is.
 
     `on_missing` is taken so that the settings of `stratified_split` can be handed over whole; it changes no
     split.
     """
     digest = sha256()
-    for part in (*table.file_names, "", *table.classes, "", f"{float(test)!r} {float(val)!r} {int(seed)}"):
+    settings = f"{float(test)!r} {float(val)!r} {int(seed)}"
+    if folds is not None:
+        settings = f"fold {int(fold)} of {int(folds)} {float(val)!r} {int(seed)}"
+    for part in (*table.file_names, "", *table.classes, "", settings):
         digest.update(part.encode(errors="surrogatepass") + b"\0")
     digest.update(np.ascontiguousarray(table.labels).tobytes())
     return digest.hexdigest()
@@ -114,8 +137,30 @@ def _sizes(num_images: int, test: float, val: float) -> tuple[int, int]:
     return num_test, num_val
 
 
-def _split_rows(labels: np.ndarray, num_test: int, num_val: int, seed: int) -> Split:
-    rest, test = _carve(labels, np.arange(len(labels)), num_test, seed)
+def _check_folds(num_images: int, folds: int, fold: int, val: float) -> float:
+    """The share of the images that one fold is."""
+    if not 2 <= folds <= num_images:
+        raise InputError(f"data.split.folds={folds}: expected from 2 to {num_images}, the number of images.")
+    if not 0 <= fold < folds:
+        raise InputError(
+            f"data.split.fold={fold}: expected from 0 to {folds - 1}, as data.split.folds={folds}."
+        )
+    if not 0 <= val < 1 - 1 / folds:
+        raise InputError(
+            f"data.split.val={val}: with data.split.folds={folds} it must be below {1 - 1 / folds:.3g}, so that images "
+            "to train on are left."
+        )
+    return 1 / folds
+
+
+def _split_rows(
+    labels: np.ndarray, num_test: int, num_val: int, seed: int, folds: int | None = None, fold: int = 0
+) -> Split:
+    if folds is None:
+        rest, test = _carve(labels, np.arange(len(labels)), num_test, seed)
+    else:
+        splitter = MultilabelStratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
+        rest, test = list(splitter.split(np.zeros(len(labels)), _strata(labels)))[fold]
     train, val = _carve(labels, rest, num_val, seed)
     return Split(train, val, test)
 
@@ -124,17 +169,22 @@ def _carve(labels: np.ndarray, rows: np.ndarray, size: int, seed: int) -> tuple[
     """Take about `size` of `rows` out: (the others, those), both sorted."""
     if size == 0:
         return rows, rows[:0]
-    # The column makes images without labels a class to be shared out like the others, and a single class two
-    # columns, which the splitter asks for.
-    unlabelled = ~labels[rows].any(axis=1)
-    strata = np.column_stack([labels[rows], unlabelled])
     splitter = MultilabelStratifiedShuffleSplit(
         n_splits=1,
         test_size=size,  # pyright: ignore[reportArgumentType]  (its default is the string "default")
         random_state=seed,
     )
-    others, taken = next(splitter.split(np.zeros(len(rows)), strata))
+    others, taken = next(splitter.split(np.zeros(len(rows)), _strata(labels[rows])))
     return rows[others], rows[taken]
+
+
+def _strata(labels: np.ndarray) -> np.ndarray:
+    """Labels and a column more: (N, C + 1).
+
+    The column makes images without labels a class to be shared out like the others, and a single class two columns,
+    which the splitters ask for.
+    """
+    return np.column_stack([labels, ~labels.any(axis=1)])
 
 
 def _missing(labels: np.ndarray, split: Split, num_test: int, num_val: int) -> np.ndarray:
@@ -143,14 +193,22 @@ def _missing(labels: np.ndarray, split: Split, num_test: int, num_val: int) -> n
     return np.stack([~labels[rows].any(axis=0) & asked_for[part] for part, rows in split.parts().items()])
 
 
-def _describe_missing(table: LabelTable, missing: np.ndarray, num_test: int, num_val: int, seed: int) -> str:
+def _describe_missing(
+    table: LabelTable,
+    missing: np.ndarray,
+    num_test: int,
+    num_val: int,
+    seed: int,
+    folds: int | None,
+    fold: int,
+) -> str:
     counts = table.counts()
     places = []
     for part, columns in zip(PARTS, missing, strict=True):
         classes = [f"{table.classes[column]} ({counts[column]} images)" for column in np.flatnonzero(columns)]
         if classes:
             places.append(f"{part} has none of {', '.join(classes)}")
-    least = _least_min_images(table, missing, num_test, num_val, seed)
+    least = _least_min_images(table, missing, num_test, num_val, seed, folds, fold)
     remedy = f"Drop rare classes with data.min_images_per_class={least}" if least else "Use more images"
     number = missing.any(axis=0).sum()
     return (
@@ -161,7 +219,13 @@ def _describe_missing(table: LabelTable, missing: np.ndarray, num_test: int, num
 
 
 def _least_min_images(
-    table: LabelTable, missing: np.ndarray, num_test: int, num_val: int, seed: int
+    table: LabelTable,
+    missing: np.ndarray,
+    num_test: int,
+    num_val: int,
+    seed: int,
+    folds: int | None,
+    fold: int,
 ) -> int | None:
     """The least count of images a class with which every part has every class left; None if there is none.
 
@@ -173,7 +237,7 @@ def _least_min_images(
         keep = counts >= least
         if not keep.any():
             return None
-        split = _split_rows(table.labels[:, keep], num_test, num_val, seed)
+        split = _split_rows(table.labels[:, keep], num_test, num_val, seed, folds, fold)
         missing = np.zeros_like(missing)
         missing[:, keep] = _missing(table.labels[:, keep], split, num_test, num_val)
     return least

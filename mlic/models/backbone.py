@@ -53,6 +53,7 @@ class FrozenBackbone(nn.Module):
         precision: str = "auto",
         image_size: int | None = None,
         crop_mode: str | None = None,
+        crop_pct: float | None = None,
     ) -> None:
         """Load the network and probe the shape of its features with one image.
 
@@ -64,9 +65,11 @@ class FrozenBackbone(nn.Module):
             precision: `auto` (see `optimize_for`), `float32`, `bfloat16` or `float16`.
             image_size: side of the input in pixels; by default what the weights were trained with.
             crop_mode: timm's `center`, `squash` or `border`; by default what the weights were evaluated with.
+            crop_pct: share of the resized image's side that is kept, in (0, 1]; by default likewise. `squash` with 1
+                shows the network the whole photograph.
 
         Raises:
-            InputError: unknown network, pool or precision, or no weights found.
+            InputError: unknown network, pool or precision, an impossible crop, or no weights found.
         """
         super().__init__()
         if pool not in POOLS:
@@ -74,7 +77,7 @@ class FrozenBackbone(nn.Module):
         self.name, self.pool, self.precision = name, pool, precision
         self.weights_tag = name if pretrained else "random"
         self.network: Any = load_network(name, weights=weights, pretrained=pretrained).requires_grad_(False)
-        self.preprocessing = self._resolve_preprocessing(image_size, crop_mode)
+        self.preprocessing = self._resolve_preprocessing(image_size, crop_mode, crop_pct)
         self.image_size: int = self.preprocessing["input_size"][-1]
         self.resize_size = math.ceil(self.image_size / self.preprocessing["crop_pct"])
         evaluation: Any = create_transform(**self.preprocessing, is_training=False, use_prefetcher=True)
@@ -89,12 +92,18 @@ class FrozenBackbone(nn.Module):
         self.weights_digest = digest_of(self.network)
         self.eval()
 
-    def _resolve_preprocessing(self, image_size: int | None, crop_mode: str | None) -> dict[str, Any]:
+    def _resolve_preprocessing(
+        self, image_size: int | None, crop_mode: str | None, crop_pct: float | None
+    ) -> dict[str, Any]:
         config = resolve_model_data_config(self.network)
         if image_size is not None:
             config["input_size"] = (3, image_size, image_size)
         if crop_mode is not None:
             config["crop_mode"] = crop_mode
+        if crop_pct is not None:
+            if not 0 < crop_pct <= 1:
+                raise InputError(f"model.backbone.crop_pct: {crop_pct} is not in (0, 1].")
+            config["crop_pct"] = crop_pct
         return config
 
     def _channel_values(self, key: str) -> Tensor:

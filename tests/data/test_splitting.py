@@ -215,3 +215,48 @@ def test_real_photographs_are_split_evenly(coco_data: Path):
     assert len(split.test) == pytest.approx(214, abs=8)
     assert shares.min() > 0.15
     assert shares.max() < 0.32
+
+
+def test_folds_are_disjoint_complete_and_have_every_class(make_table: MakeTable):
+    table = make_table(skewed_labels(600, 6))
+    splits = [stratified_split(table, val=0.1, folds=5, fold=fold) for fold in range(5)]
+    for split in splits:
+        assert_complete(split, 600)
+        assert len(split.test) == pytest.approx(120, abs=4)
+        assert len(split.val) == pytest.approx(60, abs=4)
+        shares = table.labels[split.test].mean(axis=0)
+        np.testing.assert_allclose(shares, table.labels.mean(axis=0), atol=0.02)
+    tested = np.concatenate([split.test for split in splits])
+    np.testing.assert_array_equal(np.sort(tested), np.arange(600))
+    again = stratified_split(table, val=0.1, folds=5, fold=3)
+    assert again.names() == splits[3].names()
+    assert stratified_split(table, val=0.1, folds=5, fold=3, seed=1).names() != splits[3].names()
+
+
+def test_each_fold_has_its_own_hash(make_table: MakeTable):
+    table = make_table(skewed_labels(40, 3))
+    options = {"test": 0.2, "val": 0.1, "seed": 0}
+    hashes = [split_hash(table, **options, folds=5, fold=fold) for fold in range(5)]
+    assert len({*hashes, split_hash(table, **options), split_hash(table, **options, folds=4)}) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 1}, r"data\.split\.folds=1: expected from 2 to 50"),
+        ({"folds": 51}, "expected from 2 to 50"),
+        ({"folds": 5, "fold": 5}, r"data\.split\.fold=5: expected from 0 to 4"),
+        ({"folds": 2, "val": 0.5}, r"data\.split\.val=0\.5: with data\.split\.folds=2 .* below 0\.5"),
+    ],
+)
+def test_impossible_folds_are_refused(options: dict, message: str, make_table: MakeTable):
+    with pytest.raises(InputError, match=message):
+        stratified_split(make_table(skewed_labels(50, 2)), **options)
+
+
+def test_a_class_too_rare_for_a_fold_is_named_with_a_remedy(make_table: MakeTable):
+    labels = np.ones((40, 2), dtype=np.uint8)
+    labels[3:, 1] = 0
+    message = r"test has none of c01 \(3 images\)\. Drop rare classes with data\.min_images_per_class=4"
+    with pytest.raises(InputError, match=message):
+        [stratified_split(make_table(labels), val=0, folds=5, fold=fold) for fold in range(5)]

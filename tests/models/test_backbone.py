@@ -94,6 +94,26 @@ def test_image_size_and_crop_are_options():
     assert pixels.shape == (3, 96, 96)
 
 
+def test_squash_without_crop_shows_the_whole_photograph():
+    wide = Image.new("RGB", (400, 100), "black")
+    wide.paste("white", (0, 0, 20, 100))
+    wide.paste("white", (380, 0, 400, 100))
+
+    def white_columns(**options: Any) -> int:
+        backbone = FrozenBackbone(TINY, pretrained=False, image_size=80, **options)
+        pixels = torch.as_tensor(backbone.transform(wide))
+        return int((pixels[0, 40] > 200).sum())
+
+    assert white_columns() == 0
+    assert white_columns(crop_mode="squash", crop_pct=1.0) == pytest.approx(80 * 0.1, abs=2)
+
+
+@pytest.mark.parametrize("crop_pct", [0, 1.5])
+def test_an_impossible_crop_is_refused(crop_pct: float):
+    with pytest.raises(InputError, match=rf"model\.backbone\.crop_pct: {crop_pct} is not in"):
+        FrozenBackbone(TINY, pretrained=False, crop_pct=crop_pct)
+
+
 def test_identity_tells_what_determines_the_features():
     torch.manual_seed(0)
     first = FrozenBackbone(TINY, pretrained=False)
