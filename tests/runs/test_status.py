@@ -23,7 +23,9 @@ def test_a_finished_run_has_the_seconds_of_its_phases(tmp_path: Path):
     assert content["ended"] >= content["started"]
 
 
-@pytest.mark.parametrize(("error", "state"), [(ValueError("no such class"), "failed"), (KeyboardInterrupt(), "interrupted")])
+@pytest.mark.parametrize(
+    ("error", "state"), [(ValueError("no such class"), "failed"), (KeyboardInterrupt(), "interrupted")]
+)
 def test_an_error_is_written_and_goes_on(tmp_path: Path, error: BaseException, state: str):
     with pytest.raises(type(error)), RunStatus(RunFolder(tmp_path)) as run, run.phase("fit"):
         raise error
