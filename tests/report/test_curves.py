@@ -1,0 +1,73 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sklearn.metrics import auc, average_precision_score, roc_auc_score
+
+from mlic.evaluation.predictions import Predictions
+from mlic.report.curves import MAX_POINTS, Points, class_curve, macro_curve, micro_curve
+
+Made = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
+def predictions(scores: np.ndarray, targets: np.ndarray) -> Predictions:
+    names = np.array([str(row) for row in range(len(scores))], dtype=object)
+    return Predictions(names, scores, targets, tuple(f"c{column}" for column in range(scores.shape[1])))
+
+
+def step_area(x: np.ndarray, y: np.ndarray) -> float:
+    """The area under steps that hold y up to x: what the drawing shows."""
+    return float(np.sum(np.diff(x) * y[1:]) + x[0] * y[0])
+
+
+def known(points: Points | None) -> Points:
+    assert points is not None
+    return points
+
+
+def test_areas_are_scikit_learns_with_ties(made: Made):
+    scores, targets = made(0, 80, 4)
+    scores = np.round(scores, 1)
+    found = predictions(scores, targets)
+    for column in range(4):
+        truth, values = targets[:, column], scores[:, column]
+        assert step_area(*known(class_curve("pr", found, f"c{column}"))) == pytest.approx(
+            average_precision_score(truth, values)
+        )
+        assert auc(*known(class_curve("roc", found, f"c{column}"))) == pytest.approx(
+            roc_auc_score(truth, values)
+        )
+    x, y = known(micro_curve("roc", found))
+    assert auc(x, y) == pytest.approx(roc_auc_score(targets.ravel(), scores.ravel()))
+
+
+def test_long_curves_are_thinned_and_keep_their_area(made: Made):
+    scores, targets = made(1, 4000, 3)
+    x, y = known(micro_curve("pr", predictions(scores, targets)))
+    assert 50 < len(x) <= MAX_POINTS + 2
+    assert step_area(x, y) == pytest.approx(
+        average_precision_score(targets.ravel(), scores.ravel()), abs=0.01
+    )
+    assert x[-1] == 1
+
+
+def test_macro_curves_by_hand():
+    targets = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=np.uint8)
+    scores = np.array([[0.9, 0.9, 0.5], [0.8, 0.8, 0.4], [0.7, 0.2, 0.3], [0.1, 0.1, 0.2]], dtype=np.float32)
+    recall, precision = known(macro_curve("pr", predictions(scores, targets)))
+    at = dict(zip(np.round(recall, 3).tolist(), precision, strict=True))
+    # the first class has precision 1 up to recall 1/2, then 2/3; the second 1; the third has no positive
+    assert (at[0.0], at[0.5], at[0.505], at[1.0]) == pytest.approx((1, 1, 5 / 6, 5 / 6))
+    false_rate, true_rate = known(macro_curve("roc", predictions(scores, targets)))
+    rates = dict(zip(np.round(false_rate, 3).tolist(), true_rate, strict=True))
+    assert (rates[0.25], rates[0.5], rates[1.0]) == pytest.approx((0.75, 1, 1))
+
+
+def test_classes_that_have_no_curve():
+    targets = np.array([[1, 0], [1, 0]], dtype=np.uint8)
+    found = predictions(np.array([[0.9, 0.1], [0.8, 0.2]], dtype=np.float32), targets)
+    assert class_curve("pr", found, "c1") is None
+    assert class_curve("roc", found, "c0") is None
+    assert class_curve("pr", found, "unknown") is None
+    assert class_curve("pr", found, "c0") is not None
+    assert macro_curve("roc", found) is None

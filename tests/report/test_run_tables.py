@@ -1,0 +1,92 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlic.evaluation.metrics import evaluate_scores
+from mlic.report.discovery import MissingRun, name_runs
+from mlic.report.reading import ReportedRun, read_run
+from mlic.report.reference import REFERENCES
+from mlic.report.run_tables import data_table, model_table, state_table, time_table, training_table
+
+WriteRun = Callable[..., Path]
+Made = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
+@pytest.fixture
+def runs(tmp_path: Path, write_run: WriteRun, made: Made) -> list[ReportedRun]:
+    found = [
+        read_run(write_run(tmp_path / name, *made(seed, 20, 3), "xyz", name=name))
+        for seed, name in enumerate(("one", "two"))
+    ]
+    name_runs(found)
+    return found
+
+
+def test_models(runs: list[ReportedRun]):
+    frame = model_table(runs).to_frame().set_index("run")
+    assert frame.loc["one", ["backbone_parameters", "trainable_parameters"]].tolist() == [1_234_567, 890]
+    assert frame.loc["one", "feature_size"] == 8 * 2 * 2
+    assert frame.loc["two", "weights_tag"] == "two.in1k"
+
+
+def test_training_figures_are_those_of_metrics_json(runs: list[ReportedRun], made: Made):
+    table = training_table(runs, REFERENCES["report"])
+    frame = table.to_frame().set_index("run")
+    expected = evaluate_scores(*made(1, 20, 3), "xyz")
+    for metric in ("map", "auc_macro", "auc_micro", "precision_micro", "recall_micro"):
+        assert frame.loc["two", metric] == pytest.approx(expected[metric])
+    assert frame.loc["one", "loss"] == 0.25
+    assert frame.loc["InceptionV3 (original report)", "auc_micro"] == 0.989
+    best = {row.cells[0].value for row in table.rows for cell in row.cells if cell.mark}
+    assert best <= {"one", "two"}
+    assert not any(row.cells[1].mark for row in table.rows), "equal losses have no best"
+
+
+def test_times_by_hand(runs: list[ReportedRun]):
+    frame = time_table(runs, REFERENCES["report"]).to_frame().set_index("run")
+    assert frame.loc["one", "epochs"] == 3
+    assert frame.loc["one", "seconds_an_epoch"] == 6 / 3
+    assert frame.loc["one", "extraction"] == 8
+    assert frame.loc["one", "total"] == 0.5 + 0.25 + 8 + 6 + 0.125
+    assert frame.loc["ResNet152V2 (original report)", "seconds_an_epoch"] == 87
+
+
+def test_times_that_are_unknown_are_empty(runs: list[ReportedRun]):
+    runs[0].status["seconds"], runs[1].epochs = {}, None
+    frame = time_table(runs).to_frame().set_index("run")
+    assert frame.loc["one"].drop("epochs").isna().all()
+    assert frame.isna().loc["two", ["epochs", "seconds_an_epoch"]].all()
+    assert frame.loc["two", "fit"] == 6
+
+
+def test_data_names_classes_without_a_test_image(tmp_path: Path, write_run: WriteRun, made: Made):
+    scores, targets = made(0, 20, 3)
+    targets[:, 1] = 0
+    run = read_run(write_run(tmp_path / "run", scores, targets, "xyz"))
+    row = data_table([run]).to_frame().iloc[0]
+    assert row["undefined"] == "y"
+    assert row["labels_an_image"] == pytest.approx(targets.sum() / 20)
+    assert row[["images_train", "images_val", "images_test", "classes", "classes_dropped"]].tolist() == [
+        100, 10, 20, 3, 1
+    ]  # fmt: skip
+    assert row["split"] == "01234567"
+
+
+def test_runs_that_did_not_finish_are_listed_with_their_error():
+    error = {"type": "InputError", "message": "labels.csv: there is no such file"}
+    runs = [
+        ReportedRun(Path("a"), "a", {"state": "failed", "error": error}),
+        ReportedRun(
+            Path("b"), "b", {"state": "interrupted", "error": {"type": "KeyboardInterrupt", "message": ""}}
+        ),
+        ReportedRun(Path("c"), "c", {"state": "running", "started": "today"}),
+        ReportedRun(Path("d"), "d", notes=["status.json cannot be read"]),
+    ]
+    frame = state_table(runs, [MissingRun("e", "there is no such folder")]).to_frame().set_index("run")
+    assert frame["state"].tolist() == ["failed", "interrupted", "running", "unknown", "missing"]
+    assert frame.loc["a", "error"] == "InputError: labels.csv: there is no such file"
+    assert "killed without notice; started today" in str(frame.loc["c", "error"])
+    assert frame.loc["d", "error"] == "status.json cannot be read"
+    assert frame.loc["e", "error"] == "there is no such folder"

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mlic.report.markdown import escape, markdown_table
+from mlic.report.tables import Cell, Column, Row, Table, mark_best
+
+COLUMNS = (
+    Column("run", "run"),
+    Column("map", "mAP", "score", "test", interval=True, better="high"),
+    Column("seconds", "seconds", "seconds", better="low"),
+)
+
+
+@pytest.fixture
+def table() -> Table:
+    rows = [
+        Row([Cell("a|b"), Cell(0.51234, 0.4, 0.6), Cell(2000.5)]),
+        Row([Cell("c"), Cell(0.7, 0.6, 0.8), Cell(3.0)]),
+        Row([Cell("d"), Cell(), Cell(3.0)]),
+        Row([Cell("report"), Cell(0.99), Cell(1.0)], reference=True),
+    ]
+    return Table("t", "T", COLUMNS, rows)
+
+
+def test_csv_holds_unrounded_values_and_intervals(table: Table, tmp_path: Path):
+    frame = pd.read_csv(table.write_csv(tmp_path))
+    assert list(frame.columns) == ["run", "map", "map_low", "map_high", "seconds"]
+    assert frame["map"].tolist()[:2] == [0.51234, 0.7]
+    assert frame["map_high"].tolist()[1] == 0.8
+    assert frame.loc[2].isna().sum() == 3
+    assert frame["run"].tolist()[0] == "a|b"
+
+
+def test_an_empty_table_writes_its_header(tmp_path: Path):
+    path = Table("empty", "E", COLUMNS, []).write_csv(tmp_path)
+    assert path.read_text() == "run,map,map_low,map_high,seconds\n"
+
+
+def test_cells_are_rounded_for_reading():
+    assert Cell(0.51254).text("score") == "0.513"
+    assert Cell(12345).text("integer") == "12,345"
+    assert Cell(-0.02).text("difference") == "\N{MINUS SIGN}0.020"
+    assert Cell(0.0001).text("probability") == "< 0.001"
+    assert Cell().text("score") == "\N{EN DASH}"
+    assert Cell(0.5, 0.4, 0.6).interval_text("score") == "0.400\N{EN DASH}0.600"
+    assert Cell(0.0, -0.1, 0.1).interval_text("difference") == "\N{MINUS SIGN}0.100 to +0.100"
+    assert Cell(0.5).interval_text("score") == ""
+
+
+def test_best_is_the_better_end_among_runs_alone(table: Table):
+    marked = mark_best(table)
+    marks = [[cell.mark for cell in row.cells] for row in marked.rows]
+    assert marks == [["", "", ""], ["", "best", "best"], ["", "", "best"], ["", "", ""]]
+    assert marked.rows[1].cells[1] == Cell(0.7, 0.6, 0.8, "best")
+
+
+def test_equal_values_have_no_best():
+    table = mark_best(Table("t", "T", COLUMNS, [Row([Cell("a"), Cell(0.5), Cell(1.0)])] * 2))
+    assert not any(cell.mark for row in table.rows for cell in row.cells)
+
+
+def test_markdown_escapes_cells_and_marks_the_best(table: Table):
+    lines = markdown_table(mark_best(table)).splitlines()
+    assert lines[0] == "| run | mAP, test | seconds |"
+    assert lines[1] == "| --- | ---: | ---: |"
+    assert lines[2] == "| a\\|b | 0.512 (0.400\N{EN DASH}0.600) | 2,000.50 |"
+    assert lines[3] == "| c | **0.700** (0.600\N{EN DASH}0.800) | **3.00** |"
+
+
+def test_markdown_shows_names_as_they_are():
+    assert escape("<b>&") == "&lt;b&gt;&amp;"
+    assert escape("a_b*c`d`[e](f)|g\nh") == "a\\_b\\*c\\`d\\`\\[e\\](f)\\|g h"
+    assert escape("# no heading") == "\\# no heading"
