@@ -1,6 +1,7 @@
 """The LightningModule: a head over features, or over a frozen backbone that computes them."""
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,18 @@ class MultiLabelClassifier(L.LightningModule):
         """The optimizer over the head."""
         return self.optimizer(self.head.parameters())
 
+    def on_fit_start(self) -> None:
+        """Without a GPU, end the search for one, which Lightning makes PyTorch repeat at each step (0.1 ms)."""
+        if not torch.cuda.is_available():
+            os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Let Lightning note the running hook, 50 times a step, without the checks for parameters and modules."""
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout from (seed, epoch): Lightning's own order of draws differs after a resume."""
         if batch_idx == 0:
@@ -119,10 +132,12 @@ class MultiLabelClassifier(L.LightningModule):
         metrics = self.evaluate(collector.compute())
         collector.reset()
         values = {f"{part}/{name}": value for name, value in metrics.items() if isinstance(value, float)}
-        # equal on all processes; averaging them there keeps Lightning's loggers content
-        self.log_dict(
-            values, on_step=False, on_epoch=True, sync_dist=self.trainer.world_size > 1, batch_size=1
-        )
+        # Not `self.log_dict`, whose cost grows with the square of the number of values: 40 of them took as long as
+        # 15 training steps. All processes have the same values.
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+        for logger in self.loggers:
+            logger.log_metrics({**values, "epoch": self.current_epoch}, step=self.global_step)
+            logger.save()
 
     def evaluate(self, collected: CollectedScores) -> dict[str, Any]:
         """Metrics of DESIGN's definitions, and the loss over all images at once, whatever the batches were."""

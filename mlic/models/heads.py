@@ -7,6 +7,7 @@ from math import prod
 from torch import Tensor, nn
 
 from mlic.errors import InputError
+from mlic.models.dropout import FastDropout
 
 
 class DenseHead(nn.Sequential):
@@ -40,7 +41,7 @@ class DenseHead(nn.Sequential):
         if any(width < 1 for width in hidden):
             raise InputError(f"head.hidden: {list(hidden)} holds a width below 1.")
         widths = [prod(feature_shape), *hidden]
-        layers: list[nn.Module] = [nn.Flatten(), nn.Dropout(dropout)]
+        layers: list[nn.Module] = [nn.Flatten(), FastDropout(dropout)]
         for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), nn.ReLU()]
         super().__init__(*layers, nn.Linear(widths[-1], num_classes))

@@ -39,12 +39,17 @@ class RunFolder:
         return json.loads((self.path / name).read_text(encoding="utf-8"))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write to a temporary name beside `path`, flush, rename."""
+def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write to a temporary name beside `path`, flush, rename.
+
+    Without `durable` only a loss of power can cost the file; waiting for the disk takes as long as some training
+    steps.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8", newline="") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.replace(path)
