@@ -116,12 +116,21 @@ def extract_features(
     index = Path(directory) / HASH_INDEX
     if engine.is_global_zero:
         files = hash_files(paths, index)
-        lacking_before = _fill(stores, paths, files, extractor, engine)
+        before = _fill(stores, paths, files, extractor, engine)
     else:
         # The first process sends its list of work. Hashing here too would only double the reading.
         _predict(engine, extractor)
-        files = hash_files(paths, index)
-        lacking_before = 0
+        files, before = hash_files(paths, index), 0
+    return _summary(stores, paths, files, before, start)
+
+
+def _summary(
+    stores: tuple[FeatureStore, ...],
+    paths: Sequence[Path],
+    files: HashedFiles,
+    lacking_before: int,
+    start: float,
+) -> ExtractionResult:
     for store in stores:
         store.refresh()
         store.touch()

@@ -76,3 +76,12 @@ def test_prune_needs_the_days(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         main(["--dir", str(tmp_path), "prune"])
     assert "--days" in capsys.readouterr().err
+
+
+def test_public_names_can_be_imported():
+    from mlic import features
+
+    assert all(getattr(features, name).__name__ == name for name in features.__all__)
+    assert dir(features) == sorted(features.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        features.Nothing  # noqa: B018
