@@ -3,6 +3,13 @@
 from mlic.models.backbone import FrozenBackbone
 from mlic.models.classifier import MultiLabelClassifier
 from mlic.models.heads import DenseHead
-from mlic.models.losses import WeightedBCE
+from mlic.models.losses import AsymmetricLoss, FocalLoss, WeightedBCE
 
-__all__ = ["DenseHead", "FrozenBackbone", "MultiLabelClassifier", "WeightedBCE"]
+__all__ = [
+    "AsymmetricLoss",
+    "DenseHead",
+    "FocalLoss",
+    "FrozenBackbone",
+    "MultiLabelClassifier",
+    "WeightedBCE",
+]

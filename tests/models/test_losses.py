@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss
+
+from mlic.config import compose
+from mlic.errors import InputError
+from mlic.models import AsymmetricLoss, FocalLoss, WeightedBCE
+from mlic.models.losses import WeightedLoss
+
+WEIGHTS = (0.5, 1.0, 2.0, 0.1)
+LOSSES = (WeightedBCE, FocalLoss, AsymmetricLoss)
+
+
+@pytest.fixture
+def batch() -> tuple[Tensor, Tensor]:
+    """Logits and targets (40, 4)."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(40, 4, generator=generator)
+    return logits, torch.randint(0, 2, (40, 4), generator=generator).float()
+
+
+def test_without_gamma_and_clip_all_are_bce(batch: tuple[Tensor, Tensor]):
+    expected = WeightedBCE(WEIGHTS)(*batch)
+    torch.testing.assert_close(FocalLoss(WEIGHTS, gamma=0)(*batch), expected)
+    torch.testing.assert_close(AsymmetricLoss(WEIGHTS, gamma_neg=0, gamma_pos=0, clip=0)(*batch), expected)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0, 4.0])
+def test_equal_gammas_without_clip_are_focal(gamma: float, batch: tuple[Tensor, Tensor]):
+    asymmetric = AsymmetricLoss(WEIGHTS, gamma_neg=gamma, gamma_pos=gamma, clip=0)
+    torch.testing.assert_close(asymmetric(*batch), FocalLoss(WEIGHTS, gamma=gamma)(*batch))
+
+
+@pytest.mark.parametrize(("gamma", "alpha"), [(2.0, None), (2.0, 0.25), (1.5, 0.7)])
+def test_focal_is_torchvisions(gamma: float, alpha: float | None, batch: tuple[Tensor, Tensor]):
+    reference = sigmoid_focal_loss(
+        *batch, alpha=-1 if alpha is None else alpha, gamma=gamma, reduction="none"
+    )
+    expected = (torch.tensor(WEIGHTS) * reference).mean()
+    torch.testing.assert_close(FocalLoss(WEIGHTS, gamma=gamma, alpha=alpha)(*batch), expected)
+
+
+def test_asymmetric_is_the_formula_of_its_paper(batch: tuple[Tensor, Tensor]):
+    logits, targets = (part.double() for part in batch)
+    p = torch.sigmoid(logits)
+    shifted = torch.maximum(p - 0.2, torch.zeros_like(p))
+    present, absent = (1 - p) ** 1 * p.log(), shifted**3 * (1 - shifted).log()
+    expected = -(torch.tensor(WEIGHTS) * torch.where(targets == 1, present, absent)).mean()
+    loss = AsymmetricLoss(WEIGHTS, gamma_neg=3, gamma_pos=1, clip=0.2)
+    torch.testing.assert_close(loss(*batch).double(), expected, rtol=1e-5, atol=0)
+
+
+def test_an_absent_label_below_the_clip_costs_nothing():
+    logits = torch.logit(torch.tensor([[0.01, 0.049, 0.06]])).requires_grad_()
+    loss = AsymmetricLoss([1.0, 1.0, 1.0], gamma_neg=1, clip=0.05)
+    loss(logits, torch.zeros(1, 3)).backward()
+    assert logits.grad is not None
+    assert (logits.grad[0] > 0).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_smoothing_mixes_the_losses_of_both_answers(kind: type[WeightedLoss], batch: tuple[Tensor, Tensor]):
+    logits, targets = batch
+    plain = kind(WEIGHTS)
+    expected = 0.9 * plain(logits, targets) + 0.1 * plain(logits, 1 - targets)
+    torch.testing.assert_close(kind(WEIGHTS, label_smoothing=0.2)(logits, targets), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [*((kind, {}) for kind in LOSSES), (FocalLoss, {"gamma": 0.5}), (AsymmetricLoss, {"clip": 0})],
+)
+def test_losses_and_gradients_are_finite_at_the_ends(kind: type[WeightedLoss], options: dict):
+    logits = torch.tensor([[-200.0, 200.0, 0.0], [-200.0, 200.0, 0.0]], requires_grad=True)
+    loss = kind([1.0, 1.0, 1.0], **options)(logits, torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_class_weights_scale_and_a_repeated_batch_changes_nothing(
+    kind: type[WeightedLoss], batch: tuple[Tensor, Tensor]
+):
+    logits, targets = batch
+    once = kind(WEIGHTS)(logits, targets)
+    torch.testing.assert_close(kind([3 * weight for weight in WEIGHTS])(logits, targets), 3 * once)
+    torch.testing.assert_close(kind(WEIGHTS)(logits.repeat(2, 1), targets.repeat(2, 1)), once)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (WeightedBCE, {"label_smoothing": 1.5}, r"loss\.label_smoothing: 1.5"),
+        (FocalLoss, {"gamma": -1}, r"loss\.gamma: -1"),
+        (FocalLoss, {"alpha": 2}, r"loss\.alpha: 2"),
+        (AsymmetricLoss, {"gamma_neg": -1}, r"loss\.gamma_neg: -1"),
+        (AsymmetricLoss, {"gamma_pos": -0.5}, r"loss\.gamma_pos: -0.5"),
+        (AsymmetricLoss, {"clip": 1}, r"loss\.clip: 1"),
+    ],
+)
+def test_impossible_settings_are_refused(kind: type[WeightedLoss], options: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        kind(WEIGHTS, **options)
+
+
+def test_configs_hold_the_defaults_of_the_classes(tmp_path: Path):
+    for choice, kind in (("weighted_bce", WeightedBCE), ("focal", FocalLoss), ("asymmetric", AsymmetricLoss)):
+        made = instantiate(compose(f"loss={choice}", output=tmp_path).loss)(WEIGHTS)
+        assert isinstance(made, kind)
+        plain = kind(WEIGHTS)
+        logits, targets = torch.randn(5, 4), torch.ones(5, 4)
+        assert torch.equal(made(logits, targets), plain(logits, targets))
