@@ -58,7 +58,6 @@ class Classifier:
         self.classes, self.device = saved.classes, fabric.device
         self.is_cached = self.config["features"].get("mode") == "cached"
         live = nn.Sequential(backbone, head).eval()
-        # live training runs the backbone inside the number format of the trainer, extraction outside
         self.head: nn.Module = fabric.setup_module(head if self.is_cached else live)
 
     @classmethod

@@ -161,7 +161,9 @@ def _loss(classifier: Classifier, logits: Tensor, table: LabelTable, packages: S
         return None
     weights = np.array(classifier.saved.class_weights, dtype=np.float32)
     loss = build(classifier.config["loss"], weights, packages=packages)
-    return loss(logits, torch.from_numpy(table.labels.astype(np.float32))).item()
+    # row by row, as in training: numbers are added up in the order in which they lie
+    targets = torch.from_numpy(np.ascontiguousarray(table.labels, dtype=np.float32))
+    return loss(logits.contiguous(), targets).item()
 
 
 def count_in_run(

@@ -19,20 +19,24 @@ logger = logging.getLogger(__name__)
 DIGITS_SHOWN = 12
 
 
-def make_fabric(device: str, precision: Any) -> L.Fabric:
-    """What moves the head to a device, and runs it in the number format that it was trained in.
+def make_fabric(device: str, precision: Any = None) -> L.Fabric:
+    """What moves the head to a device, and runs it as training did when it computed scores.
 
     Args:
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        precision: as for `lightning.Trainer`.
+        precision: of the run's `lightning.Trainer`. Scores are computed without mixed precision; only weights
+            that were trained in a narrow format (`bf16-true`) keep it.
 
     Raises:
         InputError: there is no such device.
     """
     accelerator, _, number = device.partition(":")
+    narrow = str(precision).endswith("16-true")
     try:
         return L.Fabric(
-            accelerator=accelerator, devices=[int(number)] if number else 1, precision=precision or "32-true"
+            accelerator=accelerator,
+            devices=[int(number)] if number else 1,
+            precision=precision if narrow else "32-true",
         )
     except Exception as error:  # Lightning has several kinds for this
         raise InputError(

@@ -84,7 +84,7 @@ def test_a_broken_image_is_a_row_with_its_error(classifier: Classifier, tiny_ima
     table = classifier.predict(paths, num_workers=0)
     errors = table["error"].tolist()
     assert "0 bytes" in errors[0] and "truncated" in errors[2] and "no such file" in errors[3]
-    assert table[SCORES].isna().all(axis=1).tolist() == [True, False, True, True]
+    assert np.isnan(table[SCORES].to_numpy()).all(axis=1).tolist() == [True, False, True, True]
     assert table.loc[[0, 2, 3], "labels"].tolist() == ["", "", ""]
     alone = classifier.predict([good], num_workers=0)
     np.testing.assert_allclose(
