@@ -4,12 +4,18 @@ from mlic.models.backbone import FrozenBackbone
 from mlic.models.classifier import MultiLabelClassifier
 from mlic.models.heads import DenseHead
 from mlic.models.losses import AsymmetricLoss, FocalLoss, WeightedBCE
+from mlic.models.map_heads import AttentionHead, CSRAHead
+from mlic.models.standardization import Standardization, fit_standardization
 
 __all__ = [
     "AsymmetricLoss",
+    "AttentionHead",
+    "CSRAHead",
     "DenseHead",
     "FocalLoss",
     "FrozenBackbone",
     "MultiLabelClassifier",
+    "Standardization",
     "WeightedBCE",
+    "fit_standardization",
 ]

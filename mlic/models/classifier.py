@@ -63,9 +63,13 @@ class MultiLabelClassifier(L.LightningModule):
         self.results: dict[str, dict[str, Any]] = {}
         self.predictions: dict[str, CollectedScores] = {}
 
+    def features(self, inputs: Tensor) -> Tensor:
+        """Features, or uint8 images (B, 3, H, W) when there is a backbone -> features (B, *feature_shape)."""
+        return inputs if self.backbone is None else self.backbone(inputs)
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Features, or uint8 images (B, 3, H, W) when there is a backbone -> logits (B, C)."""
-        return self.head(inputs if self.backbone is None else self.backbone(inputs))
+        return self.head(self.features(inputs))
 
     def exact_logits(self, inputs: Tensor) -> Tensor:
         """Logits (B, C) without mixed precision: rounded to 8 bits, scores tie, and ties change AP and AUC."""

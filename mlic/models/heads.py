@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mlic.errors import InputError
 from mlic.models.dropout import FastDropout
+from mlic.models.standardization import Standardization
 
 
 class DenseHead(nn.Sequential):
@@ -24,6 +25,8 @@ class DenseHead(nn.Sequential):
         *,
         hidden: Sequence[int] = (256,),
         dropout: float = 0.5,
+        hidden_dropout: float = 0.0,
+        standardize: bool = False,
     ) -> None:
         """Build the layers.
 
@@ -32,18 +35,26 @@ class DenseHead(nn.Sequential):
             num_classes: width of the output.
             hidden: widths of the hidden layers; empty for a linear classifier.
             dropout: share of the features set to 0 in training, in [0, 1).
+            hidden_dropout: the same for the values of the hidden layers.
+            standardize: bring each feature to mean 0 and deviation 1 over the training images, in front of all.
 
         Raises:
             InputError: a dropout outside [0, 1), or a width below 1.
         """
-        if not 0 <= dropout < 1:
-            raise InputError(f"head.dropout: {dropout} is not in [0, 1).")
+        for name, share in (("dropout", dropout), ("hidden_dropout", hidden_dropout)):
+            if not 0 <= share < 1:
+                raise InputError(f"head.{name}: {share} is not in [0, 1).")
         if any(width < 1 for width in hidden):
             raise InputError(f"head.hidden: {list(hidden)} holds a width below 1.")
         widths = [prod(feature_shape), *hidden]
-        layers: list[nn.Module] = [nn.Flatten(), FastDropout(dropout)]
+        layers: list[nn.Module] = [nn.Flatten()]
+        if standardize:
+            layers.append(Standardization(widths[0]))
+        layers.append(FastDropout(dropout))
         for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), nn.ReLU()]
+            if hidden_dropout:
+                layers.append(FastDropout(hidden_dropout))
         super().__init__(*layers, nn.Linear(widths[-1], num_classes))
 
     def forward(self, input: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from mlic.data import MultiLabelDataModule, cache_dir
 from mlic.errors import InputError
 from mlic.features import CachedFeatures, ExtractionResult
 from mlic.features.extraction import HASH_INDEX
-from mlic.models import FrozenBackbone, MultiLabelClassifier
+from mlic.models import FrozenBackbone, MultiLabelClassifier, fit_standardization
 from mlic.runs.folder import RunFolder
 from mlic.runs.status import RunStatus
 from mlic.training.records import write_dataset, write_model, write_results
@@ -61,6 +61,7 @@ def run(config: DictConfig) -> Results:
             write_model(folder, backbone, model.head, config.model.name)
         _select_checkpoint_on(trainer, datamodule)
         with status.phase("fit"):
+            _standardize(trainer, model, datamodule)
             trainer.fit(model, datamodule)
         with status.phase("test"):
             _test(trainer, model, datamodule)
@@ -180,6 +181,14 @@ def _make_model(
     )
     model.save_hyperparameters({"config": plain})
     return model
+
+
+def _standardize(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:
+    """Over the training part alone, for heads with `standardize`; a live backbone runs over it once for this."""
+    device = trainer.strategy.root_device
+    model.to(device)
+    batches = (model.features(batch[0].to(device)) for batch in datamodule.loader("train"))
+    fit_standardization(model.head, batches)
 
 
 def _select_checkpoint_on(trainer: L.Trainer, datamodule: MultiLabelDataModule) -> None:

@@ -43,3 +43,11 @@ def test_pos_weight_scales_present_labels_only():
     absent, present = torch.zeros(5, 2), torch.ones(5, 2)
     torch.testing.assert_close(weighted(logits, absent), plain(logits, absent))
     torch.testing.assert_close(weighted(logits, present), 3 * plain(logits, present))
+
+
+def test_hidden_dropout_stands_after_each_hidden_layer():
+    head = DenseHead((4,), 2, hidden=[8, 6], dropout=0.5, hidden_dropout=0.25)
+    assert [module.p for module in head if hasattr(module, "p")] == [0.5, 0.25, 0.25]
+    plain = DenseHead((4,), 2, hidden=[8, 6], dropout=0.5)
+    assert [module.p for module in plain if hasattr(module, "p")] == [0.5]
+    assert head.train()(torch.ones(2, 4)).shape == (2, 2)
