@@ -37,9 +37,10 @@ from mlic.report.thumbnails import Thumbnails, image_folder
 logger = logging.getLogger(__name__)
 
 SECTIONS = {
-    "models": "Models and time",
+    "models": "Models",
     "training": "Training",
     "test": "Test",
+    "time": "Time",
     "classes": "Classes",
     "errors": "Errors by class",
     "data": "Data",

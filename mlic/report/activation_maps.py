@@ -1,0 +1,113 @@
+"""Class activation maps over the photographs of a gallery: where the network looked. Imports torch."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from mlic.data.images import load_image
+from mlic.errors import InputError
+from mlic.inference.building import PACKAGES
+from mlic.inference.classifier import Classifier
+from mlic.inference.loading import make_head
+from mlic.models import FrozenBackbone
+from mlic.report.galleries import Gallery, Photograph
+from mlic.report.reading import ReportedRun
+from mlic.report.thumbnails import QUALITY, Thumbnails
+
+OPACITY = 0.7  # where the support is strongest; where there is none the photograph shows
+
+
+def add_activation_maps(
+    run: ReportedRun, galleries: Sequence[Gallery], thumbnails: Thumbnails
+) -> list[Gallery]:
+    """Galleries with a map for each photograph, of its surest wrong label, else of its surest right one.
+
+    Where the backbone is not at hand the galleries come back as they are, and the run gets a note.
+
+    Args:
+        run: with a checkpoint.
+        galleries: as of `build_galleries`.
+        thumbnails: of the run's photographs.
+    """
+    try:
+        classifier = Classifier.load(run.path, device="cpu")
+        head = make_head(classifier.saved, classifier.backbone.feature_shape, PACKAGES).eval()
+    except InputError as error:
+        run.notes.append(f"no activation maps: {error}")
+        return list(galleries)
+    return [
+        replace(
+            gallery,
+            photographs=[_with_map(item, classifier, head, thumbnails) for item in gallery.photographs],
+        )
+        for gallery in galleries
+    ]
+
+
+def activation_map(backbone: FrozenBackbone, head: nn.Module, pixels: Tensor, column: int) -> np.ndarray:
+    """Grad-CAM at the last feature map; with average pooling and a linear head the class activation map.
+
+    After Selvaraju et al. (ICCV 2017): each channel counts by the mean gradient of the logit over its places.
+
+    Args:
+        backbone: the frozen network; its output is pooled features.
+        head: features -> logits.
+        pixels: uint8 (1, 3, H, W).
+        column: the class.
+
+    Returns:
+        (h, w) float32 from 0 to 1, 1 where the class was supported most; all 0 where nothing supports it.
+    """
+    maps: list[Tensor] = []
+    hook = backbone.pooling.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0]))
+    backbone(pixels)
+    hook.remove()
+    with torch.enable_grad():
+        feature_map = maps[0].detach().float().requires_grad_()
+        logit = head(backbone.pooling(feature_map))[0, column]
+        (gradient,) = torch.autograd.grad(logit, feature_map)
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    support = (weights * feature_map.detach()).sum(dim=1)[0].clamp(min=0)
+    return (support / support.max().clamp(min=1e-12)).numpy()
+
+
+def shown_label(photograph: Photograph) -> str | None:
+    """The surest wrong label (predicted, or missed), else the surest right one; None without labels."""
+    wrong = [(label.score, label.name) for label in photograph.predicted if not label.good]
+    wrong += [(1 - label.score, label.name) for label in photograph.true if not label.good]
+    right = [(label.score, label.name) for label in photograph.predicted if label.good]
+    return max(wrong or right or [(0.0, None)], key=lambda item: item[0])[1]
+
+
+def _with_map(
+    photograph: Photograph, classifier: Classifier, head: nn.Module, thumbnails: Thumbnails
+) -> Photograph:
+    path, label = thumbnails.path(photograph.file_name), shown_label(photograph)
+    if path is None or label is None or photograph.image is None:
+        return photograph
+    crop = classifier.backbone.transform(load_image(path, draft_size=classifier.draft_size))
+    pixels = torch.from_numpy(np.array(crop))[None]
+    found = activation_map(classifier.backbone, head, pixels, list(classifier.classes).index(label))
+    return replace(photograph, map_image=_overlay(crop, found, thumbnails.pixels), map_label=label)
+
+
+def _overlay(crop: np.ndarray, found: np.ndarray, pixels: int) -> str:
+    """The map in colours over what the network saw, as a `data:` address."""
+    height, width = crop.shape[1:]
+    smooth = Image.fromarray(found).resize((width, height), Image.Resampling.BICUBIC)
+    support = np.clip(np.asarray(smooth), 0, 1)
+    colours = matplotlib.colormaps["inferno"](support)[..., :3] * 255
+    opacity = OPACITY * support[..., None]
+    blended = (1 - opacity) * np.moveaxis(crop, 0, 2) + opacity * colours
+    image = Image.fromarray(blended.astype(np.uint8))
+    image.thumbnail((pixels, pixels))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
