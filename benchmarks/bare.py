@@ -1,0 +1,112 @@
+"""Plain PyTorch loops without Lightning: what the package's own loops are measured against."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from mlic.data.images import load_image
+from mlic.models import FrozenBackbone
+
+BATCH_SIZE = 32
+
+
+class Photographs(Dataset[Tensor]):
+    """uint8 images (3, H, W) of a backbone's input size."""
+
+    def __init__(self, paths: Sequence[Path], backbone: FrozenBackbone, *, draft: bool = True) -> None:
+        """Decode `paths`; `draft` lets large JPEGs be reduced while they are decoded."""
+        self.paths, self.transform = list(paths), backbone.transform
+        self.draft_size = backbone.resize_size if draft else None
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Decode and transform one."""
+        return torch.tensor(self.transform(load_image(self.paths[index], draft_size=self.draft_size)))
+
+
+def batches(
+    paths: Sequence[Path], backbone: FrozenBackbone, workers: int, *, draft: bool = True
+) -> Iterator[Tensor]:
+    """uint8 (B, 3, H, W), decoded in worker processes."""
+    return iter(DataLoader(Photographs(paths, backbone, draft=draft), BATCH_SIZE, num_workers=workers))
+
+
+def extract(paths: Sequence[Path], backbone: FrozenBackbone, workers: int, *, draft: bool = True) -> Tensor:
+    """One pass: decode, transform, forward -> float32 (N, *feature_shape)."""
+    return torch.cat([backbone(images) for images in batches(paths, backbone, workers, draft=draft)])
+
+
+class BareTraining:
+    """A head, its loss and fused Adam, over features in memory."""
+
+    def __init__(
+        self,
+        features: Tensor,
+        targets: Tensor,
+        *,
+        num_train: int,
+        hidden: Sequence[int] = (256,),
+        dropout: float = 0.6,
+        learning_rate: float = 1e-3,
+    ) -> None:
+        """Build head and optimizer.
+
+        Args:
+            features: (N, *feature_shape), of any floating dtype.
+            targets: float32 (N, C).
+            num_train: the first so many rows are trained on, the others are scored after each epoch.
+            hidden: widths of the head's hidden layers.
+            dropout: in front of them.
+            learning_rate: of Adam.
+        """
+        self.features, self.targets, self.num_train = features, targets, num_train
+        widths = [features[0].numel(), *hidden]
+        layers: list[nn.Module] = [nn.Flatten(), nn.Dropout(dropout)]
+        for width_in, width_out in pairwise(widths):
+            layers += [nn.Linear(width_in, width_out), nn.ReLU()]
+        self.head = nn.Sequential(*layers, nn.Linear(widths[-1], targets.shape[1]))
+        self.class_weights = torch.ones(targets.shape[1])
+        self.optimizer = torch.optim.Adam(self.head.parameters(), lr=learning_rate, fused=True)
+
+    def epoch(self, after_epoch: Callable[[Tensor, Tensor], object] | None = None) -> None:
+        """Train on all training rows in a new order, then score the others.
+
+        Args:
+            after_epoch: called with the logits of the training rows as they were seen, and of the others.
+        """
+        self.head.train()
+        seen = [
+            self.step(self.features[rows].float(), self.targets[rows])
+            for rows in torch.randperm(self.num_train).split(BATCH_SIZE)
+        ]
+        self.head.eval()
+        with torch.no_grad():
+            scored = [self.head(rows.float()) for rows in self.features[self.num_train :].split(256)]
+        if after_epoch is not None:
+            after_epoch(torch.cat(seen), torch.cat(scored))
+
+    def step(self, features: Tensor, targets: Tensor) -> Tensor:
+        """One step of the optimizer; returns the logits (B, C)."""
+        logits = self.head(features)
+        loss = functional.binary_cross_entropy_with_logits(logits, targets, weight=self.class_weights)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return logits.detach()
+
+
+def made_training(
+    num_images: int, feature_shape: Sequence[int], num_classes: int, *, num_train: int
+) -> BareTraining:
+    """On random float16 features: the seconds do not depend on their values."""
+    features = torch.randn(num_images, *feature_shape, dtype=torch.float16)
+    targets = (torch.rand(num_images, num_classes) < 0.1).float()
+    return BareTraining(features, targets, num_train=num_train)

@@ -1,0 +1,129 @@
+"""Whole training runs: features computed once against a backbone that runs in every epoch."""
+
+from collections.abc import Mapping
+from statistics import mean
+from typing import Any
+
+import torch
+
+from benchmarks import bare
+from benchmarks.rows import Row
+from benchmarks.runs import FinishedRun, make_backbone, real_run, store_in
+from benchmarks.setting import Setting, cores
+from benchmarks.timing import measured
+from mlic.models import FrozenBackbone
+
+# All images in train or val, so that each epoch of live training passes all of them, as extraction does.
+PARTS = ("data.split.test=0", "data.split.val=0.1")
+AGREEMENT_EPOCHS = 5
+
+
+def cached_against_live(setting: Setting) -> list[Row]:
+    """Averaged features: 40 epochs, and the second run on the same images."""
+    return _compare(setting, "avg", "live / (extraction + cached), 40 epochs, averaged features")
+
+
+def cached_against_live_flattened(setting: Setting) -> list[Row]:
+    """Flattened features, whose head is large."""
+    return _compare(setting, "flatten", "the same with flattened features")
+
+
+def agreement(setting: Setting) -> list[Row]:
+    """The largest difference of any test metric between cached and live training."""
+    epochs = f"trainer.max_epochs={setting.choose(AGREEMENT_EPOCHS, 2)}"
+    number = _affordable_images(setting, "avg", AGREEMENT_EPOCHS)
+    subset = f"data.num_images={number}"
+    live = real_run(setting, "agreement_live", epochs, subset, "features=live")
+    store = store_in(setting.work / "agreement")
+    cached = real_run(setting, "agreement_cached", epochs, subset, store)
+    difference, name = _largest_difference(cached.results["test"], live.results["test"])
+    return [
+        Row(
+            "cached against live: largest difference of a test metric",
+            difference,
+            target="<= 0.001",
+            detail=f"{name}; {number} images, {epochs.partition('=')[2]} epochs, "
+            f"mAP {cached.results['test']['map']:.4f} and {live.results['test']['map']:.4f}",
+        )
+    ]
+
+
+def _compare(setting: Setting, pool: str, name: str) -> list[Row]:
+    number = _affordable_images(setting, pool, setting.epochs)
+    options = (*PARTS, f"data.num_images={number}", f"model.backbone.pool={pool}")
+    store = store_in(setting.work / f"store_{pool}")
+    backbone = make_backbone(setting, f"model.backbone.pool={pool}")
+    paths = setting.photographs()[:number]
+    passes = [_seconds_of_a_pass(backbone, paths)]
+    cached = real_run(setting, f"cached_{pool}", *options, store)
+    again = real_run(setting, f"again_{pool}", *options, store)
+    head = _seconds_of_head(setting, cached, backbone)
+    live = real_run(setting, f"live_{pool}", *options, "features=live")
+    passes.append(_seconds_of_a_pass(backbone, paths))
+    extraction, fit = cached.seconds["features"], cached.seconds["fit"]
+    live_seconds = live.seconds["features"] + live.seconds["fit"]
+    ratio = live_seconds / (extraction + fit)
+    one_pass = mean(passes)
+    ideal = (setting.epochs * one_pass + head) / (one_pass + head)
+    return [
+        Row(
+            f"{name}: share of the ideal",
+            ratio / ideal,
+            target=">= 0.85",
+            detail=f"ratio {ratio:.1f}, ideal (40 E + H) / (E + H) = {ideal:.1f}; {number} images, {setting.epochs} "
+            f"epochs; live {live_seconds:.1f} s, extraction {extraction:.1f} s + cached {fit:.1f} s (phases features "
+            f"and fit of status.json); E {one_pass:.1f} s (before {passes[0]:.1f}, after {passes[1]:.1f}), "
+            f"H {head:.1f} s",
+        ),
+        Row(
+            f"second run on the same images, {pool}: share of the first one's time for features",
+            again.seconds["features"] / extraction,
+            target="< 0.02",
+            detail=f"{again.seconds['features']:.3f} s of {extraction:.1f} s",
+        ),
+    ]
+
+
+def _affordable_images(setting: Setting, pool: str, epochs: int) -> int:
+    """As many as a live run passes in the minutes allowed, by a quick estimate."""
+    paths = setting.photographs()
+    sample = paths[: setting.choose(128, 16)]
+    backbone = make_backbone(setting, f"model.backbone.pool={pool}")
+    _seconds_of_a_pass(backbone, sample[:32])
+    seconds = _seconds_of_a_pass(backbone, sample)
+    head = bare.made_training(64, backbone.feature_shape, 50, num_train=64)
+    head.epoch()
+    with measured() as clock:
+        head.epoch()
+    seconds_an_image = seconds / len(sample) + clock.wall / 64
+    return min(len(paths), max(60, int(60 * setting.live_minutes / epochs / seconds_an_image)))
+
+
+def _seconds_of_a_pass(backbone: FrozenBackbone, paths: list[Any]) -> float:
+    with measured() as clock:
+        bare.extract(paths, backbone, cores())
+    return clock.wall
+
+
+def _seconds_of_head(setting: Setting, run: FinishedRun, backbone: FrozenBackbone) -> float:
+    """H: all epochs of the head in a bare loop, with the sizes of a run."""
+    images = run.read("dataset.json")["images"]
+    classes = run.read("dataset.json")["classes"]
+    loop = bare.made_training(
+        images["train"] + images["val"], backbone.feature_shape, len(classes), num_train=images["train"]
+    )
+    loop.epoch()
+    torch.manual_seed(0)
+    with measured() as clock:
+        for _ in range(setting.epochs):
+            loop.epoch()
+    return clock.wall
+
+
+def _largest_difference(cached: Mapping[str, Any], live: Mapping[str, Any]) -> tuple[float, str]:
+    """Over all averaged metrics; per-class values are what they average."""
+    differences = {
+        name: abs(value - live[name]) for name, value in cached.items() if isinstance(value, float)
+    }
+    name = max(differences, key=differences.__getitem__)
+    return differences[name], name

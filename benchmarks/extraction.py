@@ -1,0 +1,65 @@
+"""Images a second of extraction, beside what the cores could do at most."""
+
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.bare import BATCH_SIZE, Photographs
+from benchmarks.rows import Row
+from benchmarks.runs import make_backbone
+from benchmarks.setting import Setting, cores
+from benchmarks.timing import measured, median_core, take_turns
+from mlic.features import extract_features
+from mlic.models import FrozenBackbone
+
+FORWARD_PASSES = 4
+
+
+def extraction_bound(setting: Setting) -> list[Row]:
+    """Whole extractions into new stores, and their two parts alone, taking turns."""
+    backbone = make_backbone(setting)
+    paths = setting.photographs()[: setting.choose(2000, 40)]
+    decode, forward, rates = [], [], []
+    _extract(backbone, paths[:BATCH_SIZE], setting.work / "bound_warm")
+    for repetition in range(setting.choose(3, 1)):
+        parts = _core_seconds(setting, backbone, paths)
+        decode.append(parts[0])
+        forward.append(parts[1])
+        with measured() as clock:
+            _extract(backbone, paths, setting.work / f"bound_{repetition}")
+        rates.append(len(paths) / clock.wall)
+    bound = cores() / (median(decode) + median(forward))
+    return [
+        Row(
+            "extraction in images/s / bound",
+            median(rates) / bound,
+            target=">= 0.85",
+            detail=f"{median(rates):.1f} images/s (best {max(rates):.1f}) of {bound:.1f}; {len(paths)} images, "
+            f"{cores()} cores; decode and transform {median(decode) * 1e3:.2f} core-ms, forward pass in "
+            f"{backbone.precision} {median(forward) * 1e3:.2f} core-ms an image",
+        )
+    ]
+
+
+def _extract(backbone: FrozenBackbone, paths: list[Path], directory: Path) -> None:
+    """As a run does it, with the settings of conf/features/cached.yaml."""
+    extract_features(
+        backbone,
+        paths,
+        directory=directory,
+        draft_size=backbone.resize_size,
+        trainer={"accelerator": "cpu", "devices": 1},
+    )
+
+
+def _core_seconds(setting: Setting, backbone: FrozenBackbone, paths: list[Path]) -> tuple[float, float]:
+    """An image: decoded and transformed, and passed through the network."""
+    photographs = Photographs(paths, backbone)
+    number = min(len(paths), setting.choose(128, BATCH_SIZE))
+    step = max(1, len(paths) // number)
+    with measured() as decoding:
+        images = [photographs[index * step] for index in range(number)]
+    batch = torch.stack(images[:BATCH_SIZE])
+    clocks = take_turns({"forward": lambda: backbone(batch)}, setting.choose(FORWARD_PASSES, 1))
+    return decoding.core / number, median_core(clocks["forward"]) / len(batch)

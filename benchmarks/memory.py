@@ -1,0 +1,114 @@
+"""Peak memory of an extraction, for a few and for many images."""
+
+import io
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+
+from benchmarks.rows import Row
+from benchmarks.setting import Setting
+
+FEW, MANY = 2_000, 20_000
+SIDE = 32  # pixels
+DISTINCT = 16  # pictures; a comment makes each file's bytes its own
+INTERVAL = 0.1  # seconds between two looks at the memory
+
+
+def peak_memory(setting: Setting) -> list[Row]:
+    """Extraction in processes of its own; the memory of all of them together."""
+    few, many = (setting.choose(number, number // 50) for number in (FEW, MANY))
+    folder = setting.work / "noise"
+    _make_images(folder, many)
+    low, high = (_peak(setting.work, folder, number) for number in (few, many))
+    return [
+        Row(
+            f"peak memory of extraction: {many:,} images / {few:,} images",
+            high / low,
+            target="< 1.1",
+            detail=f"{low / 1e6:.0f} MB for {few:,} images, {high / 1e6:.0f} MB for {many:,}: "
+            f"{(high - low) / (many - few):.0f} bytes an image (the list of files and digests); proportional set size "
+            "of the process and its decoders",
+        )
+    ]
+
+
+def extract(folder: Path, number: int, store: Path) -> None:
+    """What the measured process does: a tiny network over the first images of a folder."""
+    from mlic.features import extract_features
+    from mlic.models import FrozenBackbone
+
+    backbone = FrozenBackbone("test_efficientnet", pretrained=False, precision="float32", image_size=SIDE)
+    paths = sorted(folder.iterdir())[:number]
+    result = extract_features(
+        backbone,
+        paths,
+        directory=store,
+        num_workers=2,
+        shard_mb=0.25,  # so that both numbers fill several
+        trainer={"accelerator": "cpu", "devices": 1},
+    )
+    assert result.computed == number, result
+
+
+def _make_images(folder: Path, number: int) -> None:
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    pictures = []
+    for _ in range(DISTINCT):
+        stream = io.BytesIO()
+        Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(stream, "JPEG")
+        pictures.append(stream.getvalue())
+    for place in range(number):
+        comment = f"{place:08d}".encode()
+        segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
+        picture = pictures[place % DISTINCT]
+        (folder / f"{place:08d}.jpg").write_bytes(picture[:2] + segment + picture[2:])
+
+
+def _peak(work: Path, folder: Path, number: int) -> int:
+    """Bytes."""
+    store = work / f"memory_{number}"
+    command = [sys.executable, "-m", "benchmarks.memory", str(folder), str(number), str(store)]
+    root = Path(__file__).parent.parent
+    process = subprocess.Popen(
+        command, cwd=root, env={**os.environ, "MLIC_CACHE": str(work)}, stderr=subprocess.PIPE, text=True
+    )
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, _memory_of_tree(process.pid))
+        time.sleep(INTERVAL)
+    if process.returncode:
+        raise RuntimeError(
+            f"extraction of {number} images failed: {process.stderr and process.stderr.read()}"
+        )
+    return peak
+
+
+def _memory_of_tree(process_id: int) -> int:
+    """Bytes of a process and its descendants; pages that several share are counted once where the system tells."""
+    try:
+        process = psutil.Process(process_id)
+        members = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    return sum(_memory_of(member) for member in members)
+
+
+def _memory_of(process: psutil.Process) -> int:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return 0
+        memory = process.memory_full_info()
+    except psutil.Error:  # it ended meanwhile
+        return 0
+    return getattr(memory, "pss", None) or memory.uss
+
+
+if __name__ == "__main__":
+    extract(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

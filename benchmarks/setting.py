@@ -1,0 +1,92 @@
+"""What all benchmarks share: data, network, sizes and a folder of their own."""
+
+import os
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+TINY_NETWORK = (
+    "model=timm", "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false",
+    "model.recipe.hidden=[256]", "model.recipe.dropout=0.6",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where to measure, and how long.
+
+    Attributes:
+        data: folder with `labels.csv` and `images/`.
+        work: temporary folder; nothing else is written.
+        quick: a tiny random network, few epochs and repetitions: shows that it works, measures nothing.
+        live_minutes: a run that passes all images through the backbone in each epoch takes a subset of the
+            images that it can do in about that time.
+    """
+
+    data: Path
+    work: Path
+    quick: bool = False
+    live_minutes: float = 4.0
+
+    @property
+    def epochs(self) -> int:
+        """Of a training run."""
+        return 2 if self.quick else 40
+
+    def choose(self, full: int, quick: int) -> int:
+        """A size: `full`, or `quick` in a smoke run."""
+        return quick if self.quick else full
+
+    def overrides(self, *more: str) -> list[str]:
+        """Hydra overrides of a run on the processor with these data and efficientnet_lite2."""
+        network = TINY_NETWORK if self.quick else ("model=efficientnet_lite2",)
+        return [
+            "data=csv",
+            f"data.annotations='{self.data / 'labels.csv'}'",
+            f"data.images='{self.data / 'images'}'",
+            "data.min_images_per_class=0.02",
+            "data.split.on_missing=warn",
+            "trainer=cpu",
+            f"trainer.max_epochs={self.epochs}",
+            *network,
+            *more,
+        ]
+
+    def photographs(self) -> list[Path]:
+        """All images, by name."""
+        return sorted(path for path in (self.data / "images").iterdir() if path.suffix == ".jpg")
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe_machine() -> dict[str, Any]:
+    """Plain JSON types: what figures of another machine would differ by."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": _processor(),
+        "cores": cores(),
+        "capabilities": sorted(name for name, has in torch.cpu.get_capabilities().items() if has is True),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def load_average() -> list[float]:
+    """Over 1, 5 and 15 minutes; other programs on the machine make all figures worse."""
+    return [round(value, 2) for value in os.getloadavg()]
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
