@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,49 +14,55 @@ from mlic.config import compose
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    \.venv/bin/python -m (\S+)(.*)$", README, flags=re.MULTILINE)
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-# what a command of the README is made smaller by; the last one wins
-SMALL = {
-    "labels.csv": ["model.backbone.pretrained=false", "trainer.max_epochs=1", "data.split.val=0.2"],
-    "experiment=report": None,  # test_report_models.py
-    "-m model=": ["data.num_images=150", "trainer.max_epochs=1", "data.split.on_missing=warn"],
+# what makes a command of the README quick; the command itself stays as it stands
+SMALLER = {
+    "mlic.train": ["trainer.max_epochs=1", "data.split.val=0.2"],
+    "mlic.train -m": ["trainer.max_epochs=1", "data.num_images=150", "data.split.on_missing=warn"],
 }
 
 
-def run_module(module: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900, check=False)
-
-
-def without_comment(text: str) -> str:
-    return text.split("  #")[0].strip()
+def smaller(module: str, arguments: list[str]) -> list[str]:
+    return SMALLER.get(f"{module} -m" if "-m" in arguments else module, [])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("module", "rest"), COMMANDS, ids=[f"{m}{r}"[:60] for m, r in COMMANDS])
-def test_command_runs(module: str, rest: str, tmp_path: Path, tiny_csv: tuple[Path, Path]):
-    arguments = shlex.split(without_comment(rest))
-    if "experiment=report" in arguments:
-        pytest.skip("needs the weights of the hub; tests/test_report_models.py runs it with random ones")
+def test_commands_run_one_after_the_other(tmp_path: Path, tiny_csv: tuple[Path, Path]):
     annotations, images = tiny_csv
     (tmp_path / "labels.csv").symlink_to(annotations)
     (tmp_path / "photos").symlink_to(images)
-    for text, smaller in SMALL.items():
-        if text in rest:
-            arguments += smaller or []
-    finished = run_module(module, arguments, tmp_path)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert finished.stdout or finished.stderr
+    ran = []
+    for module, rest in COMMANDS:
+        arguments = shlex.split(rest, comments=True)
+        if "experiment=report" in arguments or "--help" in arguments:
+            continue  # the hub's weights: see test_report_models.py; --help: see test_packaging.py
+        command = [sys.executable, "-m", module, *arguments, *smaller(module, arguments)]
+        finished = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert finished.returncode == 0, f"{command}\n{finished.stdout}\n{finished.stderr}"
+        ran.append(module)
+    assert {"mlic.train", "mlic.predict", "mlic.evaluate", "mlic.compare", "mlic.extract"} <= set(ran)
+    assert (tmp_path / "outputs" / "compare" / "index.html").stat().st_size > 100_000
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 61
+    assert len(list((tmp_path / "outputs" / "sweeps").glob("*/*/metrics.json"))) == 3
 
 
 @pytest.mark.slow
-def test_python_example_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_python_examples_run(
+    tmp_path: Path,
+    tiny_csv: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     monkeypatch.chdir(tmp_path)
-    (block,) = PYTHON_BLOCKS
-    exec(block, {})
+    (tmp_path / "photos").symlink_to(tiny_csv[1])
+    train_block, use_block = PYTHON_BLOCKS
+    exec(train_block, {})
     assert 0.1 < float(capsys.readouterr().out.splitlines()[-1]) <= 1
-    assert (tmp_path / "outputs" / "from_python" / "metrics.json").is_file()
+    (tmp_path / "outputs" / "first").symlink_to(tmp_path / "outputs" / "from_python")
+    names: dict[str, Any] = {}
+    exec(use_block, names)
+    assert len(names["table"]) == 60
 
 
 def test_options_of_the_table_exist(tmp_path: Path):
