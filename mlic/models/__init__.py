@@ -5,6 +5,7 @@ from mlic.models.classifier import MultiLabelClassifier
 from mlic.models.heads import DenseHead
 from mlic.models.losses import AsymmetricLoss, FocalLoss, WeightedBCE
 from mlic.models.map_heads import AttentionHead, CSRAHead
+from mlic.models.schedules import cosine_with_warmup
 from mlic.models.standardization import Standardization, fit_standardization
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "MultiLabelClassifier",
     "Standardization",
     "WeightedBCE",
+    "cosine_with_warmup",
     "fit_standardization",
 ]

@@ -9,10 +9,12 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.models.backbone import FrozenBackbone
+from mlic.models.mixing import mix
 from mlic.models.scores import CollectedScores, ScoreCollector
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -35,6 +37,8 @@ class MultiLabelClassifier(L.LightningModule):
         classes: Sequence[str],
         *,
         backbone: FrozenBackbone | None = None,
+        scheduler: Callable[..., LRScheduler] | None = None,
+        mixup: float = 0.0,
         seed: int = 0,
         file_names: Sequence[str] = (),
         checkpoint_info: Mapping[str, Any] | None = None,
@@ -47,13 +51,22 @@ class MultiLabelClassifier(L.LightningModule):
             optimizer: parameters -> optimizer, such as a partial of `torch.optim.Adam`.
             classes: C names, in the order of the logits.
             backbone: None when batches hold features.
+            scheduler: optimizer and `total_steps` -> learning rates step by step, such as a partial of
+                `cosine_with_warmup`; None leaves them as they are.
+            mixup: above 0, the alpha of `mlic.models.mixing.mix` in training.
             seed: with the epoch it determines all dropout masks, so that a resumed run draws the same ones.
             file_names: of all rows, to name the images of a batch that diverged.
             checkpoint_info: plain values that go into each checkpoint: backbone, classes, split hash.
+
+        Raises:
+            InputError: mixup below 0.
         """
         super().__init__()
+        if mixup < 0:
+            raise InputError(f"mixup: {mixup} is below 0.")
         self.head, self.loss, self.backbone = head, loss, backbone
-        self.optimizer, self.classes, self.seed = optimizer, tuple(classes), seed
+        self.optimizer, self.scheduler, self.mixup = optimizer, scheduler, mixup
+        self.classes, self.seed = tuple(classes), seed
         self.file_names = file_names
         self.checkpoint_info = dict(checkpoint_info or {})
         self.strict_loading = False  # the frozen backbone is not in the checkpoint
@@ -76,9 +89,13 @@ class MultiLabelClassifier(L.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             return self(inputs)
 
-    def configure_optimizers(self) -> Optimizer:
-        """The optimizer over the head."""
-        return self.optimizer(self.head.parameters())
+    def configure_optimizers(self) -> Any:
+        """The optimizer over the head, and its learning rates."""
+        optimizer = self.optimizer(self.head.parameters())
+        if self.scheduler is None:
+            return optimizer
+        schedule = self.scheduler(optimizer, total_steps=self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
         """Without a GPU, end the search for one, which Lightning makes PyTorch repeat at each step (0.1 ms)."""
@@ -98,10 +115,16 @@ class MultiLabelClassifier(L.LightningModule):
             torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step; the scores of the epoch are those seen in training, with dropout, as Keras reports them."""
+        """One step; the scores of the epoch are those seen in training, with dropout, as Keras reports them.
+
+        With mixup they are those of mixtures, measured by the labels of the image that each is mostly made of.
+        """
         inputs, targets, rows = batch
-        logits = self(inputs)
-        loss = self.loss(logits, targets)
+        features, wanted = self.features(inputs), targets
+        if self.mixup:
+            features, wanted = mix(features, targets, self.mixup)
+        logits = self.head(features)
+        loss = self.loss(logits, wanted)
         # reading the loss waits for a GPU: there, once an epoch; nowhere else does it cost anything
         if (self.device.type == "cpu" or self.trainer.is_last_batch) and not math.isfinite(loss.item()):
             raise InputError(self._divergence_message(loss, rows))

@@ -19,6 +19,7 @@ from mlic.report.dataset_figures import label_distribution, sample_grid
 from mlic.runs.folder import RunFolder, write_atomically
 
 PREDICTED_PARTS = ("val", "test")
+LOGGED_SETTINGS = ("seed", "data", "model", "head", "loss", "optimizer", "scheduler", "mixup")
 
 
 def write_dataset(
@@ -134,9 +135,7 @@ def write_results(
 def _flat(config: DictConfig) -> dict[str, Any]:
     """`{"head.dropout": 0.6, ...}`: the hparams tab takes plain values only."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    frame = pd.json_normalize(
-        {key: plain[key] for key in ("seed", "data", "model", "head", "loss", "optimizer")}
-    )
+    frame = pd.json_normalize({key: plain[key] for key in LOGGED_SETTINGS if plain.get(key) is not None})
     return {
         name: value if isinstance(value, int | float | bool) else str(value)
         for name, value in frame.iloc[0].items()

@@ -170,6 +170,8 @@ def _make_model(
         optimizer=instantiate(config.optimizer),
         classes=classes,
         backbone=None if datamodule.features is not None else backbone,
+        scheduler=instantiate(config.get("scheduler")),
+        mixup=config.mixup,
         seed=config.seed,
         file_names=list(datamodule.table.file_names),
         checkpoint_info={

@@ -76,3 +76,28 @@ def test_losses_train(loss: str, tiny_config: MakeConfig, tmp_path: Path):
     epochs = pd.read_csv(tmp_path / "run" / "epochs.csv")
     assert epochs["train/loss"].iloc[-1] < epochs["train/loss"].iloc[0]
     assert results["test"]["loss"] > 0
+
+
+AVERAGED = ("scheduler=cosine", "mixup=0.4", "callbacks=weight_average", "optimizer=adamw")
+
+
+@pytest.mark.parametrize("features", ["cached", "live"])
+def test_schedule_mixup_and_average_without_val(
+    features: str, tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+):
+    train(tiny_config(*AVERAGED, f"features={features}", "data.split.val=0"))
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert checkpoint["epoch"] == 2
+    assert checkpoint["weight_average"]["count"] > 0
+    assert checkpoint["lr_schedulers"][0]["_last_lr"][0] < 1e-4
+    assert all(name.startswith("head.") for name in checkpoint["state_dict"])
+    assert_predicts_as_tested(tmp_path / "run", tiny_csv[1])
+
+
+def test_the_average_is_chosen_on_val_and_tested(
+    tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+):
+    results = train(tiny_config(*AVERAGED, "callbacks.weight_average.share=1", "trainer.max_epochs=4"))
+    epochs = pd.read_csv(tmp_path / "run" / "epochs.csv")
+    assert results["val"]["map"] == pytest.approx(epochs["val/map"].max(), abs=1e-6)
+    assert_predicts_as_tested(tmp_path / "run", tiny_csv[1])
