@@ -1,6 +1,7 @@
 """Compare runs: `python -m mlic.compare runs=outputs/sweeps output=outputs/compare` writes one report."""
 
 import logging
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import hydra
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
+from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
 
@@ -28,6 +30,9 @@ def compare(config: DictConfig) -> Path:
     Raises:
         InputError: no runs found, or an option that cannot be used.
     """
+    if OmegaConf.is_missing(config, "runs"):
+        raise InputError("runs: expected a folder, a glob or a list of them, such as runs=outputs/sweeps.")
+    # pandas, scikit-learn and matplotlib take a second to import: not before `--help`
     from mlic.report.report import ReportOptions, write_report
 
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -47,4 +52,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = quote_paths(sys.argv[1:], ("runs", "output"))
     main()

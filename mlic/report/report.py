@@ -33,6 +33,7 @@ from mlic.report.style import report_style, run_style
 from mlic.report.summary import summarise
 from mlic.report.tables import Table
 from mlic.report.thumbnails import Thumbnails, image_folder
+from mlic.runs.status import STATUS_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,10 @@ class ReportOptions:
             choices = ", ".join(REFERENCES)
             raise InputError(
                 f"reference: '{self.reference}' is unknown. Choices are {choices}, or null for none."
+            )
+        if (self.output / STATUS_FILE).exists():
+            raise InputError(
+                f"output: '{self.output}' is a run folder. Choose another one, such as outputs/compare."
             )
         if not 0.5 <= self.level < 1:
             raise InputError(f"level: {self.level} must be at least 0.5 and under 1, such as 0.95.")

@@ -234,6 +234,34 @@ def test_options_out_of_range_are_refused(tmp_path: Path, change: dict, message:
         ReportOptions("runs", tmp_path, **change)
 
 
+def test_a_run_folder_is_no_place_for_a_report(tmp_path: Path):
+    (tmp_path / "status.json").write_text("{}")
+    with pytest.raises(InputError, match="output: .* is a run folder"):
+        ReportOptions("runs", tmp_path)
+
+
+def test_without_runs_the_error_says_what_to_give(tmp_path: Path):
+    with pytest.raises(InputError, match="runs: expected a folder"):
+        compare(compose(output=tmp_path / "out", config_name="compare"))
+
+
+def test_the_command_takes_paths_as_they_are(tmp_path: Path):
+    command = [
+        sys.executable,
+        "-m",
+        "mlic.compare",
+        f"runs={tmp_path}/model=lite,seed=1",
+        f"output={tmp_path}/out",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert (
+        "no run folder found" in done.stderr and "model=lite,seed=1: there is no such folder" in done.stderr
+    )
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_classes_with_curves_of_their_own():
     metrics = {
         "run": {
