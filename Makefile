@@ -67,7 +67,7 @@ tensorboard: $(READY) ## Show the training curves of outputs/
 	$(BIN)/tensorboard --logdir outputs $(ARGS)
 
 notebooks: $(READY) ## Run the notebooks, outputs in place
-	$(BIN)/python -m nbconvert --to notebook --execute --inplace $(ARGS) notebooks/*.ipynb
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(ARGS) notebooks/*.ipynb
 
 lock: $(READY) ## Write requirements.lock anew from pyproject.toml; ARGS=--upgrade for the newest versions
 	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform linux \
