@@ -236,7 +236,7 @@ def test_options_out_of_range_are_refused(tmp_path: Path, change: dict, message:
 
 def test_a_run_folder_is_no_place_for_a_report(tmp_path: Path):
     (tmp_path / "status.json").write_text("{}")
-    with pytest.raises(InputError, match="output: .* is a run folder"):
+    with pytest.raises(InputError, match=r"output: .* is a run folder"):
         ReportOptions("runs", tmp_path)
 
 
