@@ -40,6 +40,10 @@ class FeatureSource(Protocol):
         """Rows in a new order each epoch."""
         ...
 
+    def evaluation_dataset(self) -> Dataset:
+        """The same rows with the features of all views, for evaluation."""
+        ...
+
 
 class MultiLabelDataModule(L.LightningDataModule):
     """From annotations and images to batches of (inputs, targets, rows).
@@ -220,7 +224,8 @@ class MultiLabelDataModule(L.LightningDataModule):
         assert self._dataset is not None
         if self.features is not None:
             # features lie ready: the dataset gives whole batches, without processes
-            return DataLoader(self._dataset, batch_size, sampler=sampler, collate_fn=_as_is)
+            dataset = self._dataset if training else self.features.evaluation_dataset()
+            return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=_as_is)
         return DataLoader(
             self._dataset,
             self.batch_size,

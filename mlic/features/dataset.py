@@ -189,3 +189,26 @@ class FeatureDataset(Dataset[Batch]):
         """One image: features (*feature_shape), targets (C,), image number ()."""
         features, targets, images = self.__getitems__([index])
         return features[0], targets[0], images[0]
+
+
+class AllViews(Dataset[Batch]):
+    """The images of a `FeatureDataset`, each with the features of all its views."""
+
+    def __init__(self, dataset: FeatureDataset) -> None:
+        """Look at the same rows."""
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.dataset)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Features float32 (B, views, *feature_shape), targets float32 (B, C), image numbers int64 (B,)."""
+        features, targets, images = zip(
+            *(
+                self.dataset.__getitems__([index + view * len(self) for index in indices])
+                for view in range(self.dataset.num_views)
+            ),
+            strict=True,
+        )
+        return torch.stack(features, dim=1), targets[0], images[0]

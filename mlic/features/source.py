@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mlic.errors import InputError
-from mlic.features.dataset import FeatureDataset, MemoryRows, StreamedRows
+from mlic.features.dataset import AllViews, FeatureDataset, MemoryRows, StreamedRows
 from mlic.features.extraction import ExtractionResult, extract_features
 from mlic.features.memory import available_memory
 from mlic.features.sampling import FeatureSampler
@@ -47,7 +47,8 @@ class CachedFeatures:
             backbone: a `FrozenBackbone`.
             directory: folder of all stores.
             dtype: of the stored numbers.
-            views: 1, or 2 to store the flipped images too; training then draws one view an image and epoch.
+            views: 1, or 2 to store the flipped images too; training then draws one view an image and epoch, and
+                evaluation averages the logits of both.
             memory_gb: in 10^9 bytes, for features in memory; larger sets are read from the disk while
                 training. By default half of the memory that is available.
             device: where training runs; features go there when they fit in half of its free memory.
@@ -124,6 +125,16 @@ class CachedFeatures:
         device = self.device if size <= MEMORY_SHARE * _free_on(self.device) else torch.device("cpu")
         logger.info("features: %.1f MB in the memory of %s", size / 1e6, device)
         return FeatureDataset(MemoryRows([store.load(digests) for store in stores], device), targets)
+
+    def evaluation_dataset(self) -> FeatureDataset | AllViews:
+        """The rows of the last `dataset`; with several views, features are (B, views, *feature_shape).
+
+        Raises:
+            ValueError: there is none yet.
+        """
+        if self._served is None:
+            raise ValueError("call `dataset` first")
+        return self._served if self.views == 1 else AllViews(self._served)
 
     def training_sampler(self, rows: np.ndarray, seed: int) -> FeatureSampler:
         """Rows of the last `dataset` in a new order each epoch, in one view each.

@@ -19,6 +19,7 @@ from mlic.inference.checkpoint import SavedRun, read_run
 from mlic.inference.loading import make_backbone, make_fabric, make_head
 from mlic.inference.prediction_table import prediction_rows
 from mlic.models import FrozenBackbone
+from mlic.models.views import average_over_views, check_views
 
 CALIBRATED = "calibrated"
 NOT_FINITE = "its features or scores are infinite or no number"
@@ -57,6 +58,7 @@ class Classifier:
         self.saved, self.backbone = saved, backbone
         self.classes, self.device = saved.classes, fabric.device
         self.is_cached = self.config["features"].get("mode") == "cached"
+        self.views = check_views(self.config["features"].get("views", 1))
         live = nn.Sequential(backbone, head).eval()
         self.head: nn.Module = fabric.setup_module(head if self.is_cached else live)
 
@@ -163,16 +165,27 @@ class Classifier:
             start += len(errors)
 
     def inputs(self, pixels: Tensor) -> Tensor:
-        """uint8 images (B, 3, H, W) -> what the head takes: features as a store keeps them, or the images."""
+        """uint8 images (B, 3, H, W) -> what `logits` takes: features as a store keeps them, or the images.
+
+        Features of two views are (B, 2, *feature_shape).
+        """
         pixels = pixels.to(self.device)
         if not self.is_cached:
             return pixels
+        return self._features(pixels) if self.views == 1 else self._features_of_views(pixels)
+
+    def _features(self, pixels: Tensor) -> Tensor:
         return self.backbone(pixels).to(DTYPES[self.config["features"]["dtype"]]).float()
+
+    def _features_of_views(self, pixels: Tensor) -> Tensor:
+        return torch.stack([self._features(pixels), self._features(pixels.flip(-1))], dim=1)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Features or images, as `inputs` gives them -> logits (B, C) float32, on the CPU."""
         with torch.inference_mode():
-            return self.head(inputs.to(self.device)).float().cpu()
+            inputs = inputs.to(self.device)
+            logits = average_over_views(self.head, inputs, self.views, are_images=not self.is_cached)
+            return logits.float().cpu()
 
     def predict(
         self,

@@ -106,6 +106,7 @@ def _score_cached(
         classifier.backbone,
         directory=folder,
         dtype=options["dtype"],
+        views=classifier.views,
         device=classifier.device,
         batch_size=options["batch_size"],
         draft_size=classifier.draft_size,
@@ -114,7 +115,8 @@ def _score_cached(
     )
     bad = features.extract(table.paths())
     table = _without(table, bad, on_bad_image)
-    dataset = features.dataset(table.paths(), table.labels)
+    features.dataset(table.paths(), table.labels)
+    dataset = features.evaluation_dataset()
     size = max(classifier.config["data"]["batch_size"], EVALUATION_BATCH)
     rows = range(len(table))
     logits = [

@@ -16,6 +16,7 @@ from mlic.evaluation.metrics import evaluate_scores
 from mlic.models.backbone import FrozenBackbone
 from mlic.models.mixing import mix
 from mlic.models.scores import CollectedScores, ScoreCollector
+from mlic.models.views import average_over_views, check_views
 
 Batch = tuple[Tensor, Tensor, Tensor]
 CHECKPOINT_KEY = "mlic"
@@ -39,6 +40,7 @@ class MultiLabelClassifier(L.LightningModule):
         backbone: FrozenBackbone | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
         mixup: float = 0.0,
+        views: int = 1,
         seed: int = 0,
         file_names: Sequence[str] = (),
         checkpoint_info: Mapping[str, Any] | None = None,
@@ -54,19 +56,21 @@ class MultiLabelClassifier(L.LightningModule):
             scheduler: optimizer and `total_steps` -> learning rates step by step, such as a partial of
                 `cosine_with_warmup`; None leaves them as they are.
             mixup: above 0, the alpha of `mlic.models.mixing.mix` in training.
+            views: 2 to average the logits of image and mirror image in evaluation; with features, its batches then
+                hold (B, 2, *feature_shape).
             seed: with the epoch it determines all dropout masks, so that a resumed run draws the same ones.
             file_names: of all rows, to name the images of a batch that diverged.
             checkpoint_info: plain values that go into each checkpoint: backbone, classes, split hash.
 
         Raises:
-            InputError: mixup below 0.
+            InputError: mixup below 0, or another number of views.
         """
         super().__init__()
         if mixup < 0:
             raise InputError(f"mixup: {mixup} is below 0.")
         self.head, self.loss, self.backbone = head, loss, backbone
         self.optimizer, self.scheduler, self.mixup = optimizer, scheduler, mixup
-        self.classes, self.seed = tuple(classes), seed
+        self.classes, self.seed, self.views = tuple(classes), seed, check_views(views)
         self.file_names = file_names
         self.checkpoint_info = dict(checkpoint_info or {})
         self.strict_loading = False  # the frozen backbone is not in the checkpoint
@@ -87,7 +91,7 @@ class MultiLabelClassifier(L.LightningModule):
     def exact_logits(self, inputs: Tensor) -> Tensor:
         """Logits (B, C) without mixed precision: rounded to 8 bits, scores tie, and ties change AP and AUC."""
         with torch.autocast(self.device.type, enabled=False):
-            return self(inputs)
+            return average_over_views(self, inputs, self.views, are_images=self.backbone is not None)
 
     def configure_optimizers(self) -> Any:
         """The optimizer over the head, and its learning rates."""

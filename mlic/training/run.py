@@ -172,6 +172,7 @@ def _make_model(
         backbone=None if datamodule.features is not None else backbone,
         scheduler=instantiate(config.get("scheduler")),
         mixup=config.mixup,
+        views=config.features.views,
         seed=config.seed,
         file_names=list(datamodule.table.file_names),
         checkpoint_info={
@@ -189,8 +190,9 @@ def _standardize(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: Mu
     """Over the training part alone, for heads with `standardize`; a live backbone runs over it once for this."""
     device = trainer.strategy.root_device
     model.to(device)
+    has_views = model.backbone is None and model.views > 1
     batches = (model.features(batch[0].to(device)) for batch in datamodule.loader("train"))
-    fit_standardization(model.head, batches)
+    fit_standardization(model.head, (batch.flatten(0, 1) if has_views else batch for batch in batches))
 
 
 def _select_checkpoint_on(trainer: L.Trainer, datamodule: MultiLabelDataModule) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mlic.features import FeatureDataset, FeatureSampler, FeatureStore
-from mlic.features.dataset import MemoryRows, StreamedRows
+from mlic.features.dataset import AllViews, MemoryRows, StreamedRows
 
 Filled = tuple[FeatureStore, np.ndarray, Tensor]
 
@@ -190,3 +190,18 @@ def fit() -> Callable[[FeatureDataset, FeatureSampler], list]:
         return module.epochs
 
     return run
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_all_views_of_an_image_come_together(filled: Filled, streamed: bool):
+    features = filled[2]
+    memory = MemoryRows([features, features.flip(0)])
+    rows = _streamed(filled, rows_in_memory=10, views=2) if streamed else memory
+    dataset = FeatureDataset(rows, _targets())
+    both = AllViews(dataset)
+    inputs, labels, images = both.__getitems__([5, 39, 0])
+    expected = torch.stack([features[[5, 39, 0]], features.flip(0)[[5, 39, 0]]], dim=1).float()
+    assert torch.equal(inputs, expected)
+    assert torch.equal(labels, dataset.targets[[5, 39, 0]])
+    assert images.tolist() == [5, 39, 0]
+    assert len(both) == NUM_IMAGES

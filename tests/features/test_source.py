@@ -39,6 +39,8 @@ def test_extract_then_dataset(
     cached = make_source()
     with pytest.raises(ValueError, match="call `dataset` first"):
         cached.training_sampler(np.arange(3), 0)
+    with pytest.raises(ValueError, match="call `dataset` first"):
+        cached.evaluation_dataset()
     images[2].write_bytes(b"")
     assert list(cached.extract(images)) == [images[2]]
     assert "9 computed, 1 images without" in caplog.text

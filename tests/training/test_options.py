@@ -9,10 +9,14 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from mlic.data import load_image
 from mlic.errors import InputError
 from mlic.evaluation.predictions import Predictions
 from mlic.features.store import FeatureStore
 from mlic.inference import Classifier
+from mlic.inference.evaluating import evaluate_run
+from mlic.inference.labelled import read_labelled_set
+from mlic.inference.loading import make_head
 from mlic.train import train
 
 MakeConfig = Callable[..., DictConfig]
@@ -101,3 +105,47 @@ def test_the_average_is_chosen_on_val_and_tested(
     epochs = pd.read_csv(tmp_path / "run" / "epochs.csv")
     assert results["val"]["map"] == pytest.approx(epochs["val/map"].max(), abs=1e-6)
     assert_predicts_as_tested(tmp_path / "run", tiny_csv[1])
+
+
+def test_two_views_are_averaged_alike_in_all_ways_to_scores(
+    tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+):
+    """Val and test of the run, prediction from files, evaluation from the store, and a live backbone."""
+    overrides = (
+        "features.views=2",
+        "trainer.max_epochs=2",
+        "features.dtype=float32",
+        "head.standardize=true",
+    )
+    train(tiny_config(*overrides))
+    folder, images = tmp_path / "run", tiny_csv[1]
+    assert_predicts_as_tested(folder, images)
+    tested = Predictions.read_parquet(folder / "predictions" / "test.parquet")
+    classifier = Classifier.load(folder, device="cpu")
+    pixels = torch.stack(
+        [
+            torch.from_numpy(classifier.backbone.transform(load_image(images / name)))
+            for name in tested.file_names
+        ]
+    )
+    head = make_head(classifier.saved, classifier.backbone.feature_shape)
+    with torch.no_grad():
+        logits = (head(classifier.backbone(pixels)) + head(classifier.backbone(pixels.flip(-1)))) / 2
+        one_view = head(classifier.backbone(pixels))
+    np.testing.assert_allclose(tested.scores, torch.sigmoid(logits), atol=1e-4)
+    assert np.abs(tested.scores - torch.sigmoid(one_view).numpy()).max() > 1e-3
+    labelled = read_labelled_set(classifier.saved, None, "test")
+    evaluated = evaluate_run(classifier, labelled, num_workers=0)
+    np.testing.assert_array_equal(evaluated.predictions.scores, tested.scores)
+
+
+def test_a_live_backbone_sees_the_mirror_image_too(
+    tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+):
+    train(tiny_config("features=live", "features.views=2", "trainer.max_epochs=1"))
+    one = train(tiny_config("features=live", "trainer.max_epochs=1", output=tmp_path / "one"))
+    assert_predicts_as_tested(tmp_path / "run", tiny_csv[1])
+    tested = Predictions.read_parquet(tmp_path / "run" / "predictions" / "test.parquet")
+    plain = Predictions.read_parquet(tmp_path / "one" / "predictions" / "test.parquet")
+    assert np.abs(tested.scores - plain.scores).max() > 1e-4
+    assert one["test"]["map"] > 0

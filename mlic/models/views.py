@@ -1,0 +1,42 @@
+"""Scores from a photograph and its mirror image."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mlic.errors import InputError
+
+VIEWS = (1, 2)
+
+
+def average_over_views(
+    network: Callable[[Tensor], Tensor], inputs: Tensor, views: int, *, are_images: bool
+) -> Tensor:
+    """Mean of the logits of all views.
+
+    Args:
+        network: features or images -> logits (B, C).
+        inputs: images (B, 3, H, W), or features: (B, *feature_shape) of one view, (B, views, *feature_shape) of two.
+        views: 1, or 2 with the mirror image.
+        are_images: what `inputs` are; images are mirrored here.
+
+    Returns:
+        Logits (B, C).
+    """
+    if views == 1:
+        return network(inputs)
+    if are_images:
+        return torch.stack([network(inputs), network(inputs.flip(-1))]).mean(0)
+    return network(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2]).mean(1)
+
+
+def check_views(views: int) -> int:
+    """The number of views, if there are so many.
+
+    Raises:
+        InputError: another number.
+    """
+    if views not in VIEWS:
+        raise InputError(f"features.views: {views} is neither 1 nor 2 (with the mirror image).")
+    return views
