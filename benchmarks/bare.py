@@ -1,6 +1,6 @@
 """Plain PyTorch loops without Lightning: what the package's own loops are measured against."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from mlic.data.images import load_image
 from mlic.models import FrozenBackbone
 
 BATCH_SIZE = 32
+
+Scored = tuple[Tensor, Tensor]  # logits and targets (N, C)
 
 
 class Photographs(Dataset[Tensor]):
@@ -76,22 +78,23 @@ class BareTraining:
         self.class_weights = torch.ones(targets.shape[1])
         self.optimizer = torch.optim.Adam(self.head.parameters(), lr=learning_rate, fused=True)
 
-    def epoch(self, after_epoch: Callable[[Tensor, Tensor], object] | None = None) -> None:
+    def epoch(self) -> tuple[Scored, Scored]:
         """Train on all training rows in a new order, then score the others.
 
-        Args:
-            after_epoch: called with the logits of the training rows as they were seen, and of the others.
+        Returns:
+            Logits and targets of the training rows, as they were seen, and of the others.
         """
         self.head.train()
+        order = torch.randperm(self.num_train)
         seen = [
-            self.step(self.features[rows].float(), self.targets[rows])
-            for rows in torch.randperm(self.num_train).split(BATCH_SIZE)
+            self.step(self.features[rows].float(), self.targets[rows]) for rows in order.split(BATCH_SIZE)
         ]
         self.head.eval()
         with torch.no_grad():
             scored = [self.head(rows.float()) for rows in self.features[self.num_train :].split(256)]
-        if after_epoch is not None:
-            after_epoch(torch.cat(seen), torch.cat(scored))
+        if not scored:
+            scored = [torch.empty(0, self.targets.shape[1])]
+        return (torch.cat(seen), self.targets[order]), (torch.cat(scored), self.targets[self.num_train :])
 
     def step(self, features: Tensor, targets: Tensor) -> Tensor:
         """One step of the optimizer; returns the logits (B, C)."""
