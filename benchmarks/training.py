@@ -130,8 +130,8 @@ def head_training(setting: Setting) -> list[Row]:
             "epoch of head training as in a run / the same in a bare loop",
             run.ratio,
             target="< 1.3",
-            detail=f"{run}; both with metrics of train and val ({run.metric_seconds * 1e3:.1f} ms) and checkpoints, the "
-            "run also with progress, table and TensorBoard; bare: modules of torch.nn, fused Adam",
+            detail=f"{run}; both with metrics of train and val ({run.metric_seconds * 1e3:.1f} ms) and checkpoints, "
+            "the run also with progress, table and TensorBoard; bare: modules of torch.nn, fused Adam",
         ),
         Row(
             "epoch without metrics and checkpoints / the same in a bare loop",
