@@ -4,7 +4,8 @@ import re
 from collections.abc import Collection, Sequence
 
 PATH_KEYS = (
-    "run", "images", "output", "data.annotations", "data.images", "features.dir", "model.backbone.weights",
+    "run", "images", "output", "init_from", "data.annotations", "data.images", "features.dir",
+    "model.backbone.weights",
 )  # fmt: skip
 
 

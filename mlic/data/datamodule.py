@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mlic.data.augmentation import AugmentedImages
 from mlic.data.curation import CurationReport, curate
 from mlic.data.images import ImageDataset, check_images
 from mlic.data.sampling import EpochSeededSampler, RowSampler
@@ -57,6 +58,9 @@ class MultiLabelDataModule(L.LightningDataModule):
         bad_images: path -> reason, of the images left out with `on_bad_image="drop"`.
         split: row numbers of train, val and test.
         class_weights: (C,) float32, from the training rows alone.
+
+    Set before `setup`: `features`, or `transform` and `resize_size` of a backbone, and perhaps `augmentation`, an image
+    transform for training alone.
     """
 
     table: LabelTable
@@ -113,6 +117,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         self.batch_size, self.seed = batch_size, seed
         self.num_workers = num_workers if num_workers is not None else (os.cpu_count() or 1)
         self.transform: Callable[..., Any] | None = None
+        self.augmentation: Callable[..., Any] | None = None
         self.resize_size: int | None = None
         self.features: FeatureSource | None = None
         self.bad_images: dict[Path, str] = {}
@@ -197,6 +202,14 @@ class MultiLabelDataModule(L.LightningDataModule):
             )
         return ImageDataset(self.table.paths(), targets, self.transform, draft_size=self.draft_size)
 
+    def _augmented(self) -> Dataset:
+        """The images under `augmentation`; decoded at twice the size, since it may enlarge a part of them."""
+        draft_size = None if self.draft_size is None else 2 * self.draft_size
+        targets = self.table.labels.astype(np.float32)
+        assert self.augmentation is not None
+        images = ImageDataset(self.table.paths(), targets, self.augmentation, draft_size=draft_size)
+        return AugmentedImages(images, seed=self.seed)
+
     @property
     def draft_size(self) -> int | None:
         """Short side in pixels that a JPEG may be reduced to while it is decoded."""
@@ -219,7 +232,8 @@ class MultiLabelDataModule(L.LightningDataModule):
         if training and self.features is not None:
             sampler = self.features.training_sampler(rows, self.seed)
         elif training:
-            sampler = EpochSeededSampler(rows, seed=self.seed)
+            stride = 0 if self.augmentation is None else len(self.table)
+            sampler = EpochSeededSampler(rows, seed=self.seed, stride=stride)
         batch_size = self.batch_size if training else max(self.batch_size, EVALUATION_BATCH)
         assert self._dataset is not None
         if self.features is not None:
@@ -227,7 +241,7 @@ class MultiLabelDataModule(L.LightningDataModule):
             dataset = self._dataset if training else self.features.evaluation_dataset()
             return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=_as_is)
         return DataLoader(
-            self._dataset,
+            self._augmented() if training and self.augmentation is not None else self._dataset,
             self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,

@@ -12,9 +12,9 @@ class EpochSeededSampler(Sampler[int]):
     It draws nothing from torch's global generator; Lightning calls `set_epoch` at the start of each epoch.
     """
 
-    def __init__(self, rows: Sequence[int] | np.ndarray, *, seed: int) -> None:
-        """Shuffle `rows` (row numbers of the dataset) anew each epoch."""
-        self.rows, self.seed, self.epoch = np.asarray(rows), seed, 0
+    def __init__(self, rows: Sequence[int] | np.ndarray, *, seed: int, stride: int = 0) -> None:
+        """Shuffle `rows` (row numbers of the dataset) anew each epoch; add `stride * epoch` to each."""
+        self.rows, self.seed, self.stride, self.epoch = np.asarray(rows), seed, stride, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the permutation of this epoch."""
@@ -27,7 +27,7 @@ class EpochSeededSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         """Row numbers in the order of the epoch."""
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.rows))
-        return iter(self.rows[order].tolist())
+        return iter((self.rows[order] + self.stride * self.epoch).tolist())
 
 
 class RowSampler(Sampler[int]):

@@ -3,7 +3,7 @@
 import math
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mlic.errors import InputError
-from mlic.models.classifier import CHECKPOINT_KEY
+from mlic.models.classifier import BACKBONE_PREFIX, CHECKPOINT_KEY
 from mlic.runs.folder import RunFolder
 from mlic.runs.status import STATUS_FILE
 
@@ -33,6 +33,7 @@ class SavedRun:
         class_weights: (C,) of the loss, or None likewise.
         precision: that the backbone computed in, or None likewise.
         head_state: weights of the head.
+        backbone_state: weights of what was trained of the backbone.
     """
 
     checkpoint: Path
@@ -44,6 +45,7 @@ class SavedRun:
     class_weights: list[float] | None
     precision: str | None
     head_state: dict[str, Tensor]
+    backbone_state: dict[str, Tensor] = field(default_factory=dict)
 
 
 def read_run(run: str | Path) -> SavedRun:
@@ -69,7 +71,8 @@ def read_run(run: str | Path) -> SavedRun:
             thresholds=info.get("thresholds"),  # pyright: ignore[reportOptionalMemberAccess]
             class_weights=info.get("class_weights"),  # pyright: ignore[reportOptionalMemberAccess]
             precision=info.get("precision"),  # pyright: ignore[reportOptionalMemberAccess]
-            head_state=_head_state(content["state_dict"]),
+            head_state=_state_of(HEAD_PREFIX, content["state_dict"]),
+            backbone_state=_state_of(BACKBONE_PREFIX, content["state_dict"]),
         )
         _check(saved)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -117,11 +120,11 @@ def _load(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _head_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    others = sorted(name for name in state if not name.startswith(HEAD_PREFIX))
+def _state_of(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    others = sorted(name for name in state if not name.startswith((HEAD_PREFIX, BACKBONE_PREFIX)))
     if others:
-        raise ValueError(f"weights beside those of a head: {', '.join(others[:3])}")
-    return {name.removeprefix(HEAD_PREFIX): tensor for name, tensor in state.items()}
+        raise ValueError(f"weights beside those of a head and a backbone: {', '.join(others[:3])}")
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def _check(saved: SavedRun) -> None:

@@ -74,6 +74,7 @@ def make_backbone(
         backbone: FrozenBackbone = build(options, packages=packages)
     if backbone.weights_digest != saved.weights_digest:
         raise InputError(_other_weights(saved, backbone, options))
+    _load_trained(saved, backbone)
     backbone.optimize_for(device).to(device)
     if saved.precision not in (None, backbone.precision):
         logger.warning(
@@ -82,6 +83,22 @@ def make_backbone(
             backbone.precision,
         )
     return backbone
+
+
+def _load_trained(saved: SavedRun, backbone: FrozenBackbone) -> None:
+    """Put in what the run trained of its backbone."""
+    if set(saved.backbone_state) != backbone.trained_names:
+        raise InputError(
+            f"'{saved.checkpoint}' holds other weights of the backbone than its own config says are trained "
+            "(model.backbone.unfreeze)."
+        )
+    try:
+        backbone.load_state_dict(saved.backbone_state, strict=False)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"'{saved.checkpoint}': the weights do not fit its own config ({reason})."
+        ) from error
 
 
 def _other_weights(saved: SavedRun, backbone: FrozenBackbone, options: dict[str, Any]) -> str:

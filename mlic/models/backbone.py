@@ -18,6 +18,7 @@ from torchvision.transforms import Compose
 
 from mlic.errors import InputError
 from mlic.models.precision import DTYPES, choose_precision
+from mlic.models.unfreezing import stage_groups, trained_batch_norms, unfreeze_stages
 from mlic.models.weights import load_network
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ class FrozenBackbone(nn.Module):
     """Equivalent to timm's `forward_features` in eval mode, without gradients, then pooling.
 
     Keras' `include_top=False`. Frozen means frozen: parameters take no gradient, and `train()` never puts the network
-    in train mode, so that the statistics of BatchNorm stay as they were trained.
+    in train mode, so that the statistics of BatchNorm stay as they were trained. Only with `unfreeze` the last stages
+    take gradients.
 
     Attributes:
         feature_shape: shape of one image's features: (F,), or (F, h, w) with `pool="none"`.
@@ -54,6 +56,10 @@ class FrozenBackbone(nn.Module):
         image_size: int | None = None,
         crop_mode: str | None = None,
         crop_pct: float | None = None,
+        unfreeze: int | str = 0,
+        learning_rate: float = 1e-4,
+        layer_decay: float = 1.0,
+        train_batch_norm: bool = False,
     ) -> None:
         """Load the network and probe the shape of its features with one image.
 
@@ -67,9 +73,13 @@ class FrozenBackbone(nn.Module):
             crop_mode: timm's `center`, `squash` or `border`; by default what the weights were evaluated with.
             crop_pct: share of the resized image's side that is kept, in (0, 1]; by default likewise. `squash` with 1
                 shows the network the whole photograph.
+            unfreeze: number of the network's last stages that are trained, or `all`; it then computes in float32.
+            learning_rate: of the last stage that is trained.
+            layer_decay: factor of the learning rate from each stage to the one before it, in (0, 1].
+            train_batch_norm: let the statistics of BatchNorm in trained stages follow the batches.
 
         Raises:
-            InputError: unknown network, pool or precision, an impossible crop, or no weights found.
+            InputError: unknown network, pool or precision, an impossible crop or stage, or no weights found.
         """
         super().__init__()
         if pool not in POOLS:
@@ -90,6 +100,16 @@ class FrozenBackbone(nn.Module):
         self.feature_shape: tuple[int, ...] = tuple(self.pooling(torch.zeros(1, *map_shape)).shape[1:])
         self.num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self.weights_digest = digest_of(self.network)
+        if not 0 < layer_decay <= 1:
+            raise InputError(f"model.backbone.layer_decay: {layer_decay} is not in (0, 1].")
+        self.trained_stages = unfreeze_stages(self.network, unfreeze)
+        if self.trained_stages and precision not in ("auto", "float32"):
+            raise InputError(
+                f"model.backbone.precision={precision}: a backbone that is trained keeps its weights in float32. For "
+                "mixed precision set trainer.precision=bf16-mixed."
+            )
+        self.learning_rate, self.layer_decay = learning_rate, layer_decay
+        self.train_batch_norm = train_batch_norm
         self.eval()
 
     def _resolve_preprocessing(
@@ -136,8 +156,43 @@ class FrozenBackbone(nn.Module):
         return features
 
     def train(self, mode: bool = True) -> Self:
-        """Leave the network in eval mode whatever the mode asked for."""
-        return super().train(False)
+        """Leave the network in eval mode whatever the mode asked for, but for BatchNorm that is to be trained."""
+        super().train(False)
+        if mode and self.train_batch_norm:
+            for _, module in trained_batch_norms(self.network):
+                module.train()
+        return self
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Those of the trained stages, with their learning rates, for an optimizer; empty for a frozen backbone."""
+        return stage_groups(
+            self.network,
+            self.trained_stages,
+            learning_rate=self.learning_rate,
+            layer_decay=self.layer_decay,
+        )
+
+    @property
+    def trained_names(self) -> set[str]:
+        """Names in the state dict of all that training changes."""
+        names = {f"network.{name}" for stage in self.trained_stages for name in stage}
+        if self.train_batch_norm:
+            for module_name, module in trained_batch_norms(self.network):
+                names |= {f"network.{module_name}.{name}" for name, _ in module.named_buffers()}
+        return names
+
+    def augmentation(self, **options: Any) -> Callable[[Image.Image], np.ndarray]:
+        """The training transform of timm at the size of the input, in the place of `transform`.
+
+        Args:
+            options: of `timm.data.create_transform`, such as `scale`, `ratio`, `hflip`, `color_jitter`, `auto_augment`.
+
+        Returns:
+            PIL image (RGB) -> uint8 array (3, image_size, image_size), drawn from the generators of torch and random.
+        """
+        kept = {key: self.preprocessing[key] for key in ("input_size", "interpolation", "mean", "std")}
+        training: Any = create_transform(**{**kept, **options}, is_training=True, use_prefetcher=True)
+        return Compose([*training.transforms, np.asarray])
 
     def optimize_for(self, device: torch.device) -> Self:
         """Choose number and memory format for a device, once, before the first use.
@@ -146,6 +201,8 @@ class FrozenBackbone(nn.Module):
         bfloat16 in this layout ran 3 to 5 times as fast as float32 in NCHW on a 2-core processor with AVX512-BF16.
         """
         self.precision, reason = choose_precision(self.precision, device)
+        if self.trained_stages:
+            self.precision, reason = "float32", "it is trained"
         self.compute_dtype = DTYPES[self.precision]
         self.network.to(dtype=self.compute_dtype, memory_format=torch.channels_last)
         logger.info("backbone %s computes in %s, channels-last (%s)", self.name, self.precision, reason)
@@ -165,7 +222,7 @@ class FrozenBackbone(nn.Module):
         Returns:
             float32 (B, *feature_shape).
         """
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self.trained_stages)):
             feature_map = self._as_map(self.network.forward_features(self.normalize(images)))
             return self.pooling(feature_map.float())
 

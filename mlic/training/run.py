@@ -18,6 +18,7 @@ from mlic.models import FrozenBackbone, MultiLabelClassifier, fit_standardizatio
 from mlic.runs.folder import RunFolder
 from mlic.runs.status import RunStatus
 from mlic.training.records import write_dataset, write_model, write_results
+from mlic.training.starting_point import start_from
 from mlic.training.tables import dataset_table, metrics_table
 from mlic.training.thresholds import store_thresholds, tune_thresholds
 
@@ -61,7 +62,10 @@ def run(config: DictConfig) -> Results:
             write_model(folder, backbone, model.head, config.model.name)
         _select_checkpoint_on(trainer, datamodule)
         with status.phase("fit"):
-            _standardize(trainer, model, datamodule)
+            if config.init_from is None:
+                _standardize(trainer, model, datamodule)
+            else:
+                start_from(config.init_from, model, backbone)
             trainer.fit(model, datamodule)
         with status.phase("test"):
             _test(trainer, model, datamodule)
@@ -125,6 +129,11 @@ def _make_trainer(config: DictConfig) -> L.Trainer:
 
 def _make_backbone(config: DictConfig, trainer: L.Trainer) -> FrozenBackbone:
     backbone: FrozenBackbone = instantiate(config.model.backbone)
+    if backbone.trained_stages and config.features.mode == "cached":
+        raise InputError(
+            f"model.backbone.unfreeze={config.model.backbone.unfreeze} trains the backbone, whose features then change "
+            "at each step: it needs features=live, or features=augmented."
+        )
     return backbone.optimize_for(trainer.strategy.root_device)
 
 
@@ -135,6 +144,9 @@ def _make_datamodule(
     datamodule.transform, datamodule.resize_size = backbone.transform, backbone.resize_size
     if config.features.mode == "cached":
         datamodule.features = _make_features(config, backbone, datamodule, trainer)
+    elif config.features.augment is not None:
+        options: Any = OmegaConf.to_container(config.features.augment)
+        datamodule.augmentation = backbone.augmentation(**options)
     return datamodule
 
 

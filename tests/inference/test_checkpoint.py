@@ -83,8 +83,8 @@ def test_a_file_cut_short_or_of_another_kind_is_told(tiny_run: Path, tmp_path: P
 
 CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no list of class names": lambda content: content["mlic"].update(classes=[]),
-    "weights beside those of a head: backbone": lambda content: content["state_dict"].update(
-        {"backbone.conv": torch.zeros(1)}
+    "weights beside those of a head and a backbone: other": lambda content: content["state_dict"].update(
+        {"other.conv": torch.zeros(1)}
     ),
     "one finite number for each class": lambda content: content["mlic"]["thresholds"]["per_class"].popitem(),
     "3 class weights for 4 classes": lambda content: content["mlic"]["class_weights"].pop(),
@@ -96,6 +96,14 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
 def test_a_changed_checkpoint_is_told(message: str, changed_checkpoint: Change):
     with pytest.raises(InputError, match=message):
         read_run(changed_checkpoint(CHANGES[message]))
+
+
+def test_weights_of_a_backbone_that_was_not_trained_are_refused(changed_checkpoint: Change):
+    file = changed_checkpoint(
+        lambda content: content["state_dict"].update({"backbone.network.bn1.weight": torch.zeros(1)})
+    )
+    with pytest.raises(InputError, match=r"other weights of the backbone than .*model\.backbone\.unfreeze"):
+        Classifier.load(file, device="cpu")
 
 
 @pytest.mark.parametrize("section", ["head", "model"])

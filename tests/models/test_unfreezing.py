@@ -1,0 +1,127 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from torch import nn
+
+from mlic.config import compose
+from mlic.errors import InputError
+from mlic.models import FrozenBackbone
+from mlic.models.unfreezing import network_stages
+
+TINY = "test_efficientnet"
+
+
+def make(**options: Any) -> FrozenBackbone:
+    torch.manual_seed(0)
+    return FrozenBackbone(TINY, pretrained=False, precision="float32", **options)
+
+
+def images(backbone: FrozenBackbone) -> torch.Tensor:
+    size = backbone.image_size
+    return torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        (TINY, {"blocks.4", "conv_head", "bn2"}),
+        ("test_resnet", {"layer4.0"}),
+        ("resnetv2_50", {"stages.3", "norm"}),
+    ],
+)
+def test_stages_hold_each_parameter_once_and_end_with_the_last_layers(name: str, last: set[str]):
+    network = timm.create_model(name, pretrained=False, num_classes=0)
+    stages = network_stages(network)
+    names = [parameter for stage in stages for parameter in stage]
+    assert sorted(names) == sorted(name for name, _ in network.named_parameters())
+    assert {prefix for prefix in last if any(item.startswith(prefix) for item in stages[-1])} == last
+    assert not any(item.startswith(tuple(last)) for stage in stages[:-1] for item in stage)
+    assert len(stages) >= 4
+
+
+@pytest.mark.parametrize("unfreeze", [0, 1, 3, "all"])
+def test_exactly_the_last_stages_take_gradients(unfreeze: int | str):
+    backbone = make(unfreeze=unfreeze)
+    stages = network_stages(backbone.network)
+    number = len(stages) if unfreeze == "all" else int(unfreeze)
+    expected = {f"network.{name}" for stage in stages[len(stages) - number :] for name in stage}
+    assert backbone.trained_names == expected
+    features = backbone.train()(images(backbone))
+    assert features.requires_grad == (number > 0)
+    if number:
+        features.sum().backward()
+    with_gradient = {name for name, weight in backbone.named_parameters() if weight.grad is not None}
+    assert with_gradient == expected
+    with torch.no_grad():
+        assert not backbone(images(backbone)).requires_grad
+
+
+def test_learning_rates_decay_towards_the_input():
+    backbone = make(unfreeze=3, learning_rate=0.1, layer_decay=0.5)
+    groups = backbone.parameter_groups()
+    assert [group["lr"] for group in groups] == pytest.approx([0.025, 0.05, 0.1])
+    trained = {id(weight) for weight in backbone.parameters() if weight.requires_grad}
+    assert {id(weight) for group in groups for weight in group["params"]} == trained
+    assert make().parameter_groups() == []
+
+
+def test_statistics_of_batch_norm_stay_unless_asked_for():
+    for wanted in (False, True):
+        backbone = make(unfreeze=1, train_batch_norm=wanted).train()
+        before = {name: buffer.clone() for name, buffer in backbone.network.named_buffers()}
+        backbone(images(backbone))
+        changed = {
+            f"network.{name}"
+            for name, buffer in backbone.network.named_buffers()
+            if not torch.equal(buffer, before[name])
+        }
+        assert bool(changed) == wanted
+        assert changed <= backbone.trained_names
+        training = [module for module in backbone.modules() if module.training and list(module.parameters())]
+        assert all(isinstance(module, nn.BatchNorm2d) for module in training)
+        assert not any(module.training for module in backbone.eval().modules())
+
+
+def test_a_trained_backbone_computes_in_float32():
+    backbone = FrozenBackbone(TINY, pretrained=False, unfreeze=1).optimize_for(torch.device("cpu"))
+    assert backbone.precision == "float32"
+    assert all(weight.dtype == torch.float32 for weight in backbone.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"unfreeze": 99},
+            r"model\.backbone\.unfreeze: '99' is neither all nor from 0 to \d, the number of stages",
+        ),
+        ({"unfreeze": -1}, "neither all nor from 0"),
+        ({"unfreeze": "some"}, "'some' is neither all"),
+        ({"layer_decay": 0.0}, r"model\.backbone\.layer_decay: 0.0 is not in"),
+    ],
+)
+def test_impossible_settings_are_refused(options: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        make(**options)
+
+
+def test_a_trained_backbone_in_another_format_names_the_trainer():
+    with pytest.raises(InputError, match=r"precision=bfloat16: .* trainer\.precision=bf16-mixed"):
+        FrozenBackbone(TINY, pretrained=False, unfreeze=1, precision="bfloat16")
+
+
+def test_augmentation_gives_images_of_the_input_size_that_vary(tmp_path: Path):
+    backbone = make()
+    options: Any = OmegaConf.to_container(compose("features=augmented", output=tmp_path).features.augment)
+    picture = Image.effect_noise((200, 150), 80).convert("RGB")
+    vary = backbone.augmentation(**options)
+    torch.manual_seed(0)
+    first, second = (torch.as_tensor(vary(picture)) for _ in range(2))
+    assert first.shape == (3, backbone.image_size, backbone.image_size)
+    assert first.dtype == torch.uint8
+    assert not torch.equal(first, second)

@@ -1,0 +1,160 @@
+"""Training part of the backbone, and starting from another run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from mlic.errors import InputError
+from mlic.evaluation.predictions import Predictions
+from mlic.inference import Classifier
+from mlic.models.backbone import FrozenBackbone
+from mlic.models.unfreezing import network_stages
+from mlic.train import train
+
+MakeConfig = Callable[..., DictConfig]
+UNFROZEN = ("features=live", "model.backbone.unfreeze=2", "model.backbone.learning_rate=0.01")
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[tuple[FrozenBackbone, dict[str, torch.Tensor]]]:
+    """Each backbone that a run makes, with a copy of its state before training."""
+    made: list[tuple[FrozenBackbone, dict[str, torch.Tensor]]] = []
+    original = FrozenBackbone.optimize_for
+
+    def keep(self: FrozenBackbone, device: torch.device) -> FrozenBackbone:
+        result = original(self, device)
+        made.append((result, {name: value.clone() for name, value in result.state_dict().items()}))
+        return result
+
+    monkeypatch.setattr(FrozenBackbone, "optimize_for", keep)
+    return made
+
+
+def saved(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+
+
+def assert_predicts_as_tested(folder: Path, images: Path) -> None:
+    tested = Predictions.read_parquet(folder / "predictions" / "test.parquet")
+    found = Classifier.load(folder, device="cpu").predict(
+        [images / name for name in tested.file_names], num_workers=0
+    )
+    scores = found[[f"score:{name}" for name in tested.classes]].to_numpy()
+    np.testing.assert_allclose(scores, tested.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_run_changes_exactly_the_unfrozen_stages(
+    batch_norm: bool,
+    tiny_config: MakeConfig,
+    kept: list,
+    tiny_csv: tuple[Path, Path],
+    tmp_path: Path,
+):
+    train(
+        tiny_config(
+            *UNFROZEN, "trainer.max_epochs=1", f"model.backbone.train_batch_norm={str(batch_norm).lower()}"
+        )
+    )
+    (backbone, before), *_ = kept
+    stages = network_stages(backbone.network)
+    expected = {f"network.{name}" for stage in stages[-2:] for name in stage}
+    changed = {name for name, value in backbone.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name for name in changed if name in dict(backbone.named_parameters())} == expected
+    statistics = changed - expected
+    assert bool(statistics) == batch_norm
+    assert changed <= backbone.trained_names
+    stored = {name for name in saved(tmp_path / "run")["state_dict"] if name.startswith("backbone.")}
+    assert stored == {f"backbone.{name}" for name in backbone.trained_names}
+    assert_predicts_as_tested(tmp_path / "run", tiny_csv[1])
+
+
+def test_stages_have_learning_rates_of_their_own(tiny_config: MakeConfig, tmp_path: Path):
+    train(tiny_config(*UNFROZEN, "model.backbone.layer_decay=0.1", "trainer.max_epochs=1"))
+    groups = saved(tmp_path / "run")["optimizer_states"][0]["param_groups"]
+    assert [group["lr"] for group in groups] == pytest.approx([0.001, 0.001, 0.01])
+
+
+def test_cached_features_of_a_trained_backbone_are_refused(tiny_config: MakeConfig):
+    with pytest.raises(InputError, match=r"model\.backbone\.unfreeze=2 trains .* needs features=live"):
+        train(tiny_config("model.backbone.unfreeze=2"))
+
+
+def test_augmented_training_varies_training_images_only(
+    tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+):
+    settings = ("trainer.max_epochs=2", "optimizer.lr=0")
+    plain = train(tiny_config(*settings, "features=live", output=tmp_path / "plain"))
+    varied = train(
+        tiny_config(*settings, "features=live", "features.augment={scale: [0.3, 0.6], hflip: 0.5}")
+    )
+    epochs = {name: pd.read_csv(tmp_path / name / "epochs.csv") for name in ("plain", "run")}
+    assert varied["test"]["loss"] == pytest.approx(plain["test"]["loss"], abs=1e-6)
+    losses = [epochs[name]["train/loss"].to_numpy() for name in ("plain", "run")]
+    assert np.abs(losses[0] - losses[1]).max() > 1e-5
+    assert_predicts_as_tested(tmp_path / "run", tiny_csv[1])
+
+
+def test_a_run_starts_from_the_head_and_backbone_of_another(tiny_config: MakeConfig, tmp_path: Path):
+    train(tiny_config("head.standardize=true", "optimizer.lr=0.05", output=tmp_path / "first"))
+    still = ("trainer.max_epochs=1", "optimizer.lr=0", "model.backbone.learning_rate=0")
+    second = train(
+        tiny_config(
+            *UNFROZEN[:2],
+            *still,
+            "head.standardize=true",
+            f"init_from='{tmp_path / 'first'}'",
+            output=tmp_path / "b",
+        )
+    )
+    scores = [
+        Predictions.read_parquet(tmp_path / name / "predictions" / "test.parquet").scores
+        for name in ("first", "b")
+    ]
+    np.testing.assert_allclose(scores[1], scores[0], atol=5e-3)
+    tuned = train(
+        tiny_config(
+            *UNFROZEN, "head.standardize=true", f"init_from='{tmp_path / 'first'}'", output=tmp_path / "c"
+        )
+    )
+    third = train(
+        tiny_config(
+            *UNFROZEN[:2],
+            *still,
+            "head.standardize=true",
+            f"init_from='{tmp_path / 'c'}'",
+            output=tmp_path / "d",
+        )
+    )
+    assert third["test"]["loss"] == pytest.approx(tuned["test"]["loss"], abs=1e-5)
+    assert second["test"]["loss"] != pytest.approx(tuned["test"]["loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("model.recipe.hidden=[8]",),
+            r"init_from: the head of .* is another one .*Set head and its options",
+        ),
+        (
+            ("data.min_images_per_class=20",),
+            r"init_from: .* knows 4 classes, this run has \d; in one of them only",
+        ),
+        (("seed=1",), r"init_from: .* was trained on weights .*Choose the model of that run"),
+        ((), r"init_from: .* trained more of its backbone .*features=live and model\.backbone\.unfreeze"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(
+    overrides: tuple[str, ...], message: str, tiny_config: MakeConfig, tmp_path: Path
+):
+    first = UNFROZEN if not overrides else ()
+    train(tiny_config(*first, "trainer.max_epochs=1", output=tmp_path / "first"))
+    with pytest.raises(InputError, match=message):
+        train(tiny_config(*overrides, f"init_from='{tmp_path / 'first'}'"))
