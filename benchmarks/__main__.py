@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         "--live-minutes",
         type=float,
         default=Setting.live_minutes,
-        help="of a run that passes all images through the backbone in each epoch; it takes a subset to keep to that",
+        help="runs with the backbone in every epoch have 40 epochs, or as many as take this time (default: 15)",
     )
     return parser
 

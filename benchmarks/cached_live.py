@@ -20,7 +20,7 @@ AGREEMENT_EPOCHS = 5
 
 def cached_against_live(setting: Setting) -> list[Row]:
     """Averaged features: 40 epochs, and the second run on the same images."""
-    return _compare(setting, "avg", "live / (extraction + cached), 40 epochs, averaged features")
+    return _compare(setting, "avg", "live / (extraction + cached), averaged features")
 
 
 def cached_against_live_flattened(setting: Setting) -> list[Row]:
@@ -30,48 +30,46 @@ def cached_against_live_flattened(setting: Setting) -> list[Row]:
 
 def agreement(setting: Setting) -> list[Row]:
     """The largest difference of any test metric between cached and live training."""
-    epochs = f"trainer.max_epochs={setting.choose(AGREEMENT_EPOCHS, 2)}"
-    number = _affordable_images(setting, "avg", AGREEMENT_EPOCHS)
-    subset = f"data.num_images={number}"
-    live = real_run(setting, "agreement_live", epochs, subset, "features=live")
-    store = store_in(setting.work / "agreement")
-    cached = real_run(setting, "agreement_cached", epochs, subset, store)
+    epochs = setting.choose(AGREEMENT_EPOCHS, 2)
+    few = f"trainer.max_epochs={epochs}"
+    live = real_run(setting, "agreement_live", few, "features=live")
+    cached = real_run(setting, "agreement_cached", few, store_in(setting.work / "agreement"))
     difference, name = _largest_difference(cached.results["test"], live.results["test"])
     return [
         Row(
             "cached against live: largest difference of a test metric",
             difference,
             target="<= 0.001",
-            detail=f"{name}; {number} images, {epochs.partition('=')[2]} epochs, "
+            detail=f"{name}; {len(setting.photographs())} images, {epochs} epochs, "
             f"mAP {cached.results['test']['map']:.4f} and {live.results['test']['map']:.4f}",
         )
     ]
 
 
 def _compare(setting: Setting, pool: str, name: str) -> list[Row]:
-    number = _affordable_images(setting, pool, setting.epochs)
-    options = (*PARTS, f"data.num_images={number}", f"model.backbone.pool={pool}")
+    epochs = _affordable_epochs(setting, pool)
+    options = (*PARTS, f"trainer.max_epochs={epochs}", f"model.backbone.pool={pool}")
     store = store_in(setting.work / f"store_{pool}")
     backbone = make_backbone(setting, f"model.backbone.pool={pool}")
-    paths = setting.photographs()[:number]
+    paths = setting.photographs()
     passes = [_seconds_of_a_pass(backbone, paths)]
     cached = real_run(setting, f"cached_{pool}", *options, store)
     again = real_run(setting, f"again_{pool}", *options, store)
-    head = _seconds_of_head(setting, cached, backbone)
+    head = _seconds_of_head(cached, backbone, epochs)
     live = real_run(setting, f"live_{pool}", *options, "features=live")
     passes.append(_seconds_of_a_pass(backbone, paths))
     extraction, fit = cached.seconds["features"], cached.seconds["fit"]
     live_seconds = live.seconds["features"] + live.seconds["fit"]
     ratio = live_seconds / (extraction + fit)
     one_pass = mean(passes)
-    ideal = (setting.epochs * one_pass + head) / (one_pass + head)
+    ideal = (epochs * one_pass + head) / (one_pass + head)
     return [
         Row(
             f"{name}: share of the ideal",
             ratio / ideal,
             target=">= 0.85",
-            detail=f"ratio {ratio:.1f}, ideal (40 E + H) / (E + H) = {ideal:.1f}; {number} images, {setting.epochs} "
-            f"epochs; live {live_seconds:.1f} s, extraction {extraction:.1f} s + cached {fit:.1f} s (phases features "
+            detail=f"ratio {ratio:.1f}, ideal ({epochs} E + H) / (E + H) = {ideal:.1f}; {len(paths)} images, "
+            f"{epochs} epochs; live {live_seconds:.1f} s, extraction {extraction:.1f} s + cached {fit:.1f} s (phases features "
             f"and fit of status.json); E {one_pass:.1f} s (before {passes[0]:.1f}, after {passes[1]:.1f}), "
             f"H {head:.1f} s",
         ),
@@ -84,8 +82,8 @@ def _compare(setting: Setting, pool: str, name: str) -> list[Row]:
     ]
 
 
-def _affordable_images(setting: Setting, pool: str, epochs: int) -> int:
-    """As many as a live run passes in the minutes allowed, by a quick estimate."""
+def _affordable_epochs(setting: Setting, pool: str) -> int:
+    """As many, of all images, as a live run does in the minutes allowed, by a quick estimate."""
     paths = setting.photographs()
     sample = paths[: setting.choose(128, 16)]
     backbone = make_backbone(setting, f"model.backbone.pool={pool}")
@@ -96,7 +94,8 @@ def _affordable_images(setting: Setting, pool: str, epochs: int) -> int:
     with measured() as clock:
         head.epoch()
     seconds_an_image = seconds / len(sample) + clock.wall / 64
-    return min(len(paths), max(60, int(60 * setting.live_minutes / epochs / seconds_an_image)))
+    affordable = int(60 * setting.live_minutes / seconds_an_image / len(paths))
+    return min(setting.epochs, max(2, affordable))
 
 
 def _seconds_of_a_pass(backbone: FrozenBackbone, paths: list[Any]) -> float:
@@ -105,7 +104,7 @@ def _seconds_of_a_pass(backbone: FrozenBackbone, paths: list[Any]) -> float:
     return clock.wall
 
 
-def _seconds_of_head(setting: Setting, run: FinishedRun, backbone: FrozenBackbone) -> float:
+def _seconds_of_head(run: FinishedRun, backbone: FrozenBackbone, epochs: int) -> float:
     """H: all epochs of the head in a bare loop, with the sizes of a run."""
     images = run.read("dataset.json")["images"]
     classes = run.read("dataset.json")["classes"]
@@ -115,7 +114,7 @@ def _seconds_of_head(setting: Setting, run: FinishedRun, backbone: FrozenBackbon
     loop.epoch()
     torch.manual_seed(0)
     with measured() as clock:
-        for _ in range(setting.epochs):
+        for _ in range(epochs):
             loop.epoch()
     return clock.wall
 

@@ -23,14 +23,14 @@ class Setting:
         data: folder with `labels.csv` and `images/`.
         work: temporary folder; nothing else is written.
         quick: a tiny random network, few epochs and repetitions: shows that it works, measures nothing.
-        live_minutes: a run that passes all images through the backbone in each epoch takes a subset of the
-            images that it can do in about that time.
+        live_minutes: runs that pass all images through the backbone in each epoch have 40 epochs, or as many as
+            take about that time; what they are compared with then has as many.
     """
 
     data: Path
     work: Path
     quick: bool = False
-    live_minutes: float = 4.0
+    live_minutes: float = 15.0
 
     @property
     def epochs(self) -> int:

@@ -1,5 +1,6 @@
 """Clocks: wall seconds, core-seconds, and repetitions that take turns."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,22 +12,30 @@ class Clock:
 
     Attributes:
         wall: of wall clock.
-        core: of all threads of this process together, asleep or not counted only while they run.
+        core: that the threads of this process ran, together.
+        children: that processes ran which it started, and which ended within the block.
     """
 
     wall: float = 0.0
     core: float = 0.0
+    children: float = 0.0
 
 
 @contextmanager
 def measured() -> Iterator[Clock]:
     """Take the time of a `with` block; the clock shows it afterwards."""
     clock = Clock()
-    wall, core = time.perf_counter(), time.process_time()
+    wall, core, children = time.perf_counter(), time.process_time(), _children()
     try:
         yield clock
     finally:
         clock.wall, clock.core = time.perf_counter() - wall, time.process_time() - core
+        clock.children = _children() - children
+
+
+def _children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def take_turns(actions: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, list[Clock]]:
