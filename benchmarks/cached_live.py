@@ -69,8 +69,8 @@ def _compare(setting: Setting, pool: str, name: str) -> list[Row]:
             ratio / ideal,
             target=">= 0.85",
             detail=f"ratio {ratio:.1f}, ideal ({epochs} E + H) / (E + H) = {ideal:.1f}; {len(paths)} images, "
-            f"{epochs} epochs; live {live_seconds:.1f} s, extraction {extraction:.1f} s + cached {fit:.1f} s (phases features "
-            f"and fit of status.json); E {one_pass:.1f} s (before {passes[0]:.1f}, after {passes[1]:.1f}), "
+            f"{epochs} epochs; live {live_seconds:.1f} s, extraction {extraction:.1f} s + cached {fit:.1f} s (phases "
+            f"features and fit of status.json); E {one_pass:.1f} s (before {passes[0]:.1f}, after {passes[1]:.1f}), "
             f"H {head:.1f} s",
         ),
         Row(
