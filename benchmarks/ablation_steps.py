@@ -1,0 +1,39 @@
+"""The steps from the report's head to `experiment=best`, and what was tried beside it, as overrides."""
+
+REFERENCE = "logistic regression"
+REPORT = "the report's head"
+
+_DEFAULT = ("model=efficientnet_lite2",)
+_STANDARDISED = (*_DEFAULT, "head.standardize=true")
+_WIDE = (
+    *_STANDARDISED, "model.recipe.hidden=[1024]", "model.recipe.hidden_dropout=0.5", "data.batch_size=128",
+    "trainer.max_epochs=30",
+)  # fmt: skip
+_AVERAGED = (*_WIDE, "callbacks=weight_average")
+_WHOLE = (*_AVERAGED, "model.backbone.crop_mode=squash", "model.backbone.crop_pct=1.0")
+_LARGE = (*_WHOLE, "model.backbone.image_size=352")
+BEST = ("experiment=best",)
+
+STEPS: dict[str, tuple[str, ...]] = {
+    REFERENCE: _DEFAULT,
+    REPORT: (*_DEFAULT, "+data.class_weights.scale={person: 0.5}"),
+    # each with all before it
+    "standardised features": _STANDARDISED,
+    "1024 hidden units, dropout on them": _WIDE,
+    "average of the weights": _AVERAGED,
+    "whole photograph": _WHOLE,
+    "352 pixels": _LARGE,
+    "experiment=best": BEST,
+    # one change of the best each
+    "best without standardisation": (*BEST, "head.standardize=false"),
+    "best without average": (*BEST, "callbacks=default"),
+    "best at 260 pixels": (*BEST, "model.backbone.image_size=null"),
+    "best, one view": (*BEST, "features.views=1"),
+    "best with cosine schedule": (*BEST, "scheduler=cosine"),
+    "best with asymmetric loss": (*BEST, "loss=asymmetric", "loss.gamma_neg=2", "loss.clip=0"),
+    "best with label smoothing": (*BEST, "loss.label_smoothing=0.1"),
+    "best with mixup": (*BEST, "mixup=0.4"),
+    "best with a linear head": (*BEST, "head=linear"),
+    "best with residual attention": (*BEST, "head=csra"),
+    "best with attention": (*BEST, "head=attention"),
+}
