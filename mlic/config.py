@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 
 def _find_config_dir() -> str:
@@ -30,5 +30,28 @@ def compose(*overrides: str, output: str | Path, config_name: str = "train") -> 
     Returns:
         The composed config, for `mlic.train.train`.
     """
+    return compose_with_choices(*overrides, output=output, config_name=config_name)[0]
+
+
+def compose_with_choices(
+    *overrides: str, output: str | Path, config_name: str
+) -> tuple[DictConfig, dict[str, str | None]]:
+    """As `compose`, and the choice made in each config group."""
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        return hydra_compose(config_name, overrides=[*overrides, f"output='{output}'"])
+        config = hydra_compose(
+            config_name, overrides=[*overrides, f"output='{output}'"], return_hydra_config=True
+        )
+    choices = dict(config.hydra.runtime.choices)
+    with open_dict(config):
+        del config.hydra
+    return config, choices
+
+
+def compose_group(group: str, choice: str) -> DictConfig:
+    """One config of a group by itself, such as `compose_group("loss", "focal")`.
+
+    Raises:
+        hydra.errors.MissingConfigException: there is no such choice.
+    """
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        return hydra_compose(f"{group}/{choice}")[group]

@@ -227,7 +227,10 @@ class MultiLabelDataModule(L.LightningDataModule):
 
     def loader(self, part: str, *, training: bool = False) -> DataLoader:
         """Batches of one part; `training` shuffles by (seed, epoch)."""
-        rows = getattr(self.split, part)
+        return self.loader_of(getattr(self.split, part), training=training)
+
+    def loader_of(self, rows: np.ndarray, *, training: bool = False) -> DataLoader:
+        """Batches of some rows of `table`, as `loader` gives those of a part."""
         sampler: Sampler[int] = RowSampler(rows)
         if training and self.features is not None:
             sampler = self.features.training_sampler(rows, self.seed)

@@ -25,6 +25,11 @@ CHECKPOINT_KEY = "mlic"
 BACKBONE_PREFIX = "backbone."
 
 
+def epoch_seed(seed: int, epoch: int) -> int:
+    """What torch is seeded with at the start of an epoch, before mixup and dropout draw."""
+    return seed * 1_000_003 + epoch
+
+
 class _NoProfiler(PassThroughProfiler):
     """Equivalent to its parent, which makes a generator for each of 60 hooks a step."""
 
@@ -139,7 +144,7 @@ class MultiLabelClassifier(L.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout from (seed, epoch): Lightning's own order of draws differs after a resume."""
         if batch_idx == 0:
-            torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+            torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; the scores of the epoch are those seen in training, with dropout, as Keras reports them.

@@ -1,5 +1,8 @@
 """Dropout that is fast on the processor."""
 
+from collections.abc import Sequence
+from math import prod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,16 +31,27 @@ class FastDropout(nn.Module):
             return input
         if input.device.type != "cpu":
             return functional.dropout(input, self.p, training=True)
-        kept = _random_int16(input.numel()).view(input.shape) >= self.level - LEVELS // 2
-        return input * kept.to(input.dtype).mul_(LEVELS / (LEVELS - self.level))
+        kept = random_int16(input.shape) >= self.limit
+        return input * kept.to(input.dtype).mul_(self.scale)
+
+    @property
+    def limit(self) -> int:
+        """What is drawn from `random_int16` at or above it is kept."""
+        return self.level - LEVELS // 2
+
+    @property
+    def scale(self) -> float:
+        """Of the values that are kept."""
+        return LEVELS / (LEVELS - self.level)
 
     def extra_repr(self) -> str:
         """For `print`."""
         return f"p={self.p}"
 
 
-def _random_int16(count: int) -> Tensor:
-    """(count,) int16, all 65,536 values equally likely."""
+def random_int16(shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    """int16 of that shape, all 65,536 values equally likely, from torch's global generator."""
+    count = prod(shape)
     # without a lower bound the sign bit of each 64 would stay 0
-    draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    return draws.view(torch.int16)[:count]
+    draws = torch.empty((count + 3) // 4, dtype=torch.int64, device=device).random_(-(2**63), None)
+    return draws.view(torch.int16)[:count].view(*shape)

@@ -159,11 +159,12 @@ class AsymmetricLoss(WeightedLoss):
         _check_range("gamma_pos", gamma_pos, 0, float("inf"))
         _check_range("clip", clip, 0, 0.999)
         self.gamma_neg, self.gamma_pos, self.clip = gamma_neg, gamma_pos, clip
+        self.clips = clip > 0
 
     def terms(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Those of a present label in proportion to the target, of an absent one to the rest."""
         present = _focus(torch.sigmoid(-logits), self.gamma_pos) * functional.softplus(-logits)
-        if self.clip:
+        if self.clips:
             shifted = (torch.sigmoid(logits) - self.clip).clamp(min=0)
             absent = -_focus(shifted, self.gamma_neg) * torch.log1p(-shifted)
         else:  # exact for large logits too, where 1 - score is 0

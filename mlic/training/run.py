@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
@@ -97,15 +98,38 @@ def extract(config: DictConfig) -> ExtractionResult:
     """
     if config.features.mode != "cached":
         raise InputError("features=live keeps no features: extract with features=cached.")
+    datamodule, *_ = _prepare(config)
+    datamodule.extract()
+    features: Any = datamodule.features
+    return features.result
+
+
+def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, FrozenBackbone, torch.device]:
+    """What training needs, for a search that trains in its own way.
+
+    Args:
+        config: as for `run`.
+
+    Returns:
+        The data module after `setup`, the backbone, and the device to train on.
+
+    Raises:
+        InputError: as for `run`.
+    """
+    datamodule, backbone, device = _prepare(config)
+    datamodule.setup()
+    logger.info("%s", dataset_table(datamodule))
+    return datamodule, backbone, device
+
+
+def _prepare(config: DictConfig) -> tuple[MultiLabelDataModule, FrozenBackbone, torch.device]:
     _quieten_lightning()
     L.seed_everything(config.seed, workers=True, verbose=False)
     trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False)
     backbone = _make_backbone(config, trainer)
     datamodule = _make_datamodule(config, backbone, trainer)
     datamodule.read()
-    datamodule.extract()
-    features: Any = datamodule.features
-    return features.result
+    return datamodule, backbone, trainer.strategy.root_device
 
 
 def _quieten_lightning() -> None:

@@ -1,0 +1,51 @@
+"""Tune a head: `python -m mlic.tune model=efficientnet_lite2 tune.heads=64`; `--help` lists the choices."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
+
+from mlic.command_line import quote_paths
+from mlic.config import CONFIG_DIR, compose_with_choices
+from mlic.errors import InputError
+
+
+def tune(*overrides: str, output: str | Path) -> dict[str, dict]:
+    """Equivalent to the command line, for notebooks and tests.
+
+    Args:
+        overrides: such as `"model=efficientnet_lite2"`, `"tune.heads=64"`.
+        output: folder for the trials; the winner's run lies in `winner/` there.
+
+    Returns:
+        The winner's metrics of `train`, `val` and `test`, as in metrics.json.
+
+    Raises:
+        InputError: data, weights, settings or a search space that cannot be used.
+    """
+    return _tune(*compose_with_choices(*overrides, output=output, config_name="tune"))
+
+
+def _tune(config: DictConfig, choices: Mapping[str, str | None]) -> dict[str, dict]:
+    # torch and timm take seconds to import: not before the command line is known to be right
+    from mlic.tuning.run import run_tuning
+
+    return run_tuning(config, choices)
+
+
+@hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="tune")
+def main(config: DictConfig) -> None:
+    """Hydra's entry point; shows an InputError without a traceback, which status.json keeps."""
+    try:
+        _tune(config, HydraConfig.get().runtime.choices)
+    except InputError as error:
+        raise CompactHydraException(f"\n{error}") from error
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = quote_paths(sys.argv[1:])
+    main()

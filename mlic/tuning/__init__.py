@@ -1,0 +1,1 @@
+"""Many heads at once: a search over the settings of head, loss and optimizer."""

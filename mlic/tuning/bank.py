@@ -1,0 +1,201 @@
+"""A bank of heads that train at the same time, each with settings of its own, over the same batches."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from mlic.models import DenseHead
+from mlic.models.classifier import Batch, epoch_seed
+from mlic.models.losses import WeightedLoss
+from mlic.models.mixing import mix
+from mlic.tuning.stacked_heads import StackedHeads
+from mlic.tuning.stacked_losses import StackedLosses
+
+
+@dataclass
+class Member:
+    """One trial in a bank: a head, loss, optimizer and schedule for each of K folds.
+
+    Attributes:
+        heads: with their initial weights, and standardisation fitted.
+        losses: with the class weights of their fold.
+        optimizers: over the parameters of the heads.
+        schedulers: of the optimizers; empty for constant learning rates.
+        averages: of the weights, once averaging has begun: one list of tensors a fold.
+        averaged_steps: that they are the mean of, one number a fold.
+        losses_seen: mean training loss of the last epoch, one number a fold.
+    """
+
+    heads: list[DenseHead]
+    losses: list[WeightedLoss]
+    optimizers: list[Optimizer]
+    schedulers: list[LRScheduler]
+    averages: list[list[Tensor]] = field(default_factory=list)
+    averaged_steps: list[int] = field(default_factory=list)
+    losses_seen: list[float] = field(default_factory=list)
+
+    @classmethod
+    def build(
+        cls,
+        heads: Sequence[DenseHead],
+        losses: Sequence[WeightedLoss],
+        make_optimizer: Callable[..., Optimizer],
+        make_scheduler: Callable[..., LRScheduler] | None = None,
+        total_steps: Sequence[int] = (),
+    ) -> "Member":
+        """Make optimizers and schedules; `total_steps` of a whole run, one number a fold, for the schedules."""
+        optimizers = [make_optimizer(head.parameters()) for head in heads]
+        schedulers = []
+        if make_scheduler is not None:
+            pairs = zip(optimizers, total_steps, strict=True)
+            schedulers = [make_scheduler(optimizer, total_steps=steps) for optimizer, steps in pairs]
+        return cls(list(heads), list(losses), optimizers, schedulers)
+
+
+class Bank:
+    """Equivalent to training each head of its members alone, with the batches and masks that it would have alone."""
+
+    def __init__(self, members: Sequence[Member], *, seed: int, mixup: float = 0.0) -> None:
+        """Stack members whose heads have one structure.
+
+        Args:
+            members: T trials with K folds each.
+            seed: of dropout and mixup, as `MultiLabelClassifier` takes it.
+            mixup: likewise.
+        """
+        self.members, self.seed, self.mixup = list(members), seed, mixup
+        self.heads = StackedHeads([member.heads for member in members])
+        self.losses = StackedLosses([member.losses for member in members], self.heads.device)
+        for member in members:
+            for head in member.heads:
+                head.train()
+
+    def train_epoch(self, epoch: int, batches: Sequence[Iterable[Batch]], *, average: bool = False) -> None:
+        """Pass over the training rows of each fold once.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            batches: of each fold, features (B, *feature_shape), targets (B, C), rows.
+            average: take the weights after each step into the members' averages.
+        """
+        seen: list[list[Tensor]] = [[] for _ in batches]
+        streams = _Streams(epoch_seed(self.seed, epoch), len(batches))
+        for step, parts in enumerate(zip_longest(*batches)):
+            present = [fold for fold, part in enumerate(parts) if part is not None]
+            losses = self._backward([part for part in parts if part is not None], present, streams, first=step == 0)
+            for fold in present:
+                seen[fold].append(losses[:, fold])
+                for member in self.members:
+                    self._step(member, fold)
+                    if average:
+                        _take_into_average(member, fold)
+        means = torch.stack([torch.stack(own).mean(0) for own in seen], dim=1)  # (T, K)
+        for member, own in zip(self.members, means.tolist(), strict=True):
+            member.losses_seen = own
+
+    def _backward(
+        self, parts: Sequence[Batch], present: Sequence[int], streams: "_Streams", *, first: bool
+    ) -> Tensor:
+        """Gradients of all heads; returns the losses (T, K), 0 for folds that have no batch any more."""
+        features, targets, draws = self._assemble(parts, present, streams)
+        row_weights = features.new_zeros(targets.shape[:2])
+        for fold, part in zip(present, parts, strict=True):
+            row_weights[fold, : len(part[0])] = 1 / len(part[0])
+        self.heads.clear_gradients()
+        losses = self.losses(self.heads(features, draws), targets, row_weights)
+        losses.sum().backward()
+        if first:
+            self.heads.share_gradients()
+        return losses.detach()
+
+    def _assemble(
+        self, parts: Sequence[Batch], present: Sequence[int], streams: "_Streams"
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Features, targets and random numbers of all folds, filled up with zeros to the longest batch."""
+        prepared = []
+        for fold, (features, targets, _) in zip(present, parts, strict=True):
+            features, targets = features.to(self.heads.device), targets.to(self.heads.device)
+            with streams.of(fold):
+                if self.mixup:
+                    features, targets = mix(features, targets, self.mixup)
+                prepared.append([features, targets, *self.heads.draw(len(features))])
+        features, targets, *draws = (
+            _fill_up(tensors, present, self.heads.num_folds) for tensors in zip(*prepared, strict=True)
+        )
+        return features, targets, draws
+
+    @staticmethod
+    def _step(member: Member, fold: int) -> None:
+        member.optimizers[fold].step()
+        if member.schedulers:
+            member.schedulers[fold].step()
+
+
+class _Streams:
+    """torch's global generator, as each fold would find it alone."""
+
+    def __init__(self, seed: int, number: int) -> None:
+        torch.manual_seed(seed)
+        self.states = [torch.get_rng_state() for _ in range(number)]
+        self.fold = 0
+
+    def of(self, fold: int) -> "_Streams":
+        self.fold = fold
+        return self
+
+    def __enter__(self) -> None:
+        if len(self.states) > 1:
+            torch.set_rng_state(self.states[self.fold])
+
+    def __exit__(self, *error: object) -> None:
+        if len(self.states) > 1:
+            self.states[self.fold] = torch.get_rng_state()
+
+
+def _fill_up(tensors: Sequence[Tensor], present: Sequence[int], num_folds: int) -> Tensor:
+    """(b, ...) of each fold that is present -> (K, B, ...)."""
+    if num_folds == 1:
+        return tensors[0].unsqueeze(0)
+    longest = max(map(len, tensors))
+    filled = tensors[0].new_zeros((num_folds, longest, *tensors[0].shape[1:]))
+    for fold, tensor in zip(present, tensors, strict=True):
+        filled[fold, : len(tensor)] = tensor
+    return filled
+
+
+def _take_into_average(member: Member, fold: int) -> None:
+    """The mean over steps, as `mlic.training.WeightAverage` keeps it."""
+    if not member.averages:
+        member.averages = [[] for _ in member.heads]
+        member.averaged_steps = [0] * len(member.heads)
+    member.averaged_steps[fold] += 1
+    current = [parameter.detach() for parameter in member.heads[fold].parameters()]
+    if not member.averages[fold]:
+        member.averages[fold] = [weight.clone() for weight in current]
+        return
+    for mean, weight in zip(member.averages[fold], current, strict=True):
+        mean.lerp_(weight, 1 / member.averaged_steps[fold])
+
+
+
+@contextmanager
+def ready_to_score(member: Member, fold: int) -> Iterator[DenseHead]:
+    """A member's head in eval mode, with the average of its weights where there is one."""
+    head = member.heads[fold].eval()
+    average = member.averages[fold] if member.averages else []
+    pairs = list(zip((parameter.data for parameter in head.parameters()), average, strict=False))
+    running = [weight.clone() for weight, _ in pairs]
+    for weight, mean in pairs:
+        weight.copy_(mean)
+    try:
+        yield head
+    finally:
+        for (weight, _), kept in zip(pairs, running, strict=True):
+            weight.copy_(kept)
+        head.train()

@@ -1,0 +1,152 @@
+"""What a search leaves: a table and a figure of all trials, and a config that starts a run from the winner."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+
+from mlic.report.figure_files import FigureFiles
+from mlic.report.style import FAINT, PANEL_HEIGHT, PANEL_WIDTH, PRIMARY, SECONDARY, new_figure, report_style
+from mlic.runs.folder import write_atomically
+from mlic.tuning.search import Schedule
+from mlic.tuning.space import Dimension
+from mlic.tuning.trials import GROUPS, Trial
+
+TRIALS_FILE = "trials.csv"
+SECTIONS = ("data", "model", "head", "loss", "optimizer", "scheduler", "features", "mixup", "seed")
+EXPERIMENT_GROUPS = ("data", "model", *GROUPS, "scheduler", "features", "callbacks")
+COLUMNS = 3
+
+
+def trials_table(trials: Sequence[Trial], schedule: Schedule) -> pd.DataFrame:
+    """One row a trial, the best first.
+
+    Returns:
+        `trial` (0 is the config as it was), `state` (finished, stopped, diverged), `epochs` trained, `epoch` that
+        counts (from 1), the metric there (mean over folds), `fold_<k>` where there are several, `train_loss` of that
+        epoch, then a column a setting; empty where it does not apply.
+    """
+    rows = []
+    for trial in trials:
+        row: dict[str, Any] = {"trial": trial.number, "state": trial.state, "epochs": len(trial.scores)}
+        if trial.scores:
+            best = trial.best_epoch(last=schedule.last_epoch_counts)
+            folds = trial.scores[best]
+            row |= {"epoch": best + 1, schedule.metric: float(np.mean(folds))}
+            row |= {f"fold_{place}": value for place, value in enumerate(folds)} if len(folds) > 1 else {}
+            row["train_loss"] = float(np.mean(trial.train_losses[best]))
+        rows.append(row | {key: _shown(value) for key, value in trial.settings.items()})
+    table = pd.DataFrame(rows)
+    by = ["_stopped", schedule.metric] if schedule.metric in table else ["trial"]
+    table["_stopped"] = table["state"] != "finished"
+    ascending = [True, False] if len(by) == 2 else True
+    return table.sort_values(by, ascending=ascending, kind="stable").drop(columns="_stopped")
+
+
+def _shown(value: Any) -> Any:
+    return " ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else value
+
+
+def write_trials(
+    folder: Path, trials: Sequence[Trial], dimensions: Sequence[Dimension], schedule: Schedule
+) -> None:
+    """Write trials.csv, and figures/trials.png and .svg: the metric against each setting.
+
+    Args:
+        folder: of the search.
+        trials: all of them.
+        dimensions: what they differ in.
+        schedule: of the search.
+    """
+    table = trials_table(trials, schedule)
+    write_atomically(folder / TRIALS_FILE, table.to_csv(index=False, float_format="%.6g"))
+    if schedule.metric in table:
+        with report_style():
+            FigureFiles(folder / "figures").save("trials", "", trials_figure(table, dimensions, schedule.metric))
+
+
+def trials_figure(table: pd.DataFrame, dimensions: Sequence[Dimension], metric: str) -> Figure:
+    """A panel a setting: the metric on val of each trial; hollow where it was stopped, the winner marked.
+
+    Args:
+        table: from `trials_table`.
+        dimensions: with their scales.
+        metric: a column of the table.
+    """
+    shown = {own.key: own for own in _flatten(dimensions) if own.key in table and table[own.key].nunique() > 1}
+    rows = max(1, -(-len(shown) // COLUMNS))
+    figure = new_figure(width=PANEL_WIDTH * min(COLUMNS, max(1, len(shown))), height=PANEL_HEIGHT * rows)
+    panels = figure.subplots(rows, min(COLUMNS, max(1, len(shown))), squeeze=False, sharey=True).flat
+    for axes, (key, dimension) in zip(panels, shown.items(), strict=False):
+        _draw_panel(axes, table.dropna(subset=[key, metric]), key, dimension, metric)
+    for axes in list(panels):
+        axes.set_visible(False)
+    return figure
+
+
+def _flatten(dimensions: Sequence[Dimension]) -> list[Dimension]:
+    """All dimensions, those of branches too."""
+    return [
+        found
+        for dimension in dimensions
+        for found in (dimension, *(own for branch in dimension.branches.values() for own in _flatten(branch)))
+    ]
+
+
+def _draw_panel(axes: Axes, table: pd.DataFrame, key: str, dimension: Dimension, metric: str) -> None:
+    places = table[key]
+    if dimension.kind == "choice":
+        names = sorted(places.unique(), key=str)
+        # beside each other in the order of the trials, so that equal values do not hide one another
+        spread = ((table["trial"] * 0.618) % 1 - 0.5) * 0.5
+        places = places.map({name: place for place, name in enumerate(names)}) + spread
+        axes.set_xticks(range(len(names)), [str(name) for name in names])
+    finished = table["state"] == "finished"
+    axes.scatter(places[~finished], table[metric][~finished], s=18, facecolors="none", edgecolors=FAINT)
+    axes.scatter(places[finished], table[metric][finished], s=22, color=PRIMARY)
+    if finished.any():
+        axes.scatter(places[finished].iloc[:1], table[metric][finished].iloc[:1], s=60, color=SECONDARY, marker="*")
+    if dimension.kind == "log_uniform":
+        axes.set_xscale("log")
+    axes.set_title(key)
+    axes.set_ylabel(f"{metric} on val")
+
+
+def write_experiment(
+    folder: Path, config: DictConfig, choices: Mapping[str, str | None], winner: Trial
+) -> Path:
+    """Write experiment/tuned.yaml: `python -m mlic.train --config-dir <folder> experiment=tuned` runs the winner.
+
+    Args:
+        folder: of the search.
+        config: of the winner's run.
+        choices: config group -> choice.
+        winner: the trial, for the first line.
+
+    Returns:
+        The file.
+    """
+    sections = {key: _plain(config[key]) for key in SECTIONS if config.get(key) is not None}
+    defaults = [{f"override /{group}": choices[group]} for group in EXPERIMENT_GROUPS if choices.get(group)]
+    content = {
+        "defaults": defaults,
+        **sections,
+        "callbacks": {"checkpoint": {"monitor": config.callbacks.checkpoint.monitor}},
+        "trainer": {"max_epochs": config.trainer.max_epochs, "precision": config.trainer.precision},
+    }
+    if "weight_average" in config.callbacks:
+        content["callbacks"]["weight_average"] = {"share": config.callbacks.weight_average.share}
+    settings = ", ".join(f"{key}={_shown(value)}" for key, value in winner.settings.items()) or "as configured"
+    header = f"# @package _global_\n# Found by mlic.tune, trial {winner.number}: {settings}\n"
+    file = folder / "experiment" / "tuned.yaml"
+    write_atomically(file, header + OmegaConf.to_yaml(OmegaConf.create(content)))
+    return file
+
+
+def _plain(section: Any) -> Any:
+    return OmegaConf.to_container(section, resolve=True) if OmegaConf.is_config(section) else section

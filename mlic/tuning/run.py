@@ -1,0 +1,185 @@
+"""Tuning from a config to a folder: the trials, the winner's run, and how to go on from it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from mlic.data import MultiLabelDataModule
+from mlic.errors import InputError
+from mlic.features.memory import available_memory
+from mlic.models import DenseHead, FrozenBackbone, Standardization
+from mlic.runs.folder import RunFolder
+from mlic.runs.status import RunStatus
+from mlic.training.run import Results, prepare, run
+from mlic.tuning.bank import Member
+from mlic.tuning.folds import Fold, make_folds
+from mlic.tuning.halving import rungs
+from mlic.tuning.results import write_experiment, write_trials
+from mlic.tuning.search import Schedule, Search
+from mlic.tuning.space import Dimension
+from mlic.tuning.trials import Trial, make_trials
+
+logger = logging.getLogger(__name__)
+
+WINNER = "winner"
+CPU_BANK_BYTES = 16e6
+ADAM_COPIES = 4  # weights, gradients, two moments
+
+
+def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results:
+    """Search, then train the winner as an ordinary run in `<output>/winner`, and test it once.
+
+    Args:
+        config: as `conf/tune.yaml` composes it.
+        choices: config group -> choice, for the file that starts a run from the winner.
+
+    Returns:
+        The winner's metrics, as `mlic.training.run.run` returns them.
+
+    Raises:
+        InputError: data, weights, settings or a search space that cannot be used.
+    """
+    _check(config)
+    folder = RunFolder(config.output)
+    with RunStatus(folder) as status:
+        trials, dimensions = make_trials(config)
+        with status.phase("features"):
+            datamodule, backbone, device = prepare(config)
+        with status.phase("search"):
+            winner = _search(config, trials, dimensions, datamodule, backbone, device, folder)
+        chosen = _winning_config(config, winner)
+        experiment = write_experiment(folder.path, chosen, _choices_of(winner, choices), winner)
+        with status.phase("winner"):
+            results = run(chosen)
+    logger.info("trials:     %s", folder.path / "trials.csv")
+    logger.info("start here: python -m mlic.train --config-dir %s experiment=%s", folder.path, experiment.stem)
+    return results
+
+
+def _check(config: DictConfig) -> None:
+    if config.features.mode != "cached":
+        raise InputError("mlic.tune trains many heads on the same features: it needs features=cached.")
+    if config.init_from is not None:
+        raise InputError("init_from: mlic.tune trains heads from the beginning.")
+    if "early_stopping" in (config.callbacks or {}):
+        raise InputError("callbacks=early_stopping: mlic.tune stops hopeless heads by tune.halving instead.")
+
+
+def _search(
+    config: DictConfig,
+    trials: Sequence[Trial],
+    dimensions: Sequence[Dimension],
+    datamodule: MultiLabelDataModule,
+    backbone: FrozenBackbone,
+    device: torch.device,
+    folder: RunFolder,
+) -> Trial:
+    schedule = _schedule(config, device)
+    folds = make_folds(datamodule, config.tune.folds, schedule.views)
+    members: list[Member] = []
+    for trial in trials:
+        members.append(_make_member(trial, folds, datamodule, backbone, device))
+        _check_memory(members, len(trials))
+    search = Search(trials, members, datamodule, folds, schedule)
+    try:
+        return search.run()
+    finally:
+        write_trials(folder.path, trials, dimensions, schedule)
+
+
+def _check_memory(members: Sequence[Member], number: int) -> None:
+    """Refuse what does not fit, before the machine swaps."""
+    size = sum(parameter.nbytes for head in members[-1].heads for parameter in head.parameters())
+    if len(members) == 1 and number * size * ADAM_COPIES > available_memory():
+        raise InputError(
+            f"tune.heads={number}: so many heads like the configured one take {number * size * ADAM_COPIES / 1e9:.1f} GB "
+            f"with their optimizers, and {available_memory() / 1e9:.1f} GB are free. Try fewer, or pool the features with "
+            "model.backbone.pool=avg."
+        )
+
+
+def _schedule(config: DictConfig, device: torch.device) -> Schedule:
+    halving, average = config.tune.halving, (config.callbacks or {}).get("weight_average")
+    epochs = config.trainer.max_epochs
+    bank_mb = config.tune.bank_mb
+    return Schedule(
+        max_epochs=epochs,
+        rungs=rungs(epochs, first=halving.first, eta=halving.eta) if halving else [],
+        eta=halving.eta if halving else 1,
+        metric=config.tune.metric,
+        last_epoch_counts=_last_epoch_counts(config),
+        average_from=round((1 - average.share) * epochs) if average else None,
+        views=config.features.views,
+        seed=config.seed,
+        mixup=config.mixup,
+        bank_bytes=bank_mb * 1e6 if bank_mb else CPU_BANK_BYTES if device.type == "cpu" else float("inf"),
+    )
+
+
+def _last_epoch_counts(config: DictConfig) -> bool:
+    """Without a checkpoint that is chosen on val; in folds, also where the length of the run shapes its course."""
+    if config.callbacks.checkpoint.monitor is None:
+        return True
+    shaped = config.get("scheduler") is not None or "weight_average" in config.callbacks
+    return bool(config.tune.folds) and shaped
+
+
+def _make_member(
+    trial: Trial,
+    folds: Sequence[Fold],
+    datamodule: MultiLabelDataModule,
+    backbone: FrozenBackbone,
+    device: torch.device,
+) -> Member:
+    config, num_classes = trial.config, len(datamodule.table.classes)
+    try:
+        heads = [_make_head(config, backbone, num_classes, fold, device) for fold in folds]
+        losses = [instantiate(config.loss)(fold.class_weights) for fold in folds]
+        steps = [len(datamodule.loader_of(fold.train, training=True)) * config.trainer.max_epochs for fold in folds]
+        return Member.build(
+            heads, losses, instantiate(config.optimizer), instantiate(config.get("scheduler")), steps
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"tune.space: the settings {trial.settings} do not fit: {error}") from error
+
+
+def _make_head(
+    config: DictConfig, backbone: FrozenBackbone, num_classes: int, fold: Fold, device: torch.device
+) -> DenseHead:
+    L.seed_everything(config.seed, workers=True, verbose=False)  # as a run does before it makes its head
+    head = instantiate(config.head)(backbone.feature_shape, num_classes)
+    if not isinstance(head, DenseHead):
+        raise InputError(
+            f"head: mlic.tune stacks dense and linear heads, not {type(head).__name__}. Vary that one with "
+            "hydra/sweeper=optuna."
+        )
+    for layer in head:
+        if isinstance(layer, Standardization):
+            layer.load_state_dict(fold.standardization.state_dict())
+    return head.to(device)
+
+
+def _winning_config(config: DictConfig, winner: Trial) -> DictConfig:
+    """Of the run that shows the winner: as it was chosen, and after folds on all rows that the folds were of."""
+    last = _last_epoch_counts(config)
+    chosen = winner.config
+    chosen.output = str(Path(config.output) / WINNER)
+    if not last:
+        chosen.callbacks.checkpoint.monitor = f"val/{config.tune.metric}"
+    if config.tune.folds:
+        chosen.data.split.val = 0
+        chosen.callbacks.checkpoint.monitor = None
+        chosen.trainer.max_epochs = winner.best_epoch(last=last) + 1
+    del chosen.tune
+    return chosen
+
+
+def _choices_of(winner: Trial, choices: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Those of the command line, but for the groups that the trials chose from."""
+    return {**choices, **{key: value for key, value in winner.settings.items() if "." not in key}}

@@ -1,0 +1,181 @@
+"""Trains all trials at the same time, scores them after each epoch, and stops hopeless ones."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mlic.data import MultiLabelDataModule
+from mlic.errors import InputError
+from mlic.evaluation.metrics import METRICS, ScoredImages
+from mlic.models.classifier import Batch
+from mlic.models.views import average_over_views
+from mlic.tuning.bank import Bank, Member, ready_to_score
+from mlic.tuning.folds import Fold
+from mlic.tuning.halving import stop_hopeless
+from mlic.tuning.stacked_heads import structure_of
+from mlic.tuning.trials import Trial
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how.
+
+    Attributes:
+        max_epochs: of a trial that is not stopped.
+        rungs: numbers of epochs after which hopeless trials stop.
+        eta: one trial in so many goes on there.
+        metric: of METRICS, to choose by.
+        last_epoch_counts: a trial is judged by its last epoch, not by its best.
+        average_from: epoch from which the weights are averaged; None for never.
+        views: of the features.
+        seed: as of a run.
+        mixup: likewise.
+        bank_bytes: parameters that are trained together at most; the others wait for their turn in each epoch.
+    """
+
+    max_epochs: int
+    rungs: Sequence[int]
+    eta: float
+    metric: str
+    last_epoch_counts: bool
+    average_from: int | None
+    views: int
+    seed: int
+    mixup: float
+    bank_bytes: float
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown metric."""
+        if self.metric not in METRICS:
+            raise InputError(f"tune.metric: '{self.metric}' is none of {', '.join(METRICS)}.")
+
+
+class Search:
+    """Equivalent to training each trial alone in each fold, and stopping those that fall behind."""
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        members: Sequence[Member],
+        datamodule: MultiLabelDataModule,
+        folds: Sequence[Fold],
+        schedule: Schedule,
+    ) -> None:
+        """Take trials with their heads.
+
+        Args:
+            trials: of which scores and states are noted.
+            members: one a trial.
+            datamodule: that the rows of the folds belong to.
+            folds: K of them.
+            schedule: how long to train.
+        """
+        self.members = dict(zip((trial.number for trial in trials), members, strict=True))
+        self.trials = list(trials)
+        self.datamodule, self.folds, self.schedule = datamodule, list(folds), schedule
+        self.loaders = [datamodule.loader_of(fold.train, training=True) for fold in folds]
+
+    def run(self) -> Trial:
+        """Train until the last epoch; returns the winner.
+
+        Raises:
+            InputError: every trial diverged.
+        """
+        running = list(self.trials)
+        banks = self._make_banks(running)
+        with self._progress(len(running)) as bar:
+            for epoch in range(self.schedule.max_epochs):
+                for numbers, bank in banks:
+                    self._train(bank, epoch)
+                    self._score([self.trials[number] for number in numbers], bank)
+                    bar.update(len(numbers))
+                alive = [trial for trial in running if trial.state == "running"]
+                if epoch + 1 in self.schedule.rungs:
+                    alive = stop_hopeless(alive, self.schedule.eta, last=self.schedule.last_epoch_counts)
+                if len(alive) < len(running):
+                    running = alive
+                    banks = self._make_banks(running)
+                    bar.total = bar.n + len(running) * (self.schedule.max_epochs - epoch - 1)
+                self._report(running, epoch + 1)
+                if not running:
+                    raise InputError(
+                        "tune: the loss of every trial became infinite or no number. Lower the learning rates "
+                        "(tune.space.optimizer.lr), or look for broken features."
+                    )
+        for trial in running:
+            trial.state = "finished"
+        return max(running, key=lambda trial: (self.value(trial), -trial.number))
+
+    def value(self, trial: Trial) -> float:
+        """What a trial is judged by."""
+        return trial.value(last=self.schedule.last_epoch_counts)
+
+    def _progress(self, number: int) -> tqdm:
+        return tqdm(total=number * self.schedule.max_epochs, unit="epoch", desc="heads", disable=None, leave=False)
+
+    def _report(self, running: Sequence[Trial], epochs: int) -> None:
+        if running and (epochs in self.schedule.rungs or epochs == self.schedule.max_epochs):
+            best = max(running, key=self.value)
+            logger.info(
+                "tune: after epoch %d %d of %d heads go on; best %s on val %.4f (trial %d)",
+                *(epochs, len(running), len(self.trials), self.schedule.metric, self.value(best), best.number),
+            )
+
+    def _make_banks(self, running: Sequence[Trial]) -> list[tuple[list[int], Bank]]:
+        """Stack heads of one structure, as many as `bank_bytes` allow."""
+        groups: dict[tuple, list[int]] = {}
+        for trial in running:
+            groups.setdefault(structure_of(self.members[trial.number].heads[0]), []).append(trial.number)
+        banks = []
+        for numbers in groups.values():
+            head = self.members[numbers[0]].heads[0]
+            size = len(numbers) * len(self.folds) * sum(parameter.nbytes for parameter in head.parameters())
+            pieces = np.array_split(numbers, np.clip(round(size / self.schedule.bank_bytes), 1, len(numbers)))
+            for own in (piece.tolist() for piece in pieces):
+                members = [self.members[number] for number in own]
+                banks.append((own, Bank(members, seed=self.schedule.seed, mixup=self.schedule.mixup)))
+        return banks
+
+    def _train(self, bank: Bank, epoch: int) -> None:
+        for loader in self.loaders:
+            loader.sampler.set_epoch(epoch)  # pyright: ignore[reportAttributeAccessIssue]
+        start = self.schedule.average_from
+        bank.train_epoch(epoch, self.loaders, average=start is not None and epoch >= start)
+
+    def _score(self, trials: Sequence[Trial], bank: Bank) -> None:
+        """Note the metric on the val rows of each fold."""
+        scores = np.stack([self._score_fold(bank, place) for place in range(len(self.folds))], axis=1)
+        for trial, own, member in zip(trials, scores.tolist(), bank.members, strict=True):
+            trial.scores.append(own)
+            trial.train_losses.append(member.losses_seen)
+            if not np.isfinite(own).all():
+                trial.state = "diverged"
+
+    @torch.no_grad()
+    def _score_fold(self, bank: Bank, place: int) -> np.ndarray:
+        """(T,) the metric of each trial on the val rows of one fold."""
+        batches: list[Batch] = list(self.datamodule.loader_of(self.folds[place].val))
+        features = [inputs.to(bank.heads.device) for inputs, _, _ in batches]
+        targets = torch.cat([wanted for _, wanted, _ in batches]).cpu().numpy()
+        values = []
+        for member in bank.members:
+            with ready_to_score(member, place) as head:
+                logits = [
+                    average_over_views(head, inputs, self.schedule.views, are_images=False) for inputs in features
+                ]
+            values.append(self._metric(torch.cat(logits).cpu(), targets))
+        return np.array(values)
+
+    def _metric(self, logits: Tensor, targets: np.ndarray) -> float:
+        if not torch.isfinite(logits).all():
+            return np.nan
+        scored = ScoredImages(torch.sigmoid(logits).numpy(), targets, self.datamodule.table.classes)
+        averages, _ = scored.summarise(names=[self.schedule.metric])
+        return float(averages[self.schedule.metric][0])

@@ -1,0 +1,126 @@
+"""Dense heads of one structure, trained as one: batched matrix products in the place of one head's after the other."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mlic.models import DenseHead, Standardization
+from mlic.models.dropout import FastDropout, random_int16
+
+Structure = tuple[tuple[int, ...], tuple[bool, ...], bool]
+
+
+def structure_of(head: DenseHead) -> Structure:
+    """What heads must have in common to be stacked: widths, which dropouts are at work, standardisation."""
+    linears = _linears(head)
+    widths = (linears[0].in_features, *(layer.out_features for layer in linears))
+    dropouts = tuple(dropout is not None and dropout.level > 0 for dropout in _dropouts(head))
+    return widths, dropouts, any(isinstance(layer, Standardization) for layer in head)
+
+
+def _linears(head: DenseHead) -> list[nn.Linear]:
+    return [layer for layer in head if isinstance(layer, nn.Linear)]
+
+
+def _dropouts(head: DenseHead) -> list[FastDropout | None]:
+    """The dropout in front of each `Linear`, if there is one."""
+    found: list[FastDropout | None] = []
+    waiting: FastDropout | None = None
+    for layer in head:
+        if isinstance(layer, FastDropout):
+            waiting = layer
+        elif isinstance(layer, nn.Linear):
+            found.append(waiting)
+            waiting = None
+    return found
+
+
+class StackedHeads:
+    """Equivalent to the heads of T trials in K folds in train mode, each on the batch of its fold.
+
+    The heads stay what they were, and their parameters become views of the stacked ones: an optimizer over a head's
+    own parameters trains its part of the stack, and in eval mode the head itself is used. Trials of one fold share the
+    random numbers of dropout, and each keeps what lies above its own level: a head draws the very masks that it would
+    draw alone, and trials differ by less chance.
+    """
+
+    def __init__(self, heads: Sequence[Sequence[DenseHead]]) -> None:
+        """Stack `heads[trial][fold]`, all of one structure and on one device."""
+        self.num_trials, self.num_folds = len(heads), len(heads[0])
+        flat = [head for folds in heads for head in folds]
+        self.device = next(flat[0].parameters()).device
+        linears = list(zip(*map(_linears, flat), strict=True))
+        self.layers = [(_stack([m.weight for m in layer]), _stack([m.bias for m in layer])) for layer in linears]
+        self._parameters = [parameter for layer in self.layers for parameter in layer]
+        self._views = [[p for m in layer for p in (m.weight, m.bias)] for layer in zip(*linears, strict=True)]
+        widths, self.has_dropout, standardizes = structure_of(flat[0])
+        self.widths = widths[:-1]
+        dropouts = list(zip(*([_dropouts(folds[0]) for folds in heads]), strict=True))
+        self.limits = [self._column([d.limit if d else 0 for d in own], torch.int16) for own in dropouts]
+        self.scales = [self._column([d.scale if d else 1 for d in own], torch.float32) for own in dropouts]
+        self.standardizations = [self._standardization(head) for head in heads[0]] if standardizes else []
+
+    def _column(self, values: Sequence[float], dtype: torch.dtype) -> Tensor:
+        """(T, 1, 1, 1)."""
+        return torch.tensor(values, dtype=dtype, device=self.device).view(-1, 1, 1, 1)
+
+    @staticmethod
+    def _standardization(head: DenseHead) -> Standardization:
+        return next(layer for layer in head if isinstance(layer, Standardization))
+
+    def draw(self, num_rows: int) -> list[Tensor]:
+        """What one head draws for a batch: int16 (num_rows, width) for each dropout at work, in their order."""
+        return [
+            random_int16((num_rows, width), self.device)
+            for width, at_work in zip(self.widths, self.has_dropout, strict=True)
+            if at_work
+        ]
+
+    def __call__(self, features: Tensor, draws: Sequence[Tensor]) -> Tensor:
+        """Logits in train mode.
+
+        Args:
+            features: (K, B, *feature_shape), one batch a fold.
+            draws: of each dropout, (K, B, width) int16 as `draw` gives them.
+
+        Returns:
+            (T, K, B, C).
+        """
+        features = features.flatten(2)
+        if self.standardizations:
+            pairs = zip(self.standardizations, features, strict=True)
+            features = torch.stack([standardize(own) for standardize, own in pairs])
+        waiting = iter(draws)
+        values = features.expand(self.num_trials, *features.shape)
+        for place, ((weight, bias), at_work) in enumerate(zip(self.layers, self.has_dropout, strict=True)):
+            if place:
+                values = torch.relu(values)
+            if at_work:
+                kept = next(waiting) >= self.limits[place]
+                values = values * kept.to(values.dtype).mul_(self.scales[place])
+            product = torch.baddbmm(bias.unsqueeze(1), values.flatten(0, 1), weight.transpose(1, 2))
+            values = product.unflatten(0, (self.num_trials, self.num_folds))
+        return values
+
+    def clear_gradients(self) -> None:
+        """Before each backward pass."""
+        for parameter in self._parameters:
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+
+    def share_gradients(self) -> None:
+        """After the first backward pass: the heads' gradients become views of the stacked ones."""
+        for views, stacked in zip(zip(*self._views, strict=True), self._parameters, strict=True):
+            assert stacked.grad is not None
+            for view, gradient in zip(views, stacked.grad, strict=True):
+                view.grad = gradient
+
+
+def _stack(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """(heads, *shape), which takes gradients; the parameters become views of it."""
+    stacked = torch.stack([parameter.detach() for parameter in parameters])
+    for parameter, view in zip(parameters, stacked, strict=True):
+        parameter.data = view
+        parameter.grad = None
+    return stacked.requires_grad_()
