@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -23,6 +24,7 @@ from mlic.models.views import average_over_views, check_views
 Batch = tuple[Tensor, Tensor, Tensor]
 CHECKPOINT_KEY = "mlic"
 BACKBONE_PREFIX = "backbone."
+LOGGER_SECONDS = 2.0  # between two times that curves are written; Lightning writes the rest at the end
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -93,6 +95,7 @@ class MultiLabelClassifier(L.LightningModule):
         self.checkpoint_info = dict(checkpoint_info or {})
         self.strict_loading = False  # the frozen backbone is not in the checkpoint
         self.train_scores, self.val_scores = ScoreCollector(), ScoreCollector()
+        self._loggers_saved = time.monotonic()
         self.test_scores = nn.ModuleList()
         self.test_parts: tuple[str, ...] = ("test",)
         self.results: dict[str, dict[str, Any]] = {}
@@ -196,7 +199,14 @@ class MultiLabelClassifier(L.LightningModule):
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
         for logger in self.loggers:
             logger.log_metrics({**values, "epoch": self.current_epoch}, step=self.global_step)
-            logger.save()
+        self._save_loggers()
+
+    def _save_loggers(self) -> None:
+        """Let curves be seen while a run goes on; to wait for the disk twice an epoch costs as much as steps do."""
+        if time.monotonic() - self._loggers_saved > LOGGER_SECONDS:
+            for logger in self.loggers:
+                logger.save()
+            self._loggers_saved = time.monotonic()
 
     def evaluate(self, collected: CollectedScores) -> dict[str, Any]:
         """Metrics of DESIGN's definitions, and the loss over all images at once, whatever the batches were."""

@@ -12,7 +12,7 @@ from mlic.runs.folder import write_atomically
 
 
 class EpochTable(L.Callback):
-    """Keeps the logged values of each epoch, and rewrites the file after each.
+    """Keeps the logged values of each epoch, and adds them to the file after each.
 
     The rows travel in the checkpoint: a resumed run continues the table that it had at that epoch.
     """
@@ -21,18 +21,33 @@ class EpochTable(L.Callback):
         """Write to `path`."""
         self.path = Path(path)
         self.rows: list[dict[str, float]] = []
+        self._columns_written: list[str] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add the row of the epoch; checkpoint callbacks run later, so a checkpoint holds its own row."""
         values = {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
         self.rows.append({"epoch": trainer.current_epoch, **values})
         if trainer.is_global_zero:
+            self._write()
+
+    def _write(self) -> None:
+        """Whole at first and where columns are new, else one more line: replacing a file takes as long as a step."""
+        columns = self._columns
+        if columns != self._columns_written:
             write_atomically(self.path, self._text(), durable=False)
+            self._columns_written = columns
+            return
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, columns, lineterminator="\n").writerow(self.rows[-1])
+
+    @property
+    def _columns(self) -> list[str]:
+        return list(dict.fromkeys(chain.from_iterable(self.rows)))
 
     def _text(self) -> str:
         text = io.StringIO()
         # not pandas, which takes several times as long for a table of this size
-        table = csv.DictWriter(text, list(dict.fromkeys(chain.from_iterable(self.rows))), lineterminator="\n")
+        table = csv.DictWriter(text, self._columns, lineterminator="\n")
         table.writeheader()
         table.writerows(self.rows)
         return text.getvalue()
@@ -42,7 +57,8 @@ class EpochTable(L.Callback):
         return {"rows": self._text()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the rows of a checkpoint."""
+        """Take over the rows of a checkpoint; the file is written anew after the next epoch."""
+        self._columns_written = []
         self.rows = [
             {"epoch": int(row.pop("epoch")), **{name: float(value) for name, value in row.items() if value}}
             for row in csv.DictReader(io.StringIO(state_dict["rows"]))
