@@ -21,6 +21,7 @@ from benchmarks.precision import decoding, number_format
 from benchmarks.rows import Row, as_table
 from benchmarks.setting import Setting, describe_machine, load_average
 from benchmarks.training import head_training
+from benchmarks.tuning import tuning
 
 BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "head": head_training,
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "memory": peak_memory,
     "agreement": agreement,
     "alternatives": alternatives,
+    "tuning": tuning,
 }
 DEFAULT_DATA = Path(__file__).parent.parent.parent / "shared" / "data" / "coco"
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
+from mlic.config import compose
 from mlic.data.table import LabelTable
 
 REPOSITORY = Path(__file__).parent.parent
@@ -20,6 +22,13 @@ LABEL_SETS = (
     ("square", "triangle"), (), ("cross",), ("circle", "square", "triangle"), ("square", "cross"),
 )  # fmt: skip
 TINY_IMAGES = 60
+TINY_RUN = (
+    "data=csv", "data.split.test=0.2", "data.split.val=0.2", "data.num_workers=0", "data.batch_size=8",
+    "model=timm", "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false",
+    "model.backbone.precision=float32", "model.recipe.hidden=[16]", "model.recipe.dropout=0.2",
+    "features.num_workers=0", "trainer=cpu", "trainer.max_epochs=3",
+)  # fmt: skip
+
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -129,5 +138,25 @@ def make_table(tmp_path: Path) -> Callable[..., LabelTable]:
         return LabelTable.build(
             tmp_path, names, labels, classes or [f"c{c:02d}" for c in range(labels.shape[1])]
         )
+
+    return make
+
+
+@pytest.fixture
+def tiny_overrides(tiny_csv: tuple[Path, Path], tmp_path: Path) -> list[str]:
+    """Of a run on the 60 small images with a tiny random network; it takes a second."""
+    annotations, images = tiny_csv
+    places = [f"data.annotations={annotations}", f"data.images={images}", f"features.dir={tmp_path / 'store'}"]
+    return [*TINY_RUN, *places]
+
+
+@pytest.fixture
+def tiny_config(tiny_overrides: list[str], tmp_path: Path) -> Callable[..., DictConfig]:
+    """Overrides -> composed config of such a run; its folder is `tmp_path / "run"`."""
+
+    def make(*overrides: str, output: Path = tmp_path / "run") -> DictConfig:
+        live = "features=live" in overrides
+        base = [item for item in tiny_overrides if not (live and item.startswith("features."))]
+        return compose(*base, *overrides, output=output)
 
     return make

@@ -39,7 +39,8 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_config_composes_and_names_what_exists(group: str, choice: str, tmp_path: Path):
-    config = compose(*overrides_for(group, choice), output=tmp_path)
+    config_name = "tune" if group == "tune" else "train"
+    config = compose(*overrides_for(group, choice), output=tmp_path, config_name=config_name)
     found = targets(resolved(config))
     assert len(found) >= 6
     for target in found:

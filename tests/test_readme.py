@@ -18,10 +18,14 @@ PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 SMALLER = {
     "mlic.train": ["trainer.max_epochs=1", "data.split.val=0.2"],
     "mlic.train -m": ["trainer.max_epochs=1", "data.num_images=150", "data.split.on_missing=warn"],
+    "mlic.tune": ["trainer.max_epochs=2", "data.split.val=0.2", "tune.heads=4"],
 }
+SMALLER_SEARCH = ["trainer.max_epochs=1", "data.split.val=0.2", "hydra.sweeper.n_trials=2"]
 
 
 def smaller(module: str, arguments: list[str]) -> list[str]:
+    if "hydra/sweeper=optuna" in arguments:
+        return SMALLER_SEARCH
     return SMALLER.get(f"{module} -m" if "-m" in arguments else module, [])
 
 
@@ -41,7 +45,7 @@ def test_commands_run_one_after_the_other(tmp_path: Path, tiny_csv: tuple[Path, 
         )
         assert finished.returncode == 0, f"{command}\n{finished.stdout}\n{finished.stderr}"
         ran.append(module)
-    assert {"mlic.train", "mlic.predict", "mlic.evaluate", "mlic.compare", "mlic.extract"} <= set(ran)
+    assert {"mlic.train", "mlic.predict", "mlic.evaluate", "mlic.compare", "mlic.extract", "mlic.tune"} <= set(ran)
     assert (tmp_path / "outputs" / "compare" / "index.html").stat().st_size > 100_000
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 61
     assert len(list((tmp_path / "outputs" / "sweeps").glob("*/*/metrics.json"))) == 3

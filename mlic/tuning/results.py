@@ -118,15 +118,21 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, key: str, dimension: Dimension,
 
 
 def write_experiment(
-    folder: Path, config: DictConfig, choices: Mapping[str, str | None], winner: Trial
+    folder: Path,
+    config: DictConfig,
+    choices: Mapping[str, str | None],
+    trial: Trial,
+    *,
+    name: str = "tuned",
 ) -> Path:
-    """Write experiment/tuned.yaml: `python -m mlic.train --config-dir <folder> experiment=tuned` runs the winner.
+    """Write experiment/<name>.yaml: `python -m mlic.train --config-dir <folder> experiment=<name>` runs the trial.
 
     Args:
         folder: of the search.
-        config: of the winner's run.
+        config: of the trial's run.
         choices: config group -> choice.
-        winner: the trial, for the first line.
+        trial: for the first line.
+        name: of the file.
 
     Returns:
         The file.
@@ -141,9 +147,9 @@ def write_experiment(
     }
     if "weight_average" in config.callbacks:
         content["callbacks"]["weight_average"] = {"share": config.callbacks.weight_average.share}
-    settings = ", ".join(f"{key}={_shown(value)}" for key, value in winner.settings.items()) or "as configured"
-    header = f"# @package _global_\n# Found by mlic.tune, trial {winner.number}: {settings}\n"
-    file = folder / "experiment" / "tuned.yaml"
+    settings = ", ".join(f"{key}={_shown(value)}" for key, value in trial.settings.items()) or "as configured"
+    header = f"# @package _global_\n# Found by mlic.tune, trial {trial.number}: {settings}\n"
+    file = folder / "experiment" / f"{name}.yaml"
     write_atomically(file, header + OmegaConf.to_yaml(OmegaConf.create(content)))
     return file
 

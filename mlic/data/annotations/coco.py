@@ -1,7 +1,10 @@
 """COCO instances JSON (https://cocodataset.org/#format-data)."""
 
+import gc
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +73,23 @@ def read_coco(
     return LabelTable.build(folder, file_names[use], labels[use], classes)
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Parsing makes a million objects and no garbage; to look for it again and again takes as long as to parse."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
     """The parsed file, its three sections checked to be lists of objects."""
     try:
-        content = json.loads(file.read_bytes())
+        with _no_collection():
+            content = json.loads(file.read_bytes())
     except json.JSONDecodeError as error:
         raise InputError(
             f"{file}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}). "

@@ -1,0 +1,184 @@
+"""A whole search: trials, winner, what it writes, and that it never looks at test rows."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+
+from mlic.config import CONFIG_DIR
+from mlic.errors import InputError
+from mlic.evaluation.metrics import evaluate_scores
+from mlic.evaluation.predictions import Predictions
+from mlic.features.dataset import FeatureDataset, MemoryRows
+from mlic.training.run import run
+from mlic.tuning.run import run_tuning
+
+Search = Callable[..., tuple[Any, dict[str, str | None]]]
+
+
+def test_a_search_leaves_trials_and_a_winner_that_is_an_ordinary_run(tiny_search: Search, tmp_path: Path):
+    results = run_tuning(*tiny_search())
+    table = pd.read_csv(tmp_path / "tuned" / "trials.csv")
+    assert sorted(table["trial"]) == list(range(6))
+    assert table["state"].value_counts().to_dict() == {"stopped": 4, "finished": 2}
+    assert table["epochs"].tolist() == [3, 3, *sorted(table["epochs"][2:], reverse=True)]
+    assert sorted(table["epochs"]) == [1, 1, 1, 2, 3, 3]
+    assert table["map"][:2].is_monotonic_decreasing
+    assert (tmp_path / "tuned" / "figures" / "trials.png").stat().st_size > 10_000
+    winner = tmp_path / "tuned" / "winner"
+    assert json.loads((winner / "metrics.json").read_text()) == results
+    assert {"train", "val", "test", "test_calibrated"} <= set(results)
+    assert json.loads((tmp_path / "tuned" / "status.json").read_text())["state"] == "finished"
+    # the bank trained the very head that the run trained, up to rounding
+    assert results["val"]["map"] == pytest.approx(table["map"][0], abs=2e-3)
+
+
+def test_the_first_trial_is_the_config_as_it_is(
+    tiny_search: Search, tiny_config: Callable[..., Any], tmp_path: Path
+):
+    run_tuning(*tiny_search("tune.halving=null"))
+    alone = run(tiny_config(output=tmp_path / "alone"))
+    table = pd.read_csv(tmp_path / "tuned" / "trials.csv").set_index("trial")
+    epochs = pd.read_csv(tmp_path / "alone" / "epochs.csv")
+    assert set(table["state"]) == {"finished"}
+    assert table["map"][0] == pytest.approx(epochs["val/map"].max(), abs=2e-3)
+    assert table["epoch"][0] == epochs["val/map"].idxmax() + 1
+    assert alone["val"]["map"] == pytest.approx(table["map"][0], abs=2e-3)
+
+
+def test_tuned_yaml_runs_the_winner_again(tiny_search: Search, tmp_path: Path):
+    results = run_tuning(*tiny_search("scheduler=cosine"))
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        config = compose(
+            "train",
+            overrides=[
+                f"hydra.searchpath=[file://{tmp_path / 'tuned'}]",
+                "experiment=tuned",
+                "trainer=cpu",
+                f"output={tmp_path / 'again'}",
+            ],
+        )
+    assert run(config) == results
+
+
+def test_folds_choose_without_a_val_part(tiny_search: Search, tmp_path: Path):
+    results = run_tuning(*tiny_search("tune.folds=3", "data.split.val=0"))
+    table = pd.read_csv(tmp_path / "tuned" / "trials.csv")
+    folds = table[["fold_0", "fold_1", "fold_2"]]
+    np.testing.assert_allclose(folds.mean(axis=1), table["map"], rtol=1e-4)
+    assert set(results) == {"train", "test"}
+    epochs = pd.read_csv(tmp_path / "tuned" / "winner" / "epochs.csv")
+    assert len(epochs) == table["epoch"][0]
+
+
+@pytest.mark.parametrize("folds", [None, 2])
+def test_choosing_never_reads_a_test_row(
+    folds: int | None, tiny_search: Search, monkeypatch: pytest.MonkeyPatch
+):
+    """All rows that the search reads lie in train and val; the winner's run comes after."""
+    seen: set[int] = set()
+    tests: list[set[int]] = []
+    original = FeatureDataset.__getitems__
+
+    def noted(self: FeatureDataset, indices: list[int]) -> Any:
+        seen.update(index % len(self) for index in indices)
+        return original(self, indices)
+
+    def instead_of_the_run(config: Any) -> dict[str, Any]:
+        return {}
+
+    monkeypatch.setattr(FeatureDataset, "__getitems__", noted)
+    monkeypatch.setattr("mlic.tuning.run.run", instead_of_the_run)
+    original_prepare = sys.modules["mlic.tuning.run"].prepare
+
+    def prepare(config: Any) -> Any:
+        made = original_prepare(config)
+        tests.append(set(made[0].split.test.tolist()))
+        return made
+
+    monkeypatch.setattr("mlic.tuning.run.prepare", prepare)
+    run_tuning(*tiny_search(f"tune.folds={folds or 'null'}"))
+    assert len(tests[0]) == 12 and len(seen) == 48
+    assert not tests[0] & seen
+
+
+def test_the_metric_is_the_one_asked_for(tiny_search: Search, tmp_path: Path):
+    results = run_tuning(*tiny_search("tune.metric=auc_micro", "features.views=2", "mixup=0.2", "head.standardize=true"))
+    table = pd.read_csv(tmp_path / "tuned" / "trials.csv")
+    assert results["val"]["auc_micro"] == pytest.approx(table["auc_micro"][0], abs=2e-3)
+    val = Predictions.read_parquet(tmp_path / "tuned" / "winner" / "predictions" / "val.parquet")
+    again = evaluate_scores(val.scores, val.targets, val.classes)
+    assert again["auc_micro"] == pytest.approx(results["val"]["auc_micro"])
+
+
+def test_the_average_of_the_weights_is_what_is_judged(tiny_search: Search, tmp_path: Path):
+    options = ("callbacks=weight_average", "callbacks.checkpoint.monitor=null", "tune.halving=null")
+    results = run_tuning(*tiny_search(*options))
+    table = pd.read_csv(tmp_path / "tuned" / "trials.csv")
+    assert set(table["epoch"]) == {3}
+    assert results["val"]["map"] == pytest.approx(table["map"][0], abs=2e-3)
+
+
+def test_a_head_that_diverges_stops_alone(tiny_search: Search, tmp_path: Path):
+    space = "tune.space={optimizer: {choice: {sgd: {lr: {choice: [0.01, 1e30]}}}}}"
+    run_tuning(*tiny_search(space, "tune.halving=null"))
+    table = pd.read_csv(tmp_path / "tuned" / "trials.csv")
+    diverged = table[table["optimizer.lr"] > 1]
+    assert len(diverged) and set(diverged["state"]) == {"diverged"}
+    assert set(table.drop(diverged.index)["state"]) == {"finished"}
+    assert table["state"][0] == "finished"
+
+
+def test_rows_from_the_disk_give_the_same(tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run_tuning(*tiny_search())
+    in_memory = (tmp_path / "tuned" / "trials.csv").read_text()
+    assert len(in_memory.splitlines()) == 7
+    made: list[str] = []
+    original = MemoryRows.__init__
+    monkeypatch.setattr(MemoryRows, "__init__", lambda *a: (made.append("memory"), original(*a))[1])
+    results = run_tuning(*tiny_search("features.memory_gb=0.00001"))
+    assert not made and 0 < results["test"]["map"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["features=live"], "features=cached"),
+        (["callbacks=early_stopping"], "tune.halving"),
+        (["head=csra", "features.views=1"], "not CSRAHead.*optuna"),
+        (["data.split.val=0"], "tune.folds=5"),
+        (["tune.folds=100"], "tune.folds=100: expected from 2 to 48"),
+        (["tune.metric=mpa"], "tune.metric: 'mpa' is none of map"),
+        (["tune.heads=1"], "tune.heads: 1 is below 2"),
+        (["+tune.space.trainer={max_epochs: {choice: [1]}}"], "tune.space.trainer.*optuna"),
+        (["+tune.space.head.droput={uniform: [0, 1]}"], "tune.space: the settings .*droput.* do not fit"),
+        (["tune.space.head.dropout={uniform: [1.5, 2]}"], "head.dropout: .* is not in"),
+    ],
+)
+def test_what_cannot_be_searched_is_named(overrides: list[str], message: str, tiny_search: Search):
+    with pytest.raises(InputError, match=message):
+        run_tuning(*tiny_search(*overrides))
+
+
+@pytest.mark.slow
+def test_the_command(tiny_csv: tuple[Path, Path], tmp_path: Path):
+    annotations, images = tiny_csv
+    command = [
+        sys.executable, "-m", "mlic.tune", "data=csv", f"data.annotations={annotations}", f"data.images={images}",
+        "tune.heads=4", "trainer.max_epochs=2", "data.split.val=0.2", "output=tuned",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    line = next(line for line in done.stdout.splitlines() if "start here" in line)
+    again = [sys.executable, *line.partition("python")[2].split(), "output=again"]
+    done = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("tuned/winner", "again"))
+    assert first == second
