@@ -85,8 +85,9 @@ class Bank:
             average: take the weights after each step into the members' averages.
         """
         seen: list[list[Tensor]] = [[] for _ in batches]
+        iterators = [iter(own) for own in batches]  # before the seed: a DataLoader draws a number here
         streams = _Streams(epoch_seed(self.seed, epoch), len(batches))
-        for step, parts in enumerate(zip_longest(*batches)):
+        for step, parts in enumerate(zip_longest(*iterators)):
             present = [fold for fold, part in enumerate(parts) if part is not None]
             losses = self._backward([part for part in parts if part is not None], present, streams, first=step == 0)
             for fold in present:

@@ -61,10 +61,15 @@ def parse_space(space: Mapping[str, Any], prefix: str = "") -> tuple[Dimension, 
 
 
 def _parse(key: str, value: Any) -> Iterator[Dimension]:
-    kind = next(iter(value)) if isinstance(value, Mapping) and len(value) == 1 else None
+    kinds = [kind for kind in KINDS if isinstance(value, Mapping) and kind in value]
+    if kinds and len(value) > 1:
+        raise InputError(
+            f"tune.space.{key}: {', '.join(map(str, value))} together say nothing; remove one: ~tune.space.{key}.{kinds[0]}"
+        )
+    kind = kinds[0] if kinds else None
     if kind == "choice":
         yield _parse_choice(key, value["choice"])
-    elif kind in RANGES:
+    elif kind:
         yield Dimension(key, kind, _bounds(key, kind, value[kind]), {})
     elif isinstance(value, Mapping):
         yield from parse_space(value, f"{key}.")

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from omegaconf import OmegaConf
+
 from mlic.errors import InputError
 from mlic.tuning.halving import rungs, stop_hopeless
 from mlic.tuning.space import draw_settings, parse_space
@@ -51,6 +53,7 @@ def test_more_trials_begin_with_the_same_and_seeds_differ():
         ({"optimizer": {"lr": {"log_uniform": [0, 1]}}}, "tune.space.optimizer.lr.log_uniform: 0 is not above 0"),
         ({"head": {"depth": {"integers": [1, 2.5]}}}, "tune.space.head.depth.integers"),
         ({"loss": {"choice": []}}, "tune.space.loss.choice"),
+        ({"loss": {"choice": ["focal"], "uniform": [0, 1]}}, "tune.space.loss: choice, uniform together"),
     ],
 )
 def test_what_is_no_range_is_named(space: dict[str, Any], message: str):
@@ -68,8 +71,6 @@ def test_rungs():
 
 
 def made_trial(number: int, scores: list[float]) -> Trial:
-    from omegaconf import OmegaConf
-
     return Trial(number, {}, OmegaConf.create({}), scores=[[score] for score in scores])
 
 
