@@ -30,7 +30,6 @@ TINY_RUN = (
 )  # fmt: skip
 
 
-
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder for this session alone."""
@@ -146,7 +145,11 @@ def make_table(tmp_path: Path) -> Callable[..., LabelTable]:
 def tiny_overrides(tiny_csv: tuple[Path, Path], tmp_path: Path) -> list[str]:
     """Of a run on the 60 small images with a tiny random network; it takes a second."""
     annotations, images = tiny_csv
-    places = [f"data.annotations={annotations}", f"data.images={images}", f"features.dir={tmp_path / 'store'}"]
+    places = [
+        f"data.annotations={annotations}",
+        f"data.images={images}",
+        f"features.dir={tmp_path / 'store'}",
+    ]
     return [*TINY_RUN, *places]
 
 

@@ -89,7 +89,9 @@ class Bank:
         streams = _Streams(epoch_seed(self.seed, epoch), len(batches))
         for step, parts in enumerate(zip_longest(*iterators)):
             present = [fold for fold, part in enumerate(parts) if part is not None]
-            losses = self._backward([part for part in parts if part is not None], present, streams, first=step == 0)
+            losses = self._backward(
+                [part for part in parts if part is not None], present, streams, first=step == 0
+            )
             for fold in present:
                 seen[fold].append(losses[:, fold])
                 for member in self.members:
@@ -182,7 +184,6 @@ def _take_into_average(member: Member, fold: int) -> None:
         return
     for mean, weight in zip(member.averages[fold], current, strict=True):
         mean.lerp_(weight, 1 / member.averaged_steps[fold])
-
 
 
 @contextmanager

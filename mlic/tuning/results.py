@@ -67,7 +67,9 @@ def write_trials(
     write_atomically(folder / TRIALS_FILE, table.to_csv(index=False, float_format="%.6g"))
     if schedule.metric in table:
         with report_style():
-            FigureFiles(folder / "figures").save("trials", "", trials_figure(table, dimensions, schedule.metric))
+            FigureFiles(folder / "figures").save(
+                "trials", "", trials_figure(table, dimensions, schedule.metric)
+            )
 
 
 def trials_figure(table: pd.DataFrame, dimensions: Sequence[Dimension], metric: str) -> Figure:
@@ -78,15 +80,20 @@ def trials_figure(table: pd.DataFrame, dimensions: Sequence[Dimension], metric: 
         dimensions: with their scales.
         metric: a column of the table.
     """
-    shown = {own.key: own for own in _flatten(dimensions) if own.key in table and table[own.key].nunique() > 1}
-    rows = max(1, -(-len(shown) // COLUMNS))
-    figure = new_figure(width=PANEL_WIDTH * min(COLUMNS, max(1, len(shown))), height=PANEL_HEIGHT * rows)
-    panels = figure.subplots(rows, min(COLUMNS, max(1, len(shown))), squeeze=False, sharey=True).flat
-    for axes, (key, dimension) in zip(panels, shown.items(), strict=False):
+    shown = {own.key: own for own in _flatten(dimensions) if own.key in table and _varies(table[own.key])}
+    columns = min(COLUMNS, max(1, len(shown)))
+    rows = max(1, -(-len(shown) // columns))
+    figure = new_figure(width=PANEL_WIDTH * columns, height=PANEL_HEIGHT * rows)
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+    for (key, dimension), axes in zip(shown.items(), panels, strict=False):
         _draw_panel(axes, table.dropna(subset=[key, metric]), key, dimension, metric)
     for axes in list(panels):
         axes.set_visible(False)
     return figure
+
+
+def _varies(values: Any) -> bool:
+    return len(set(values.dropna())) > 1
 
 
 def _flatten(dimensions: Sequence[Dimension]) -> list[Dimension]:
@@ -99,18 +106,17 @@ def _flatten(dimensions: Sequence[Dimension]) -> list[Dimension]:
 
 
 def _draw_panel(axes: Axes, table: pd.DataFrame, key: str, dimension: Dimension, metric: str) -> None:
-    places = table[key]
+    values, heights = table[key].to_numpy(), table[metric].to_numpy()
+    finished = (table["state"] == "finished").to_numpy()
     if dimension.kind == "choice":
-        names = sorted(places.unique(), key=str)
-        # beside each other in the order of the trials, so that equal values do not hide one another
-        spread = ((table["trial"] * 0.618) % 1 - 0.5) * 0.5
-        places = places.map({name: place for place, name in enumerate(names)}) + spread
+        names = sorted(set(values), key=str)
+        # beside each other by the number of the trial, so that equal values do not hide one another
+        spread = ((table["trial"].to_numpy() * 0.618) % 1 - 0.5) * 0.5
+        values = np.array([names.index(value) for value in values]) + spread
         axes.set_xticks(range(len(names)), [str(name) for name in names])
-    finished = table["state"] == "finished"
-    axes.scatter(places[~finished], table[metric][~finished], s=18, facecolors="none", edgecolors=FAINT)
-    axes.scatter(places[finished], table[metric][finished], s=22, color=PRIMARY)
-    if finished.any():
-        axes.scatter(places[finished].iloc[:1], table[metric][finished].iloc[:1], s=60, color=SECONDARY, marker="*")
+    axes.scatter(values[~finished], heights[~finished], s=18, facecolors="none", edgecolors=FAINT)
+    axes.scatter(values[finished], heights[finished], s=22, color=PRIMARY)
+    axes.scatter(values[finished][:1], heights[finished][:1], s=60, color=SECONDARY, marker="*")
     if dimension.kind == "log_uniform":
         axes.set_xscale("log")
     axes.set_title(key)

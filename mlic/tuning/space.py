@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import Any
 
+import numpy as np
 from scipy.stats import qmc
 
 from mlic.errors import InputError
@@ -64,7 +65,8 @@ def _parse(key: str, value: Any) -> Iterator[Dimension]:
     kinds = [kind for kind in KINDS if isinstance(value, Mapping) and kind in value]
     if kinds and len(value) > 1:
         raise InputError(
-            f"tune.space.{key}: {', '.join(map(str, value))} together say nothing; remove one: ~tune.space.{key}.{kinds[0]}"
+            f"tune.space.{key}: {', '.join(map(str, value))} together say nothing. Remove one with "
+            f"~tune.space.{key}.{kinds[0]}."
         )
     kind = kinds[0] if kinds else None
     if kind == "choice":
@@ -79,7 +81,9 @@ def _parse(key: str, value: Any) -> Iterator[Dimension]:
 
 def _parse_choice(key: str, options: Any) -> Dimension:
     if not isinstance(options, Mapping | list | tuple) or not options:
-        raise InputError(f"tune.space.{key}.choice: {options!r} is no list of values, and no mapping of configs.")
+        raise InputError(
+            f"tune.space.{key}.choice: {options!r} is no list of values, and no mapping of configs."
+        )
     branches = {}
     if isinstance(options, Mapping):
         branches = {str(name): parse_space(own or {}, f"{key}.") for name, own in options.items()}
@@ -113,7 +117,7 @@ def draw_settings(dimensions: Sequence[Dimension], number: int, seed: int) -> li
     places = {dimension.key + path: place for place, (path, dimension) in enumerate(_walk(dimensions))}
     if not places:
         return [{} for _ in range(number)]
-    points = qmc.Halton(len(places), scramble=True, seed=seed).random(number)
+    points = qmc.Halton(len(places), scramble=True, rng=np.random.default_rng(seed)).random(number)
     return [dict(_settle(dimensions, places, point, "")) for point in points]
 
 
