@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from omegaconf import DictConfig, OmegaConf
 
 from mlic.report.figure_files import FigureFiles
@@ -89,6 +90,7 @@ def trials_figure(table: pd.DataFrame, dimensions: Sequence[Dimension], metric: 
         _draw_panel(axes, table.dropna(subset=[key, metric]), key, dimension, metric)
     for axes in list(panels):
         axes.set_visible(False)
+    figure.supxlabel("filled: trained to the end; hollow: stopped before; star: the winner", color=FAINT)
     return figure
 
 
@@ -109,7 +111,8 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, key: str, dimension: Dimension,
     values, heights = table[key].to_numpy(), table[metric].to_numpy()
     finished = (table["state"] == "finished").to_numpy()
     if dimension.kind == "choice":
-        names = sorted(set(values), key=str)
+        present = set(values)
+        names = [name for name in map(_shown, dimension.values) if name in present]
         # beside each other by the number of the trial, so that equal values do not hide one another
         spread = ((table["trial"].to_numpy() * 0.618) % 1 - 0.5) * 0.5
         values = np.array([names.index(value) for value in values]) + spread
@@ -119,6 +122,8 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, key: str, dimension: Dimension,
     axes.scatter(values[finished][:1], heights[finished][:1], s=60, color=SECONDARY, marker="*")
     if dimension.kind == "log_uniform":
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # matplotlib's own are formulas
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title(key)
     axes.set_ylabel(f"{metric} on val")
 
