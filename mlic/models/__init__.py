@@ -1,6 +1,7 @@
 """Frozen backbones, heads, losses, and the LightningModule that trains a head."""
 
 from mlic.models.backbone import FrozenBackbone
+from mlic.models.ensemble import Backbone, EnsembleBackbone
 from mlic.models.classifier import MultiLabelClassifier
 from mlic.models.heads import DenseHead
 from mlic.models.losses import AsymmetricLoss, FocalLoss, WeightedBCE
@@ -11,8 +12,10 @@ from mlic.models.standardization import Standardization, fit_standardization
 __all__ = [
     "AsymmetricLoss",
     "AttentionHead",
+    "Backbone",
     "CSRAHead",
     "DenseHead",
+    "EnsembleBackbone",
     "FocalLoss",
     "FrozenBackbone",
     "MultiLabelClassifier",
