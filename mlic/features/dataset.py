@@ -69,9 +69,7 @@ class StreamedRows:
     most: a batch may begin in one and end in the next. Other rows are read one by one.
     """
 
-    def __init__(
-        self, readers: Sequence[Reader], *, memory_bytes: float, block_bytes: float = 4e6
-    ) -> None:
+    def __init__(self, readers: Sequence[Reader], *, memory_bytes: float, block_bytes: float = 4e6) -> None:
         """Read through the reader of each view.
 
         Args:

@@ -88,7 +88,7 @@ def _override(options: Mapping[str, Any], weights: WeightsFiles, precision: str 
     """The settings of a backbone, or those of each member of an ensemble, with other weights and precision."""
     members = options.get("members")
     given = {"precision": precision} if precision else {}
-    if members is None:
+    if not isinstance(members, list) or not all(isinstance(member, Mapping) for member in members):
         return {**options, **given, **({"weights": str(weights)} if weights else {})}
     files = [None] * len(members) if weights is None else weights
     if isinstance(files, str | Path) or len(files) != len(members):

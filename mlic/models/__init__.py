@@ -1,8 +1,8 @@
 """Frozen backbones, heads, losses, and the LightningModule that trains a head."""
 
 from mlic.models.backbone import FrozenBackbone
-from mlic.models.ensemble import Backbone, EnsembleBackbone
 from mlic.models.classifier import MultiLabelClassifier
+from mlic.models.ensemble import Backbone, EnsembleBackbone
 from mlic.models.heads import DenseHead
 from mlic.models.losses import AsymmetricLoss, FocalLoss, WeightedBCE
 from mlic.models.map_heads import AttentionHead, CSRAHead

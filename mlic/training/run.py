@@ -137,9 +137,7 @@ def _make_backbone(config: DictConfig, trainer: L.Trainer) -> Backbone:
     return backbone.optimize_for(trainer.strategy.root_device)
 
 
-def _make_datamodule(
-    config: DictConfig, backbone: Backbone, trainer: L.Trainer
-) -> MultiLabelDataModule:
+def _make_datamodule(config: DictConfig, backbone: Backbone, trainer: L.Trainer) -> MultiLabelDataModule:
     datamodule: MultiLabelDataModule = instantiate(config.data)
     datamodule.transform, datamodule.resize_size = backbone.transform, backbone.resize_size
     if config.features.mode == "cached":

@@ -68,7 +68,12 @@ def test_an_ensemble_serves_the_stores_of_its_members(images: list[Path], tmp_pa
     ensemble = EnsembleBackbone(members, pretrained=False, precision="float32")
 
     def source(backbone: object, **options: object) -> CachedFeatures:
-        settings: dict = {"batch_size": 4, "num_workers": 0, "trainer": {"accelerator": "cpu"}, "views": views}
+        settings: dict = {
+            "batch_size": 4,
+            "num_workers": 0,
+            "trainer": {"accelerator": "cpu"},
+            "views": views,
+        }
         made = CachedFeatures(backbone, directory=tmp_path / "store", **settings | options)  # pyright: ignore
         made.extract(images)
         return made
@@ -89,7 +94,9 @@ def test_an_ensemble_serves_the_stores_of_its_members(images: list[Path], tmp_pa
     expected = alone.dataset(images, targets).__getitems__(indices)[0]
     assert torch.equal(features[:, width:], expected)
     served = together.evaluation_dataset()
-    assert served.__getitems__([3])[0].shape == ((1, *ensemble.feature_shape) if views == 1 else (1, 2, *ensemble.feature_shape))
+    assert served.__getitems__([3])[0].shape == (
+        (1, *ensemble.feature_shape) if views == 1 else (1, 2, *ensemble.feature_shape)
+    )
     assert isinstance(served, AllViews) == (views == 2)
 
 

@@ -77,6 +77,7 @@ def assert_predicts_as_tested(classifier: Classifier, folder: Path, images: Path
     np.testing.assert_allclose(scores, tested.scores, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_stores_are_shared_with_runs_on_one_backbone(make_config: MakeConfig):
     def rows(*members: dict) -> tuple[int, int]:
         result = extract(make_config(members))
@@ -98,7 +99,9 @@ def test_a_cached_run_is_predicted_and_evaluated_as_tested(
     folder = tmp_path / "run"
     classifier = Classifier.load(folder, device="cpu")
     assert_predicts_as_tested(classifier, folder, tiny_csv[1])
-    evaluated = evaluate_run(classifier, read_labelled_set(classifier.saved, None, "test"), name="test", num_workers=0)
+    evaluated = evaluate_run(
+        classifier, read_labelled_set(classifier.saved, None, "test"), name="test", num_workers=0
+    )
     assert evaluated.metrics == {key: results[key] for key in ("test", "test_calibrated")}
     content = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     assert all(name.startswith("head.") for name in content["state_dict"])
@@ -121,7 +124,9 @@ def test_live_and_cached_runs_have_the_same_figures(
         for name, value in metrics.items():
             if isinstance(value, float):
                 assert live[part][name] == pytest.approx(value, abs=1e-3), (part, name)
-    assert_predicts_as_tested(Classifier.load(tmp_path / "live", device="cpu"), tmp_path / "live", tiny_csv[1])
+    assert_predicts_as_tested(
+        Classifier.load(tmp_path / "live", device="cpu"), tmp_path / "live", tiny_csv[1]
+    )
 
 
 @pytest.mark.slow
@@ -159,7 +164,9 @@ def test_other_weights_of_one_member_are_refused_by_name(
     config.model.backbone.members[1].weights = str(own)
     train(config)
     torch.save(timm.create_model("test_resnet").state_dict(), own)
-    with pytest.raises(InputError, match=r"features of weights \w{12}\.\.\., but those of 'test_resnet' here"):
+    with pytest.raises(
+        InputError, match=r"features of weights \w{12}\.\.\., but those of 'test_resnet' here"
+    ):
         Classifier.load(tmp_path / "run", device="cpu")
     with pytest.raises(InputError, match=r"model\.backbone\.weights: '.*' is no list of 2 files"):
         Classifier.load(tmp_path / "run", device="cpu", weights=weights["test_resnet"])
