@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mlic.data.augmentation import AugmentedImages
 from mlic.data.curation import CurationReport, curate
-from mlic.data.images import ImageDataset, check_images
+from mlic.data.images import DraftSize, ImageDataset, check_images
 from mlic.data.sampling import EpochSeededSampler, RowSampler
 from mlic.data.splitting import Split, split_hash, stratified_split
 from mlic.data.table import LabelTable
@@ -49,8 +49,8 @@ class FeatureSource(Protocol):
 class MultiLabelDataModule(L.LightningDataModule):
     """From annotations and images to batches of (inputs, targets, rows).
 
-    Inputs are uint8 images (B, 3, H, W), or float32 features (B, *feature_shape) with a feature source; targets are
-    float32 (B, C); rows are int64 (B,), the row numbers in `table`.
+    Inputs are uint8 images (B, 3, H, W) (for an ensemble (B, P)), or float32 features (B, *feature_shape) with a
+    feature source; targets are float32 (B, C); rows are int64 (B,), the row numbers in `table`.
 
     Attributes (after `setup`):
         table: the curated labels, sorted by file name.
@@ -118,7 +118,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         self.num_workers = num_workers if num_workers is not None else (os.cpu_count() or 1)
         self.transform: Callable[..., Any] | None = None
         self.augmentation: Callable[..., Any] | None = None
-        self.resize_size: int | None = None
+        self.resize_size: DraftSize = None
         self.features: FeatureSource | None = None
         self.bad_images: dict[Path, str] = {}
         self._dataset: Dataset | None = None
@@ -204,15 +204,16 @@ class MultiLabelDataModule(L.LightningDataModule):
 
     def _augmented(self) -> Dataset:
         """The images under `augmentation`; decoded at twice the size, since it may enlarge a part of them."""
-        draft_size = None if self.draft_size is None else 2 * self.draft_size
+        size = self.draft_size
+        draft_size = tuple(2 * side for side in size) if isinstance(size, tuple) else size and 2 * size
         targets = self.table.labels.astype(np.float32)
         assert self.augmentation is not None
         images = ImageDataset(self.table.paths(), targets, self.augmentation, draft_size=draft_size)
         return AugmentedImages(images, seed=self.seed)
 
     @property
-    def draft_size(self) -> int | None:
-        """Short side in pixels that a JPEG may be reduced to while it is decoded."""
+    def draft_size(self) -> DraftSize:
+        """Short side in pixels that a JPEG may be reduced to while it is decoded; one for each of several backbones."""
         return self.resize_size if self.decode == "reduced" else None
 
     @property

@@ -38,6 +38,20 @@ class BadImageError(InputError):
         self.path, self.reason = Path(path), reason
 
 
+DraftSize = int | tuple[int, ...] | None
+
+
+def decode(path: Path, draft_size: DraftSize) -> Image.Image | list[Image.Image]:
+    """What a transform takes: an image, or with several draft sizes an image for each of them.
+
+    Raises:
+        BadImageError: see `load_image`.
+    """
+    if isinstance(draft_size, tuple):
+        return _load(path, draft_size)
+    return load_image(path, draft_size=draft_size)
+
+
 def load_image(path: Path, *, draft_size: int | None = None) -> Image.Image:
     """Decode an image file to upright 8-bit RGB.
 
@@ -55,12 +69,24 @@ def load_image(path: Path, *, draft_size: int | None = None) -> Image.Image:
         BadImageError: missing, no image, truncated, of more than `MAX_PIXELS`, or of a pixel form that is no
             picture.
     """
+    (image,) = _load(path, (draft_size,))
+    return image
+
+
+def _load(path: Path, draft_sizes: Sequence[int | None]) -> list[Image.Image]:
+    """The image at each of the draft sizes; those that lead to the same reduction are decoded once."""
+    decoded: dict[tuple[int, int], Image.Image] = {}
+    sizes = []
     try:
-        with _open(path) as image:
-            if draft_size is not None:
-                image.draft(None, (draft_size, draft_size))
-            image.load()
-            return _to_rgb(_upright(image))
+        for draft_size in draft_sizes:
+            with _open(path) as image:
+                if draft_size is not None:
+                    image.draft(None, (draft_size, draft_size))
+                sizes.append(image.size)
+                if image.size not in decoded:
+                    image.load()
+                    decoded[sizes[-1]] = _to_rgb(_upright(image))
+        return [decoded[size] for size in sizes]
     except BadImageError:
         raise
     except Exception as error:  # decoders raise almost anything on broken data
@@ -124,17 +150,17 @@ class ImageDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         self,
         paths: Sequence[Path],
         targets: np.ndarray,
-        transform: Callable[[Image.Image], np.ndarray],
+        transform: Callable[..., np.ndarray],
         *,
-        draft_size: int | None = None,
+        draft_size: DraftSize = None,
     ) -> None:
         """Keep what is needed to decode a row.
 
         Args:
             paths: N image files.
             targets: (N, C) of 0 and 1.
-            transform: RGB image -> uint8 (3, H, W).
-            draft_size: see `load_image`.
+            transform: what `decode` gives -> uint8 (3, H, W), or an ensemble's (P,).
+            draft_size: see `load_image`; several of them for a transform that takes several images.
 
         Raises:
             ValueError: another number of paths than of targets.
@@ -154,7 +180,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         Raises:
             BadImageError: the file cannot be used; no other image takes its place.
         """
-        image = load_image(self.paths[row], draft_size=self.draft_size)
+        image = decode(self.paths[row], self.draft_size)
         # a copy, because the array may be a read-only view of the image's memory
         return torch.from_numpy(np.array(self.transform(image))), self.targets[row], int(row)
 

@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mlic.features.reader import FeatureReader
+from mlic.features.side_by_side import SideBySideReader
 
 Batch = tuple[Tensor, Tensor, Tensor]
+Reader = FeatureReader | SideBySideReader
 
 
 class FeatureRows(Protocol):
@@ -67,9 +69,7 @@ class StreamedRows:
     most: a batch may begin in one and end in the next. Other rows are read one by one.
     """
 
-    def __init__(
-        self, readers: Sequence[FeatureReader], *, memory_bytes: float, block_bytes: float = 4e6
-    ) -> None:
+    def __init__(self, readers: Sequence[Reader], *, memory_bytes: float, block_bytes: float = 4e6) -> None:
         """Read through the reader of each view.
 
         Args:
@@ -132,7 +132,7 @@ class StreamedRows:
             self._rank_on_disk[order] = np.arange(len(order))
         return self._rank_on_disk
 
-    def _by_view(self, rows: np.ndarray) -> Iterator[tuple[FeatureReader, np.ndarray, np.ndarray]]:
+    def _by_view(self, rows: np.ndarray) -> Iterator[tuple[Reader, np.ndarray, np.ndarray]]:
         """For each view involved: its reader, positions in `rows`, and row numbers in the view."""
         views, numbers = np.divmod(rows, len(self.readers[0]))
         for view in np.unique(views):

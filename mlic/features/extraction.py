@@ -34,7 +34,7 @@ class ExtractionResult:
     """What an extraction found and did.
 
     Attributes:
-        stores: one a view.
+        stores: one a view; with several backbones those of one follow those of the other.
         digests: (N,) `S64`, names of the rows of the N paths; empty for unreadable files.
         found: rows that were there, of all views; the same image under two names counts once.
         computed: rows that were added.
@@ -58,6 +58,23 @@ class ExtractionResult:
     def bytes(self) -> int:
         """Size of the stores on disk."""
         return sum(store.size for store in self.stores)
+
+
+def join_results(results: Sequence[ExtractionResult], paths: Sequence[Path]) -> ExtractionResult:
+    """What several backbones found and did for the same paths, as one result."""
+    digests = results[0].digests
+    bad = {path: reason for result in results for path, reason in result.bad.items()}
+    for result in results[1:]:
+        for position in np.flatnonzero(result.digests != digests).tolist():
+            bad.setdefault(paths[position], "it changed while features were computed")
+    return ExtractionResult(
+        stores=tuple(store for result in results for store in result.stores),
+        digests=digests,
+        found=sum(result.found for result in results),
+        computed=sum(result.computed for result in results),
+        bad=bad,
+        seconds=sum(result.seconds for result in results),
+    )
 
 
 def extract_features(

@@ -92,7 +92,7 @@ class FeatureExtractor(L.LightningModule):
         kept = numbers[valid].cpu().numpy()
         features = {}
         for view in self.work.views:
-            pixels = images.flip(-1) if view == "flip" else images
+            pixels = self.backbone.mirror(images) if view == "flip" else images
             rows = self.backbone(pixels)[valid].to(DTYPES[self.dtype_name])
             if not torch.isfinite(rows).all():
                 raise InputError(self._overflow_message(kept, rows))

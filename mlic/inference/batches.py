@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mlic.data.images import BadImageError, load_image
+from mlic.data.images import BadImageError, DraftSize, decode
 from mlic.features.images import DECODER_NICENESS
 
 Item = tuple[np.ndarray | None, str]
@@ -23,9 +23,9 @@ class DecodedImages(Dataset[Item]):
     """Image and an empty string, or None and what is wrong with the file."""
 
     def __init__(
-        self, paths: Sequence[Path], transform: Callable[[Image.Image], np.ndarray], draft_size: int | None
+        self, paths: Sequence[Path], transform: Callable[..., np.ndarray], draft_size: DraftSize
     ) -> None:
-        """Take files, a transform from RGB to uint8 (3, H, W), and the `draft_size` of `load_image`."""
+        """Take files, the `draft_size` of `decode`, and a transform from what that gives to uint8 (3, H, W)."""
         self.paths, self.transform, self.draft_size = paths, transform, draft_size
 
     def __len__(self) -> int:
@@ -35,13 +35,13 @@ class DecodedImages(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         """Decode one file."""
         try:
-            return self.transform(load_image(self.paths[index], draft_size=self.draft_size)), ""
+            return self.transform(decode(self.paths[index], self.draft_size)), ""
         except BadImageError as error:
             return None, error.reason
 
 
 class BatchOfImages:
-    """Collates to uint8 (B, 3, H, W) and the reasons; a file that cannot be used is a black image."""
+    """Collates to uint8 (B, *image_shape) and the reasons; a file that cannot be used is a black image."""
 
     def __init__(self, image_shape: tuple[int, ...], size: int | None) -> None:
         """Fill up with black images to `size`, so that no score depends on how many come together."""

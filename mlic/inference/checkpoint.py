@@ -32,6 +32,7 @@ class SavedRun:
         thresholds: content of thresholds.json, or None in a checkpoint that was not the chosen one.
         class_weights: (C,) of the loss, or None likewise.
         precision: that the backbone computed in, or None likewise.
+        member_digests: sha256 of the weights of each member of an ensemble.
         head_state: weights of the head.
         backbone_state: weights of what was trained of the backbone.
     """
@@ -46,6 +47,7 @@ class SavedRun:
     precision: str | None
     head_state: dict[str, Tensor]
     backbone_state: dict[str, Tensor] = field(default_factory=dict)
+    member_digests: tuple[str, ...] = ()
 
 
 def read_run(run: str | Path) -> SavedRun:
@@ -73,6 +75,7 @@ def read_run(run: str | Path) -> SavedRun:
             precision=info.get("precision"),  # pyright: ignore[reportOptionalMemberAccess]
             head_state=_state_of(HEAD_PREFIX, content["state_dict"]),
             backbone_state=_state_of(BACKBONE_PREFIX, content["state_dict"]),
+            member_digests=tuple(str(member["weights"]) for member in info.get("members", ())),  # pyright: ignore[reportOptionalMemberAccess]
         )
         _check(saved)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -11,14 +11,15 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from mlic.data.images import DraftSize
 from mlic.errors import InputError
 from mlic.features.shard import DTYPES
 from mlic.inference.batches import DecodedImages, image_batches
 from mlic.inference.building import PACKAGES
 from mlic.inference.checkpoint import SavedRun, read_run
-from mlic.inference.loading import make_backbone, make_fabric, make_head
+from mlic.inference.loading import WeightsFiles, make_backbone, make_fabric, make_head
 from mlic.inference.prediction_table import prediction_rows
-from mlic.models import FrozenBackbone
+from mlic.models import Backbone
 from mlic.models.views import average_over_views, check_views
 
 CALIBRATED = "calibrated"
@@ -53,7 +54,7 @@ class Classifier:
         device: where they run.
     """
 
-    def __init__(self, saved: SavedRun, backbone: FrozenBackbone, head: nn.Module, fabric: L.Fabric) -> None:
+    def __init__(self, saved: SavedRun, backbone: Backbone, head: nn.Module, fabric: L.Fabric) -> None:
         """Put the parts together; see `load`."""
         self.saved, self.backbone = saved, backbone
         self.classes, self.device = saved.classes, fabric.device
@@ -68,7 +69,7 @@ class Classifier:
         run: str | Path,
         *,
         device: str = "auto",
-        weights: str | Path | None = None,
+        weights: WeightsFiles = None,
         precision: str | None = None,
         packages: Sequence[str] = PACKAGES,
     ) -> Self:
@@ -80,7 +81,8 @@ class Classifier:
         Args:
             run: run folder or checkpoint.
             device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-            weights: local file of the backbone's weights, where the run's own place is not to be had.
+            weights: local file of the backbone's weights, where the run's own place is not to be had; of an
+                ensemble a list, with None for members that need none.
             precision: of the backbone, instead of the run's: `auto`, `float32`, `bfloat16`, `float16`.
             packages: whose classes the checkpoint may name as backbone and head.
 
@@ -125,8 +127,8 @@ class Classifier:
         return np.full(len(self.classes), float(thresholds))
 
     @property
-    def draft_size(self) -> int | None:
-        """See `mlic.data.load_image`; as the run decoded its images."""
+    def draft_size(self) -> DraftSize:
+        """See `mlic.data.images.decode`; as the run decoded its images."""
         return self.backbone.resize_size if self.config["data"].get("decode") == "reduced" else None
 
     @property
@@ -165,9 +167,9 @@ class Classifier:
             start += len(errors)
 
     def inputs(self, pixels: Tensor) -> Tensor:
-        """uint8 images (B, 3, H, W) -> what `logits` takes: features as a store keeps them, or the images.
+        """uint8 images, as the backbone's `transform` gives them -> what `logits` takes: features, or the images.
 
-        Features of two views are (B, 2, *feature_shape).
+        Features are as a store keeps them, those of two views are (B, 2, *feature_shape).
         """
         pixels = pixels.to(self.device)
         if not self.is_cached:
@@ -178,13 +180,13 @@ class Classifier:
         return self.backbone(pixels).to(DTYPES[self.config["features"]["dtype"]]).float()
 
     def _features_of_views(self, pixels: Tensor) -> Tensor:
-        return torch.stack([self._features(pixels), self._features(pixels.flip(-1))], dim=1)
+        return torch.stack([self._features(pixels), self._features(self.backbone.mirror(pixels))], dim=1)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Features or images, as `inputs` gives them -> logits (B, C) float32, on the CPU."""
+        mirror = None if self.is_cached else self.backbone.mirror
         with torch.inference_mode():
-            inputs = inputs.to(self.device)
-            logits = average_over_views(self.head, inputs, self.views, are_images=not self.is_cached)
+            logits = average_over_views(self.head, inputs.to(self.device), self.views, mirror=mirror)
             return logits.float().cpu()
 
     def predict(

@@ -1,7 +1,7 @@
 """Build the backbone and the head that a checkpoint describes."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from torch import nn
 from mlic.errors import InputError
 from mlic.inference.building import PACKAGES, build
 from mlic.inference.checkpoint import SavedRun
-from mlic.models import FrozenBackbone
+from mlic.models import Backbone, EnsembleBackbone
 
 logger = logging.getLogger(__name__)
 
 DIGITS_SHOWN = 12
+WeightsFiles = str | Path | Sequence[str | Path | None] | None
 
 
 def make_fabric(device: str, precision: Any = None) -> L.Fabric:
@@ -48,32 +49,30 @@ def make_backbone(
     saved: SavedRun,
     device: torch.device,
     *,
-    weights: str | Path | None = None,
+    weights: WeightsFiles = None,
     precision: str | None = None,
     packages: Sequence[str] = PACKAGES,
-) -> FrozenBackbone:
-    """The backbone that the head was trained on.
+) -> Backbone:
+    """The backbone, or the ensemble, that the head was trained on.
 
     A run with random weights gets them again from its seed.
 
     Args:
         saved: what the checkpoint says.
         device: where it will run.
-        weights: local file of its weights, instead of where the run found them.
+        weights: local file of its weights, instead of where the run found them; of an ensemble a list.
         precision: instead of the run's own setting.
         packages: as for `build`.
 
     Raises:
         InputError: no weights found, or other ones than the run's.
     """
-    options = dict(saved.config["model"]["backbone"])
-    options |= {"weights": str(weights)} if weights else {}
-    options |= {"precision": precision} if precision else {}
+    options = _override(saved.config["model"]["backbone"], weights, precision)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(saved.config.get("seed", 0))
-        backbone: FrozenBackbone = build(options, packages=packages)
+        backbone: Backbone = build(options, packages=packages)
     if backbone.weights_digest != saved.weights_digest:
-        raise InputError(_other_weights(saved, backbone, options))
+        raise InputError(_other_weights(saved, backbone))
     _load_trained(saved, backbone)
     backbone.optimize_for(device).to(device)
     if saved.precision not in (None, backbone.precision):
@@ -85,7 +84,23 @@ def make_backbone(
     return backbone
 
 
-def _load_trained(saved: SavedRun, backbone: FrozenBackbone) -> None:
+def _override(options: Mapping[str, Any], weights: WeightsFiles, precision: str | None) -> dict[str, Any]:
+    """The settings of a backbone, or those of each member of an ensemble, with other weights and precision."""
+    members = options.get("members")
+    given = {"precision": precision} if precision else {}
+    if not isinstance(members, list) or not all(isinstance(member, Mapping) for member in members):
+        return {**options, **given, **({"weights": str(weights)} if weights else {})}
+    files = [None] * len(members) if weights is None else weights
+    if isinstance(files, str | Path) or len(files) != len(members):
+        raise InputError(
+            f"model.backbone.weights: '{weights}' is no list of {len(members)} files, one for each member of the "
+            "run's ensemble, in its order; null for a member whose own weights are there."
+        )
+    changes = [{**given, **({"weights": str(file)} if file else {})} for file in files]
+    return {**options, "members": [{**own, **new} for own, new in zip(members, changes, strict=True)]}
+
+
+def _load_trained(saved: SavedRun, backbone: Backbone) -> None:
     """Put in what the run trained of its backbone."""
     if set(saved.backbone_state) != backbone.trained_names:
         raise InputError(
@@ -101,17 +116,30 @@ def _load_trained(saved: SavedRun, backbone: FrozenBackbone) -> None:
         ) from error
 
 
-def _other_weights(saved: SavedRun, backbone: FrozenBackbone, options: dict[str, Any]) -> str:
-    sides = (
-        f"'{saved.checkpoint}' was trained on features of weights {saved.weights_digest[:DIGITS_SHOWN]}..., "
-        f"but those of '{backbone.name}' here are {backbone.weights_digest[:DIGITS_SHOWN]}... (sha256)."
+def _other_weights(saved: SavedRun, backbone: Backbone) -> str:
+    differing = ", and ".join(
+        f"weights {run[:DIGITS_SHOWN]}..., but those of '{name}' here are {here[:DIGITS_SHOWN]}..."
+        for name, run, here in _differing(saved, backbone)
     )
-    if not options.get("pretrained", True):
+    sides = f"'{saved.checkpoint}' was trained on features of {differing} (sha256)."
+    if "random" in backbone.weights_tag:
         return (
             f"{sides} They were random (model.backbone.pretrained=false), and other versions of torch or "
             "timm draw others. Train the run again here."
         )
     return f"{sides} Give the file that the run used: model.backbone.weights=/path/to/file."
+
+
+def _differing(saved: SavedRun, backbone: Backbone) -> list[tuple[str, str, str]]:
+    """Name, digest in the run and digest here, of each network whose weights are others."""
+    members = backbone.members if isinstance(backbone, EnsembleBackbone) else ()
+    pairs = zip(members, saved.member_digests, strict=False)
+    found = [
+        (member.name, digest, member.weights_digest)
+        for member, digest in pairs
+        if digest != member.weights_digest
+    ]
+    return found or [(backbone.name, saved.weights_digest, backbone.weights_digest)]
 
 
 def make_head(

@@ -2,6 +2,7 @@
 
 from mlic.models.backbone import FrozenBackbone
 from mlic.models.classifier import MultiLabelClassifier
+from mlic.models.ensemble import Backbone, EnsembleBackbone
 from mlic.models.heads import DenseHead
 from mlic.models.losses import AsymmetricLoss, FocalLoss, WeightedBCE
 from mlic.models.map_heads import AttentionHead, CSRAHead
@@ -11,8 +12,10 @@ from mlic.models.standardization import Standardization, fit_standardization
 __all__ = [
     "AsymmetricLoss",
     "AttentionHead",
+    "Backbone",
     "CSRAHead",
     "DenseHead",
+    "EnsembleBackbone",
     "FocalLoss",
     "FrozenBackbone",
     "MultiLabelClassifier",

@@ -181,6 +181,10 @@ class FrozenBackbone(nn.Module):
                 names |= {f"network.{module_name}.{name}" for name, _ in module.named_buffers()}
         return names
 
+    def mirror(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) -> the same images with left and right exchanged."""
+        return images.flip(-1)
+
     def augmentation(self, **options: Any) -> Callable[[Image.Image], np.ndarray]:
         """The training transform of timm at the size of the input, in the place of `transform`.
 
@@ -225,6 +229,11 @@ class FrozenBackbone(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self.trained_stages)):
             feature_map = self._as_map(self.network.forward_features(self.normalize(images)))
             return self.pooling(feature_map.float())
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a checkpoint notes of it, so that the head meets no features of other weights."""
+        return {"weights_digest": self.weights_digest}
 
     @property
     def identity(self) -> dict[str, Any]:

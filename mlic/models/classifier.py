@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
-from mlic.models.backbone import FrozenBackbone
+from mlic.models.ensemble import Backbone
 from mlic.models.mixing import mix
 from mlic.models.scores import CollectedScores, ScoreCollector
 from mlic.models.views import average_over_views, check_views
@@ -57,7 +57,7 @@ class MultiLabelClassifier(L.LightningModule):
         optimizer: Callable[..., Optimizer],
         classes: Sequence[str],
         *,
-        backbone: FrozenBackbone | None = None,
+        backbone: Backbone | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
         mixup: float = 0.0,
         views: int = 1,
@@ -102,17 +102,18 @@ class MultiLabelClassifier(L.LightningModule):
         self.predictions: dict[str, CollectedScores] = {}
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Features, or uint8 images (B, 3, H, W) when there is a backbone -> features (B, *feature_shape)."""
+        """Features, or uint8 images as its `transform` gives them when there is a backbone -> (B, *feature_shape)."""
         return inputs if self.backbone is None else self.backbone(inputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Features, or uint8 images (B, 3, H, W) when there is a backbone -> logits (B, C)."""
+        """Features, or uint8 images when there is a backbone -> logits (B, C)."""
         return self.head(self.features(inputs))
 
     def exact_logits(self, inputs: Tensor) -> Tensor:
         """Logits (B, C) without mixed precision: rounded to 8 bits, scores tie, and ties change AP and AUC."""
+        mirror = None if self.backbone is None else self.backbone.mirror
         with torch.autocast(self.device.type, enabled=False):
-            return average_over_views(self, inputs, self.views, are_images=self.backbone is not None)
+            return average_over_views(self, inputs, self.views, mirror=mirror)
 
     def configure_optimizers(self) -> Any:
         """The optimizer over the head and what else is trained, and its learning rates."""

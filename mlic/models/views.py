@@ -11,23 +11,28 @@ VIEWS = (1, 2)
 
 
 def average_over_views(
-    network: Callable[[Tensor], Tensor], inputs: Tensor, views: int, *, are_images: bool
+    network: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    views: int,
+    *,
+    mirror: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:
     """Mean of the logits of all views.
 
     Args:
         network: features or images -> logits (B, C).
-        inputs: images (B, 3, H, W), or features: (B, *feature_shape) of one view, (B, views, *feature_shape) of two.
+        inputs: images as the backbone takes them, or features: (B, *feature_shape) of one view, (B, views,
+            *feature_shape) of two.
         views: 1, or 2 with the mirror image.
-        are_images: what `inputs` are; images are mirrored here.
+        mirror: images -> mirror images, such as `FrozenBackbone.mirror`; None when `inputs` are features.
 
     Returns:
         Logits (B, C).
     """
     if views == 1:
         return network(inputs)
-    if are_images:
-        return torch.stack([network(inputs), network(inputs.flip(-1))]).mean(0)
+    if mirror is not None:
+        return torch.stack([network(inputs), network(mirror(inputs))]).mean(0)
     return network(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2]).mean(1)
 
 

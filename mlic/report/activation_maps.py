@@ -16,7 +16,7 @@ from mlic.errors import InputError
 from mlic.inference.building import PACKAGES
 from mlic.inference.classifier import Classifier
 from mlic.inference.loading import make_head
-from mlic.models import FrozenBackbone
+from mlic.models import EnsembleBackbone, FrozenBackbone
 from mlic.report.galleries import Gallery, Photograph
 from mlic.report.reading import ReportedRun
 from mlic.report.thumbnails import QUALITY, Thumbnails
@@ -38,6 +38,8 @@ def add_activation_maps(
     """
     try:
         classifier = Classifier.load(run.path, device="cpu")
+        if isinstance(classifier.backbone, EnsembleBackbone):
+            raise InputError("its networks have feature maps of their own each")
         head = make_head(classifier.saved, classifier.backbone.feature_shape, PACKAGES).eval()
     except InputError as error:
         run.notes.append(f"no activation maps: {error}")

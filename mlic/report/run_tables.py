@@ -31,13 +31,18 @@ def model_table(runs: Sequence[ReportedRun]) -> Table:
         shape = run.model.get("feature_shape")
         size = math.prod(shape) if shape else None
         values = [
-            *(run.model.get(key) for key in keys),
+            *(_words(run.model.get(key)) for key in keys),
             size,
             run.model.get("pool"),
             run.model.get("precision"),
         ]
         rows.append(Row([Cell(run.name), *map(Cell, values)]))
     return Table("models", "Table 1. Models", columns, rows)
+
+
+def _words(value: Any) -> Any:
+    """Several numbers, of an ensemble's networks, in words."""
+    return " + ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def training_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRun] = ()) -> Table:

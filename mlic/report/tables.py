@@ -72,6 +72,8 @@ class Cell:
         return f"{low} to {high}" if kind == "difference" else f"{low}{EN_DASH}{high}"
 
     def _plain(self, kind: str) -> str:
+        if isinstance(self.value, str):  # a column of numbers may hold words too
+            return self.value
         if kind == "probability" and self.value < 0.001:
             return "< 0.001"
         return FORMATS[kind].format(self.value)

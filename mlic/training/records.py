@@ -14,7 +14,7 @@ from mlic.data import MultiLabelDataModule
 from mlic.data.datamodule import PARTS
 from mlic.evaluation.predictions import Predictions
 from mlic.features import hash_files
-from mlic.models import FrozenBackbone, MultiLabelClassifier
+from mlic.models import Backbone, MultiLabelClassifier
 from mlic.report.dataset_figures import label_distribution, sample_grid
 from mlic.runs.folder import RunFolder, write_atomically
 
@@ -84,7 +84,7 @@ def describe_dataset(datamodule: MultiLabelDataModule) -> dict[str, Any]:
     }
 
 
-def write_model(folder: RunFolder, backbone: FrozenBackbone, head: nn.Module, name: str) -> None:
+def write_model(folder: RunFolder, backbone: Backbone, head: nn.Module, name: str) -> None:
     """Write model.json: what a comparison tells of the network."""
     folder.write_json(
         "model.json",

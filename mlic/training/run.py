@@ -15,7 +15,7 @@ from mlic.data import MultiLabelDataModule, cache_dir
 from mlic.errors import InputError
 from mlic.features import CachedFeatures, ExtractionResult
 from mlic.features.extraction import HASH_INDEX
-from mlic.models import FrozenBackbone, MultiLabelClassifier, fit_standardization
+from mlic.models import Backbone, MultiLabelClassifier, fit_standardization
 from mlic.runs.folder import RunFolder
 from mlic.runs.status import RunStatus
 from mlic.training.records import write_dataset, write_model, write_results
@@ -151,8 +151,8 @@ def _make_trainer(config: DictConfig) -> L.Trainer:
     return instantiate(config.trainer, callbacks=callbacks, logger=loggers)
 
 
-def _make_backbone(config: DictConfig, trainer: L.Trainer) -> FrozenBackbone:
-    backbone: FrozenBackbone = instantiate(config.model.backbone)
+def _make_backbone(config: DictConfig, trainer: L.Trainer) -> Backbone:
+    backbone: Backbone = instantiate(config.model.backbone)
     if backbone.trained_stages and config.features.mode == "cached":
         raise InputError(
             f"model.backbone.unfreeze={config.model.backbone.unfreeze} trains the backbone, whose features then change "
@@ -161,9 +161,7 @@ def _make_backbone(config: DictConfig, trainer: L.Trainer) -> FrozenBackbone:
     return backbone.optimize_for(trainer.strategy.root_device)
 
 
-def _make_datamodule(
-    config: DictConfig, backbone: FrozenBackbone, trainer: L.Trainer
-) -> MultiLabelDataModule:
+def _make_datamodule(config: DictConfig, backbone: Backbone, trainer: L.Trainer) -> MultiLabelDataModule:
     datamodule: MultiLabelDataModule = instantiate(config.data)
     datamodule.transform, datamodule.resize_size = backbone.transform, backbone.resize_size
     if config.features.mode == "cached":
@@ -175,7 +173,7 @@ def _make_datamodule(
 
 
 def _make_features(
-    config: DictConfig, backbone: FrozenBackbone, datamodule: MultiLabelDataModule, trainer: L.Trainer
+    config: DictConfig, backbone: Backbone, datamodule: MultiLabelDataModule, trainer: L.Trainer
 ) -> CachedFeatures:
     options: Any = OmegaConf.to_container(config.features)
     del options["mode"], options["dir"]
@@ -196,7 +194,7 @@ def _features_dir(config: DictConfig) -> Path:
 
 
 def _make_model(
-    config: DictConfig, backbone: FrozenBackbone, datamodule: MultiLabelDataModule
+    config: DictConfig, backbone: Backbone, datamodule: MultiLabelDataModule
 ) -> MultiLabelClassifier:
     classes = datamodule.table.classes
     plain: Any = OmegaConf.to_container(config, resolve=True)
@@ -213,7 +211,7 @@ def _make_model(
         file_names=list(datamodule.table.file_names),
         checkpoint_info={
             "classes": list(classes),
-            "weights_digest": backbone.weights_digest,
+            **backbone.provenance,
             "split_hash": datamodule.split_hash,
             "config": {"model": plain["model"], "head": plain["head"]},
         },

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from mlic.errors import InputError
 from mlic.inference.checkpoint import SavedRun, read_run
-from mlic.models import FrozenBackbone, MultiLabelClassifier
+from mlic.models import Backbone, MultiLabelClassifier
 
 
-def start_from(run: str | Path, model: MultiLabelClassifier, backbone: FrozenBackbone) -> None:
+def start_from(run: str | Path, model: MultiLabelClassifier, backbone: Backbone) -> None:
     """Give a model the head of a run, and what the run trained of its backbone.
 
     Args:
@@ -31,7 +31,7 @@ def start_from(run: str | Path, model: MultiLabelClassifier, backbone: FrozenBac
     backbone.load_state_dict(saved.backbone_state, strict=False)
 
 
-def _check(saved: SavedRun, model: MultiLabelClassifier, backbone: FrozenBackbone) -> None:
+def _check(saved: SavedRun, model: MultiLabelClassifier, backbone: Backbone) -> None:
     if saved.classes != model.classes:
         differ = sorted(set(saved.classes) ^ set(model.classes))
         raise InputError(

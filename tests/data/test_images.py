@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from mlic.data import BadImageError, ImageDataset, check_images, load_image
 from mlic.data import images as images_module
-from mlic.data.images import full_check, quick_check
+from mlic.data.images import decode, full_check, quick_check
 from mlic.errors import InputError
 
 WIDTH, HEIGHT = 48, 32
@@ -126,6 +126,22 @@ def test_draft_decodes_jpeg_smaller_but_not_below_the_size(tmp_path: Path):
     np.testing.assert_allclose(colour(load_image(path, draft_size=80), 100, 60), ORANGE, atol=6)
     grey = save(picture().convert("L").resize((960, 640)), tmp_path / "grey.jpg")
     assert load_image(grey, draft_size=160).size == (240, 160)
+
+
+def test_several_draft_sizes_decode_once_for_each_reduction(tmp_path: Path):
+    path = save(picture().resize((960, 640)), tmp_path / "a.jpg")
+    sizes = (160, 161, 150, 2000)
+    images = decode(path, sizes)
+    assert isinstance(images, list)
+    for image, size in zip(images, sizes, strict=True):
+        np.testing.assert_array_equal(image, load_image(path, draft_size=size))
+    assert images[0] is images[2]
+    assert len({id(image) for image in images}) == 3
+    whole = decode(path, None)
+    assert isinstance(whole, Image.Image) and whole.size == (960, 640)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(BadImageError, match=r"a\.jpg: truncated"):
+        decode(path, sizes)
 
 
 def bomb(width: int, height: int) -> bytes:

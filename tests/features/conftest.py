@@ -35,6 +35,9 @@ class TinyBackbone(nn.Module):
     def transform(self, image: Image.Image) -> np.ndarray:
         return np.asarray(image.resize((SIZE, SIZE))).transpose(2, 0, 1)
 
+    def mirror(self, images: Tensor) -> Tensor:
+        return images.flip(-1)
+
     def forward(self, images: Tensor) -> Tensor:
         self.num_batches += 1
         return torch.nn.functional.conv2d(images.float() / 255, self.kernel).flatten(1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mlic.errors import InputError
-from mlic.features import CachedFeatures, FeatureStore, memory, source
+from mlic.features import CachedFeatures, FeatureReader, FeatureStore, memory, source
 from mlic.features.dataset import MemoryRows, StreamedRows
 from mlic.features.shard import DamagedShardError
 
@@ -93,12 +93,12 @@ def test_rows_damaged_again_and_again_are_an_error(
     targets: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    def fail(self: FeatureStore, digests: np.ndarray) -> None:
+    def fail(self: FeatureReader, indices: np.ndarray) -> None:
         raise DamagedShardError(Path("bad.safetensors"), "row 1 does not fit its checksum")
 
     cached = make_source()
     cached.extract(images)
-    monkeypatch.setattr(FeatureStore, "load", fail)
+    monkeypatch.setattr(FeatureReader, "gather", fail)
     with pytest.raises(InputError, match=r"bad.safetensors.*just computed: check the disk of features.dir"):
         cached.dataset(images, targets)
 

@@ -13,20 +13,24 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.Tanh())
 
 
+def mirror(images: Tensor) -> Tensor:
+    return images.flip(-1)
+
+
 def test_features_of_two_views_give_the_mean_logits(network: nn.Module):
     first, second = torch.randn(4, 12), torch.randn(4, 12)
     both = torch.stack([first, second], dim=1)
     expected = (network(first) + network(second)) / 2
-    torch.testing.assert_close(average_over_views(network, both, 2, are_images=False), expected)
-    torch.testing.assert_close(average_over_views(network, first, 1, are_images=False), network(first))
+    torch.testing.assert_close(average_over_views(network, both, 2, mirror=None), expected)
+    torch.testing.assert_close(average_over_views(network, first, 1, mirror=None), network(first))
 
 
 def test_images_are_mirrored(network: nn.Module):
     images = torch.randn(4, 3, 2, 2)
     expected = (network(images) + network(images[..., [1, 0]])) / 2
-    found = average_over_views(network, images, 2, are_images=True)
+    found = average_over_views(network, images, 2, mirror=mirror)
     torch.testing.assert_close(found, expected)
-    mirrored: Tensor = average_over_views(network, images.flip(-1), 2, are_images=True)
+    mirrored: Tensor = average_over_views(network, images.flip(-1), 2, mirror=mirror)
     torch.testing.assert_close(found, mirrored)
 
 

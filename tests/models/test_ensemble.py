@@ -1,0 +1,155 @@
+"""Several tiny random networks side by side."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlic.data.images import decode, load_image
+from mlic.errors import InputError
+from mlic.inference.building import build
+from mlic.models import EnsembleBackbone
+
+TINY = "test_efficientnet"
+MEMBERS = (
+    {"name": TINY, "image_size": 64, "pool": "avg"},
+    {"name": "test_resnet", "image_size": 96, "pool": "flatten"},
+    {"name": TINY, "image_size": 96, "pool": "max", "crop_mode": "squash", "crop_pct": 1.0},
+)
+
+
+def make(*members: dict[str, Any], **common: Any) -> EnsembleBackbone:
+    torch.manual_seed(0)
+    return EnsembleBackbone(members, pretrained=False, **{"precision": "float32", **common})
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> EnsembleBackbone:
+    return make(*MEMBERS)
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    """A JPEG that the members decode at two different reductions."""
+    pixels = np.random.default_rng(0).integers(0, 256, (25, 30, 3), dtype=np.uint8)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(pixels).resize((480, 400), Image.Resampling.BICUBIC).save(path, quality=90)
+    return path
+
+
+def test_features_are_those_of_the_members_each_on_its_own_image(
+    ensemble: EnsembleBackbone, photograph: Path
+):
+    assert ensemble.image_size == (64, 96, 96)
+    images = decode(photograph, ensemble.resize_size)
+    assert isinstance(images, list) and len({image.size for image in images}) == 2
+    batch = torch.from_numpy(np.stack([ensemble.transform(images), ensemble.transform(images)]))
+    assert batch.shape == (2, 3 * (64**2 + 2 * 96**2)) and batch.dtype == torch.uint8
+    alone = []
+    for member in ensemble.members:
+        crop = member.transform(load_image(photograph, draft_size=member.resize_size))
+        alone.append(member(torch.from_numpy(np.array(crop))[None]).flatten(1))
+    found = ensemble(batch)
+    assert found.shape == (2, *ensemble.feature_shape) and found.dtype == torch.float32
+    assert alone[1].shape[1] > alone[0].shape[1] == alone[2].shape[1]
+    torch.testing.assert_close(found[:1], torch.cat(alone, dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[1], found[0])
+
+
+def test_mirror_images_are_those_of_the_mirrored_photograph():
+    # without resizing, which is not symmetrical to the last bit
+    exact = make(*({**member, "crop_pct": 1.0, "crop_mode": "center"} for member in MEMBERS))
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    flipped = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    views = [(image.crop((0, 0, 64, 64)), image, image), (flipped.crop((32, 0, 96, 64)), flipped, flipped)]
+    batch, mirrored = (torch.from_numpy(exact.transform(view))[None] for view in views)
+    assert torch.equal(exact.mirror(batch), mirrored)
+    assert torch.equal(exact.mirror(mirrored), batch)
+    assert not torch.equal(batch, mirrored)
+
+
+def test_it_stays_frozen_and_describes_its_members(ensemble: EnsembleBackbone):
+    ensemble.train()
+    assert not any(module.training for module in ensemble.modules())
+    assert not any(weight.requires_grad for weight in ensemble.parameters())
+    assert ensemble.trained_stages == ensemble.parameter_groups() == []
+    assert ensemble.trained_names == set()
+    assert ensemble.num_parameters == sum(weight.numel() for weight in ensemble.parameters())
+    assert ensemble.weights_tag == "random + random + random"
+    identity = json.loads(json.dumps(ensemble.identity))
+    assert identity["network"] == "test_efficientnet + test_resnet + test_efficientnet"
+    assert (identity["pool"], identity["precision"]) == ("avg + flatten + max", "float32")
+    assert [member["preprocessing"]["input_size"][1] for member in identity["members"]] == [64, 96, 96]
+    noted = ensemble.provenance["members"]
+    assert [member["weights"] for member in noted] == [m.weights_digest for m in ensemble.members]
+
+
+def test_the_digest_depends_on_each_member_and_their_order(ensemble: EnsembleBackbone):
+    assert make(*MEMBERS).weights_digest == ensemble.weights_digest
+    assert make(*MEMBERS[:2]).weights_digest != ensemble.weights_digest
+    assert make(MEMBERS[1], MEMBERS[0], MEMBERS[2]).weights_digest != ensemble.weights_digest
+    assert make(MEMBERS[0]).weights_digest != ensemble.members[0].weights_digest
+
+
+def test_common_settings_are_of_members_that_have_none_of_their_own():
+    made = make(
+        {"name": TINY}, {"name": TINY, "pool": "avg", "precision": "bfloat16"}, pool="max", image_size=64
+    )
+    assert [member.pool for member in made.members] == ["max", "avg"]
+    assert made.image_size == (64, 64)
+    made.optimize_for(torch.device("cpu"))
+    assert made.precision == "float32 + bfloat16"
+    assert made(torch.zeros(1, 2 * 3 * 64**2, dtype=torch.uint8)).dtype == torch.float32
+
+
+def test_members_see_the_same_variant_of_an_image():
+    made = make({"name": TINY}, {"name": TINY}, image_size=64)
+    augment = made.augmentation(scale=(0.2, 1.0), hflip=0.5, color_jitter=0.4)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8))
+    random.seed(0)
+    torch.manual_seed(0)
+    variants = [augment(image).reshape(2, -1) for _ in range(3)]
+    assert all(np.array_equal(first, second) for first, second in variants)
+    assert not np.array_equal(variants[0], variants[1])
+
+
+def test_a_checkpoint_builds_it_from_plain_settings():
+    config = {
+        "_target_": "mlic.models.EnsembleBackbone",
+        "members": [dict(member) for member in MEMBERS],
+        "pretrained": False,
+        "precision": "float32",
+    }
+    torch.manual_seed(0)
+    assert build(config).weights_digest == make(*MEMBERS).weights_digest
+    with pytest.raises(InputError, match=r"names 'os\.system'"):
+        build({**config, "members": [{"_target_": "os.system", "name": "true"}]})
+
+
+@pytest.mark.parametrize(
+    ("members", "common", "message"),
+    [
+        ([], {}, r"model\.backbone\.members: the list is empty.*\{name: tf_efficientnet_lite0\.in1k\}"),
+        (None, {}, r"model\.backbone\.members: 'None' is no list"),
+        ("vgg16", {}, r"model\.backbone\.members: 'vgg16' is no list"),
+        ([{"name": TINY}, "vgg16"], {}, r"model\.backbone\.members\.1: 'vgg16' names no network"),
+        ([{"pool": "avg"}], {}, r"model\.backbone\.members\.0: .* names no network"),
+        ([{"name": TINY, "pols": 1}], {}, r"members\.0\.pols is no setting of a backbone.*name, pool, weights"),
+        ([{"name": TINY}], {"pols": 1}, r"model\.backbone\.pols is no setting"),
+        ([{"name": TINY, "pool": "none"}], {}, r"members\.0\.pool=none keeps feature maps.*csra, attention"),
+        ([{"name": TINY}], {"pool": "none"}, r"model\.backbone\.pool=none keeps feature maps"),
+        ([{"name": TINY}, {"name": TINY, "unfreeze": 1}], {}, r"members\.1\.unfreeze=1: .*Fine-tune one backbone"),
+        ([{"name": TINY}], {"unfreeze": "all"}, r"model\.backbone\.unfreeze=all: the backbones"),
+        ([{"name": TINY, "pool": "mean"}], {}, r"model\.backbone\.members\.0\.pool: 'mean' is none of avg"),
+        ([{"name": "no_such_net"}], {}, r"model\.backbone\.members\.0\.name: timm .* 'no_such_net'"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_refused_by_key(members: Any, common: dict[str, Any], message: str):
+    with pytest.raises(InputError, match=message):
+        EnsembleBackbone(members, **{"pretrained": False, **common})

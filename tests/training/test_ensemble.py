@@ -1,0 +1,181 @@
+"""Whole runs on several tiny random networks; two of them are the same one at two sizes."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
+
+from mlic.config import compose
+from mlic.errors import InputError
+from mlic.evaluation.predictions import Predictions
+from mlic.inference import Classifier
+from mlic.inference.evaluating import evaluate_run
+from mlic.inference.labelled import read_labelled_set
+from mlic.models import EnsembleBackbone
+from mlic.report.activation_maps import add_activation_maps
+from mlic.report.reading import read_run
+from mlic.report.run_tables import model_table
+from mlic.report.thumbnails import Thumbnails
+from mlic.train import train
+from mlic.training.run import extract
+
+MakeConfig = Callable[..., DictConfig]
+RUN = (
+    "data=csv", "data.split.test=0.2", "data.split.val=0.2", "data.num_workers=0", "data.batch_size=8",
+    "model.backbone.precision=float32", "model.recipe.hidden=[16]", "trainer=cpu", "trainer.max_epochs=2",
+)  # fmt: skip
+LEFT = {"network": "test_efficientnet", "options": ("image_size: 64", "pool: avgmax")}
+LARGE = {"network": "test_efficientnet", "options": ("image_size: 96",)}
+OTHER = {"network": "test_resnet", "options": ("image_size: 64", "pool: flatten")}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Network -> file of random weights."""
+    torch.manual_seed(0)
+    folder, files = tmp_path_factory.mktemp("weights"), {}
+    for name in ("test_efficientnet", "test_resnet"):
+        files[name] = folder / f"{name}.pt"
+        torch.save(timm.create_model(name).state_dict(), files[name])
+    return files
+
+
+@pytest.fixture
+def make_config(tiny_csv: tuple[Path, Path], weights: dict[str, Path], tmp_path: Path) -> MakeConfig:
+    """(members, overrides) -> config of a run on them, or on one alone; they share their stores."""
+
+    def make(members: tuple[dict, ...], *overrides: str, output: Path = tmp_path / "run") -> DictConfig:
+        settings = [
+            [f"name: {member['network']}", f"weights: '{weights[member['network']]}'", *member["options"]]
+            for member in members
+        ]
+        if len(members) == 1:
+            lines = [line.split(": ") for line in settings[0]]
+            chosen = ["model=timm", *(f"model.backbone.{key}={value}" for key, value in lines)]
+        else:
+            listing = ", ".join("{" + ", ".join(lines) + "}" for lines in settings)
+            chosen = ["model=ensemble", f"model.backbone.members=[{listing}]"]
+        live = any(item.startswith("features=") for item in overrides)
+        stores = [] if live else [f"features.dir={tmp_path / 'store'}", "features.num_workers=0"]
+        places = (f"data.annotations={tiny_csv[0]}", f"data.images={tiny_csv[1]}")
+        return compose(*RUN, *places, *chosen, *stores, *overrides, output=output)
+
+    return make
+
+
+def assert_predicts_as_tested(classifier: Classifier, folder: Path, images: Path) -> None:
+    tested = Predictions.read_parquet(folder / "predictions" / "test.parquet")
+    found = classifier.predict([images / name for name in tested.file_names], num_workers=0)
+    scores = found[[f"score:{name}" for name in tested.classes]].to_numpy()
+    np.testing.assert_allclose(scores, tested.scores, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_stores_are_shared_with_runs_on_one_backbone(make_config: MakeConfig):
+    def rows(*members: dict) -> tuple[int, int]:
+        result = extract(make_config(members))
+        return result.found, result.computed
+
+    assert rows(LEFT) == (0, 60)
+    assert rows(LEFT, LARGE, OTHER) == (60, 120)
+    assert rows(OTHER, LEFT, LARGE) == (180, 0)
+    assert rows(LARGE) == rows(OTHER) == (60, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_cached_run_is_predicted_and_evaluated_as_tested(
+    make_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path, views: int
+):
+    members = (LEFT, LARGE, OTHER)
+    results = train(make_config(members, f"features.views={views}", "head.standardize=true"))
+    folder = tmp_path / "run"
+    classifier = Classifier.load(folder, device="cpu")
+    assert_predicts_as_tested(classifier, folder, tiny_csv[1])
+    evaluated = evaluate_run(
+        classifier, read_labelled_set(classifier.saved, None, "test"), name="test", num_workers=0
+    )
+    assert evaluated.metrics == {key: results[key] for key in ("test", "test_calibrated")}
+    content = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert all(name.startswith("head.") for name in content["state_dict"])
+    noted = content["mlic"]["members"]
+    assert [(item["network"], item["pool"]) for item in noted] == [
+        ("test_efficientnet", "avgmax"), ("test_efficientnet", "avg"), ("test_resnet", "flatten"),
+    ]  # fmt: skip
+    assert noted[0]["weights"] == noted[1]["weights"] != noted[2]["weights"]
+    assert isinstance(classifier.backbone, EnsembleBackbone)
+    assert classifier.backbone.provenance["members"] == noted
+
+
+@pytest.mark.slow
+def test_live_and_cached_runs_have_the_same_figures(
+    make_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+):
+    cached = train(make_config((LEFT, OTHER), "features.dtype=float32"))
+    live = train(make_config((LEFT, OTHER), "features=live", output=tmp_path / "live"))
+    for part, metrics in cached.items():
+        for name, value in metrics.items():
+            if isinstance(value, float):
+                assert live[part][name] == pytest.approx(value, abs=1e-3), (part, name)
+    assert_predicts_as_tested(
+        Classifier.load(tmp_path / "live", device="cpu"), tmp_path / "live", tiny_csv[1]
+    )
+
+
+@pytest.mark.slow
+def test_mirror_and_augmented_images_of_live_runs(
+    make_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+):
+    train(make_config((LEFT, LARGE), "features=augmented", "features.views=2", "trainer.max_epochs=1"))
+    assert_predicts_as_tested(Classifier.load(tmp_path / "run", device="cpu"), tmp_path / "run", tiny_csv[1])
+
+
+@pytest.mark.slow
+def test_a_comparison_tells_of_the_members(make_config: MakeConfig, tmp_path: Path):
+    train(make_config((LEFT, LARGE), "trainer.max_epochs=1", "features.memory_gb=1e-9"))
+    run = read_run(tmp_path / "run")
+    table = model_table([run])
+    cells = dict(zip([column.key for column in table.columns], table.rows[0].cells, strict=True))
+    assert cells["weights_tag"].value == "test_efficientnet + test_efficientnet"
+    assert cells["image_size"].text("integer") == "64 + 96"
+    backbone = Classifier.load(tmp_path / "run", device="cpu").backbone
+    assert cells["backbone_parameters"].value == backbone.num_parameters
+    assert cells["feature_size"].value == backbone.feature_shape[0]
+    assert (cells["pool"].value, cells["precision"].value) == ("avgmax + avg", "float32")
+    assert json.loads((tmp_path / "run" / "model.json").read_text())["name"] == "ensemble"
+    assert add_activation_maps(run, [], Thumbnails(None, 64)) == []
+    assert any("no activation maps: " in note for note in run.notes)
+
+
+@pytest.mark.slow
+def test_other_weights_of_one_member_are_refused_by_name(
+    make_config: MakeConfig, weights: dict[str, Path], tmp_path: Path
+):
+    own = tmp_path / "own.pt"
+    shutil.copy(weights["test_resnet"], own)
+    config = make_config((LEFT, OTHER), "trainer.max_epochs=1")
+    config.model.backbone.members[1].weights = str(own)
+    train(config)
+    torch.save(timm.create_model("test_resnet").state_dict(), own)
+    with pytest.raises(
+        InputError, match=r"features of weights \w{12}\.\.\., but those of 'test_resnet' here"
+    ):
+        Classifier.load(tmp_path / "run", device="cpu")
+    with pytest.raises(InputError, match=r"model\.backbone\.weights: '.*' is no list of 2 files"):
+        Classifier.load(tmp_path / "run", device="cpu", weights=weights["test_resnet"])
+    loaded = Classifier.load(
+        tmp_path / "run", device="cpu", weights=[None, weights["test_resnet"]], precision="bfloat16"
+    )
+    assert loaded.backbone.precision == "bfloat16"
+
+
+def test_heads_on_maps_are_refused(make_config: MakeConfig):
+    with pytest.raises(InstantiationException, match=r"model\.backbone\.pool=none keeps feature maps"):
+        train(make_config((LARGE, LARGE), "head=csra"))
