@@ -132,7 +132,7 @@ def _other_weights(saved: SavedRun, backbone: Backbone) -> str:
 
 def _differing(saved: SavedRun, backbone: Backbone) -> list[tuple[str, str, str]]:
     """Name, digest in the run and digest here, of each network whose weights are others."""
-    members = backbone.members if isinstance(backbone, EnsembleBackbone) else ()
+    members: Any = backbone.members if isinstance(backbone, EnsembleBackbone) else ()
     pairs = zip(members, saved.member_digests, strict=False)
     found = [
         (member.name, digest, member.weights_digest)

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -94,9 +95,11 @@ def _with_map(
     path, label = thumbnails.path(photograph.file_name), shown_label(photograph)
     if path is None or label is None or photograph.image is None:
         return photograph
-    crop = classifier.backbone.transform(load_image(path, draft_size=classifier.draft_size))
+    backbone: Any = classifier.backbone  # one of them, no ensemble
+    draft_size: Any = classifier.draft_size
+    crop = backbone.transform(load_image(path, draft_size=draft_size))
     pixels = torch.from_numpy(np.array(crop))[None]
-    found = activation_map(classifier.backbone, head, pixels, list(classifier.classes).index(label))
+    found = activation_map(backbone, head, pixels, list(classifier.classes).index(label))
     return replace(photograph, map_image=_overlay(crop, found, thumbnails.pixels), map_label=label)
 
 
