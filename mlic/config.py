@@ -4,7 +4,12 @@ from pathlib import Path
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from mlic.sweeps.places import folder_name
+
+# for conf/train.yaml
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 
 def _find_config_dir() -> str:
