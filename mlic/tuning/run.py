@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.features.memory import available_memory
-from mlic.models import DenseHead, FrozenBackbone, Standardization
+from mlic.models import DenseHead, Backbone, Standardization
 from mlic.runs.folder import RunFolder
 from mlic.runs.status import RunStatus
 from mlic.training.run import Results, prepare, run
@@ -77,7 +77,7 @@ def _search(
     trials: Sequence[Trial],
     dimensions: Sequence[Dimension],
     datamodule: MultiLabelDataModule,
-    backbone: FrozenBackbone,
+    backbone: Backbone,
     device: torch.device,
     folder: RunFolder,
 ) -> Trial:
@@ -135,7 +135,7 @@ def _make_member(
     trial: Trial,
     folds: Sequence[Fold],
     datamodule: MultiLabelDataModule,
-    backbone: FrozenBackbone,
+    backbone: Backbone,
     device: torch.device,
 ) -> Member:
     config, num_classes = trial.config, len(datamodule.table.classes)
@@ -153,7 +153,7 @@ def _make_member(
 
 
 def _make_head(
-    config: DictConfig, backbone: FrozenBackbone, num_classes: int, fold: Fold, device: torch.device
+    config: DictConfig, backbone: Backbone, num_classes: int, fold: Fold, device: torch.device
 ) -> DenseHead:
     L.seed_everything(config.seed, workers=True, verbose=False)  # as a run does before it makes its head
     head = instantiate(config.head)(backbone.feature_shape, num_classes)

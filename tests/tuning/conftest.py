@@ -18,13 +18,11 @@ Composed = tuple[Any, dict[str, str | None]]
 
 
 @pytest.fixture
-def tiny_search(tiny_overrides: list[str], tmp_path: Path) -> Callable[..., Composed]:
+def tiny_search(tiny_overrides: Callable[..., list[str]], tmp_path: Path) -> Callable[..., Composed]:
     """Overrides -> config and choices of a search that takes two seconds; its folder is `tmp_path / "tuned"`."""
 
     def make(*overrides: str) -> Composed:
-        live = "features=live" in overrides
-        base = [item for item in tiny_overrides if not (live and item.startswith("features."))]
-        every = (*base, *SMALL, *overrides)
+        every = tiny_overrides(*SMALL, *overrides)
         return compose_with_choices(*every, output=tmp_path / "tuned", config_name="tune")
 
     return make
