@@ -39,15 +39,15 @@ class RunFolder:
         return json.loads((self.path / name).read_text(encoding="utf-8"))
 
 
-def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
+def write_atomically(path: Path, text: str, *, durable: bool = True, errors: str = "strict") -> None:
     """Write to a temporary name beside `path`, flush, rename.
 
     Without `durable` only a loss of power can cost the file; waiting for the disk takes as long as some training
-    steps.
+    steps. `errors` is that of `str.encode`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+    with temporary.open("w", encoding="utf-8", errors=errors, newline="") as file:
         file.write(text)
         if durable:
             file.flush()
