@@ -3,8 +3,8 @@
 python -m mlic.verify data=csv data.annotations=... data.images=... output=<folder>
 """
 
-import logging
 import sys
+from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig
@@ -12,10 +12,9 @@ from omegaconf import DictConfig
 from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
-from mlic.verification.checking import Verification, verify_data
-from mlic.verification.report import open_output, tell, write
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from mlic.verification.checking import Verification
 
 PROBLEMS_FOUND, UNUSABLE = 1, 2
 
@@ -24,7 +23,7 @@ class Ending(SystemExit):
     """The exit status that the check decided on; others are Hydra's."""
 
 
-def verify(config: DictConfig) -> Verification:
+def verify(config: DictConfig) -> "Verification":
     """Check a data set, write what was found, and rank its labels where that is asked for.
 
     Args:
@@ -36,6 +35,10 @@ def verify(config: DictConfig) -> Verification:
     Raises:
         InputError: data or settings that cannot be used.
     """
+    # pandas and scikit-learn take a second to import: not before the command line is known to be right
+    from mlic.verification.checking import verify_data
+    from mlic.verification.report import open_output, tell, write
+
     if config.labels not in (None, "suspect"):
         raise InputError(f"labels: '{config.labels}' is none of null, suspect.")
     folder = open_output(config.output, config.data.get("annotations"))

@@ -46,10 +46,9 @@ def write_suspects(config: DictConfig, folder: RunFolder) -> None:
     from mlic.verification.cross_validation import cross_validated_scores
 
     options = config.suspects
-    if not options.strength > 0 or options.rows < 1:
-        raise InputError(
-            f"suspects: strength={options.strength} and rows={options.rows}: expected numbers above 0."
-        )
+    for key, least in (("strength", 1e-9), ("rows", 1), ("folds", 2)):
+        if not options[key] >= least:
+            raise InputError(f"suspects.{key}={options[key]}: expected a number from {least:g} on.")
     # those that cannot be used were reported
     config = config.copy()
     config.data.on_bad_image = "drop"
