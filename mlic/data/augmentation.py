@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mlic.data.images import ImageDataset
+from mlic.data.image_dataset import ImageDataset
 
 
 class AugmentedImages(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mlic.data.augmentation import AugmentedImages
 from mlic.data.curation import CurationReport, curate
-from mlic.data.images import DraftSize, ImageDataset, check_images
+from mlic.data.image_dataset import ImageDataset
+from mlic.data.images import DraftSize, check_images
 from mlic.data.sampling import EpochSeededSampler, RowSampler
 from mlic.data.splitting import Split, split_hash, stratified_split
 from mlic.data.table import LabelTable

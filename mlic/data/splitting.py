@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
@@ -78,13 +79,9 @@ def stratified_split(
     Raises:
         InputError: a fraction out of range, too few images, or a class that a part lacks.
     """
-    if on_missing not in ("error", "warn"):
-        raise InputError(f"data.split.on_missing: '{on_missing}' is none of error, warn.")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"data.split.seed={seed}: expected a whole number from 0 to {2**32 - 1}.")
-    if folds is not None:
-        test = _check_folds(len(table), folds, fold, val)
-    num_test, num_val = _sizes(len(table), test, val)
+    num_test, num_val = part_sizes(
+        len(table), test=test, val=val, seed=seed, on_missing=on_missing, folds=folds, fold=fold
+    )
     split = _split_rows(table.labels, num_test, num_val, seed, folds, fold)
     missing = _missing(table.labels, split, num_test, num_val)
     if missing.any():
@@ -93,6 +90,86 @@ def stratified_split(
             raise InputError(message)
         logger.warning(message)
     return split
+
+
+def part_sizes(
+    num_images: int,
+    *,
+    test: float = 0.2,
+    val: float = 0.1,
+    seed: int = 0,
+    on_missing: str = "error",
+    folds: int | None = None,
+    fold: int = 0,
+) -> tuple[int, int]:
+    """Check the settings of `stratified_split` without the labels.
+
+    Returns:
+        Images meant for test and for val.
+
+    Raises:
+        InputError: a setting out of range, or too few images.
+    """
+    if on_missing not in ("error", "warn"):
+        raise InputError(f"data.split.on_missing: '{on_missing}' is none of error, warn.")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"data.split.seed={seed}: expected a whole number from 0 to {2**32 - 1}.")
+    if folds is not None:
+        test = _check_folds(num_images, folds, fold, val)
+    return _sizes(num_images, test, val)
+
+
+@dataclass(frozen=True, eq=False)
+class SplitTrial:
+    """A split and the classes that are too rare for it.
+
+    Attributes:
+        split: rows of the parts.
+        lacking: class -> the parts that were asked for and have no image of it.
+        least: the count of images below which classes would have to be dropped for every part to have every class
+            left; None when nothing is lacking, or no count would do.
+    """
+
+    split: Split
+    lacking: dict[str, tuple[str, ...]]
+    least: int | None
+
+
+def try_split(table: LabelTable, *, on_missing: str = "error", **options: Any) -> SplitTrial:
+    """Split as `stratified_split` does, and tell the classes that are too rare instead of refusing them.
+
+    Args:
+        table: the curated labels.
+        on_missing: taken so that the settings of `stratified_split` can be handed over whole.
+        options: the other settings of `stratified_split`.
+
+    Raises:
+        InputError: as `part_sizes`.
+    """
+    num_test, num_val = part_sizes(len(table), on_missing=on_missing, **options)
+    seed, folds, fold = options.get("seed", 0), options.get("folds"), options.get("fold", 0)
+    split = _split_rows(table.labels, num_test, num_val, seed, folds, fold)
+    missing = _missing(table.labels, split, num_test, num_val)
+    lacking = {
+        table.classes[column]: tuple(
+            part for part, absent in zip(PARTS, missing[:, column], strict=True) if absent
+        )
+        for column in np.flatnonzero(missing.any(axis=0))
+    }
+    least = _least_min_images(table, missing, num_test, num_val, seed, folds, fold) if lacking else None
+    return SplitTrial(split, lacking, least)
+
+
+def stratified_folds(table: LabelTable, folds: int, seed: int = 0) -> list[np.ndarray]:
+    """Cut all rows into parts in which every class has its share: sorted row numbers, each row in one part.
+
+    Part i is the test part of `stratified_split(table, val=0, folds=folds, fold=i, seed=seed)`.
+
+    Raises:
+        InputError: fewer than 2 folds, or more than images.
+    """
+    _check_folds(len(table), folds, 0, 0)
+    return [test for _, test in _fold_parts(table.labels, folds, seed)]
 
 
 def split_hash(
@@ -159,10 +236,15 @@ def _split_rows(
     if folds is None:
         rest, test = _carve(labels, np.arange(len(labels)), num_test, seed)
     else:
-        splitter = MultilabelStratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
-        rest, test = list(splitter.split(np.zeros(len(labels)), _strata(labels)))[fold]
+        rest, test = _fold_parts(labels, folds, seed)[fold]
     train, val = _carve(labels, rest, num_val, seed)
     return Split(train, val, test)
+
+
+def _fold_parts(labels: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(The others, those of the fold) for each fold, sorted."""
+    splitter = MultilabelStratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
+    return list(splitter.split(np.zeros(len(labels)), _strata(labels)))
 
 
 def _carve(labels: np.ndarray, rows: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

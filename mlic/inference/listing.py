@@ -3,12 +3,9 @@
 import glob
 import logging
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
-from PIL import Image
-
-from mlic.data.images import FORMATS
+from mlic.data.images import image_suffixes
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -62,7 +59,7 @@ def _in_folder(folder: Path) -> list[tuple[Path, str]]:
     chosen = [
         (path, name.as_posix())
         for path, name in zip(files, relative, strict=True)
-        if path.suffix.lower() in _image_suffixes() and not any(part.startswith(".") for part in name.parts)
+        if path.suffix.lower() in image_suffixes() and not any(part.startswith(".") for part in name.parts)
     ]
     if not chosen:
         raise InputError(
@@ -72,8 +69,3 @@ def _in_folder(folder: Path) -> list[tuple[Path, str]]:
     if len(chosen) < len(files):
         logger.info("%s: %d files that are no images are left out", folder, len(files) - len(chosen))
     return chosen
-
-
-@cache
-def _image_suffixes() -> frozenset[str]:
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)

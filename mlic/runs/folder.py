@@ -53,10 +53,10 @@ class RunFolder:
         return json.loads((self.path / name).read_text(encoding="utf-8"))
 
 
-def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
-    """Write a text file whole, see `replacing`."""
+def write_atomically(path: Path, text: str, *, durable: bool = True, errors: str = "strict") -> None:
+    """Write a text file whole, see `replacing`; `errors` is that of `str.encode`."""
     with replacing(path, durable=durable) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors=errors))
 
 
 @contextmanager

@@ -100,12 +100,27 @@ def extract(config: DictConfig) -> ExtractionResult:
     Raises:
         InputError: as for `run`, or `features=live`.
     """
+    features: Any = prepare_features(config)[0].features
+    return features.result
+
+
+def prepare_features(config: DictConfig) -> tuple[MultiLabelDataModule, torch.device]:
+    """Compute the features of a data set that is not split.
+
+    Args:
+        config: `seed`, `data`, `model`, `features` and `trainer`, as for `run`.
+
+    Returns:
+        The data module with `table` and `features`, and the trainer's device.
+
+    Raises:
+        InputError: as for `run`, or `features=live`.
+    """
     if config.features.mode != "cached":
         raise InputError("features=live keeps no features: extract with features=cached.")
-    datamodule, *_ = _read_data(config)
+    datamodule, _, device = _read_data(config)
     datamodule.extract()
-    features: Any = datamodule.features
-    return features.result
+    return datamodule, device
 
 
 def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:

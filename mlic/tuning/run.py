@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.features.memory import available_memory
-from mlic.models import DenseHead, Backbone, Standardization
+from mlic.models import Backbone, DenseHead, Standardization
 from mlic.runs.folder import RunFolder
 from mlic.runs.status import RunStatus
 from mlic.training.run import Results, prepare, run

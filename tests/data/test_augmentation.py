@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from mlic.data.augmentation import AugmentedImages
-from mlic.data.images import ImageDataset
+from mlic.data.image_dataset import ImageDataset
 from mlic.data.sampling import EpochSeededSampler
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlic.data import LabelTable, Split, class_weights, curate, read_csv, split_hash, stratified_split
+from mlic.data.splitting import stratified_folds, try_split
 from mlic.errors import InputError
 
 MakeTable = Callable[..., LabelTable]
@@ -260,3 +261,32 @@ def test_a_class_too_rare_for_a_fold_is_named_with_a_remedy(make_table: MakeTabl
     message = r"test has none of c01 \(3 images\)\. Drop rare classes with data\.min_images_per_class=4"
     with pytest.raises(InputError, match=message):
         [stratified_split(make_table(labels), val=0, folds=5, fold=fold) for fold in range(5)]
+
+
+def test_try_split_names_what_stratified_split_refuses(make_table: MakeTable):
+    labels = np.zeros((40, 3), dtype=np.uint8)
+    labels[:20, 0] = labels[10:, 1] = 1
+    labels[:2, 2] = 1
+    table = make_table(labels)
+    trial = try_split(table, test=0.2, val=0.1, seed=0, on_missing="error")
+    assert set(trial.lacking) == {"c02"}
+    assert set(trial.lacking["c02"]) < {"train", "val", "test"} and trial.least == 3
+    for part, rows in trial.split.parts().items():
+        assert (labels[rows, 2].sum() == 0) == (part in trial.lacking["c02"])
+    with pytest.raises(InputError, match=r"c02 \(2 images\).*data.min_images_per_class=3"):
+        stratified_split(table, test=0.2, val=0.1)
+    frequent = table.select_classes([0, 1])
+    kept, split = try_split(frequent, test=0.2, val=0.1), stratified_split(frequent, test=0.2, val=0.1)
+    assert (kept.lacking, kept.least) == ({}, None)
+    np.testing.assert_array_equal(kept.split.test, split.test)
+
+
+def test_folds_are_the_test_parts_of_cross_validation(make_table: MakeTable):
+    table = make_table(np.random.default_rng(0).integers(0, 2, (30, 3)))
+    folds = stratified_folds(table, 3, seed=1)
+    assert sorted(np.concatenate(folds)) == list(range(30))
+    for number, fold in enumerate(folds):
+        split = stratified_split(table, val=0, folds=3, fold=number, seed=1)
+        np.testing.assert_array_equal(fold, split.test)
+    with pytest.raises(InputError, match="folds=31: expected from 2 to 30"):
+        stratified_folds(table, 31)

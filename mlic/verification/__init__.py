@@ -1,0 +1,1 @@
+"""What is wrong with a data set: bad images, duplicates, gaps, rare classes, labels that are probably wrong."""

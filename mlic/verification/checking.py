@@ -1,0 +1,131 @@
+"""A data set from its config to all that is wrong with it."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from mlic.data.curation import curate
+from mlic.data.splitting import part_sizes, try_split
+from mlic.data.table import LabelTable
+from mlic.errors import InputError
+from mlic.verification.duplicates import find_duplicates
+from mlic.verification.files import explain_missing, find_unannotated, image_files
+from mlic.verification.findings import Finding, sort_findings
+from mlic.verification.images import CHECKS, InspectedImages, inspect_images
+from mlic.verification.statistics import add_parts, class_table, label_summary, pair_table
+
+logger = logging.getLogger(__name__)
+
+CURATION_KEYS = ("num_images", "min_images_per_class", "unlabelled", "seed")
+
+
+@dataclass(frozen=True, eq=False)
+class Verification:
+    """What a data set is, and what is wrong with it.
+
+    Attributes:
+        findings: in the order of problems.csv.
+        table: the annotated images, all of them; of the folder's files without labels where the annotations cannot be
+            read.
+        inspected: what opening them showed.
+        summary: see `label_summary`.
+        classes: see `class_table` and `add_parts`.
+        pairs: see `pair_table`.
+    """
+
+    findings: list[Finding]
+    table: LabelTable
+    inspected: InspectedImages
+    summary: dict[str, Any]
+    classes: pd.DataFrame
+    pairs: pd.DataFrame
+
+
+def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
+    """Read the annotations, open every annotated image, and try the split.
+
+    Args:
+        data: config of a data set, as for training. All annotated images are opened, also where `num_images` would
+            take some of them.
+        check: `full` or `quick`, see `inspect_images`.
+
+    Raises:
+        InputError: settings that cannot be used, places that are not there, or annotations that cannot be read where
+            there is no image in `data.images` to go on with.
+    """
+    if check not in CHECKS:
+        raise InputError(f"check: '{check}' is none of {', '.join(CHECKS)}.")
+    table, findings = _read(data)
+    split: Any = OmegaConf.to_container(data.split, resolve=True)
+    if not findings:
+        _check_settings(table, data, split)
+    logger.info("opening %d images (check=%s)", len(table), check)
+    inspected = inspect_images(table.image_dir, table.file_names, check=check, num_workers=data.num_workers)
+    findings += [
+        Finding("bad_image", table.file_names[row], detail=reason) for row, reason in inspected.bad.items()
+    ]
+    findings += find_duplicates(table, inspected.digests)
+    classes = class_table(table)
+    if table.classes:
+        unannotated = find_unannotated(table.image_dir, table.file_names)
+        missing = [table.file_names[row] for row in inspected.missing]
+        findings += unannotated + explain_missing(missing, [finding.file_name for finding in unannotated])
+        classes, rare = _try_split(table.select(inspected.usable), data, split, classes)
+        findings += rare
+    return Verification(
+        sort_findings(findings), table, inspected, label_summary(table), classes, pair_table(table)
+    )
+
+
+def _read(data: DictConfig) -> tuple[LabelTable, list[Finding]]:
+    """The annotations; where they cannot be read the images of the folder without labels, and a finding."""
+    places = {key: Path(data[key]) for key in ("annotations", "images") if data.get(key) is not None}
+    try:
+        return instantiate(data.reader)(**places), []
+    except InputError as error:
+        # a setting or a place that is not there, and not the content of the file
+        of_settings = str(error).startswith("data.") or not all(place.exists() for place in places.values())
+        if of_settings or set(places) != {"annotations", "images"} or not places["images"].is_dir():
+            raise
+        names = list(image_files(places["images"]))
+        if not names:
+            raise
+        logger.warning("the annotations cannot be read; going on with the images of '%s'", places["images"])
+        labels = np.zeros((len(names), 0), dtype=np.uint8)
+        finding = Finding("annotations", str(places["annotations"]), detail=str(error))
+        return LabelTable.build(places["images"], names, labels, []), [finding]
+
+
+def _check_settings(table: LabelTable, data: DictConfig, split: Mapping[str, Any]) -> None:
+    """Refuse settings that fit no image before all are opened."""
+    curated, _ = curate(table, **{key: data[key] for key in CURATION_KEYS})
+    part_sizes(len(curated), **split)
+
+
+def _try_split(
+    usable: LabelTable, data: DictConfig, split: Mapping[str, Any], classes: pd.DataFrame
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """`classes` with the parts' counts, and the classes too rare; of the images that training would be left with."""
+    try:
+        curated, _ = curate(usable, **{key: data[key] for key in CURATION_KEYS})
+        trial = try_split(curated, **split)
+    except InputError as error:  # the settings fit all images, and not those that can be used
+        return classes, [Finding("split", detail=f"of the {len(usable)} images that can be used: {error}")]
+    counts = dict(zip(curated.classes, curated.counts().tolist(), strict=True))
+    remedy = f"; data.min_images_per_class={trial.least} would do" if trial.least else ""
+    findings = [
+        Finding(
+            "rare_class",
+            class_name=name,
+            detail=f"{counts[name]} images that can be used, none of them in {' and '.join(parts)}{remedy}",
+        )
+        for name, parts in trial.lacking.items()
+    ]
+    return add_parts(classes, curated, trial), findings

@@ -1,0 +1,37 @@
+"""Images with the same bytes, those whose labels differ apart."""
+
+import numpy as np
+
+from mlic.data.table import LabelTable
+from mlic.verification.findings import Finding
+
+SEPARATOR = "|"
+
+
+def find_duplicates(table: LabelTable, digests: np.ndarray) -> list[Finding]:
+    """One finding for each image whose bytes an image before it has; it is compared with the first of these.
+
+    Args:
+        table: N images and their labels.
+        digests: (N,) of their bytes; empty ones are left out.
+    """
+    rows = np.flatnonzero(digests != b"")
+    order = rows[np.argsort(digests[rows], kind="stable")]
+    repeats = np.flatnonzero(digests[order[1:]] == digests[order[:-1]]) + 1
+    first_of = np.arange(len(order))
+    first_of[repeats] = 0
+    first_of = np.maximum.accumulate(first_of)
+    return [_compare(table, int(order[place]), int(order[first_of[place]])) for place in repeats.tolist()]
+
+
+def _compare(table: LabelTable, row: int, first: int) -> Finding:
+    own, other = (table.labels[place].astype(bool) for place in (row, first))
+    names = {"file_name": table.file_names[row], "same_as": table.file_names[first]}
+    if (own == other).all():
+        return Finding("duplicate", **names, detail="same labels")
+    differences = [
+        f"only {where}: {SEPARATOR.join(table.classes[column] for column in np.flatnonzero(labels))}"
+        for where, labels in (("here", own & ~other), ("there", other & ~own))
+        if labels.any()
+    ]
+    return Finding("conflicting_duplicate", **names, detail="; ".join(differences))

@@ -1,0 +1,122 @@
+"""What is shown and written of a verification."""
+
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from mlic.errors import InputError
+from mlic.runs.folder import RunFolder, write_atomically
+from mlic.verification.checking import Verification
+from mlic.verification.findings import KINDS, Finding, count_kinds, to_csv
+
+logger = logging.getLogger(__name__)
+
+FINDINGS_SHOWN = 3  # of each kind
+NAMES_SHOWN = 3
+PROBLEMS, CLASSES, PAIRS, SUMMARY = "problems.csv", "classes.csv", "class_pairs.csv", "verification.json"
+SUSPECTS, SUSPECT_IMAGES = "suspects.csv", "suspect_images.csv"
+FILES = (PROBLEMS, CLASSES, PAIRS, SUMMARY, SUSPECTS, SUSPECT_IMAGES)
+_NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
+def open_output(output: str | Path, annotations: str | Path | None) -> RunFolder:
+    """The folder to write to, made if it is not there.
+
+    Raises:
+        InputError: it cannot be made, or a file in it that would be replaced is the annotation file.
+    """
+    for name in FILES:
+        file = Path(output) / name
+        if annotations is not None and file.exists() and file.samefile(annotations):
+            raise InputError(
+                f"output: '{file}' is the annotation file, and would be replaced. Choose another folder."
+            )
+    try:
+        return RunFolder(output)
+    except OSError as error:
+        raise InputError(f"output: '{output}' cannot be made a folder ({error.strerror}).") from error
+
+
+def write(folder: RunFolder, verification: Verification, check: str) -> None:
+    """Write problems.csv, classes.csv, class_pairs.csv and verification.json."""
+    _write_text(folder.path / PROBLEMS, to_csv(verification.findings))
+    write_table(folder.path / CLASSES, verification.classes)
+    write_table(folder.path / PAIRS, verification.pairs)
+    seconds = verification.inspected.seconds
+    folder.write_json(
+        SUMMARY,
+        {
+            "problems": count_kinds(verification.findings),
+            **verification.summary,
+            "check": check,
+            "seconds": seconds,
+            "images_per_second": len(verification.table) / seconds,
+        },
+    )
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, whole or not at all."""
+    _write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def _write_text(path: Path, text: str) -> None:
+    # file names that are not UTF-8 come out as the bytes they are on the disk; other half characters as numbers
+    text = _NO_CHARACTER.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    write_atomically(path, text, errors="surrogateescape")
+
+
+def tell(folder: RunFolder, verification: Verification) -> None:
+    """Show the data set in three lines, the findings of each kind, and where the rest is."""
+    lines = [*_describe_images(verification), *_describe_labels(verification)]
+    counts = count_kinds(verification.findings)
+    for kind, count in counts.items():
+        lines.append(f"{kind}: {count} ({KINDS[kind]})")
+        shown = [finding for finding in verification.findings if finding.kind == kind][:FINDINGS_SHOWN]
+        lines += [f"    {_describe(finding)}" for finding in shown]
+        lines += [f"    and {count - len(shown)} more"] if count > len(shown) else []
+    lines.append(
+        f"problems: {sum(counts.values())}, all in {folder.path / PROBLEMS}" if counts else "no problems"
+    )
+    logger.info("%s", "\n".join(_printable(line) for line in lines))
+
+
+def _describe_images(verification: Verification) -> Iterable[str]:
+    inspected, number = verification.inspected, len(verification.table)
+    yield (
+        f"{number} images, {int(inspected.usable.sum())} of them can be used "
+        f"({inspected.seconds:.1f} s, {number / inspected.seconds:.0f} images/s)"
+    )
+
+
+def _describe_labels(verification: Verification) -> Iterable[str]:
+    summary, classes = verification.summary, verification.classes
+    if classes.empty:
+        return
+    yield (
+        f"{summary['classes']} classes, {summary['labels']} labels, {summary['labels_per_image']:.2f} an image; "
+        f"{summary['unlabelled_images']} images without labels"
+    )
+    pairs = zip(classes["class"], classes["images"], strict=True)
+    named = [f"{name} {images}" for name, images in pairs]
+    few = len(named) <= 2 * NAMES_SHOWN
+    yield "images a class: " + ", ".join(
+        named if few else [*named[:NAMES_SHOWN], "...", *named[-NAMES_SHOWN:]]
+    )
+    together = verification.pairs.head(NAMES_SHOWN).itertuples(index=False)
+    listed = [f"{pair.first} + {pair.second} {pair.images}" for pair in together]
+    yield "most often together: " + (", ".join(listed) or "none")
+
+
+def _describe(finding: Finding) -> str:
+    place = finding.file_name or finding.class_name
+    same = f" = {finding.same_as}" if finding.same_as else ""
+    return f"{place}{same}: {finding.detail}" if finding.detail and place else place + finding.detail
+
+
+def _printable(text: str) -> str:
+    """Line ends in file names, and bytes that are no text, must not spoil the output."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r").replace("\n", "\\n")

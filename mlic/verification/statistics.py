@@ -1,0 +1,81 @@
+"""How labels are spread: over classes, over images, and over pairs of classes."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix, triu
+
+from mlic.data.splitting import SplitTrial
+from mlic.data.table import LabelTable
+
+PAIRS = 1000  # rows of class_pairs.csv at most
+BLOCK_ROWS = 65_536
+
+
+def class_table(table: LabelTable) -> pd.DataFrame:
+    """One row a class, the most frequent first.
+
+    Args:
+        table: N images, C classes.
+
+    Returns:
+        Columns `class`, `images`, `share` (of all images) and `alone` (images that have no other class).
+    """
+    counts = table.counts()
+    alone = table.labels[table.labels.sum(axis=1) == 1].sum(axis=0, dtype=np.int64)
+    columns: dict[str, Any] = {"class": table.classes, "images": counts}
+    columns |= {"share": counts / max(1, len(table)), "alone": alone}
+    made = pd.DataFrame(columns)
+    return made.sort_values("images", ascending=False, kind="stable", ignore_index=True)
+
+
+def add_parts(classes: pd.DataFrame, table: LabelTable, trial: SplitTrial) -> pd.DataFrame:
+    """`class_table` with a column for each part of a split: images of the class; empty for classes curated away.
+
+    Args:
+        classes: as `class_table` returns it.
+        table: the curated images that were split.
+        trial: their split.
+    """
+    parts = {
+        part: table.labels[rows].sum(axis=0, dtype=np.int64) for part, rows in trial.split.parts().items()
+    }
+    added = pd.DataFrame(parts, index=pd.Index(table.classes), dtype="Int64")
+    return classes.join(added, on="class")
+
+
+def pair_table(table: LabelTable, most: int = PAIRS) -> pd.DataFrame:
+    """Pairs of classes that occur together, the most frequent first.
+
+    Returns:
+        Columns `first`, `second`, `images` that have both, and `lift`: that number over the one that chance would give
+        if the classes were independent, `N n_both / (n_first n_second)`.
+    """
+    counts = table.counts()
+    both = csr_matrix((len(table.classes),) * 2, dtype=np.int64)
+    for start in range(0, len(table), BLOCK_ROWS):  # a sparse copy takes more than the table itself
+        block = csr_matrix(table.labels[start : start + BLOCK_ROWS], dtype=np.int64)
+        both = both + block.T @ block
+    pairs = triu(both, k=1).tocoo()
+    order = np.lexsort((pairs.col, pairs.row, -pairs.data))[:most]
+    first, second, images = pairs.row[order], pairs.col[order], pairs.data[order]
+    names = np.array(table.classes, dtype=object)
+    lift = len(table) * images / (counts[first] * counts[second])
+    return pd.DataFrame({"first": names[first], "second": names[second], "images": images, "lift": lift})
+
+
+def label_summary(table: LabelTable) -> dict[str, Any]:
+    """Plain figures: images, classes, labels, labels an image, and how many images have 0, 1, 2, ... labels."""
+    per_image = table.labels.sum(axis=1, dtype=np.int64)
+    numbers, images = np.unique(per_image, return_counts=True)
+    return {
+        "images": len(table),
+        "classes": len(table.classes),
+        "labels": int(per_image.sum()),
+        "labels_per_image": float(per_image.mean()) if len(table) else 0.0,
+        "unlabelled_images": int((per_image == 0).sum()),
+        "images_by_labels": {
+            str(number): count for number, count in zip(numbers.tolist(), images.tolist(), strict=True)
+        },
+    }

@@ -1,0 +1,195 @@
+"""Labels that are probably wrong: cleanlab's label quality from cross-validated scores."""
+
+import logging
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+
+from mlic.data.splitting import stratified_folds
+from mlic.data.table import LabelTable
+from mlic.errors import InputError
+from mlic.runs.folder import RunFolder
+from mlic.verification.report import SUSPECT_IMAGES, SUSPECTS, write_table
+
+logger = logging.getLogger(__name__)
+
+SEPARATOR = "|"
+SHOWN = 5
+
+
+def require_cleanlab() -> None:
+    """Refuse before any long work.
+
+    Raises:
+        InputError: cleanlab is not installed.
+    """
+    if find_spec("cleanlab") is None:
+        raise InputError("labels=suspect needs cleanlab, which is not installed: pip install 'mlic[verify]'.")
+
+
+def write_suspects(config: DictConfig, folder: RunFolder) -> None:
+    """Score all images by cross-validation on the features of `model`, and write suspects.csv and suspect_images.csv.
+
+    Args:
+        config: composed from `conf/verify.yaml`.
+        folder: to write to.
+
+    Raises:
+        InputError: no class on enough images, or settings that cannot be used.
+    """
+    from mlic.training.run import prepare_features
+    from mlic.verification.cross_validation import cross_validated_scores
+
+    options = config.suspects
+    for key, least in (("strength", 1e-9), ("rows", 1), ("folds", 2)):
+        if not options[key] >= least:
+            raise InputError(f"suspects.{key}={options[key]}: expected a number from {least:g} on.")
+    # those that cannot be used were reported
+    config = config.copy()
+    config.data.on_bad_image = "drop"
+    datamodule, device = prepare_features(config)
+    table = _learnable(datamodule.table, options.folds)
+    start = time.perf_counter()
+    features: Any = datamodule.features
+    scores = cross_validated_scores(
+        features.dataset(table.paths(), table.labels).rows,
+        table.labels,
+        stratified_folds(table, options.folds, config.seed),
+        strength=options.strength,
+        device=device,
+    )
+    ranking = rank_suspects(table, scores, most=options.rows)
+    write_table(folder.path / SUSPECTS, ranking.labels)
+    write_table(folder.path / SUSPECT_IMAGES, ranking.images)
+    _tell(folder, table, ranking, time.perf_counter() - start)
+
+
+def _learnable(table: LabelTable, folds: int) -> LabelTable:
+    """The classes that each training part can have an image of, and one without."""
+    counts = table.counts()
+    learnable = (counts >= folds) & (counts <= len(table) - folds)
+    if not learnable.any():
+        raise InputError(
+            f"labels=suspect: no class has at least suspects.folds={folds} images with it and as many without. "
+            "Use more images or fewer folds."
+        )
+    if not learnable.all():
+        logger.warning(
+            "labels=suspect: %d of %d classes are left out, on fewer than suspects.folds=%d images (or on all but "
+            "as few): %s",
+            *((~learnable).sum(), len(learnable), folds),
+            ", ".join(name for name, usable in zip(table.classes, learnable, strict=True) if not usable),
+        )
+    return table.select_classes(learnable)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Labels and images, the worst first.
+
+    Attributes:
+        labels: one row a label: `rank`, `file_name`, `class`, `given` (0 or 1), `score`, `quality`, `likely_wrong`
+            (0 or 1), `image_rank`, `image_quality`.
+        images: one row an image: `rank`, `file_name`, `labels`, `quality`, `likely_wrong` (the classes whose label is).
+        wrong_labels, wrong_images: how many of all are likely wrong, or have a label that is.
+    """
+
+    labels: pd.DataFrame
+    images: pd.DataFrame
+    wrong_labels: int
+    wrong_images: int
+
+
+def rank_suspects(table: LabelTable, scores: np.ndarray, *, most: int) -> Ranking:
+    """Rank labels and images by cleanlab's quality.
+
+    The quality of a label is its self-confidence, the score of what is given: the score itself where the image has
+    the class, else 1 minus it; that of an image is cleanlab's exponential moving average over its labels, the worst
+    counting most (Thyagarajan et al., Identifying Incorrect Annotations in Multi-Label Classification Data, 2022).
+    `likely_wrong` is cleanlab's confident learning: how many labels of a class are wrong is estimated from the scores
+    (Northcutt et al., Confident Learning, 2021).
+
+    Args:
+        table: N images, C classes.
+        scores: (N, C) out-of-sample probabilities.
+        most: labels, and images, to list.
+    """
+    from cleanlab.multilabel_classification import get_label_quality_scores
+    from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
+    from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
+
+    given = [np.flatnonzero(row).tolist() for row in table.labels]
+    scores = scores.astype(np.float64)
+    quality = get_label_quality_scores_per_class(given, scores)
+    image_quality = get_label_quality_scores(given, scores)
+    wrong = np.asarray(find_multilabel_issues_per_class(given, scores, n_jobs=1)).astype(bool)
+    image_order = np.argsort(image_quality, kind="stable")
+    rows, columns = np.unravel_index(_worst(quality.ravel(), most), quality.shape)
+    image_rank = np.empty(len(table), dtype=np.int64)
+    image_rank[image_order] = np.arange(1, len(table) + 1)
+    labels = pd.DataFrame(
+        {
+            "rank": np.arange(1, len(rows) + 1),
+            "file_name": table.file_names[rows],
+            "class": np.array(table.classes, dtype=object)[columns],
+            "given": table.labels[rows, columns],
+            "score": scores[rows, columns],
+            "quality": quality[rows, columns],
+            "likely_wrong": wrong[rows, columns].astype(np.uint8),
+            "image_rank": image_rank[rows],
+            "image_quality": image_quality[rows],
+        }
+    )
+    images = _image_rows(table, wrong, image_quality, image_order[:most])
+    return Ranking(labels, images, int(wrong.sum()), int(wrong.any(axis=1).sum()))
+
+
+def _worst(quality: np.ndarray, most: int) -> np.ndarray:
+    """Places of the `most` lowest, ascending, equal ones by place; without sorting all of millions."""
+    chosen = np.arange(len(quality))
+    if most < len(quality):
+        limit = np.partition(quality, most - 1)[most - 1]
+        chosen = np.flatnonzero(quality <= limit)
+    return chosen[np.argsort(quality[chosen], kind="stable")][:most]
+
+
+def _image_rows(table: LabelTable, wrong: np.ndarray, quality: np.ndarray, order: np.ndarray) -> pd.DataFrame:
+    def names(matrix: np.ndarray) -> list[str]:
+        return [
+            SEPARATOR.join(table.classes[column] for column in np.flatnonzero(row)) for row in matrix[order]
+        ]
+
+    return pd.DataFrame(
+        {
+            "rank": np.arange(1, len(order) + 1),
+            "file_name": table.file_names[order],
+            "labels": names(table.labels),
+            "quality": quality[order],
+            "likely_wrong": names(wrong),
+        }
+    )
+
+
+def _tell(folder: RunFolder, table: LabelTable, ranking: Ranking, seconds: float) -> None:
+    shown = ranking.labels.head(SHOWN).to_dict("records")
+    lines = [
+        f"  {row['file_name']!r} {'has' if row['given'] else 'lacks'} {row['class']}, score {row['score']:.3f}"
+        for row in shown
+    ]
+    logger.info(
+        "%d of %d labels are likely wrong, on %d of %d images (%.1f s); the most suspect:\n%s\nranked in %s and %s",
+        *(
+            ranking.wrong_labels,
+            table.labels.size,
+            ranking.wrong_images,
+            len(table),
+            seconds,
+            "\n".join(lines),
+        ),
+        *(folder.path / SUSPECTS, folder.path / SUSPECT_IMAGES),
+    )

@@ -1,0 +1,79 @@
+"""Check a data set before any training.
+
+python -m mlic.verify data=csv data.annotations=... data.images=... output=<folder>
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from mlic.command_line import quote_paths
+from mlic.config import CONFIG_DIR
+from mlic.errors import InputError
+
+if TYPE_CHECKING:
+    from mlic.verification.checking import Verification
+
+PROBLEMS_FOUND, UNUSABLE = 1, 2
+
+
+class Ending(SystemExit):
+    """The exit status that the check decided on; others are Hydra's."""
+
+
+def verify(config: DictConfig) -> "Verification":
+    """Check a data set, write what was found, and rank its labels where that is asked for.
+
+    Args:
+        config: composed from `conf/verify.yaml`.
+
+    Returns:
+        What was found.
+
+    Raises:
+        InputError: data or settings that cannot be used.
+    """
+    # pandas and scikit-learn take a second to import: not before the command line is known to be right
+    from mlic.verification.checking import verify_data
+    from mlic.verification.report import open_output, tell, write
+
+    if config.labels not in (None, "suspect"):
+        raise InputError(f"labels: '{config.labels}' is none of null, suspect.")
+    folder = open_output(config.output, config.data.get("annotations"))
+    if config.labels == "suspect":
+        from mlic.verification.suspects import require_cleanlab
+
+        require_cleanlab()
+    verification = verify_data(config.data, check=config.check)
+    write(folder, verification, config.check)
+    tell(folder, verification)
+    if config.labels == "suspect" and verification.table.classes:
+        # torch and timm take seconds to import
+        from mlic.verification.suspects import write_suspects
+
+        write_suspects(config, folder)
+    return verification
+
+
+@hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="verify")
+def main(config: DictConfig) -> None:
+    """Hydra's entry point; ends with status 1 when problems were found, 2 when the input cannot be used."""
+    try:
+        verification = verify(config)
+    except InputError as error:
+        print(f"\n{error}", file=sys.stderr)
+        raise Ending(UNUSABLE) from error
+    if verification.findings:
+        raise Ending(PROBLEMS_FOUND)
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = quote_paths(sys.argv[1:])
+    try:
+        main()
+    except Ending:
+        raise
+    except SystemExit as ending:  # settings that Hydra refused: its status is 1
+        sys.exit(UNUSABLE if ending.code else 0)

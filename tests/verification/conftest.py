@@ -1,0 +1,95 @@
+"""Small data sets with something wrong with them."""
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlic.config import compose
+from mlic.verification.checking import Verification
+from mlic.verify import verify
+
+Verify = Callable[..., Verification]
+
+
+def png(path: Path, seed: int) -> None:
+    """A small image; other seeds give other bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, "PNG")
+
+
+class DataSet:
+    """A folder of images and a CSV of labels."""
+
+    def __init__(self, place: Path) -> None:
+        self.annotations, self.images = place / "labels.csv", place / "photos"
+        self.images.mkdir(parents=True)
+        self.labels: dict[str, str] = {}
+
+    def add(self, name: str, labels: str, *, seed: int | None = None) -> Path:
+        """Annotate an image and make it, with bytes of its own unless a seed is given."""
+        self.labels[name] = labels
+        png(self.images / name, len(self.labels) if seed is None else 10_000 + seed)
+        return self.images / name
+
+    def add_many(self, number: int, labels: str, prefix: str = "n") -> None:
+        """Clean images."""
+        for _ in range(number):
+            self.add(f"{prefix}{len(self.labels):03d}.png", labels)
+
+    def write(self) -> None:
+        """Write the annotations."""
+        with self.annotations.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("file_name", "labels"), *self.labels.items()])
+
+    def arguments(self) -> list[str]:
+        """Of the command line."""
+        return ["data=csv", f"data.annotations={self.annotations}", f"data.images={self.images}"]
+
+
+@pytest.fixture
+def data_set(tmp_path: Path) -> DataSet:
+    """With 24 clean images of a cat, a dog or both."""
+    made = DataSet(tmp_path / "set")
+    for labels in ("cat", "dog", "cat|dog"):
+        made.add_many(8, labels)
+    return made
+
+
+@pytest.fixture
+def verify_set(tmp_path: Path) -> Verify:
+    """A function (data set, overrides) -> what was found; writes to `tmp_path / "out"`."""
+
+    def run(data_set: DataSet, *overrides: str) -> Verification:
+        data_set.write()
+        arguments = [*data_set.arguments(), "data.num_workers=2", *overrides]
+        return verify(compose(*arguments, output=tmp_path / "out", config_name="verify"))
+
+    return run
+
+
+def rows_of(file: Path) -> list[Mapping[str, str]]:
+    """The rows of a CSV file, names that are no UTF-8 as the system has them."""
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def problems(output: Path) -> list[tuple[str, ...]]:
+    """The rows of problems.csv without the fields that are empty."""
+    return [tuple(value for value in row.values() if value) for row in rows_of(output / "problems.csv")]
+
+
+@pytest.fixture(name="make_png")
+def make_png_fixture() -> Callable[..., None]:
+    """A function (path, seed) that makes a small image."""
+    return png
+
+
+@pytest.fixture(name="problems")
+def problems_fixture() -> Callable[[Path], list[tuple[str, ...]]]:
+    """A function (output folder) -> the rows of problems.csv without the fields that are empty."""
+    return problems

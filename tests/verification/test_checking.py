@@ -1,0 +1,242 @@
+"""Each kind of finding, row by row."""
+
+import json
+import os
+from pathlib import Path
+from unicodedata import normalize
+
+import pandas as pd
+import pytest
+
+from mlic.config import compose
+from mlic.errors import InputError
+from mlic.verify import verify
+
+
+def test_a_clean_set_has_no_findings(data_set, verify_set, tmp_path, problems):
+    assert verify_set(data_set).findings == []
+    assert problems(tmp_path / "out") == []
+    header = (tmp_path / "out" / "problems.csv").read_text().splitlines()
+    assert header == ['"kind","file_name","class","same_as","detail"']
+    summary = json.loads((tmp_path / "out" / "verification.json").read_text())
+    assert summary.pop("seconds") > 0 and summary.pop("images_per_second") > 0
+    assert summary == {
+        "problems": {}, "images": 24, "classes": 2, "labels": 32, "labels_per_image": 32 / 24,
+        "unlabelled_images": 0, "images_by_labels": {"1": 16, "2": 8}, "check": "full",
+    }  # fmt: skip
+
+
+def test_bad_images_are_named_with_reasons(data_set, verify_set, tmp_path, problems):
+    cut = data_set.add("cut.png", "cat")
+    cut.write_bytes(cut.read_bytes()[:150])
+    data_set.add("empty.png", "cat").write_bytes(b"")
+    data_set.add("text.png", "cat").write_text("no picture")
+    folder = data_set.add("folder.png", "cat")
+    folder.unlink()
+    folder.mkdir()
+    verify_set(data_set)
+    found = problems(tmp_path / "out")
+    assert [row[:2] for row in found] == [
+        ("bad_image", "cut.png"), ("bad_image", "empty.png"), ("bad_image", "folder.png"), ("bad_image", "text.png"),
+    ]  # fmt: skip
+    assert found[0][2].startswith("truncated or damaged")
+    assert found[1][2] == "the file is empty (0 bytes)"
+    assert found[2][2] == "not a regular file"
+    assert found[3][2].startswith("not an image that can be read")
+
+
+def test_a_pipe_is_not_waited_for(data_set, verify_set, tmp_path, problems):
+    pipe = data_set.add("pipe.png", "cat")
+    pipe.unlink()
+    os.mkfifo(pipe)
+    verify_set(data_set)
+    assert problems(tmp_path / "out") == [("bad_image", "pipe.png", "not a regular file")]
+
+
+def test_quick_check_does_not_decode(data_set, verify_set):
+    damaged = data_set.add("damaged.png", "cat")
+    content = bytearray(damaged.read_bytes())
+    content[60:80] = bytes(20)  # in the pixels; header and end stay
+    damaged.write_bytes(content)
+    assert [finding.kind for finding in verify_set(data_set, "check=full").findings] == ["bad_image"]
+    assert verify_set(data_set, "check=quick").findings == []
+
+
+def test_duplicates_with_other_labels_come_first(data_set, verify_set, tmp_path, problems):
+    data_set.add("a1.png", "cat", seed=1)
+    data_set.add("a2.png", "cat", seed=1)
+    data_set.add("sub/a3.png", "dog|cat", seed=1)
+    data_set.add("z1.png", "cat", seed=2)
+    data_set.add("z2.png", "dog", seed=2)
+    data_set.add("broken1.png", "cat").write_bytes(b"same")
+    data_set.add("broken2.png", "dog").write_bytes(b"same")  # of no use to training: named once, as bad
+    verify_set(data_set)
+    found = problems(tmp_path / "out")
+    assert [row for row in found if row[0] != "bad_image"] == [
+        ("conflicting_duplicate", "sub/a3.png", "a1.png", "only here: dog"),
+        ("conflicting_duplicate", "z2.png", "z1.png", "only here: dog; only there: cat"),
+        ("duplicate", "a2.png", "a1.png", "same labels"),
+    ]
+    assert [row[1] for row in found if row[0] == "bad_image"] == ["broken1.png", "broken2.png"]
+
+
+def test_images_and_annotations_without_each_other(data_set, verify_set, make_png, tmp_path, problems):
+    for name, there in [
+        ("gone.png", None),
+        ("Case.PNG", "case.png"),
+        ("moved/a.png", "elsewhere/a.png"),
+        (normalize("NFC", "für.png"), normalize("NFD", "für.png")),
+    ]:
+        data_set.add(name, "cat").unlink()
+        if there:
+            make_png(data_set.images / there, seed=len(there))
+    make_png(data_set.images / "new.png", seed=50)
+    make_png(data_set.images / ".hidden.png", seed=51)
+    make_png(data_set.images / ".thumbnails" / "a.png", seed=52)
+    (data_set.images / "notes.txt").write_text("no image")
+    verify_set(data_set)
+    decomposed = normalize("NFD", "für.png")
+    assert problems(tmp_path / "out") == [
+        ("missing_image", "Case.PNG", "no such file; perhaps 'case.png' is meant"),
+        ("missing_image", normalize("NFC", "für.png"), f"no such file; perhaps '{decomposed}' is meant"),
+        ("missing_image", "gone.png", "no such file"),
+        ("missing_image", "moved/a.png", "no such file; perhaps 'elsewhere/a.png' is meant"),
+        ("unannotated_image", "case.png"),
+        ("unannotated_image", "elsewhere/a.png"),
+        ("unannotated_image", decomposed),
+        ("unannotated_image", "new.png"),
+    ]
+
+
+def test_classes_too_rare_for_the_split(data_set, verify_set, tmp_path, problems):
+    data_set.add_many(2, "owl|cat")
+    data_set.add("bad.png", "owl").write_bytes(b"")  # it would have been the third
+    verify_set(data_set)
+    assert problems(tmp_path / "out")[-1] == (
+        "rare_class",
+        "owl",
+        "2 images that can be used, none of them in val and test; data.min_images_per_class=3 would do",
+    )
+    classes = pd.read_csv(tmp_path / "out" / "classes.csv").set_index("class")
+    assert classes.loc["owl", ["images", "train", "val", "test"]].tolist() == [3, 2, 0, 0]
+    # it is no problem where curation drops it, nor where no such part is asked for
+    assert [finding.kind for finding in verify_set(data_set, "data.min_images_per_class=3").findings] == [
+        "bad_image"
+    ]
+    assert pd.read_csv(tmp_path / "out" / "classes.csv")["train"].isna().tolist() == [False, False, True]
+    halves = verify_set(data_set, "data.split.val=0", "data.split.test=0.5")
+    assert [finding.kind for finding in halves.findings] == ["bad_image"]
+
+
+def test_a_split_that_good_images_do_not_suffice_for(data_set, verify_set, tmp_path, problems):
+    for name in list(data_set.labels)[2:]:
+        (data_set.images / name).write_bytes(b"")
+    verify_set(data_set)
+    found = problems(tmp_path / "out")
+    assert len(found) == 23 and found[-1][0] == "split"
+    assert found[-1][1].startswith("of the 2 images that can be used: 2 images are too few for a split")
+
+
+def test_statistics_of_labels(data_set, verify_set, tmp_path):
+    data_set.add_many(2, "")
+    data_set.add_many(4, "dog|cat|bird")
+    verify_set(data_set)
+    classes = pd.read_csv(tmp_path / "out" / "classes.csv")
+    assert classes[["class", "images", "alone"]].values.tolist() == [
+        ["cat", 20, 8],
+        ["dog", 20, 8],
+        ["bird", 4, 0],
+    ]
+    assert classes["share"].tolist() == pytest.approx([20 / 30, 20 / 30, 4 / 30], rel=1e-5)
+    assert classes[["train", "val", "test"]].sum(axis=1).tolist() == [20, 20, 4]
+    pairs = pd.read_csv(tmp_path / "out" / "class_pairs.csv")
+    assert pairs[["first", "second", "images"]].values.tolist() == [
+        ["cat", "dog", 12], ["bird", "cat", 4], ["bird", "dog", 4],
+    ]  # fmt: skip
+    assert pairs["lift"].tolist() == pytest.approx([30 * 12 / 400, 30 * 4 / 80, 30 * 4 / 80], rel=1e-5)
+    summary = json.loads((tmp_path / "out" / "verification.json").read_text())
+    assert summary["images_by_labels"] == {"0": 2, "1": 16, "2": 8, "3": 4}
+    assert summary["unlabelled_images"] == 2
+
+
+def test_odd_names_survive_the_csv(data_set, verify_set, tmp_path, problems):
+    names = [
+        "ä, ö.png",
+        'say "no".png',
+        "line\nbreak.png",
+        "carriage\rreturn.png",
+        "tab\t;.png",
+        "日本 🙂.png",
+        "'.png",
+    ]
+    for name in names:
+        data_set.add(name, "cat").write_bytes(b"")
+    (data_set.images / os.fsdecode(b"latin-\xe4.png")).write_bytes(b"")
+    verify_set(data_set)
+    found = problems(tmp_path / "out")
+    assert [row[1] for row in found] == [*sorted(names), os.fsdecode(b"latin-\xe4.png")]
+    assert b"latin-\xe4.png" in (tmp_path / "out" / "problems.csv").read_bytes()
+
+
+def test_the_summary_is_short_and_on_lines_of_its_own(data_set, verify_set, caplog):
+    for number in range(5):
+        data_set.add(f"bad\n{number}.png", "cat").write_bytes(b"")
+    with caplog.at_level("INFO"):
+        verify_set(data_set)
+    shown = caplog.messages[-1].splitlines()
+    assert shown[0].startswith("29 images, 24 of them can be used (")
+    assert shown[1] == "2 classes, 37 labels, 1.28 an image; 0 images without labels"
+    assert shown[2:4] == ["images a class: cat 21, dog 16", "most often together: cat + dog 8"]
+    assert shown[4] == "bad_image: 5 (cannot be used)"
+    assert shown[5] == "    bad\\n0.png: the file is empty (0 bytes)"
+    assert shown[8] == "    and 2 more" and len(shown) == 10
+    assert shown[9].startswith("problems: 5, all in ")
+
+
+def test_annotations_that_cannot_be_read_are_one_finding(data_set, verify_set, make_png, tmp_path, problems):
+    make_png(data_set.images / "copy.png", seed=1)  # the bytes of the first image
+    data_set.add("bad.png", "cat").write_bytes(b"")
+    data_set.write()
+    lines = data_set.annotations.read_text().splitlines()
+    data_set.annotations.write_text("\n".join([*lines[:3], "n.png,cat,dog,cow", *lines[3:]]))
+    config = compose(*data_set.arguments(), output=tmp_path / "out", config_name="verify")
+    assert len(verify(config).findings) == 3
+    found = problems(tmp_path / "out")
+    assert found[0][:2] == ("annotations", str(data_set.annotations))
+    assert "labels.csv, line 4: 4 fields where the header has 2" in found[0][2]
+    assert found[1:] == [
+        ("bad_image", "bad.png", "the file is empty (0 bytes)"),
+        ("duplicate", "n000.png", "copy.png", "same labels"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.annotations=absent.csv", r"absent\.csv: no such file"),
+        ("data.images=absent", r"absent: no such folder. data.images must be"),
+        ("data.split.test=1.5", r"data.split.test=1.5: expected a share"),
+        ("data.num_images=99", r"data.num_images=99, but there are only 24 images"),
+        ("data.reader.separator=''", r"data.reader.separator is empty"),
+        ("check=deep", r"check: 'deep' is none of full, quick"),
+        ("labels=all", r"labels: 'all' is none of null, suspect"),
+    ],
+)
+def test_settings_that_cannot_be_used(data_set, verify_set, monkeypatch, override: str, message: str):
+    monkeypatch.setattr("mlic.verification.checking.inspect_images", None)  # refused before the long work
+    with pytest.raises(InputError, match=message):
+        verify_set(data_set, override)
+
+
+def test_the_annotations_are_not_overwritten(data_set, verify_set, tmp_path: Path):
+    data_set.annotations = tmp_path / "out" / "classes.csv"
+    data_set.annotations.parent.mkdir()
+    with pytest.raises(InputError, match=r"output: '.*classes.csv' is the annotation file"):
+        verify_set(data_set)
+    assert data_set.annotations.read_text().startswith("file_name,labels")
+
+
+def test_an_output_that_is_a_file(data_set, verify_set, tmp_path: Path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(InputError, match=r"output: '.*out' cannot be made a folder \(File exists\)"):
+        verify_set(data_set)

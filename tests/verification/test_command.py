@@ -1,0 +1,47 @@
+"""python -m mlic.verify"""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "mlic.verify", *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_exit_status_tells_clean_from_problems_from_unusable_input(data_set, tmp_path):
+    data_set.write()
+    output = tmp_path / "März, =1"  # as Hydra's grammar does not take it
+    arguments = [*data_set.arguments(), f"output={output}"]
+    clean = run_command(*arguments)
+    assert clean.returncode == 0, clean.stdout + clean.stderr
+    assert clean.stdout.splitlines()[-1] == "no problems"
+    assert {path.name for path in output.iterdir()} == {
+        "problems.csv", "classes.csv", "class_pairs.csv", "verification.json",
+    }  # fmt: skip
+
+    (data_set.images / "n000.png").write_bytes(b"")
+    found = run_command(*arguments)
+    assert found.returncode == 1
+    assert "bad_image: 1 (cannot be used)\n    n000.png: the file is empty (0 bytes)" in found.stdout
+    assert "Traceback" not in found.stdout + found.stderr
+
+    unusable = run_command(*arguments, "data.split.val=2")
+    assert unusable.returncode == 2
+    assert unusable.stderr.strip().startswith("data.split.val=2: expected a share of all images")
+    misspelt = run_command(*arguments, "chek=full")
+    assert misspelt.returncode == 2 and "chek" in misspelt.stderr
+
+
+@pytest.mark.slow
+def test_a_check_does_not_wait_for_torch(data_set, tmp_path):
+    data_set.write()
+    code = (
+        "import sys; from mlic.config import compose; from mlic.verify import verify\n"
+        f"verify(compose(*{data_set.arguments()!r}, output={str(tmp_path / 'out')!r}, config_name='verify'))\n"
+        "print({'torch', 'lightning', 'timm', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
