@@ -1,6 +1,6 @@
 """From annotation files and image folders to curated, split and weighted labels."""
 
-from mlic.data.annotations import read_coco, read_csv, read_voc
+from mlic.data.annotations import read_coco, read_csv, read_voc, read_webdataset
 from mlic.data.cache import cache_dir
 from mlic.data.coco_val2017 import read_coco_val2017
 from mlic.data.curation import CurationReport, curate
@@ -28,6 +28,7 @@ __all__ = [
     "read_csv",
     "read_demo",
     "read_voc",
+    "read_webdataset",
     "split_hash",
     "stratified_split",
 ]

@@ -1,5 +1,6 @@
 """Image files: decoded to upright 8-bit RGB, checked, and as a torch data set that replaces no bad image."""
 
+import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from mlic.errors import InputError
+from mlic.tars.members import find_member, read_member
 
 # Pillow's own warning limit, 256 MB of RGB: larger files are refused by their header, before any pixel is
 # decoded.
@@ -39,7 +41,7 @@ class BadImageError(InputError):
 
 
 def load_image(path: Path, *, draft_size: int | None = None) -> Image.Image:
-    """Decode an image file to upright 8-bit RGB.
+    """Decode an image file, or an image in a tar shard, to upright 8-bit RGB.
 
     The first frame of an animation is taken, the EXIF orientation applied, 16-bit grey scaled to 8 bit, and
     alpha or a transparent colour laid on white. The file's name ending does not matter.
@@ -54,6 +56,7 @@ def load_image(path: Path, *, draft_size: int | None = None) -> Image.Image:
     Raises:
         BadImageError: missing, no image, truncated, of more than `MAX_PIXELS`, or of a pixel form that is no
             picture.
+        InputError: its tar shard cannot be read; that is no fault of the image.
     """
     try:
         with _open(path) as image:
@@ -61,7 +64,7 @@ def load_image(path: Path, *, draft_size: int | None = None) -> Image.Image:
                 image.draft(None, (draft_size, draft_size))
             image.load()
             return _to_rgb(_upright(image))
-    except BadImageError:
+    except InputError:
         raise
     except Exception as error:  # decoders raise almost anything on broken data
         raise BadImageError(path, _reason(path, error)) from error
@@ -70,11 +73,14 @@ def load_image(path: Path, *, draft_size: int | None = None) -> Image.Image:
 def quick_check(path: Path) -> str | None:
     """Look at a file without decoding it: header, size limit and end. Thousands of files a second.
 
-    A JPEG or PNG without its end mark near the end of the file is decoded to decide.
+    A JPEG or PNG without its end mark near the end of the file is decoded to decide. For an image in a tar shard that
+    was done when the shard was indexed.
 
     Returns:
         What is wrong with it, or None.
     """
+    if (member := find_member(path)) is not None:
+        return member.flaw or None
     try:
         with _open(path) as image:
             end_mark = END_MARKS.get(image.format or "")
@@ -85,6 +91,21 @@ def quick_check(path: Path) -> str | None:
     if end_mark is None or end_mark in _last_bytes(path):
         return None
     return full_check(path)
+
+
+def quick_check_bytes(content: bytes) -> str | None:
+    """As `quick_check`, for the content of a file."""
+    path = Path("image")
+    try:
+        with _identify(path, io.BytesIO(content)) as image:
+            if END_MARKS.get(image.format or "", b"") in content[-END_BYTES:]:
+                return None
+            image.load()
+    except BadImageError as error:
+        return error.reason
+    except Exception as error:  # as above
+        return _reason(path, error)
+    return None
 
 
 def full_check(path: Path) -> str | None:
@@ -168,13 +189,19 @@ def _formats() -> list[str]:
 
 def _open(path: Path) -> Image.Image:
     """Open by the header; nothing is decoded yet."""
+    if (member := find_member(path)) is not None:
+        return _identify(path, io.BytesIO(read_member(member)))
     if not path.exists():
         raise BadImageError(path, "no such file")
     if not path.is_file():
         raise BadImageError(path, "not a regular file")
-    if path.stat().st_size == 0:
+    return _identify(path, path)
+
+
+def _identify(path: Path, file: Path | io.BytesIO) -> Image.Image:
+    if (path.stat().st_size if isinstance(file, Path) else len(file.getbuffer())) == 0:
         raise BadImageError(path, "the file is empty (0 bytes)")
-    image = Image.open(path, formats=_formats())
+    image = Image.open(file, formats=_formats())
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         image.close()
