@@ -51,6 +51,7 @@ def train_on(data: tuple[str, ...], output: Path, *overrides: str) -> dict[str, 
     )
 
 
+@pytest.mark.slow
 def test_a_run_on_shards_is_a_run_on_files(shards: Path, tiny_csv: tuple[Path, Path], tmp_path: Path):
     tars = ("data=webdataset", f"data.images='{shards}/train-{{00..02}}.tar'")
     files = ("data=csv", f"data.annotations={tiny_csv[0]}", f"data.images={tiny_csv[1]}")
@@ -86,6 +87,7 @@ def test_a_run_on_shards_is_a_run_on_files(shards: Path, tiny_csv: tuple[Path, P
     pd.testing.assert_frame_equal(tables[0].drop(columns="file_name"), tables[1].drop(columns="file_name"))
 
 
+@pytest.mark.slow
 def test_live_features_read_shards_in_workers(shards: Path, tmp_path: Path):
     tars = (
         "data=webdataset",
@@ -98,6 +100,7 @@ def test_live_features_read_shards_in_workers(shards: Path, tmp_path: Path):
     assert np.isfinite(results["test"]["loss"])
 
 
+@pytest.mark.slow
 def test_bad_samples_and_images_follow_one_option(shards: Path, pack: Callable[..., bytes], tmp_path: Path):
     broken = {"0.jpg": b"\xff\xd8\xff", "0.json": '{"labels": ["circle"]}', "1.jpg": b"no labels"}
     (shards / "train-03.tar").write_bytes(pack(broken))

@@ -305,4 +305,4 @@ def test_shards_in_memory(shards: Callable[..., Path], pack: Pack):
     system.pipe("/made/a.tar", pack(GOOD))
     table = read_webdataset("memory://made/*.tar")
     assert labels_of(table).keys() == {"a.tar/000.jpg", "a.tar/001.jpg", "a.tar/sub/002.png"}
-    assert load_image(table.paths()[1]).getpixel((0, 0)) == (50, 0, 0)
+    assert load_image(table.paths()[1]).getbbox() == (0, 0, 20, 10)
