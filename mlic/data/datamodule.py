@@ -170,9 +170,11 @@ class MultiLabelDataModule(L.LightningDataModule):
 
     def _curate(self) -> LabelTable:
         """Curate all readable images; the subset is drawn before, so that a bad image does not change it."""
-        good = [row for row, path in enumerate(self.full_table.paths()) if path not in self.bad_images]
+        table = self.full_table
+        if self.bad_images:
+            table = table.select(np.array([path not in self.bad_images for path in table.paths()]))
         table, self.curation = curate(
-            self.full_table.select(np.array(good, dtype=np.int64)),
+            table,
             num_images=self.num_images,
             min_images_per_class=self.min_images_per_class,
             unlabelled=self.unlabelled,

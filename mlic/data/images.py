@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000"
 # How a complete file ends, and how many bytes may follow (some cameras append data).
 END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 END_BYTES = 4096
+CHUNK_FILES = 4096  # handed to the threads at a time
 WHITE = (255, 255, 255, 255)
 
 
@@ -134,7 +136,9 @@ def check_images(paths: Sequence[Path], *, full: bool = False, workers: int = 1)
     """
     check = full_check if full else quick_check
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        reasons = list(tqdm(pool.map(check, paths), "checking images", len(paths), leave=False, disable=None))
+        chunks = (paths[start : start + CHUNK_FILES] for start in range(0, len(paths), CHUNK_FILES))
+        checks = chain.from_iterable(pool.map(check, chunk) for chunk in chunks)
+        reasons = list(tqdm(checks, "checking images", len(paths), leave=False, disable=None))
     return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason is not None}
 
 
@@ -162,7 +166,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         """
         if len(paths) != len(targets):
             raise ValueError(f"{len(paths)} paths, but {len(targets)} rows of targets")
-        self.paths, self.transform, self.draft_size = list(paths), transform, draft_size
+        self.paths, self.transform, self.draft_size = paths, transform, draft_size
         self.targets = torch.as_tensor(np.asarray(targets, dtype=np.float32))
 
     def __len__(self) -> int:

@@ -23,7 +23,8 @@ from mlic.tars.listing import ShardFile, refuse_compressed
 LABEL_MEMBERS = ("json", "cls", "txt", "labels")
 MOST_LABEL_BYTES, MOST_IMAGE_BYTES = 1 << 22, 1 << 30
 PROBLEMS_KEPT = 100  # a shard
-READ_BYTES = 1 << 22
+REQUEST_BYTES, REST_BYTES = 1 << 22, 1 << 22
+STREAM_BYTES = 1 << 16  # tarfile copies what it holds of these at each read
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 CUT_OFF = "the tar ends here without its end mark: it was cut off, or its writer was not closed"
 
@@ -90,7 +91,7 @@ class ShardScan:
         with _opened(self.shard.url) as file:
             _refuse_by_magic(self.shard.url, file)
             try:
-                archive = tarfile.open(fileobj=file, mode="r|", bufsize=READ_BYTES, tarinfo=StrictHeader)  # noqa: SIM115
+                archive = tarfile.open(fileobj=file, mode="r|", bufsize=STREAM_BYTES, tarinfo=StrictHeader)  # noqa: SIM115
             except tarfile.TarError as error:
                 raise InputError(
                     f"{self.shard.url}: not a tar file ({error}). Remove it from data.images."
@@ -106,7 +107,7 @@ class ShardScan:
                 last = member.name
                 self._take(archive, member)
             rest: Any = archive.fileobj
-            if any(rest.read(READ_BYTES)):
+            if any(rest.read(REST_BYTES)):
                 self._note(
                     "", "more follows behind the end mark (joined tars?) and is not read; pack it again"
                 )
@@ -220,7 +221,7 @@ def _opened(url: str) -> Iterator[IO[bytes]]:
     """The shard, to be read in order; errors of the protocol become ours."""
     try:
         system, path = url_to_fs(url)
-        options = {"cache_type": "readahead", "block_size": READ_BYTES} if "://" in url else {}
+        options = {"cache_type": "readahead", "block_size": REQUEST_BYTES} if "://" in url else {}
         with system.open(path, "rb", **options) as file:
             yield file
     except InputError:

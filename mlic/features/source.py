@@ -1,6 +1,7 @@
 """Cached features in the place of images: extracts what is missing, then serves training."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class CachedFeatures:
         """
         self.backbone, self.directory, self.dtype, self.views = backbone, Path(directory), dtype, views
         self.memory_gb, self.device, self.options = memory_gb, torch.device(device), options
-        self._digests: dict[Path, bytes] = {}
+        self._paths: Sequence[Path] = ()
         self._served: FeatureDataset | None = None
 
     def extract(self, paths: Sequence[Path]) -> dict[Path, str]:
@@ -74,7 +75,7 @@ class CachedFeatures:
         self.result = extract_features(
             self.backbone, paths, directory=self.directory, dtype=self.dtype, views=self.views, **self.options
         )
-        self._digests = dict(zip(paths, self.result.digests.tolist(), strict=True))
+        self._paths = paths
         logger.info(
             "features: %d rows found, %d computed, %d images without, in %.1f s; %.1f MB in '%s'",
             self.result.found,
@@ -112,7 +113,9 @@ class CachedFeatures:
             ) from error
 
     def _dataset(self, paths: Sequence[Path], targets: np.ndarray) -> FeatureDataset:
-        digests = np.array([self._digests[path] for path in paths], dtype=self.result.digests.dtype)
+        row_of = {os.fspath(path): row for row, path in enumerate(self._paths)}
+        digests = self.result.digests[[row_of[os.fspath(path)] for path in paths]]
+        del row_of
         stores = self.result.stores
         size = len(stores) * len(digests) * stores[0].layout.row_bytes
         limit = self.memory_gb * 1e9 if self.memory_gb is not None else MEMORY_SHARE * available_memory()
