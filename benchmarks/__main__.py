@@ -22,6 +22,7 @@ from benchmarks.rows import Row, as_table
 from benchmarks.setting import Setting, describe_machine, load_average
 from benchmarks.training import head_training
 from benchmarks.tuning import tuning
+from benchmarks.webdataset import tar_shards
 
 BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "head": head_training,
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "decoding": decoding,
     "labels": labels,
     "memory": peak_memory,
+    "shards": tar_shards,
     "agreement": agreement,
     "alternatives": alternatives,
     "tuning": tuning,

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,9 @@ def peak_memory(setting: Setting) -> list[Row]:
     """Extraction in processes of its own; the memory of all of them together."""
     few, many = (setting.choose(number, number // 50) for number in (FEW, MANY))
     folder = setting.work / "noise"
-    _make_images(folder, many)
+    folder.mkdir()
+    for place, picture in enumerate(pictures(many, SIDE)):
+        (folder / f"{place:08d}.jpg").write_bytes(picture)
     low, high = (_peak(setting.work, folder, number) for number in (few, many))
     return [
         Row(
@@ -56,25 +59,32 @@ def extract(folder: Path, number: int, store: Path) -> None:
     assert result.computed == number, result
 
 
-def _make_images(folder: Path, number: int) -> None:
-    folder.mkdir()
+def pictures(number: int, side: int) -> Iterator[bytes]:
+    """So many JPEGs of `side` x `side` pixels, each with bytes of its own."""
     random = np.random.default_rng(0)
-    pictures = []
+    distinct = []
     for _ in range(DISTINCT):
         stream = io.BytesIO()
-        Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(stream, "JPEG")
-        pictures.append(stream.getvalue())
+        Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(stream, "JPEG")
+        distinct.append(stream.getvalue())
     for place in range(number):
         comment = f"{place:08d}".encode()
         segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
-        picture = pictures[place % DISTINCT]
-        (folder / f"{place:08d}.jpg").write_bytes(picture[:2] + segment + picture[2:])
+        picture = distinct[place % DISTINCT]
+        yield picture[:2] + segment + picture[2:]
 
 
 def _peak(work: Path, folder: Path, number: int) -> int:
-    """Bytes."""
     store = work / f"memory_{number}"
-    command = [sys.executable, "-m", "benchmarks.memory", str(folder), str(number), str(store)]
+    return peak_of(work, [sys.executable, "-m", "benchmarks.memory", str(folder), str(number), str(store)])
+
+
+def peak_of(work: Path, command: Sequence[str]) -> int:
+    """Bytes that a command and its descendants take at most, all together; its cache is in `work`.
+
+    Raises:
+        RuntimeError: the command failed.
+    """
     root = Path(__file__).parent.parent
     process = subprocess.Popen(
         command, cwd=root, env={**os.environ, "MLIC_CACHE": str(work)}, stderr=subprocess.PIPE, text=True
@@ -84,9 +94,7 @@ def _peak(work: Path, folder: Path, number: int) -> int:
         peak = max(peak, _memory_of_tree(process.pid))
         time.sleep(INTERVAL)
     if process.returncode:
-        raise RuntimeError(
-            f"extraction of {number} images failed: {process.stderr and process.stderr.read()}"
-        )
+        raise RuntimeError(f"{command} failed: {process.stderr and process.stderr.read()}")
     return peak
 
 

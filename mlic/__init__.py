@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from mlic.config import compose
-    from mlic.data import LabelTable, MultiLabelDataModule, read_coco, read_csv, read_voc
+    from mlic.data import LabelTable, MultiLabelDataModule, read_coco, read_csv, read_voc, read_webdataset
     from mlic.errors import InputError
     from mlic.inference import Classifier
     from mlic.models import DenseHead, FrozenBackbone, MultiLabelClassifier, WeightedBCE
@@ -23,6 +23,7 @@ _HOMES = {
     "read_coco": "mlic.data",
     "read_csv": "mlic.data",
     "read_voc": "mlic.data",
+    "read_webdataset": "mlic.data",
     "InputError": "mlic.errors",
     "Classifier": "mlic.inference",
     "DenseHead": "mlic.models",
@@ -44,6 +45,7 @@ __all__ = [
     "read_coco",
     "read_csv",
     "read_voc",
+    "read_webdataset",
 ]
 
 

@@ -1,10 +1,12 @@
 """Small inputs that several tests share; they are built here, and never written to the user's cache."""
 
+import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import cycle
 from pathlib import Path
@@ -197,6 +199,27 @@ def tiny_coco(tiny_images: Path, tiny_labels: dict[str, tuple[str, ...]]) -> tup
     file = tiny_images.parent / "instances.json"
     file.write_text(json.dumps(content))
     return file, tiny_images
+
+
+@pytest.fixture(scope="session")
+def pack() -> Callable[..., bytes]:
+    """A function (members, format) -> tar file; members are contents by name, in pairs for names that are repeated."""
+
+    def make(
+        members: Mapping[str, bytes | str | tarfile.TarInfo]
+        | Iterable[tuple[str, bytes | str | tarfile.TarInfo]],
+        form: int = tarfile.PAX_FORMAT,
+    ) -> bytes:
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
+            for name, given in members.items() if isinstance(members, Mapping) else members:
+                content = given.encode() if isinstance(given, str) else given
+                info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+                info.size = len(content) if isinstance(content, bytes) else 0
+                archive.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
+        return stream.getvalue()
+
+    return make
 
 
 @pytest.fixture

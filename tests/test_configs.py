@@ -15,7 +15,7 @@ GROUPS = {
     for path in sorted(Path(CONFIG_DIR).iterdir())
     if path.is_dir() and path.name != "hydra"
 }
-NEEDED = {"csv": True, "coco": True, "voc": True}
+NEEDED = ("csv", "coco", "voc", "webdataset")
 CHOICES = [(group, choice) for group, choices in GROUPS.items() for choice in choices]
 
 

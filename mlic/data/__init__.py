@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlic.data.annotations import read_coco, read_csv, read_voc
+    from mlic.data.annotations import read_coco, read_csv, read_voc, read_webdataset
     from mlic.data.cache import cache_dir
     from mlic.data.coco_val2017 import read_coco_val2017
     from mlic.data.curation import CurationReport, curate
@@ -34,6 +34,7 @@ _HOMES = {
     "read_csv": "annotations",
     "read_demo": "demo",
     "read_voc": "annotations",
+    "read_webdataset": "annotations",
     "split_hash": "splitting",
     "stratified_split": "splitting",
 }
@@ -55,6 +56,7 @@ __all__ = [
     "read_csv",
     "read_demo",
     "read_voc",
+    "read_webdataset",
     "split_hash",
     "stratified_split",
 ]

@@ -75,7 +75,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         reader: Callable[..., LabelTable],
         *,
         annotations: str | Path | None = None,
-        images: str | Path | None = None,
+        images: str | Path | Sequence[str] | None = None,
         num_images: int | None = None,
         min_images_per_class: int | float = 0,
         unlabelled: str = "keep",
@@ -92,7 +92,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         Args:
             reader: such as `mlic.data.read_csv`; called with `annotations` and `images` where they are given.
             annotations: annotation file or folder.
-            images: folder of the images.
+            images: folder of the images, or what else the reader takes.
             num_images: size of a random subset to take, seeded by `seed`.
             min_images_per_class: rarer classes are dropped; an int counts, a float in (0, 1) is a share of the images.
             unlabelled: `keep` or `drop` images without labels after that.
@@ -167,13 +167,15 @@ class MultiLabelDataModule(L.LightningDataModule):
 
     def _read(self) -> LabelTable:
         places = {"annotations": self.annotations, "images": self.images}
-        return self.reader(**{key: Path(place) for key, place in places.items() if place is not None})
+        return self.reader(**{key: place for key, place in places.items() if place is not None})
 
     def _curate(self) -> LabelTable:
         """Curate all readable images; the subset is drawn before, so that a bad image does not change it."""
-        good = [row for row, path in enumerate(self.full_table.paths()) if path not in self.bad_images]
+        table = self.full_table
+        if self.bad_images:
+            table = table.select(np.array([path not in self.bad_images for path in table.paths()]))
         table, self.curation = curate(
-            self.full_table.select(np.array(good, dtype=np.int64)),
+            table,
             num_images=self.num_images,
             min_images_per_class=self.min_images_per_class,
             unlabelled=self.unlabelled,

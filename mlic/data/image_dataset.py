@@ -34,7 +34,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         """
         if len(paths) != len(targets):
             raise ValueError(f"{len(paths)} paths, but {len(targets)} rows of targets")
-        self.paths, self.transform, self.draft_size = list(paths), transform, draft_size
+        self.paths, self.transform, self.draft_size = paths, transform, draft_size
         self.targets = torch.as_tensor(np.asarray(targets, dtype=np.float32))
 
     def __len__(self) -> int:

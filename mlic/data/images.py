@@ -1,8 +1,10 @@
 """Image files: decoded to upright 8-bit RGB, and checked."""
 
+import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from mlic.errors import InputError
+from mlic.tars.members import find_member, read_member
 
 # Pillow's own warning limit, 256 MB of RGB: larger files are refused by their header, before any pixel is
 # decoded.
@@ -19,6 +22,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000"
 # How a complete file ends, and how many bytes may follow (some cameras append data).
 END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 END_BYTES = 4096
+CHUNK_FILES = 4096  # handed to the threads at a time
 WHITE = (255, 255, 255, 255)
 
 
@@ -51,7 +55,7 @@ def decode(path: Path, draft_size: DraftSize) -> Image.Image | list[Image.Image]
 
 
 def load_image(path: Path, *, draft_size: int | None = None) -> Image.Image:
-    """Decode an image file to upright 8-bit RGB.
+    """Decode an image file, or an image in a tar shard, to upright 8-bit RGB.
 
     The first frame of an animation is taken, the EXIF orientation applied, 16-bit grey scaled to 8 bit, and
     alpha or a transparent colour laid on white. The file's name ending does not matter.
@@ -66,6 +70,7 @@ def load_image(path: Path, *, draft_size: int | None = None) -> Image.Image:
     Raises:
         BadImageError: missing, no image, truncated, of more than `MAX_PIXELS`, or of a pixel form that is no
             picture.
+        InputError: its tar shard cannot be read; that is no fault of the image.
     """
     (image,) = _load(path, (draft_size,))
     return image
@@ -85,7 +90,7 @@ def _load(path: Path, draft_sizes: Sequence[int | None]) -> list[Image.Image]:
                     image.load()
                     decoded[sizes[-1]] = _to_rgb(_upright(image))
         return [decoded[size] for size in sizes]
-    except BadImageError:
+    except InputError:
         raise
     except Exception as error:  # decoders raise almost anything on broken data
         raise BadImageError(path, _reason(path, error)) from error
@@ -94,11 +99,14 @@ def _load(path: Path, draft_sizes: Sequence[int | None]) -> list[Image.Image]:
 def quick_check(path: Path) -> str | None:
     """Look at a file without decoding it: header, size limit and end. Thousands of files a second.
 
-    A JPEG or PNG without its end mark near the end of the file is decoded to decide.
+    A JPEG or PNG without its end mark near the end of the file is decoded to decide. For an image in a tar shard that
+    was done when the shard was indexed.
 
     Returns:
         What is wrong with it, or None.
     """
+    if (member := find_member(path)) is not None:
+        return member.flaw or None
     try:
         with _open(path) as image:
             end_mark = END_MARKS.get(image.format or "")
@@ -109,6 +117,21 @@ def quick_check(path: Path) -> str | None:
     if end_mark is None or end_mark in _last_bytes(path):
         return None
     return full_check(path)
+
+
+def quick_check_bytes(content: bytes) -> str | None:
+    """As `quick_check`, for the content of a file."""
+    path = Path("image")
+    try:
+        with _identify(path, io.BytesIO(content)) as image:
+            if END_MARKS.get(image.format or "", b"") in content[-END_BYTES:]:
+                return None
+            image.load()
+    except BadImageError as error:
+        return error.reason
+    except Exception as error:  # as above
+        return _reason(path, error)
+    return None
 
 
 def full_check(path: Path) -> str | None:
@@ -137,7 +160,9 @@ def check_images(paths: Sequence[Path], *, full: bool = False, workers: int = 1)
     """
     check = full_check if full else quick_check
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        reasons = list(tqdm(pool.map(check, paths), "checking images", len(paths), leave=False, disable=None))
+        chunks = (paths[start : start + CHUNK_FILES] for start in range(0, len(paths), CHUNK_FILES))
+        checks = chain.from_iterable(pool.map(check, chunk) for chunk in chunks)
+        reasons = list(tqdm(checks, "checking images", len(paths), leave=False, disable=None))
     return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason is not None}
 
 
@@ -156,13 +181,19 @@ def _formats() -> list[str]:
 
 def _open(path: Path) -> Image.Image:
     """Open by the header; nothing is decoded yet."""
+    if (member := find_member(path)) is not None:
+        return _identify(path, io.BytesIO(read_member(member)))
     if not path.exists():
         raise BadImageError(path, "no such file")
     if not path.is_file():
         raise BadImageError(path, "not a regular file")
-    if path.stat().st_size == 0:
+    return _identify(path, path)
+
+
+def _identify(path: Path, file: Path | io.BytesIO) -> Image.Image:
+    if (path.stat().st_size if isinstance(file, Path) else len(file.getbuffer())) == 0:
         raise BadImageError(path, "the file is empty (0 bytes)")
-    image = Image.open(path, formats=_formats())
+    image = Image.open(file, formats=_formats())
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         image.close()

@@ -3,13 +3,35 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, overload
 
 import numpy as np
 
 from mlic.errors import InputError
 
 NAMES_SHOWN = 5
+
+
+class ImagePaths(Sequence[Path]):
+    """Paths made when they are asked for: a million of them would take 0.3 GB, and as much again once compared."""
+
+    def __init__(self, folder: Path, names: np.ndarray) -> None:
+        """Of files below a folder; names (N,) of str."""
+        self.folder, self.names = folder, names
+
+    def __len__(self) -> int:
+        """Number of paths."""
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> "ImagePaths": ...
+    def __getitem__(self, index: int | slice) -> "Path | ImagePaths":
+        """One path, or the paths of a slice."""
+        if isinstance(index, slice):
+            return ImagePaths(self.folder, self.names[index])
+        return self.folder / self.names[index]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +92,9 @@ class LabelTable:
         """Number of images."""
         return len(self.file_names)
 
-    def paths(self) -> list[Path]:
+    def paths(self) -> "ImagePaths":
         """The N image files, in row order."""
-        return [self.image_dir / name for name in self.file_names]
+        return ImagePaths(self.image_dir, self.file_names)
 
     def counts(self) -> np.ndarray:
         """(C,) int64: images with each class."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mlic.features.hash_index import FileState, HashIndex
+from mlic.tars.members import find_member, is_member
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ def hash_files(
             file, and never when the file had been written less than two seconds before it was hashed.
         num_threads: by default Python's choice for this machine.
 
+    Images in tar shards were hashed when the shard was indexed.
+
     Returns:
         The digests. Missing or unreadable files are listed in `bad`, not raised.
     """
@@ -61,13 +64,15 @@ def hash_files(
         for start in range(0, len(paths), CHUNK_FILES):
             chunk = list(paths[start : start + CHUNK_FILES])
             names = [os.path.abspath(path) for path in chunk]
-            cached = known.find(names)
+            cached = known.find(name for name in names if not is_member(name))
             jobs = threads.map(_hash_unless_known, names, [cached.get(name) for name in names])
             fresh: dict[str, tuple[FileState, str]] = {}
             for offset, (state, digest, reason) in enumerate(jobs):
                 states[start + offset], digests[start + offset] = state, digest
                 if reason:
                     bad[chunk[offset]] = reason
+                elif is_member(names[offset]):
+                    continue
                 elif names[offset] not in cached or cached[names[offset]][0] != state:
                     num_read += 1
                     if _is_settled(state):
@@ -78,7 +83,9 @@ def hash_files(
 
 
 def state_of(name: str | Path) -> FileState:
-    """Size in bytes, mtime and ctime in ns; raises OSError."""
+    """Size in bytes, mtime and ctime in ns; raises OSError. For an image in a tar shard: size, offset, 0."""
+    if (member := find_member(name)) is not None:
+        return member.size, member.offset, 0
     status = os.stat(name)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
@@ -86,6 +93,8 @@ def state_of(name: str | Path) -> FileState:
 def _hash_unless_known(name: str, known: tuple[FileState, str] | None) -> tuple[FileState, str, str]:
     """State, digest and reason for failure (empty if none) of a file."""
     try:
+        if (member := find_member(name)) is not None:
+            return (member.size, member.offset, 0), member.digest, ""
         state = state_of(name)
         if known is not None and known[0] == state:
             return state, known[1], ""

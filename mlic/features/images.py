@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mlic.data.images import BadImageError, load_image
 from mlic.features.hashing import state_of
+from mlic.tars.members import read_ahead
 
 PADDING = -1
 DECODER_NICENESS = 5
@@ -57,6 +58,11 @@ class HashedImages(Dataset[Item]):
         except (BadImageError, OSError):
             return PADDING, None
         return (index, image) if unchanged else (PADDING, None)
+
+    def __getitems__(self, indices: list[int]) -> list[Item]:
+        """A batch; of remote tar shards, what lies together is fetched in one request."""
+        read_ahead(os.fsdecode(self.names[index]) for index in indices if index != PADDING)
+        return [self[index] for index in indices]
 
 
 class FixedBatch:

@@ -1,6 +1,7 @@
 """Cached features in the place of images: extracts what is missing, then serves training."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class CachedFeatures:
             list(backbone.members) if isinstance(backbone, EnsembleBackbone) else [backbone]
         )
         self.draft_sizes = draft_size if isinstance(draft_size, tuple) else (draft_size,) * len(self.members)
-        self._digests: dict[Path, bytes] = {}
+        self._paths: Sequence[Path] = ()
         self._served: FeatureDataset | None = None
 
     def extract(self, paths: Sequence[Path]) -> dict[Path, str]:
@@ -85,7 +86,7 @@ class CachedFeatures:
         """
         members = zip(self.members, self.draft_sizes, strict=True)
         self.result = join_results([self._extract(paths, *member) for member in members], paths)
-        self._digests = dict(zip(paths, self.result.digests.tolist(), strict=True))
+        self._paths = paths
         return self.result.bad
 
     def _extract(
@@ -137,7 +138,9 @@ class CachedFeatures:
             ) from error
 
     def _dataset(self, paths: Sequence[Path], targets: np.ndarray) -> FeatureDataset:
-        digests = np.array([self._digests[path] for path in paths], dtype=self.result.digests.dtype)
+        row_of = {os.fspath(path): row for row, path in enumerate(self._paths)}
+        digests = self.result.digests[[row_of[os.fspath(path)] for path in paths]]
+        del row_of
         readers = [self._reader(view, digests) for view in range(self.views)]
         size = sum(reader.row_bytes for reader in readers) * len(digests)
         limit = self.memory_gb * 1e9 if self.memory_gb is not None else MEMORY_SHARE * available_memory()

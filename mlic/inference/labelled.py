@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,7 +72,7 @@ def read_labelled_set(
 
 def _read(data: DictConfig) -> tuple[LabelTable, dict[str, Any]]:
     places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
-    table = instantiate(data.reader)(**{key: Path(place) for key, place in places.items()})
+    table = instantiate(data.reader)(**places)
     return table, {"reader": data.reader["_target_"], **{key: str(place) for key, place in places.items()}}
 
 
@@ -81,7 +80,7 @@ def _read_own(data: Mapping[str, Any]) -> tuple[LabelTable, dict[str, Any]]:
     options = {key: value for key, value in data["reader"].items() if key not in ("_target_", "_partial_")}
     places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
     reader = find_reader(data["reader"]["_target_"])
-    table = reader(**{key: Path(place) for key, place in places.items()}, **options)
+    table = reader(**places, **options)
     return table, {"reader": data["reader"]["_target_"], **places}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlic.data.images import image_suffixes
+from mlic.data.tar_shards import image_names
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -14,11 +15,12 @@ PATTERN_CHARACTERS = "*?["
 
 
 def list_images(images: str | Path | Iterable[str | Path]) -> tuple[list[Path], list[str]]:
-    """Find image files.
+    """Find image files, and images in tar shards.
 
     Args:
         images: a folder (all files below it with an image's name ending, in the order of their names; hidden
-            ones are left out), a file, a pattern such as `photos/**/*.jpg`, or several of these.
+            ones are left out), a file, a pattern such as `photos/**/*.jpg`, tar shards as for `read_webdataset`
+            (their names end with .tar), or several of these.
 
     Returns:
         The files, and a name for each: relative to the folder that was given, else as found.
@@ -37,6 +39,9 @@ def list_images(images: str | Path | Iterable[str | Path]) -> tuple[list[Path], 
 
 def _find(entry: str) -> list[tuple[Path, str]]:
     path = Path(entry)
+    if entry.endswith(".tar") or "://" in entry:
+        folder, names = image_names(entry)
+        return [(folder / name, name) for name in names]
     if path.is_dir():
         return _in_folder(path)
     if path.is_file():  # also one whose name holds characters of a pattern

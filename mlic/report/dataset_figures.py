@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
 from mlic.report.style import GREY, PRIMARY, new_figure
+from mlic.report.thumbnails import image_source
 
 CLASS_NAMES_AT_MOST = 100  # more do not fit under the axis
 THUMBNAIL_PIXELS = 224
@@ -76,7 +77,7 @@ def sample_grid(
 
 def thumbnail(path: Path) -> np.ndarray:
     """Image file -> uint8 (h, w, 3), its longer side at most 224 pixels, upright."""
-    with Image.open(path) as image:
+    with Image.open(image_source(path)) as image:
         image.draft("RGB", (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
         upright = ImageOps.exif_transpose(image).convert("RGB")
     upright.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))

@@ -6,13 +6,15 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from mlic.tars.members import find_member, read_member
+
 # Pictures only; Pillow would also hand PostScript to an interpreter.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 QUALITY = 80
 
 
 class Thumbnails:
-    """Photographs of one folder as JPEG bytes; each is read once."""
+    """Photographs of one folder, or of tar shards, as JPEG bytes; each is read once."""
 
     def __init__(self, folder: Path | None, pixels: int) -> None:
         """Read from `folder` (None: there is none), longer side at most `pixels`."""
@@ -42,14 +44,15 @@ class Thumbnails:
         if self.folder is None:
             return None
         path = (self.folder / file_name).resolve()
-        return path if path.is_relative_to(self.folder) and path.is_file() else None
+        is_there = path.is_relative_to(self.folder) and (path.is_file() or find_member(path) is not None)
+        return path if is_there else None
 
     def _make(self, file_name: str) -> bytes | None:
         path = self.path(file_name)
         if path is None:
             return None
         try:
-            with Image.open(path, formats=self._known_formats()) as image:
+            with Image.open(image_source(path), formats=self._known_formats()) as image:
                 image.draft("RGB", (self.pixels, self.pixels))
                 upright = ImageOps.exif_transpose(image).convert("RGB")
             upright.thumbnail((self.pixels, self.pixels))
@@ -65,6 +68,16 @@ class Thumbnails:
             Image.init()
             self._formats = [name for name in FORMATS if name in Image.OPEN]
         return self._formats
+
+
+def image_source(path: Path) -> Path | io.BytesIO:
+    """What Pillow opens: the file, or the content of an image in a tar shard.
+
+    Raises:
+        InputError: the shard cannot be read.
+    """
+    member = find_member(path)
+    return path if member is None else io.BytesIO(read_member(member))
 
 
 def image_folder(dataset: dict) -> Path | None:

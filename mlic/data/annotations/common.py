@@ -55,6 +55,11 @@ def image_folder(path: str | Path) -> Path:
     return existing_folder(path, "images", "the folder that the annotated file names are relative to")
 
 
+def leaves_folder(name: str) -> bool:
+    """Whether a file name is absolute, begins with a drive letter or has a step up, on any system."""
+    return _LEAVES_FOLDER.search(name) is not None
+
+
 def safe_file_names(names: Sequence[object], place: Callable[[int], str]) -> list[str]:
     """File names without `./` and doubled slashes, none of which leaves the image folder.
 
@@ -71,7 +76,7 @@ def safe_file_names(names: Sequence[object], place: Callable[[int], str]) -> lis
             raise InputError(
                 f"{place(row)}: the image's file name is {name!r}; expected a name such as photo.jpg."
             )
-        if _LEAVES_FOLDER.search(name):
+        if leaves_folder(name):
             raise InputError(
                 f"{place(row)}: '{name}' leaves the image folder. File names must be relative to "
                 "data.images, without '..'; point data.images at a folder that holds all images."

@@ -1,0 +1,122 @@
+"""Training, evaluating and predicting on tar shards gives what the same images as files give."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mlic.config import compose
+from mlic.errors import InputError
+from mlic.evaluate import evaluate
+from mlic.inference.listing import list_images
+from mlic.predict import predict
+from mlic.report.thumbnails import Thumbnails, image_folder
+from mlic.train import train
+
+SETTINGS = (
+    "data.split.test=0.2", "data.split.val=0.2", "data.num_workers=0", "data.batch_size=8", "model=timm",
+    "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false", "model.backbone.precision=float32",
+    "model.recipe.hidden=[16]", "trainer=cpu", "trainer.max_epochs=2",
+)  # fmt: skip
+CACHED = ("features.num_workers=0",)
+
+
+@pytest.fixture
+def shards(
+    tiny_images: Path, tiny_labels: dict[str, tuple[str, ...]], pack: Callable[..., bytes], tmp_path: Path
+) -> Path:
+    """The 60 small images with their labels, in three shards."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    names = list(tiny_labels)
+    for number in range(3):
+        members: dict[str, bytes | str] = {}
+        for name in names[20 * number : 20 * (number + 1)]:
+            members[name] = (tiny_images / name).read_bytes()
+            members[name.replace(".jpg", ".json")] = json.dumps({"labels": tiny_labels[name]})
+        (folder / f"train-{number:02d}.tar").write_bytes(pack(members))
+    return folder
+
+
+def train_on(data: tuple[str, ...], output: Path, *overrides: str) -> dict[str, Any]:
+    return train(
+        compose(*SETTINGS, *data, f"features.dir={output.parent / 'store'}", *overrides, output=output)
+    )
+
+
+@pytest.mark.slow
+def test_a_run_on_shards_is_a_run_on_files(shards: Path, tiny_csv: tuple[Path, Path], tmp_path: Path):
+    tars = ("data=webdataset", f"data.images='{shards}/train-{{00..02}}.tar'")
+    files = ("data=csv", f"data.annotations={tiny_csv[0]}", f"data.images={tiny_csv[1]}")
+    run = tmp_path / "tars"
+    assert train_on(tars, run, *CACHED) == train_on(files, tmp_path / "files", *CACHED)
+    split = pd.read_csv(run / "split.csv")
+    assert split["file_name"][0] == "train-00.tar/shapes_00.jpg"
+    assert split["sha256"].tolist() == pd.read_csv(tmp_path / "files" / "split.csv")["sha256"].tolist()
+    assert (run / "figures" / "samples.png").stat().st_size > 10_000
+    # one set of rows served both
+    assert len(list((tmp_path / "store").glob("*/*.safetensors"))) == 1
+
+    small = Thumbnails(image_folder(json.loads((run / "dataset.json").read_text())), 32)
+    jpeg = small.jpeg("train-01.tar/shapes_20.jpg")
+    assert small.available and jpeg is not None
+    assert Image.open(io.BytesIO(jpeg)).size == (32, 32)
+    assert small.jpeg("train-01.tar/none.jpg") is None
+
+    options = ("device=cpu", "num_workers=0", f"run='{run}'")
+    own = compose(*options, "part=test", output=tmp_path / "own", config_name="evaluate")
+    assert evaluate(own)["test"] == json.loads((run / "metrics.json").read_text())["test"]
+    tars = ("data=webdataset", f"data.images={shards}")
+    evaluate(compose(*options, *tars, output=tmp_path / "all", config_name="evaluate"))
+    told = json.loads((tmp_path / "all" / "evaluation.json").read_text())
+    assert told["images"] == 60 and told["images_in_run"] == {"train": 36, "val": 12, "test": 12}
+
+    both = (f"images='{shards}/*.tar'", f"images={tiny_csv[1]}")
+    tables = []
+    for place, name in zip(both, ("tars.csv", "files.csv"), strict=True):
+        assert predict(compose(*options, place, output=tmp_path / name, config_name="predict")) == {}
+        tables.append(pd.read_csv(tmp_path / name))
+    assert tables[0]["file_name"][0] == "train-00.tar/shapes_00.jpg"
+    pd.testing.assert_frame_equal(tables[0].drop(columns="file_name"), tables[1].drop(columns="file_name"))
+
+
+@pytest.mark.slow
+def test_live_features_read_shards_in_workers(shards: Path, tmp_path: Path):
+    tars = (
+        "data=webdataset",
+        f"data.images={shards}",
+        "features=live",
+        "data.num_workers=2",
+        "data.decode=exact",
+    )
+    results = train(compose(*SETTINGS, *tars, "trainer.max_epochs=1", output=tmp_path / "live"))
+    assert np.isfinite(results["test"]["loss"])
+
+
+@pytest.mark.slow
+def test_bad_samples_and_images_follow_one_option(shards: Path, pack: Callable[..., bytes], tmp_path: Path):
+    broken = {"0.jpg": b"\xff\xd8\xff", "0.json": '{"labels": ["circle"]}', "1.jpg": b"no labels"}
+    (shards / "train-03.tar").write_bytes(pack(broken))
+    tars = ("data=webdataset", f"data.images={shards}", "trainer.max_epochs=1")
+    with pytest.raises(InputError, match=r"train-03.tar: 1.jpg: no labels"):
+        train_on(tars, tmp_path / "error", *CACHED)
+    train_on(tars, tmp_path / "drop", "data.on_bad_image=drop", *CACHED)
+    (bad,) = json.loads((tmp_path / "drop" / "dataset.json").read_text())["bad_images"]
+    assert bad.endswith("/train-03.tar/0.jpg")
+
+
+def test_tars_among_the_images_to_predict(shards: Path, tiny_images: Path, tmp_path: Path):
+    paths, names = list_images([str(shards / "train-01.tar"), str(tiny_images / "shapes_00.jpg")])
+    assert len(paths) == 21 and names[0] == "train-01.tar/shapes_20.jpg"
+    (tmp_path / "cut.tar").write_bytes((shards / "train-01.tar").read_bytes()[:5000])
+    assert tarfile.is_tarfile(tmp_path / "cut.tar")
+    assert 0 < len(list_images(tmp_path / "cut.tar")[0]) < 20
+    with pytest.raises(InputError, match=r"there is no '.*none.tar'"):
+        list_images(tmp_path / "none.tar")
