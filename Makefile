@@ -57,8 +57,8 @@ types: $(READY) ## Check types
 bench: $(READY) ## Measure the speed; prints a table, writes bench.json
 	$(BIN)/python -m benchmarks $(ARGS)
 
-sweep: $(READY) ## Train the three EfficientNet-Lite models on the demo data
-	$(BIN)/python -m mlic.train -m model=efficientnet_lite0,efficientnet_lite1,efficientnet_lite2 $(ARGS)
+sweep: $(READY) ## Train the three EfficientNet-Lite models on the demo data, and compare them
+	$(BIN)/python -m mlic.train -m model=efficientnet_lite0,efficientnet_lite1,efficientnet_lite2 compare=true $(ARGS)
 
 compare: $(READY) ## Write one report over the runs in outputs/, or ARGS="runs=... output=..."
 	$(BIN)/python -m mlic.compare $(or $(ARGS),runs=outputs output=outputs/compare)

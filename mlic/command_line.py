@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Sequence
 
 PATH_KEYS = (
-    "run", "images", "output", "init_from", "data.annotations", "data.images", "features.dir",
+    "run", "images", "output", "init_from", "resume", "data.annotations", "data.images", "features.dir",
     "model.backbone.weights",
 )  # fmt: skip
 

@@ -6,6 +6,8 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
+import mlic.sweeps.places  # noqa: F401  the resolver in conf/train.yaml
+
 
 def _find_config_dir() -> str:
     """`conf/` inside the installed package, else beside it in the source tree."""

@@ -3,12 +3,14 @@
 import sys
 
 import hydra
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR
-from mlic.errors import InputError
+from mlic.runs.signals import ending_on_signals
+from mlic.sweeps.job import reported_job
+from mlic.sweeps.objective import objective_of
+from mlic.sweeps.summary import summarized
 
 
 def train(config: DictConfig) -> dict[str, dict]:
@@ -30,14 +32,18 @@ def train(config: DictConfig) -> dict[str, dict]:
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="train")
-def main(config: DictConfig) -> None:
-    """Hydra's entry point; shows an InputError without a traceback, which status.json keeps."""
-    try:
-        train(config)
-    except InputError as error:
-        raise CompactHydraException(f"\n{error}") from error
+def main(config: DictConfig) -> float | None:
+    """Hydra's entry point; returns the metric that `objective` names, which sweepers go by."""
+    with reported_job(config), ending_on_signals():
+        return objective_of(config, train(config))
+
+
+def command() -> None:
+    """`python -m mlic.train`."""
+    sys.argv[1:] = quote_paths(sys.argv[1:])
+    with ending_on_signals(), summarized():
+        main()
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quote_paths(sys.argv[1:])
-    main()
+    command()

@@ -2,9 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,13 +26,6 @@ LABEL_SETS = (
     ("square", "triangle"), (), ("cross",), ("circle", "square", "triangle"), ("square", "cross"),
 )  # fmt: skip
 TINY_IMAGES = 60
-TINY_RUN = (
-    "data=csv", "data.split.test=0.2", "data.split.val=0.2", "data.num_workers=0", "data.batch_size=8",
-    "model=timm", "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false",
-    "model.backbone.precision=float32", "model.recipe.hidden=[16]", "model.recipe.dropout=0.2",
-    "features.num_workers=0", "trainer=cpu", "trainer.max_epochs=3",
-)  # fmt: skip
-
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,6 +44,79 @@ def coco_data() -> Path:
     if not (folder / "labels.csv").is_file():
         pytest.skip(f"no COCO photographs in {folder}; MLIC_TEST_DATA names their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def fingerprint() -> Callable[[Path], dict[str, str]]:
+    """Run folder -> sha256 of what the run results in: weights, epochs and metrics."""
+    import torch  # not before a test needs it
+
+    def compute(folder: Path) -> dict[str, str]:
+        found = {
+            name: sha256((folder / name).read_bytes()).hexdigest() for name in ("epochs.csv", "metrics.json")
+        }
+        for name in ("best", "last"):
+            state = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+            digest = sha256()
+            for key in sorted(state):
+                digest.update(key.encode() + state[key].numpy().tobytes())
+            found[name] = digest.hexdigest()
+        return found
+
+    return compute
+
+
+class RunServer:
+    """Starts `python -m mlic.train` in processes of their own, see run_server.py."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, str(REPOSITORY / "tests" / "run_server.py")]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def start(self, *arguments: str, folder: Path, log: str = "command.log") -> int:
+        """Id of the process; what it prints goes to the file `log` in `folder`, its working folder."""
+        return self._ask({"arguments": arguments, "folder": str(folder), "log": str(folder / log)})
+
+    def wait(self, process: int) -> int:
+        """Exit status; that of a signal is negative."""
+        return self._ask({"wait": process})
+
+    def run(self, *arguments: str, folder: Path, log: str = "command.log") -> int:
+        """Exit status of a command."""
+        return self.wait(self.start(*arguments, folder=folder, log=log))
+
+    def _ask(self, job: dict[str, Any]) -> int:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def run_server(own_cache: Path) -> Iterator[RunServer]:
+    """Started by the first test that asks for it."""
+    server = RunServer()
+    yield server
+    assert server.process.stdin is not None
+    server.process.stdin.close()
+    server.process.wait(timeout=30)
+
+
+TINY_RUN = (
+    "data=csv", "data.split.test=0.2", "data.split.val=0.2", "data.num_workers=0", "data.batch_size=8",
+    "model=timm", "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false",
+    "model.backbone.precision=float32", "model.recipe.hidden=[16]", "model.recipe.dropout=0.2", "trainer=cpu",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_arguments(tiny_csv: tuple[Path, Path]) -> tuple[str, ...]:
+    """Command line of a run that takes a second, on cached or live features."""
+    annotations, images = tiny_csv
+    return (*TINY_RUN, f"data.annotations={annotations}", f"data.images={images}")
 
 
 def draw_shapes(shapes: Sequence[str], side: int = 64) -> Image.Image:
@@ -143,11 +213,9 @@ def make_table(tmp_path: Path) -> Callable[..., LabelTable]:
 
 
 @pytest.fixture
-def tiny_overrides(tiny_csv: tuple[Path, Path], tmp_path: Path) -> list[str]:
+def tiny_overrides(tiny_arguments: tuple[str, ...], tmp_path: Path) -> list[str]:
     """Of a run on the 60 small images with a tiny random network; it takes a second."""
-    annotations, images = tiny_csv
-    places = [f"data.annotations={annotations}", f"data.images={images}", f"features.dir={tmp_path / 'store'}"]
-    return [*TINY_RUN, *places]
+    return [*tiny_arguments, "trainer.max_epochs=3", "features.num_workers=0", f"features.dir={tmp_path / 'store'}"]
 
 
 @pytest.fixture
@@ -155,7 +223,7 @@ def tiny_config(tiny_overrides: list[str], tmp_path: Path) -> Callable[..., Dict
     """Overrides -> composed config of such a run; its folder is `tmp_path / "run"`."""
 
     def make(*overrides: str, output: Path = tmp_path / "run") -> DictConfig:
-        live = "features=live" in overrides
+        live = any(item in overrides for item in ("features=live", "features=augmented"))
         base = [item for item in tiny_overrides if not (live and item.startswith("features."))]
         return compose(*base, *overrides, output=output)
 

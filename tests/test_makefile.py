@@ -51,7 +51,7 @@ def test_every_target_is_phony() -> None:
     ("target", "command"),
     [
         ("demo", "python -m mlic.train key=value"),
-        ("sweep", "efficientnet_lite1,efficientnet_lite2 key=value"),
+        ("sweep", "efficientnet_lite1,efficientnet_lite2 compare=true key=value"),
         ("compare", "python -m mlic.compare key=value"),
         ("bench", "python -m benchmarks key=value"),
         ("tensorboard", "tensorboard --logdir outputs key=value"),

@@ -5,18 +5,12 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from mlic.errors import InputError
 from mlic.report.reading import ReportedRun
 from mlic.runs.status import STATUS_FILE
-
-SWEEP_FILE = "multirun.yaml"
-OVERRIDES_FILE = Path(".hydra", "overrides.yaml")
+from mlic.sweeps.jobs import SWEEP_FILE, planned_jobs, read_overrides, shared_overrides
 
 
 @dataclass(frozen=True)
@@ -75,40 +69,17 @@ def _walk(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _jobs_without_folder(sweep: Path, found: Sequence[Path]) -> list[MissingRun]:
     """Combinations of the sweep's overrides that no run folder has."""
-    done = {frozenset(_overrides(folder / OVERRIDES_FILE)) for folder in found}
+    done = {frozenset(read_overrides(folder)) for folder in found}
     try:
-        config = OmegaConf.load(sweep / SWEEP_FILE)
-        if not str(OmegaConf.select(config, "hydra.sweeper._target_")).endswith(".BasicSweeper"):
-            return []  # other sweepers choose their jobs as they go
-        task = [str(item) for item in OmegaConf.select(config, "hydra.overrides.task")]
-        jobs = _combinations(task)
+        jobs = planned_jobs(sweep)
     except Exception as error:  # a broken record of the sweep hides no run
         return [MissingRun(str(sweep), f"{SWEEP_FILE} cannot be read, so jobs may be missing ({error})")]
     reason = f"no run folder in {sweep}: the job has not started, or its folder was taken away"
-    shown = [", ".join(item for item in job if item not in _shared(jobs)) or ", ".join(job) for job in jobs]
+    shared = shared_overrides(jobs)
+    shown = [", ".join(item for item in job if item not in shared) or ", ".join(job) for job in jobs]
     return [
         MissingRun(name, reason) for name, job in zip(shown, jobs, strict=True) if frozenset(job) not in done
     ]
-
-
-def _combinations(task: Sequence[str]) -> list[tuple[str, ...]]:
-    """What Hydra's basic sweeper makes of the overrides of a multirun."""
-    choices = []
-    for override in OverridesParser.create().parse_overrides(list(task)):
-        key = override.get_key_element()
-        if override.is_sweep_override():
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        else:
-            choices.append([f"{key}={override.get_value_element_as_str()}"])
-    return list(product(*choices))
-
-
-def _shared(jobs: Sequence[Sequence[str]]) -> set[str]:
-    return set.intersection(*(set(job) for job in jobs)) if len(jobs) > 1 else set()
-
-
-def _overrides(file: Path) -> list[str]:
-    return [str(item) for item in OmegaConf.load(file)] if file.is_file() else []
 
 
 def name_runs(runs: Sequence[ReportedRun]) -> None:
@@ -116,7 +87,7 @@ def name_runs(runs: Sequence[ReportedRun]) -> None:
     for run in runs:
         run.name = str(run.model.get("name") or _override(run, "model") or run.path.name)
     for group in _namesakes(runs):
-        shared = _shared([run.overrides for run in group])
+        shared = shared_overrides([run.overrides for run in group])
         for run in group:
             own = [item for item in run.overrides if item not in shared and not item.startswith("model=")]
             run.name = " ".join([run.name, *own])

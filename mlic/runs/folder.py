@@ -2,8 +2,16 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+# of a run; whatever else lies in its folder is left alone
+RESULT_FILES = (
+    "status.json", "config.yaml", "metrics.json", "thresholds.json", "epochs.csv", "dataset.json", "model.json",
+    "split.csv", "checkpoints/*.ckpt", "predictions/*.parquet", "tensorboard/events.out.tfevents.*",
+)  # fmt: skip
 
 
 class RunFolder:
@@ -28,6 +36,12 @@ class RunFolder:
         """Scores and targets of `val` or `test`."""
         return self.path / "predictions" / f"{part}.parquet"
 
+    def clear(self) -> None:
+        """Take away what an earlier run left, its state first: a folder without one is no run."""
+        for pattern in (*RESULT_FILES, ".*.tmp", "checkpoints/.*.tmp"):
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
+
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Write a JSON file; NaN is refused, since it is no JSON."""
         write_atomically(
@@ -40,16 +54,26 @@ class RunFolder:
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
-    """Write to a temporary name beside `path`, flush, rename.
+    """Write a text file whole, see `replacing`."""
+    with replacing(path, durable=durable) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes the place of `path` at the end: a kill or an error leaves the former one.
 
     Without `durable` only a loss of power can cost the file; waiting for the disk takes as long as some training
     steps.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

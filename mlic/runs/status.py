@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -19,13 +19,21 @@ class RunStatus:
     The exception goes on its way: the file is for those who look at the folder later.
     """
 
-    def __init__(self, folder: RunFolder, *, write: bool = True) -> None:
-        """Bind to a folder; `write=False` for all processes but the first of a distributed run."""
+    def __init__(
+        self, folder: RunFolder, *, write: bool = True, seconds: Mapping[str, float] | None = None
+    ) -> None:
+        """Bind to a folder.
+
+        Args:
+            folder: of the run.
+            write: False for all processes but the first of a distributed run.
+            seconds: of each phase, spent before the run was interrupted.
+        """
         self.folder, self.write = folder, write
         self.content: dict[str, Any] = {
             "state": "running",
             "error": None,
-            "seconds": {},
+            "seconds": dict(seconds or {}),
             "started": _now(),
             "ended": None,
         }
@@ -42,8 +50,7 @@ class RunStatus:
         if error is None:
             self.content["state"] = "finished"
         else:
-            # KeyboardInterrupt, SystemExit: ended from outside
-            self.content["state"] = "failed" if isinstance(error, Exception) else "interrupted"
+            self.content["state"] = "interrupted" if _ended_from_outside(error) else "failed"
             self.content["error"] = {
                 "type": type(error).__name__,
                 "message": str(error),
@@ -66,6 +73,15 @@ class RunStatus:
     def _save(self) -> None:
         if self.write:
             self.folder.write_json(STATUS_FILE, self.content)
+
+
+def _ended_from_outside(error: BaseException | None) -> bool:
+    """KeyboardInterrupt or SystemExit, or what broke while one of them was on its way."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            return True
+        error = error.__context__
+    return False
 
 
 def _now() -> str:

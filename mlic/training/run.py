@@ -1,14 +1,13 @@
 """One training run: compose the parts, fit the head, test the chosen checkpoint, write the run folder."""
 
 import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from mlic.data import MultiLabelDataModule, cache_dir
@@ -17,11 +16,21 @@ from mlic.features import CachedFeatures, ExtractionResult
 from mlic.features.extraction import HASH_INDEX
 from mlic.models import FrozenBackbone, MultiLabelClassifier, fit_standardization
 from mlic.runs.folder import RunFolder
+from mlic.runs.processes import agreed, find_processes
 from mlic.runs.status import RunStatus
+from mlic.training.devices import check_shared_output, with_processes
 from mlic.training.records import write_dataset, write_model, write_results
+from mlic.training.resuming import find_earlier_run, with_output, write_settings
 from mlic.training.starting_point import start_from
 from mlic.training.tables import dataset_table, metrics_table
 from mlic.training.thresholds import store_thresholds, tune_thresholds
+from mlic.training.trainer import (
+    best_checkpoint,
+    make_bare_trainer,
+    make_trainer,
+    quieten_lightning,
+    select_checkpoint_on,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +51,19 @@ def run(config: DictConfig) -> Results:
     Raises:
         InputError: data, weights or settings that cannot be used; status.json holds the error.
     """
-    folder = RunFolder(config.output)
-    _quieten_lightning()
-    trainer = _make_trainer(config)
-    with RunStatus(folder, write=trainer.is_global_zero) as status:
+    config = with_processes(with_output(config))
+    check_shared_output(config)
+    earlier = agreed(lambda: find_earlier_run(config))
+    if earlier.results is not None:
+        logger.info("finished before, skipped: %s", config.output)
+        return earlier.results
+    folder, is_first = RunFolder(config.output), rank_zero_only.rank == 0
+    if earlier.checkpoint is None and is_first:
+        folder.clear()
+        write_settings(config, folder)
+    quieten_lightning()
+    with RunStatus(folder, write=is_first, seconds=earlier.seconds) as status:
+        trainer = make_trainer(config, earlier)
         L.seed_everything(config.seed, workers=True, verbose=False)
         with status.phase("backbone"):
             backbone = _make_backbone(config, trainer)
@@ -58,16 +76,11 @@ def run(config: DictConfig) -> Results:
         # again: how many numbers were drawn so far depends on what features were found
         L.seed_everything(config.seed, workers=True, verbose=False)
         model = _make_model(config, backbone, datamodule)
-        if trainer.is_global_zero:
-            write_dataset(folder, datamodule, trainer.loggers, hash_index=_features_dir(config) / HASH_INDEX)
-            write_model(folder, backbone, model.head, config.model.name)
-        _select_checkpoint_on(trainer, datamodule)
+        select_checkpoint_on(trainer, datamodule)
         with status.phase("fit"):
-            if config.init_from is None:
-                _standardize(trainer, model, datamodule)
-            else:
-                start_from(config.init_from, model, backbone)
-            trainer.fit(model, datamodule)
+            if earlier.checkpoint is None:
+                _prepare(config, folder, trainer, model, backbone, datamodule)
+            trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
         with status.phase("test"):
             _test(trainer, model, datamodule)
             thresholds = tune_thresholds(model)
@@ -75,7 +88,7 @@ def run(config: DictConfig) -> Results:
             store_thresholds(
                 folder,
                 thresholds,
-                checkpoint=_best_checkpoint(trainer),
+                checkpoint=best_checkpoint(trainer),
                 class_weights=datamodule.class_weights,
                 precision=backbone.precision,
             )
@@ -98,7 +111,7 @@ def extract(config: DictConfig) -> ExtractionResult:
     """
     if config.features.mode != "cached":
         raise InputError("features=live keeps no features: extract with features=cached.")
-    datamodule, *_ = _prepare(config)
+    datamodule, *_ = _read_data(config)
     datamodule.extract()
     features: Any = datamodule.features
     return features.result
@@ -116,39 +129,23 @@ def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, FrozenBackbone, t
     Raises:
         InputError: as for `run`.
     """
-    datamodule, backbone, device = _prepare(config)
+    if find_processes().count > 1:
+        raise InputError("a search trains all its heads at once, in one process: start it without torchrun or srun.")
+    datamodule, backbone, device = _read_data(config)
     datamodule.setup()
     logger.info("%s", dataset_table(datamodule))
     return datamodule, backbone, device
 
 
-def _prepare(config: DictConfig) -> tuple[MultiLabelDataModule, FrozenBackbone, torch.device]:
-    _quieten_lightning()
+def _read_data(config: DictConfig) -> tuple[MultiLabelDataModule, FrozenBackbone, torch.device]:
+    quieten_lightning()
+    config = with_processes(config)
     L.seed_everything(config.seed, workers=True, verbose=False)
-    trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False)
+    trainer = make_bare_trainer(config)
     backbone = _make_backbone(config, trainer)
     datamodule = _make_datamodule(config, backbone, trainer)
     datamodule.read()
     return datamodule, backbone, trainer.strategy.root_device
-
-
-def _quieten_lightning() -> None:
-    """Leave the log to what a user can act on."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # by design: features lie ready in memory, and the log of a small set has few steps
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*number of training batches.*is smaller than the logging interval.*")
-    # frozen is frozen
-    warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode at the start of training.*")
-    # about Lightning's own use of torch
-    warnings.filterwarnings("ignore", ".*LeafSpec.*", module="lightning")
-
-
-def _make_trainer(config: DictConfig) -> L.Trainer:
-    callbacks = [instantiate(callback) for callback in (config.callbacks or {}).values()]
-    loggers = [instantiate(entry) for entry in (config.logger or {}).values()]
-    return instantiate(config.trainer, callbacks=callbacks, logger=loggers)
 
 
 def _make_backbone(config: DictConfig, trainer: L.Trainer) -> FrozenBackbone:
@@ -222,6 +219,24 @@ def _make_model(
     return model
 
 
+def _prepare(
+    config: DictConfig,
+    folder: RunFolder,
+    trainer: L.Trainer,
+    model: MultiLabelClassifier,
+    backbone: FrozenBackbone,
+    datamodule: MultiLabelDataModule,
+) -> None:
+    """Record what is trained on what, and set the weights to begin with."""
+    if trainer.is_global_zero:
+        write_dataset(folder, datamodule, trainer.loggers, hash_index=_features_dir(config) / HASH_INDEX)
+        write_model(folder, backbone, model.head, config.model.name)
+    if config.init_from is None:
+        _standardize(trainer, model, datamodule)
+    else:
+        start_from(config.init_from, model, backbone)
+
+
 def _standardize(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:
     """Over the training part alone, for heads with `standardize`; a live backbone runs over it once for this."""
     device = trainer.strategy.root_device
@@ -231,20 +246,8 @@ def _standardize(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: Mu
     fit_standardization(model.head, (batch.flatten(0, 1) if has_views else batch for batch in batches))
 
 
-def _select_checkpoint_on(trainer: L.Trainer, datamodule: MultiLabelDataModule) -> None:
-    """Without a val part nothing is selected: the last epoch is kept."""
-    if "val" in datamodule.parts:
-        return
-    trainer.limit_val_batches = 0
-    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
-        if isinstance(callback, EarlyStopping):
-            raise InputError("callbacks=early_stopping watches the val part, and data.split.val is 0.")
-        if isinstance(callback, ModelCheckpoint):
-            callback.monitor = None
-
-
 def _test(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:
-    best = _best_checkpoint(trainer)
+    best = best_checkpoint(trainer)
     model.expect_test_parts(datamodule.parts)
     trainer.test(
         model,
@@ -253,12 +256,6 @@ def _test(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabe
         weights_only=True if best else None,
         verbose=False,
     )
-
-
-def _best_checkpoint(trainer: L.Trainer) -> str | None:
-    """Of the epoch chosen on val; None when the run keeps no checkpoint."""
-    checkpoint = trainer.checkpoint_callback
-    return (checkpoint.best_model_path or None) if isinstance(checkpoint, ModelCheckpoint) else None
 
 
 def _report(folder: RunFolder, results: Results) -> None:

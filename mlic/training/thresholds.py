@@ -1,6 +1,5 @@
 """Thresholds of a finished run: fitted on val, kept in the run folder and in the chosen checkpoint."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.thresholds import fit_thresholds
 from mlic.models import MultiLabelClassifier
 from mlic.models.classifier import CHECKPOINT_KEY
-from mlic.runs.folder import RunFolder
+from mlic.runs.folder import RunFolder, replacing
 
 DEFAULT_THRESHOLD = 0.5
 THRESHOLDS_FILE = "thresholds.json"
@@ -69,12 +68,5 @@ def _complete(path: Path, info: dict[str, Any]) -> None:
     """Add to what a checkpoint says of itself; the file is replaced whole."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     checkpoint[CHECKPOINT_KEY] |= info
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        torch.save(checkpoint, file)

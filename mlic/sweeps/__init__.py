@@ -1,0 +1,5 @@
+"""Many runs by one command, `python -m mlic.train -m ...`: Hydra's sweeps, their failures and their end."""
+
+from mlic.sweeps.places import RunPlaces
+
+__all__ = ["RunPlaces"]

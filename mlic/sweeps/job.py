@@ -1,0 +1,74 @@
+"""One job of Hydra's: its error in its own log, and nothing of it left for the next."""
+
+import gc
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from mlic.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+ON_ERROR = ("continue", "stop")
+
+
+@contextmanager
+def reported_job(config: DictConfig) -> Iterator[None]:
+    """Around a job: writes a traceback to train.log at once, where Hydra would show it at the end of a sweep alone.
+
+    A run by itself shows its error on the terminal as Hydra does, an InputError without the traceback. With
+    `on_error=stop` an error ends the sweep with exit status 1, on Hydra's basic launcher: others run jobs elsewhere.
+    """
+    if config.on_error not in ON_ERROR:
+        raise CompactHydraException(f"on_error: '{config.on_error}' is none of {', '.join(ON_ERROR)}.")
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        yield
+    except Exception as error:
+        _log_traceback(error)
+        if in_sweep:
+            logger.error("failed: %s", error)
+            _forget_frames(error)
+            if config.on_error == "stop" and HydraConfig.get().launcher._target_.endswith(".BasicLauncher"):
+                raise SystemExit(1) from None
+        if isinstance(error, InputError):
+            raise CompactHydraException(f"\n{error}") from error
+        raise
+    except SystemExit:
+        logger.warning("interrupted; resume=auto output='%s' goes on", config.output)
+        raise
+    finally:
+        if in_sweep:
+            _release_memory()
+
+
+def _log_traceback(error: Exception) -> None:
+    """Into the files of the log alone."""
+    trace = (type(error), error, error.__traceback__)
+    record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, "the run failed", (), trace)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Hydra keeps each error to the end of the sweep, and the error each variable of the run: network and features."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def _release_memory() -> None:
+    """Trainer and module hold each other: collect them now, and give the GPU's memory back."""
+    gc.collect()
+    if "torch" in sys.modules:
+        import torch
+
+        torch.cuda.empty_cache()

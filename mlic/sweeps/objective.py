@@ -1,0 +1,36 @@
+"""The number that a run tells a sweeper which looks for the best settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from mlic.errors import InputError
+
+
+def objective_of(config: DictConfig, results: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """The metric that `objective` names, such as `val/map`.
+
+    Args:
+        config: of the run, under Hydra's main.
+        results: content of metrics.json.
+
+    Returns:
+        The metric; None if the run has no such metric and nobody asks for it.
+
+    Raises:
+        InputError: a sweeper that chooses by it asks for a metric that the run does not have.
+    """
+    part, _, metric = config.objective.partition("/")
+    value = results.get(part, {}).get(metric)
+    if isinstance(value, float):
+        return value
+    hydra = HydraConfig.get()
+    if hydra.mode != RunMode.MULTIRUN or hydra.sweeper._target_.endswith(".BasicSweeper"):
+        return None
+    raise InputError(
+        f"objective: the run has no '{config.objective}' (parts: {', '.join(results)}). A sweeper that looks for the "
+        "best settings needs it: set data.split.val above 0, or objective=<part>/<metric>."
+    )

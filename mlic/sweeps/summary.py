@@ -1,0 +1,62 @@
+"""The end of a sweep: a table of all its jobs, and a report over its runs."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from mlic.command_line import quote_paths
+from mlic.errors import InputError
+from mlic.sweeps.jobs import SWEEP_FILE
+from mlic.sweeps.places import RunPlaces
+
+TABLE_FILE = "jobs.csv"
+INTERRUPTED_FROM = 128  # exit statuses above it say which signal ended a process
+
+
+@contextmanager
+def summarized() -> Iterator[None]:
+    """Around Hydra's main: after a sweep shows and writes the table of its jobs, whatever ended it.
+
+    With `compare`, and unless the sweep was interrupted, `mlic.compare` then writes its page.
+    """
+    try:
+        yield
+    finally:
+        config, ending = RunPlaces.sweep, sys.exc_info()[1]
+        if config is not None and (Path(config.hydra.sweep.dir) / SWEEP_FILE).is_file():
+            code = ending.code if isinstance(ending, SystemExit) else int(ending is not None)
+            interrupted = isinstance(code, int) and code > INTERRUPTED_FROM
+            _summarize(config, compare=not interrupted and config.compare)
+
+
+def _summarize(config: DictConfig, *, compare: Any) -> None:
+    from mlic.sweeps.table import sweep_table  # pandas takes long to import: not before `--help`
+
+    folder = Path(config.hydra.sweep.dir)
+    table = sweep_table(folder, config.hydra.job.config.override_dirname.exclude_keys)
+    table.to_csv(folder / TABLE_FILE, index=False)
+    shown = table.drop(columns="error").to_string(
+        index=False, float_format="%.4f", na_rep="-", justify="left"
+    )
+    print(f"\n{shown}\n\nsweep: {folder}", flush=True)
+    for job in table[table["error"] != ""].itertuples():
+        print(f"{job.state}: {job.job}: {job.error}")
+    if compare and (table["state"] == "finished").any():
+        print(f"report: {_compare(folder, {} if compare is True else compare)}")
+
+
+def _compare(sweep: Path, options: DictConfig | dict[str, Any]) -> Path | str:
+    from mlic.compare import compare
+    from mlic.config import compose
+
+    overrides = quote_paths(
+        [f"runs={sweep}", *(f"{key}={value}" for key, value in options.items())], ["runs"]
+    )
+    try:
+        return compare(compose(*overrides, output=sweep / "compare", config_name="compare"))
+    except InputError as error:
+        return f"none ({error})"

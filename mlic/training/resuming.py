@@ -1,0 +1,119 @@
+"""Whether a run goes on where an earlier one of its folder was ended, and where that is."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from mlic.errors import InputError
+from mlic.runs.folder import RunFolder, write_atomically
+from mlic.runs.status import STATUS_FILE
+
+SETTINGS_FILE = "config.yaml"
+RESUMABLE = ("running", "interrupted")  # `running` is also the state that a kill leaves
+# settings that change no result, or where things lie; the content of data and weights is checked by its digest
+WITHOUT_EFFECT = (
+    "output", "resume", "sweep", "on_error", "compare", "objective", "logger", "data.annotations", "data.images",
+    "data.num_workers", "features.dir", "features.batch_size", "features.num_workers", "features.shard_mb",
+    "features.shard_seconds", "callbacks.progress", "trainer.accelerator", "trainer.devices", "trainer.num_nodes",
+    "trainer.strategy", "trainer.plugins", "trainer.enable_progress_bar", "trainer.enable_model_summary",
+    "trainer.log_every_n_steps",
+)  # fmt: skip
+SHOWN_DIFFERENCES = 10
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """What is left of a run with the same settings.
+
+    Attributes:
+        results: content of metrics.json if it is finished.
+        checkpoint: of its last finished epoch, if it was ended after one.
+        step: optimizer steps until then.
+        seconds: of each phase until then.
+    """
+
+    results: dict[str, dict[str, Any]] | None = None
+    checkpoint: Path | None = None
+    step: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def with_output(config: DictConfig) -> DictConfig:
+    """The config, with the output that `resume=<run folder>` says."""
+    if config.resume in (None, "auto"):
+        return config
+    if not (Path(config.resume) / STATUS_FILE).is_file():
+        raise InputError(
+            f"resume: '{config.resume}' is no run folder (it has no {STATUS_FILE}). Expected auto or a run folder."
+        )
+    return OmegaConf.merge(config, {"output": str(config.resume)})  # pyright: ignore[reportReturnType]
+
+
+def find_earlier_run(config: DictConfig) -> EarlierRun:
+    """Look at what is in the run folder.
+
+    Args:
+        config: of the new run. With `resume` null, and after a failure, nothing is taken over.
+
+    Raises:
+        InputError: the run there has other settings, or does not tell.
+    """
+    folder = Path(config.output)
+    if config.resume is None or not (folder / STATUS_FILE).is_file():
+        return EarlierRun()
+    _check_settings(config, folder)
+    run = RunFolder(folder)
+    status = run.read_json(STATUS_FILE)
+    if status["state"] == "finished":
+        return EarlierRun(results=run.read_json("metrics.json"))
+    last = run.checkpoints / "last.ckpt"
+    if status["state"] not in RESUMABLE or not last.is_file():
+        return EarlierRun()
+    step = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+    return EarlierRun(checkpoint=last, step=step, seconds=status["seconds"])
+
+
+def write_settings(config: DictConfig, folder: RunFolder) -> None:
+    """Write config.yaml: all settings, resolved, with paths in the run folder relative to it."""
+    write_atomically(folder.path / SETTINGS_FILE, OmegaConf.to_yaml(_settings(config)))
+
+
+def _settings(config: DictConfig) -> DictConfig:
+    placed = OmegaConf.merge(config, {"output": "."})
+    return OmegaConf.create(OmegaConf.to_container(placed, resolve=True))  # pyright: ignore[reportReturnType]
+
+
+def _check_settings(config: DictConfig, folder: Path) -> None:
+    file = folder / SETTINGS_FILE
+    if not file.is_file():
+        raise InputError(
+            f"resume: '{folder}' has no {SETTINGS_FILE} to compare its settings with. Set another output, or "
+            "resume=null to begin anew."
+        )
+    there, here = _flat(OmegaConf.load(file)), _flat(OmegaConf.create(OmegaConf.to_yaml(_settings(config))))
+    absent = "absent"
+    differences = [
+        f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key, absent) != here.get(key, absent) and not _is_without_effect(key)
+    ]
+    if differences:
+        raise InputError(
+            f"resume: '{folder}' is a run of other settings ({'; '.join(differences[:SHOWN_DIFFERENCES])}). Give the "
+            "same settings, or set another output, or resume=null to begin anew."
+        )
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"head.dropout": 0.6, ...}`; lists are values."""
+    if not OmegaConf.is_dict(node):
+        return {prefix: OmegaConf.to_container(node) if OmegaConf.is_list(node) else node}
+    pairs = [_flat(node[key], f"{prefix}.{key}" if prefix else str(key)) for key in node]
+    return {key: value for pair in pairs for key, value in pair.items()}
+
+
+def _is_without_effect(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)

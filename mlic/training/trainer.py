@@ -1,0 +1,77 @@
+"""The Lightning trainer of a run: what it tells, what it keeps, and which checkpoint is chosen."""
+
+import logging
+import warnings
+from typing import Any
+
+import lightning as L
+from hydra.utils import get_class, instantiate
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from omegaconf import DictConfig
+
+from mlic.data import MultiLabelDataModule
+from mlic.errors import InputError
+from mlic.runs.processes import cluster_environment
+from mlic.runs.trainer_signals import OwnSignals
+from mlic.training.resuming import EarlierRun
+
+
+def quieten_lightning() -> None:
+    """Leave the log to what a user can act on."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # by design: features lie ready in memory, and the log of a small set has few steps
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*number of training batches.*is smaller than the logging interval.*")
+    # frozen is frozen
+    warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode at the start of training.*")
+    # the run folder is there before, and a resumed run goes on in it
+    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+    # a process by itself needs no srun, on a cluster's login node either
+    warnings.filterwarnings("ignore", ".*`srun` command is available.*")
+    # about Lightning's own use of torch
+    warnings.filterwarnings("ignore", ".*LeafSpec.*", module="lightning")
+
+
+def make_trainer(config: DictConfig, earlier: EarlierRun) -> L.Trainer:
+    """The trainer with its callbacks and loggers; curves go on at the step that the earlier run had reached."""
+    callbacks = [instantiate(callback) for callback in (config.callbacks or {}).values()]
+    loggers = [_make_logger(entry, earlier) for entry in (config.logger or {}).values()]
+    return _build(config, callbacks=[*callbacks, OwnSignals()], logger=loggers)
+
+
+def make_bare_trainer(config: DictConfig) -> L.Trainer:
+    """A trainer that keeps and shows nothing, for its choice of device."""
+    return _build(config, logger=False, enable_checkpointing=False)
+
+
+def _build(config: DictConfig, **parts: Any) -> L.Trainer:
+    plugins = [instantiate(plugin) for plugin in config.trainer.get("plugins") or []]
+    environment = cluster_environment()
+    return instantiate(config.trainer, plugins=plugins + ([environment] if environment else []), **parts)
+
+
+def _make_logger(entry: DictConfig, earlier: EarlierRun) -> Logger:
+    if earlier.checkpoint is not None and get_class(entry["_target_"]) is TensorBoardLogger:
+        # what came after the checkpoint comes again
+        return instantiate(entry, purge_step=earlier.step + 1)
+    return instantiate(entry)
+
+
+def select_checkpoint_on(trainer: L.Trainer, datamodule: MultiLabelDataModule) -> None:
+    """Without a val part nothing is selected: the last epoch is kept."""
+    if "val" in datamodule.parts:
+        return
+    trainer.limit_val_batches = 0
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(callback, EarlyStopping):
+            raise InputError("callbacks=early_stopping watches the val part, and data.split.val is 0.")
+        if isinstance(callback, ModelCheckpoint):
+            callback.monitor = None
+
+
+def best_checkpoint(trainer: L.Trainer) -> str | None:
+    """Of the epoch chosen on val; None when the run keeps no checkpoint."""
+    checkpoint = trainer.checkpoint_callback
+    return (checkpoint.best_model_path or None) if isinstance(checkpoint, ModelCheckpoint) else None

@@ -1,0 +1,105 @@
+"""What happens around one job, and what it tells a sweeper."""
+
+import gc
+import logging
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from mlic.errors import InputError
+from mlic.sweeps.job import reported_job
+from mlic.sweeps.objective import objective_of
+
+RESULTS = {"train": {"map": 0.9}, "test": {"map": 0.5, "per_class": {}}}
+
+
+@pytest.fixture
+def hydra_mode(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets what Hydra says of the running job."""
+
+    def choose(mode: RunMode, sweeper: str = "BasicSweeper", launcher: str = "BasicLauncher") -> None:
+        content = SimpleNamespace(
+            mode=mode,
+            sweeper=SimpleNamespace(_target_=f"a.{sweeper}"),
+            launcher=SimpleNamespace(_target_=f"a.{launcher}"),
+        )
+        monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: content))
+
+    return choose
+
+
+@pytest.fixture
+def log_file(tmp_path: Path):
+    handler = logging.FileHandler(tmp_path / "train.log")
+    logging.getLogger().addHandler(handler)
+    yield tmp_path / "train.log"
+    logging.getLogger().removeHandler(handler)
+    handler.close()
+
+
+def config(**settings: str) -> DictConfig:
+    return OmegaConf.create({"on_error": "continue", "objective": "val/map", "output": "run", **settings})
+
+
+@pytest.mark.parametrize("mode", [RunMode.RUN, RunMode.MULTIRUN])
+def test_an_error_is_in_the_log_and_goes_on(mode: RunMode, hydra_mode: Callable[..., None], log_file: Path):
+    hydra_mode(mode)
+    with pytest.raises(CompactHydraException, match="a bad file"), reported_job(config()):
+        raise InputError("a bad file")
+    with pytest.raises(ZeroDivisionError), reported_job(config()):
+        print(1 / 0)
+    text = log_file.read_text()
+    assert "InputError: a bad file" in text and "print(1 / 0)" in text and text.count("Traceback") == 2
+
+
+def test_an_error_that_is_kept_holds_nothing_of_the_job(hydra_mode: Callable[..., None]):
+    class Network:
+        pass
+
+    references = []
+
+    def fail() -> None:
+        network = Network()
+        references.append(weakref.ref(network))
+        try:
+            raise KeyError("first")
+        except KeyError:
+            raise InputError("second")  # noqa: B904
+
+    hydra_mode(RunMode.MULTIRUN)
+    with pytest.raises(CompactHydraException) as kept, reported_job(config()):
+        fail()
+    gc.collect()
+    assert isinstance(kept.value.__cause__, InputError) and references[0]() is None
+
+
+def test_stop_ends_the_sweep_where_the_jobs_run_here(hydra_mode: Callable[..., None]):
+    hydra_mode(RunMode.MULTIRUN)
+    with pytest.raises(SystemExit) as ending, reported_job(config(on_error="stop")):
+        raise ValueError
+    assert ending.value.code == 1
+    hydra_mode(RunMode.MULTIRUN, launcher="SlurmLauncher")
+    with pytest.raises(ValueError, match="x"), reported_job(config(on_error="stop")):
+        raise ValueError("x")
+    message = "on_error: 'ignore' is none of continue, stop"
+    with pytest.raises(CompactHydraException, match=message), reported_job(config(on_error="ignore")):
+        pass
+
+
+def test_the_objective_is_the_metric_that_it_names(hydra_mode: Callable[..., None]):
+    hydra_mode(RunMode.MULTIRUN, sweeper="OptunaSweeper")
+    assert objective_of(config(objective="test/map"), RESULTS) == 0.5
+    for absent in ("val/map", "test/per_class", "test"):
+        with pytest.raises(InputError, match=rf"objective: the run has no '{absent}' \(parts: train, test\)"):
+            objective_of(config(objective=absent), RESULTS)
+    hydra_mode(RunMode.MULTIRUN)
+    assert objective_of(config(), RESULTS) is None
+    hydra_mode(RunMode.RUN, sweeper="OptunaSweeper")
+    assert objective_of(config(), RESULTS) is None

@@ -1,0 +1,121 @@
+"""Whole sweeps, by the command line."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.slow
+
+Sweep = Callable[..., list[str]]
+Fingerprint = Callable[[Path], dict[str, str]]
+
+
+@pytest.fixture
+def sweep(tiny_arguments: tuple[str, ...], tmp_path: Path) -> Sweep:
+    """Command line of a sweep in `tmp_path / "outputs" / "sweeps" / name`."""
+
+    def make(name: str, *overrides: str) -> list[str]:
+        shared = (*tiny_arguments, f"features.dir={tmp_path / 'store'}", "trainer.max_epochs=4")
+        return ["-m", *shared, f"sweep={name}", "resume=auto", *overrides]
+
+    return make
+
+
+def table_of(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "jobs.csv", keep_default_na=False).set_index("job")
+
+
+def folders_of(folder: Path) -> dict[str, Path]:
+    return {job: folder / name for job, name in table_of(folder)["folder"].items() if name}
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_a_failing_job_takes_no_other_along(run_server: Any, sweep: Sweep, tmp_path: Path):
+    place = tmp_path / "outputs" / "sweeps" / "first"
+    jobs = "mixup=-1,0,0.5"
+    assert run_server.run(*sweep("first", jobs, "on_error=stop"), folder=tmp_path, log="stop.log") == 1
+    assert table_of(place)["state"].tolist() == ["failed", "not begun", "not begun"]
+    assert run_server.run(*sweep("first", jobs), folder=tmp_path, log="all.log") == 1
+    table, folders = table_of(place), folders_of(place)
+    assert table.index.tolist() == ["mixup=-1", "mixup=0", "mixup=0.5"]
+    assert table["state"].tolist() == ["failed", "finished", "finished"]
+    assert table["error"].tolist() == ["mixup: -1 is below 0.", "", ""]
+    assert float(table.loc["mixup=0", "test map"]) == metrics_of(folders["mixup=0"])["test"]["map"]
+    log = (folders["mixup=-1"] / "train.log").read_text()
+    assert "Traceback (most recent call last)" in log and "InputError: mixup: -1 is below 0." in log
+    assert "Traceback" not in (folders["mixup=0"] / "train.log").read_text()
+    shown = (tmp_path / "all.log").read_text()
+    assert "failed    " in shown and "sweep: outputs/sweeps/first" in shown
+    written = {
+        job: (folder / "metrics.json").stat().st_mtime_ns
+        for job, folder in folders.items()
+        if job != "mixup=-1"
+    }
+    assert run_server.run(*sweep("first", jobs), folder=tmp_path, log="again.log") == 1
+    assert (tmp_path / "again.log").read_text().count("finished before, skipped") == 2
+    for job, moment in written.items():
+        assert (folders[job] / "metrics.json").stat().st_mtime_ns == moment
+
+
+def test_jobs_of_one_process_give_what_each_gives_alone(
+    run_server: Any, sweep: Sweep, fingerprint: Fingerprint, tmp_path: Path
+):
+    networks = ("test_efficientnet", "test_resnet")
+    names = f"model.backbone.name={','.join(networks)}"
+    command = sweep("both", names, "head=dense,csra", "compare=true")
+    assert run_server.run(*command, folder=tmp_path) == 0, (tmp_path / "command.log").read_text()
+    place = tmp_path / "outputs" / "sweeps" / "both"
+    assert len(folders_of(place)) == 4 and set(table_of(place)["state"]) == {"finished"}
+    for job, folder in folders_of(place).items():
+        network, head = (item.partition("=")[2] for item in job.split(","))
+        alone = sweep("x", f"model.backbone.name={network}", f"head={head}")[1:]
+        output = tmp_path / f"{network}-{head}"
+        assert run_server.run(*alone, f"output={output}", folder=tmp_path) == 0
+        assert fingerprint(output) == fingerprint(folder)
+        assert (output / "train.log").is_file() and (output / ".hydra" / "config.yaml").is_file()
+    page = place / "compare" / "index.html"
+    assert page.stat().st_size > 100_000
+    assert f"report: {page.relative_to(tmp_path)}" in (tmp_path / "command.log").read_text()
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.005)
+
+
+def test_a_sweep_killed_and_begun_again_ends_the_same(
+    run_server: Any, sweep: Sweep, fingerprint: Fingerprint, tmp_path: Path
+):
+    jobs = ("seed=0,1,2", "trainer.max_epochs=6")
+    assert run_server.run(*sweep("whole", *jobs), folder=tmp_path) == 0
+    expected = {
+        folder.name: fingerprint(folder)
+        for folder in folders_of(tmp_path / "outputs" / "sweeps" / "whole").values()
+    }
+    place = tmp_path / "outputs" / "sweeps" / "killed"
+    for number, job, file in (
+        (signal.SIGKILL, 0, "checkpoints/last.ckpt"),
+        (signal.SIGINT, 1, "epochs.csv"),
+        (signal.SIGKILL, 2, "status.json"),
+    ):
+        process = run_server.start(*sweep("killed", *jobs), folder=tmp_path, log="killed.log")
+        wait_for(place / list(expected)[job] / file)
+        os.kill(process, number)
+        assert run_server.wait(process) == (130 if number == signal.SIGINT else -signal.SIGKILL)
+        if number == signal.SIGINT:
+            assert table_of(place)["state"].tolist() == ["finished", "interrupted", "not begun"]
+            assert "interrupted" in (tmp_path / "killed.log").read_text()
+    assert run_server.run(*sweep("killed", *jobs), folder=tmp_path, log="last.log") == 0
+    assert {folder.name: fingerprint(folder) for folder in folders_of(place).values()} == expected

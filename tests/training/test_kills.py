@@ -1,0 +1,88 @@
+"""SIGKILL at random moments, and the signals that end a run in order."""
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = (
+    ("optimizer=adam",),
+    ("head=csra", "scheduler=cosine", "mixup=0.3", "callbacks=weight_average"),
+    ("head=attention", "loss=asymmetric", "optimizer=adamw", "callbacks=early_stopping"),
+    ("features=augmented", "head=linear", "loss=focal", "optimizer=sgd", "model.backbone.unfreeze=1"),
+)
+KILLS_A_SETTING = 5
+Arguments = Callable[..., list[str]]
+
+
+def state_of(folder: Path) -> str:
+    return json.loads((folder / "status.json").read_text())["state"]
+
+
+@pytest.fixture
+def arguments(tiny_arguments: tuple[str, ...], tmp_path: Path) -> Arguments:
+    """Command line of a run in the folder `name`."""
+
+    def make(name: str, *overrides: str) -> list[str]:
+        places = [f"features.dir={tmp_path / 'store'}"] if "features=augmented" not in overrides else []
+        return [*tiny_arguments, *places, *overrides, f"output={tmp_path / name}", "resume=auto"]
+
+    return make
+
+
+@pytest.mark.parametrize("number", range(len(SETTINGS)))
+def test_runs_killed_at_random_moments_end_the_same(
+    number: int,
+    run_server: Any,
+    arguments: Arguments,
+    fingerprint: Callable[[Path], dict[str, str]],
+    tmp_path: Path,
+):
+    overrides = (*SETTINGS[number], "trainer.max_epochs=10")
+    assert run_server.run(*arguments("first", *overrides), folder=tmp_path) == 0  # fills the feature store
+    start = time.monotonic()
+    assert run_server.run(*arguments("whole", *overrides), folder=tmp_path) == 0
+    seconds, expected = time.monotonic() - start, fingerprint(tmp_path / "whole")
+    assert fingerprint(tmp_path / "first") == expected
+    drawn, with_checkpoint = random.Random(number), 0
+    for kill in range(KILLS_A_SETTING):
+        folder = tmp_path / f"killed{kill}"
+        process = run_server.start(*arguments(folder.name, *overrides), folder=tmp_path)
+        # one in each stretch of the run, from the middle of its preparations on
+        time.sleep(seconds * (0.2 + 0.8 * (kill + drawn.random()) / KILLS_A_SETTING))
+        os.kill(process, signal.SIGKILL)
+        assert run_server.wait(process) in (-signal.SIGKILL, 0)
+        with_checkpoint += (folder / "checkpoints" / "last.ckpt").is_file()
+        assert run_server.run(*arguments(folder.name, *overrides), folder=tmp_path) == 0
+        assert fingerprint(folder) == expected, (folder / "train.log").read_text()
+        assert not list(folder.rglob("*.tmp"))
+    assert with_checkpoint >= 2
+    print(f"{SETTINGS[number]}: {KILLS_A_SETTING} equal, {with_checkpoint} from a checkpoint: {expected}")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_in_order(
+    number: signal.Signals, code: int, run_server: Any, arguments: Arguments, tmp_path: Path
+):
+    command = arguments("run", "trainer.max_epochs=10000")
+    process = run_server.start(*command, folder=tmp_path)
+    table = tmp_path / "run" / "epochs.csv"
+    while not table.is_file() or len(table.read_text().splitlines()) < 4:
+        time.sleep(0.01)
+    os.kill(process, number)
+    assert run_server.wait(process) == code
+    assert state_of(tmp_path / "run") == "interrupted"
+    rows = len(pd.read_csv(table))
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert rows - 1 <= checkpoint["epoch"] + 1 <= rows
+    assert "resume=auto" in (tmp_path / "run" / "train.log").read_text()

@@ -1,0 +1,187 @@
+"""A run that is ended and resumed gives what an unbroken one gives; other runs are refused, finished ones skipped."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mlic.errors import InputError
+from mlic.models import MultiLabelClassifier
+from mlic.train import train
+from mlic.training import run as run_module
+
+MakeConfig = Callable[..., DictConfig]
+Fingerprint = Callable[[Path], dict[str, str]]
+LIVE = ("features=augmented", "model.backbone.unfreeze=1", "model.backbone.learning_rate=0.01")
+# each head, loss, optimizer, callback and kind of features at least once
+SETTINGS = {
+    "cached": ("optimizer=adam", "head=dense", "head.standardize=true"),
+    "averaged": (
+        "head=csra",
+        "scheduler=cosine",
+        "mixup=0.3",
+        "callbacks=weight_average",
+        "features.views=2",
+    ),
+    "attention": ("head=attention", "optimizer=adamw", "loss=asymmetric", "features.dtype=float32"),
+    "live": (
+        "features=live",
+        "head=linear",
+        "loss=focal",
+        "optimizer=sgd",
+        "scheduler=cosine",
+        "features.views=2",
+    ),
+    "trained": (*LIVE, "optimizer=sgd", "model.backbone.train_batch_norm=true", "callbacks=weight_average"),
+}
+
+
+class Killed(BaseException):
+    """Nothing catches it, as little as SIGKILL."""
+
+
+@contextmanager
+def killed_in(epoch: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ends a run at the second step of an epoch."""
+    original = MultiLabelClassifier.training_step
+
+    def step(self: MultiLabelClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+        if (self.current_epoch, batch_idx) == (epoch, 1):
+            raise Killed
+        return original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MultiLabelClassifier, "training_step", step)
+        with pytest.raises(Killed):
+            yield
+
+
+def status_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "status.json").read_text())
+
+
+def set_state(folder: Path, state: str) -> None:
+    """As a kill leaves it."""
+    (folder / "status.json").write_text(json.dumps({**status_of(folder), "state": state}))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_resumed_run_gives_the_same_to_the_bit(
+    name: str,
+    tiny_config: MakeConfig,
+    fingerprint: Fingerprint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    train(tiny_config(*SETTINGS[name], output=tmp_path / "whole"))
+    with killed_in(2, monkeypatch):
+        train(tiny_config(*SETTINGS[name], "resume=auto"))
+    train(tiny_config(*SETTINGS[name], "resume=auto"))
+    assert status_of(tmp_path / "run")["state"] == "finished"
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+
+
+def test_curves_have_each_epoch_once(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for epoch in (1, 2):
+        with killed_in(epoch, monkeypatch):
+            train(tiny_config("resume=auto"))
+    results = train(tiny_config("resume=auto"))
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    for name in ("train/loss", "val/map"):
+        assert [event.step for event in events.Scalars(name)] == [5, 10, 15]
+    assert len(events.Images("data/labels")) == 1
+    assert [event.value for event in events.Scalars("final/test_map")] == [
+        pytest.approx(results["test"]["map"], rel=1e-5)
+    ]
+
+
+def test_a_run_ended_in_its_test_is_tested_again(
+    tiny_config: MakeConfig, fingerprint: Fingerprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # the learning rate is 0: val does not rise, and the run stops after its third epoch
+    overrides = ("callbacks=early_stopping", "callbacks.early_stopping.patience=2", "optimizer.lr=0")
+    make = lambda **places: tiny_config(*overrides, "trainer.max_epochs=20", "resume=auto", **places)  # noqa: E731
+    train(make(output=tmp_path / "whole"))
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "_test", killed)
+        with pytest.raises(Killed):
+            train(make())
+    trained = []
+    monkeypatch.setattr(MultiLabelClassifier, "training_step", lambda *_: trained.append(1))
+    train(make())
+    assert trained == []
+    assert len((tmp_path / "run" / "epochs.csv").read_text().splitlines()) == 1 + 3
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+
+
+def test_a_finished_run_is_skipped(tiny_config: MakeConfig, tmp_path: Path):
+    results = train(tiny_config())
+    (tmp_path / "store").rename(tmp_path / "taken_away")
+    assert train(tiny_config("resume=auto", "features.num_workers=1")) == results
+    assert train(tiny_config(f"resume={tmp_path / 'run'}", output=tmp_path / "elsewhere")) == results
+    assert not (tmp_path / "elsewhere").exists() and not (tmp_path / "store").exists()
+
+
+def test_a_run_of_other_settings_is_refused_and_kept(
+    tiny_config: MakeConfig, fingerprint: Fingerprint, tmp_path: Path
+):
+    train(tiny_config())
+    before = fingerprint(tmp_path / "run")
+    with pytest.raises(
+        InputError,
+        match=r"resume: '.*run' is a run of other settings \(mixup: 0 there, 0\.2 here; optimizer\.lr: 0\.001 there, "
+        r"0\.01 here\)\. Give the same settings, or set another output, or resume=null",
+    ):
+        train(tiny_config("resume=auto", "optimizer.lr=0.01", "mixup=0.2"))
+    assert fingerprint(tmp_path / "run") == before and status_of(tmp_path / "run")["state"] == "finished"
+    (tmp_path / "run" / "config.yaml").unlink()
+    with pytest.raises(InputError, match=r"has no config\.yaml to compare its settings with"):
+        train(tiny_config("resume=auto"))
+
+
+def test_a_folder_without_a_run_is_begun_by_auto_and_refused_by_name(tiny_config: MakeConfig, tmp_path: Path):
+    with pytest.raises(InputError, match=r"resume: '.*absent' is no run folder \(it has no status\.json\)"):
+        train(tiny_config(f"resume={tmp_path / 'absent'}"))
+    train(tiny_config("resume=auto"))
+    assert status_of(tmp_path / "run")["state"] == "finished"
+
+
+@pytest.mark.parametrize("state", ["failed", "finished"])
+def test_a_failed_run_and_one_without_resume_begin_anew(
+    state: str, tiny_config: MakeConfig, fingerprint: Fingerprint, tmp_path: Path
+):
+    train(tiny_config())
+    before = fingerprint(tmp_path / "run")
+    set_state(tmp_path / "run", state)
+    note = tmp_path / "run" / "note.txt"
+    note.write_text("of the user")
+    events = list((tmp_path / "run" / "tensorboard").iterdir())
+    train(tiny_config(*(["resume=auto"] if state == "failed" else [])))
+    assert fingerprint(tmp_path / "run") == before
+    assert not any(path.exists() for path in events) and note.exists()
+
+
+def test_a_run_folder_that_was_moved_is_resumed(
+    tiny_config: MakeConfig, fingerprint: Fingerprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = tmp_path / "whole"
+    train(tiny_config(output=whole))
+    with killed_in(2, monkeypatch):
+        train(tiny_config())
+    shutil.move(tmp_path / "run", tmp_path / "moved")
+    train(tiny_config(f"resume={tmp_path / 'moved'}"))
+    assert fingerprint(tmp_path / "moved") == fingerprint(whole)
+    assert not (tmp_path / "run").exists()
