@@ -16,6 +16,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 SYSTEM_FOLDERS = os.pathsep.join(("/usr/sbin", "/sbin"))
 PARTITION = "gpu"  # as in the README
 CPUS = 4  # more than some machines have: two jobs of two tasks run at the same time
+PRETENDED_GPUS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")  # jobs that get one run on the CPU
 START_SECONDS = 30
 
 CONFIGURATION = """
@@ -31,8 +32,6 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -46,8 +45,8 @@ ReturnToService=2
 KillWait=10
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=1
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=100000 Gres=gpu:{cpus} State=UNKNOWN
-PartitionName={partition} Nodes={host} Default=YES MaxTime=10 OverSubscribe=NO State=UP
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=100000 Gres=gpu:{gpus} State=UNKNOWN
+PartitionName={partition} Nodes={host} Default=YES OverSubscribe=NO State=UP
 """
 
 
@@ -93,7 +92,7 @@ class Slurm:
 
     def logs(self) -> str:
         """The end of what the daemons wrote."""
-        files = sorted(self.folder.glob("*.log"))
+        files = sorted(self.folder.glob("slurm*.log"))
         return "\n".join(f"== {file.name}\n{file.read_text(errors='replace')[-3000:]}" for file in files)
 
     def begin(self) -> None:
@@ -117,11 +116,11 @@ class Slurm:
             node_port=ports[1],
             folder=self.folder,
             cpus=CPUS,
+            gpus=len(PRETENDED_GPUS),
             partition=PARTITION,
         )
         (self.folder / "slurm.conf").write_text(text)
-        # counted, and none there: jobs that ask for one run on the CPU
-        (self.folder / "gres.conf").write_text(f"Name=gpu Count={CPUS}\n")
+        (self.folder / "gres.conf").write_text("".join(f"Name=gpu File={file}\n" for file in PRETENDED_GPUS))
         self._serve("slurmctld", "-D")
         self._serve("slurmd", "-D")
         self.wait_for(self._is_ready, START_SECONDS, "the node is not ready")
@@ -131,7 +130,7 @@ class Slurm:
         return nodes.stdout.strip() == "idle"
 
     def _serve(self, *command: str) -> None:
-        self._daemons.append(self.start(*command, folder=self.folder, log=f"{command[0]}.out.log"))
+        self._daemons.append(self.start(*command, folder=self.folder, log=f"{command[0]}.log"))
 
     def end(self) -> None:
         """End what `begin` started, last first."""

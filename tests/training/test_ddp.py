@@ -17,15 +17,22 @@ from mlic.evaluation.predictions import Predictions
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0")
+TIMEOUT_SECONDS = 240
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
 def torchrun(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     command = [*TORCHRUN, "-m", "mlic.train", *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    try:
+        output, errors = process.communicate(timeout=TIMEOUT_SECONDS)
+    finally:
+        process.terminate()  # torchrun then ends its processes
+        process.wait()
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 @pytest.fixture
