@@ -36,12 +36,12 @@ def shared_overrides(jobs: Sequence[Sequence[str]]) -> set[str]:
 
 
 def _combinations(task: Sequence[str]) -> list[tuple[str, ...]]:
-    """What Hydra's basic sweeper makes of the overrides of a multirun."""
-    choices = []
+    """What Hydra's basic sweeper makes of the overrides of a multirun: of one given twice, the last."""
+    choices: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides(list(task)):
         key = override.get_key_element()
         if override.is_sweep_override():
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
-            choices.append([f"{key}={override.get_value_element_as_str()}"])
-    return list(product(*choices))
+            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+    return list(product(*choices.values()))

@@ -23,7 +23,7 @@ def folder_name(overrides: str) -> str:
         overrides: joined by commas, such as `model=vgg16,seed=1`.
     """
     name = overrides.replace("/", "_").encode()[:NAME_BYTES].decode(errors="ignore").strip()
-    if name == overrides and name:
+    if name == overrides and name.strip("."):
         return name
     return f"{name or 'defaults'}-{sha256(overrides.encode()).hexdigest()[:DIGEST_DIGITS]}"
 

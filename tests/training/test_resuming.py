@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -43,23 +43,25 @@ SETTINGS = {
 }
 
 
-class Killed(BaseException):
-    """Nothing catches it, as little as SIGKILL."""
+class Killed(SystemExit):
+    """From outside."""
 
 
 @contextmanager
-def killed_in(epoch: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Ends a run at the second step of an epoch."""
+def killed_in(
+    epoch: int, monkeypatch: pytest.MonkeyPatch, *, at_step: int = 1, happens: bool = True
+) -> Iterator[None]:
+    """Ends a run at a step of an epoch; or sees that it does not come there."""
     original = MultiLabelClassifier.training_step
 
     def step(self: MultiLabelClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
-        if (self.current_epoch, batch_idx) == (epoch, 1):
+        if (self.current_epoch, batch_idx) == (epoch, at_step):
             raise Killed
         return original(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
         patch.setattr(MultiLabelClassifier, "training_step", step)
-        with pytest.raises(Killed):
+        with pytest.raises(Killed) if happens else nullcontext():
             yield
 
 
@@ -83,7 +85,11 @@ def test_a_resumed_run_gives_the_same_to_the_bit(
     train(tiny_config(*SETTINGS[name], output=tmp_path / "whole"))
     with killed_in(2, monkeypatch):
         train(tiny_config(*SETTINGS[name], "resume=auto"))
-    train(tiny_config(*SETTINGS[name], "resume=auto"))
+    assert status_of(tmp_path / "run")["state"] == "interrupted"
+    with killed_in(2, monkeypatch, at_step=0):
+        train(tiny_config(*SETTINGS[name], "resume=auto"))
+    with killed_in(1, monkeypatch, happens=False):
+        train(tiny_config(*SETTINGS[name], "resume=auto"))
     assert status_of(tmp_path / "run")["state"] == "finished"
     assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
 
@@ -168,10 +174,10 @@ def test_a_failed_run_and_one_without_resume_begin_anew(
     set_state(tmp_path / "run", state)
     note = tmp_path / "run" / "note.txt"
     note.write_text("of the user")
-    events = list((tmp_path / "run" / "tensorboard").iterdir())
+    events = list((tmp_path / "run" / "tensorboard").glob("events*"))
     train(tiny_config(*(["resume=auto"] if state == "failed" else [])))
     assert fingerprint(tmp_path / "run") == before
-    assert not any(path.exists() for path in events) and note.exists()
+    assert events and not any(path.exists() for path in events) and note.exists()
 
 
 def test_a_run_folder_that_was_moved_is_resumed(
