@@ -47,7 +47,11 @@ def check_shared_output(config: DictConfig) -> None:
     """
     processes = find_processes()
     written: Any = OmegaConf.to_container(config, resolve=False)
-    if processes.count > 1 and str(written["output"]).startswith("${hydra:") and config.resume in (None, "auto"):
+    if (
+        processes.count > 1
+        and str(written["output"]).startswith("${hydra:")
+        and config.resume in (None, "auto")
+    ):
         raise InputError(
             f"output: {processes.count} processes of one run need one run folder; name it by output=<folder>."
         )

@@ -130,7 +130,9 @@ def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, FrozenBackbone, t
         InputError: as for `run`.
     """
     if find_processes().count > 1:
-        raise InputError("a search trains all its heads at once, in one process: start it without torchrun or srun.")
+        raise InputError(
+            "a search trains all its heads at once, in one process: start it without torchrun or srun."
+        )
     datamodule, backbone, device = _read_data(config)
     datamodule.setup()
     logger.info("%s", dataset_table(datamodule))

@@ -68,7 +68,7 @@ def make_trials(config: DictConfig) -> tuple[list[Trial], tuple[Dimension, ...]]
     if others:
         raise InputError(
             f"tune.space.{others[0]}: the heads of a bank differ in {', '.join(GROUPS)} only. Whatever else is to vary, "
-            "vary with hydra/sweeper=optuna."
+            "vary with hydra/sweeper=search."
         )
     if config.tune.heads < 2:
         raise InputError(f"tune.heads: {config.tune.heads} is below 2: the config as it is, and one to compare it with.")

@@ -19,7 +19,9 @@ def test_processes_are_those_of_the_starter():
 
 
 def test_a_job_of_several_tasks_that_runs_the_command_once_is_refused():
-    with pytest.raises(InputError, match=r"4 tasks, but the command runs once: write 'srun --kill-on-bad-exit'"):
+    with pytest.raises(
+        InputError, match=r"4 tasks, but the command runs once: write 'srun --kill-on-bad-exit'"
+    ):
         find_processes(BATCH)
 
 

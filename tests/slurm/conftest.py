@@ -68,7 +68,13 @@ class Slurm:
     def run(self, *command: str, folder: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command; where it has to succeed its output is shown if it does not."""
         done = subprocess.run(
-            command, cwd=folder, env=self.environment, capture_output=True, text=True, timeout=240, check=False
+            command,
+            cwd=folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
         )
         assert done.returncode == 0 or not check, f"{command}\n{done.stdout}\n{done.stderr}"
         return done

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slurm
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## From one machine to a cluster")[1].split("\n## ")[0]
 SECONDS = 240  # for a job on a busy machine
-EPOCHS = 40  # enough of them to be met by a signal
+EPOCHS = 25  # enough of them to be met by a signal
 Fingerprint = Callable[[Path], dict[str, str]]
 
 
@@ -32,7 +32,9 @@ def command(start: str) -> str:
 
 def with_settings(text: str, settings: list[str]) -> str:
     """The command with settings that make it quick, before those it has."""
-    return re.sub(r"(-m mlic\.(train|extract)( -m)?)", lambda found: f"{found[0]} {shlex.join(settings)}", text)
+    return re.sub(
+        r"(-m mlic\.(train|extract)( -m)?)", lambda found: f"{found[0]} {shlex.join(settings)}", text
+    )
 
 
 @pytest.fixture
@@ -53,10 +55,11 @@ def epochs_of(run: Path) -> int:
     return max(0, len(file.read_text().splitlines()) - 1) if file.is_file() else 0
 
 
-def assert_each_epoch_once(log: Path) -> None:
-    """That a run which was interrupted went on, and did not begin anew."""
+def assert_went_on(log: Path) -> None:
+    """That a run which was interrupted went on, and did not begin anew; one epoch may have lacked its checkpoint."""
     logged = [int(number) for number in re.findall(rf"epoch (\d+)/{EPOCHS} ", log.read_text())]
-    assert logged == list(range(1, EPOCHS + 1))
+    assert logged == sorted(logged) and set(logged) == set(range(1, EPOCHS + 1))
+    assert len(logged) <= EPOCHS + 1
 
 
 def let_go_on(slurm: Any, job: str) -> None:
@@ -108,10 +111,13 @@ def test_a_sweep_with_a_failing_and_a_preempted_job(
     table = pd.read_csv(sweep / "jobs.csv", keep_default_na=False).set_index("job")
     assert table["state"].to_dict() == {"mixup=-1": "failed", "mixup=0": "finished", "mixup=0.5": "finished"}
     assert "failed: mixup=-1: mixup: -1 is below 0." in shown
-    assert "InputError: mixup: -1 is below 0." in (sweep / table.loc["mixup=-1", "folder"] / "train.log").read_text()
+    assert (
+        "InputError: mixup: -1 is below 0."
+        in (sweep / table.loc["mixup=-1", "folder"] / "train.log").read_text()
+    )
     folder = preempted()
     assert folder is not None
-    assert_each_epoch_once(folder / "train.log")
+    assert_went_on(folder / "train.log")
     unbroken = [*DATA, *settings, "seed=0", "mixup=0.5", "output=unbroken"]
     assert run_server.run(*unbroken, folder=work) == 0
     assert fingerprint(folder) == fingerprint(work / "unbroken")
@@ -140,7 +146,7 @@ def test_two_tasks_extract_train_and_go_on_after_a_preemption(
     assert scored == split.loc[split["split"] == "test", "file_name"].tolist()
     for run in runs.values():
         assert json.loads((run / "status.json").read_text())["state"] == "finished"
-        assert_each_epoch_once(run / "train.log")
+        assert_went_on(run / "train.log")
     assert fingerprint(runs["broken"]) == fingerprint(runs["large"])
     assert {path.name for path in (work / "outputs").iterdir()} == {"extractions", "large", "broken"}
     assert len(list((work / "outputs" / "extractions").iterdir())) == 1

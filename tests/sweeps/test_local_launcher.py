@@ -15,7 +15,14 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def arguments(tiny_arguments: tuple[str, ...], tmp_path: Path) -> tuple[str, ...]:
     places = (f"features.dir={tmp_path / 'store'}", "features.num_workers=0", "trainer.max_epochs=2")
-    return ("-m", *tiny_arguments, *places, "hydra/launcher=local", "hydra.launcher.parallel=2", "sweep=local")
+    return (
+        "-m",
+        *tiny_arguments,
+        *places,
+        "hydra/launcher=local",
+        "hydra.launcher.parallel=2",
+        "sweep=local",
+    )
 
 
 def test_a_failing_job_takes_no_other_along(run_server: Any, arguments: tuple[str, ...], tmp_path: Path):
@@ -36,7 +43,7 @@ def test_a_failing_job_takes_no_other_along(run_server: Any, arguments: tuple[st
 
 def test_optuna_gets_what_the_jobs_return(run_server: Any, arguments: tuple[str, ...], tmp_path: Path):
     space = ("~hydra.sweeper.params", "+hydra.sweeper.params={head.dropout: 'interval(0.1, 0.5)'}")
-    options = ("hydra/sweeper=optuna", *space, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
+    options = ("hydra/sweeper=search", *space, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
     assert run_server.run(*arguments, *options, folder=tmp_path) == 0, (tmp_path / "command.log").read_text()
     sweep = tmp_path / "outputs" / "sweeps" / "local"
     best = yaml.safe_load((sweep / "optimization_results.yaml").read_text())["best_value"]

@@ -26,9 +26,13 @@ def test_ddp_takes_the_processes_that_were_started(tiny_config: MakeConfig, four
 
 
 def test_other_numbers_than_were_started_are_refused(tiny_config: MakeConfig, four_processes: None):
-    with pytest.raises(InputError, match=r"trainer\.devices=4: torchrun started 4 processes, 2 on each of 2 nodes"):
+    with pytest.raises(
+        InputError, match=r"trainer\.devices=4: torchrun started 4 processes, 2 on each of 2 nodes"
+    ):
         with_processes(tiny_config("trainer=ddp", "trainer.devices=4"))
-    with pytest.raises(InputError, match=r"trainer\.devices=1 and trainer\.num_nodes=1: torchrun.*trainer=ddp takes"):
+    with pytest.raises(
+        InputError, match=r"trainer\.devices=1 and trainer\.num_nodes=1: torchrun.*trainer=ddp takes"
+    ):
         with_processes(tiny_config("trainer=cpu"))
 
 
