@@ -127,12 +127,12 @@ def cluster_environment() -> Any:
     """
     processes = find_processes()
     if processes.starter == "torchrun":
-        from lightning.fabric.plugins.environments import TorchElasticEnvironment
+        from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
         return TorchElasticEnvironment()
     if not in_slurm():
         return None
-    from lightning.fabric.plugins.environments import SLURMEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     os.environ["SLURM_NTASKS_PER_NODE"] = str(processes.per_node)  # Lightning insists on it
     return SLURMEnvironment(auto_requeue=False)
