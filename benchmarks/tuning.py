@@ -31,7 +31,7 @@ def tuning(setting: Setting) -> list[Row]:
     together = _seconds(setting, "mlic.tune", [*base, "tune.halving=null"], "tuned")
     halving = _seconds(setting, "mlic.tune", base, "tuned_halving")
     runs = (
-        f"a sweep of {heads} such runs {scaled:.0f} s: {measured} were run in {all_measured:.1f} s, one in {one:.1f} s, so "
+        f"{heads} such runs {scaled:.0f} s: {measured} were run in {all_measured:.1f} s, one in {one:.1f} s: "
         f"{a_run:.2f} s each, the others scaled by count; all whole commands, features cached before"
     )
     return [

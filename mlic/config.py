@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, open_dict
 
 import mlic.sweeps.places  # noqa: F401  the resolver in conf/train.yaml
@@ -55,5 +56,7 @@ def compose_group(group: str, choice: str) -> DictConfig:
     Raises:
         hydra.errors.MissingConfigException: there is no such choice.
     """
+    if GlobalHydra.instance().is_initialized():  # under Hydra's main, whose search path is the one to look in
+        return hydra_compose(f"{group}/{choice}")[group]
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         return hydra_compose(f"{group}/{choice}")[group]

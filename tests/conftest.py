@@ -215,7 +215,12 @@ def make_table(tmp_path: Path) -> Callable[..., LabelTable]:
 @pytest.fixture
 def tiny_overrides(tiny_arguments: tuple[str, ...], tmp_path: Path) -> list[str]:
     """Of a run on the 60 small images with a tiny random network; it takes a second."""
-    return [*tiny_arguments, "trainer.max_epochs=3", "features.num_workers=0", f"features.dir={tmp_path / 'store'}"]
+    return [
+        *tiny_arguments,
+        "trainer.max_epochs=3",
+        "features.num_workers=0",
+        f"features.dir={tmp_path / 'store'}",
+    ]
 
 
 @pytest.fixture

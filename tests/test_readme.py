@@ -47,7 +47,14 @@ def test_commands_run_one_after_the_other(tmp_path: Path, tiny_csv: tuple[Path, 
         )
         assert finished.returncode == 0, f"{command}\n{finished.stdout}\n{finished.stderr}"
         ran.append(module)
-    assert {"mlic.train", "mlic.predict", "mlic.evaluate", "mlic.compare", "mlic.extract", "mlic.tune"} <= set(ran)
+    assert {
+        "mlic.train",
+        "mlic.predict",
+        "mlic.evaluate",
+        "mlic.compare",
+        "mlic.extract",
+        "mlic.tune",
+    } <= set(ran)
     assert (tmp_path / "outputs" / "compare" / "index.html").stat().st_size > 100_000
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 61
     assert len(list((tmp_path / "outputs" / "sweeps").glob("*/*/metrics.json"))) == 3

@@ -85,10 +85,13 @@ class Bank:
             average: take the weights after each step into the members' averages.
         """
         seen: list[list[Tensor]] = [[] for _ in batches]
+        iterators = [iter(own) for own in batches]  # before the seed: a DataLoader draws a number here
         streams = _Streams(epoch_seed(self.seed, epoch), len(batches))
-        for step, parts in enumerate(zip_longest(*batches)):
+        for step, parts in enumerate(zip_longest(*iterators)):
             present = [fold for fold, part in enumerate(parts) if part is not None]
-            losses = self._backward([part for part in parts if part is not None], present, streams, first=step == 0)
+            losses = self._backward(
+                [part for part in parts if part is not None], present, streams, first=step == 0
+            )
             for fold in present:
                 seen[fold].append(losses[:, fold])
                 for member in self.members:
@@ -181,7 +184,6 @@ def _take_into_average(member: Member, fold: int) -> None:
         return
     for mean, weight in zip(member.averages[fold], current, strict=True):
         mean.lerp_(weight, 1 / member.averaged_steps[fold])
-
 
 
 @contextmanager

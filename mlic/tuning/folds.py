@@ -58,9 +58,7 @@ def make_folds(datamodule: MultiLabelDataModule, number: int | None, views: int)
     return [_make_fold(datamodule, rows[part.train], rows[part.test], views) for part in parts]
 
 
-def _make_fold(
-    datamodule: MultiLabelDataModule, train: np.ndarray, val: np.ndarray, views: int
-) -> Fold:
+def _make_fold(datamodule: MultiLabelDataModule, train: np.ndarray, val: np.ndarray, views: int) -> Fold:
     table = datamodule.table
     counts = table.labels[train].sum(axis=0, dtype=np.int64)
     weights = class_weights(counts, table.classes, **datamodule.weight_options)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from omegaconf import DictConfig, OmegaConf
 
 from mlic.report.figure_files import FigureFiles
@@ -67,7 +68,9 @@ def write_trials(
     write_atomically(folder / TRIALS_FILE, table.to_csv(index=False, float_format="%.6g"))
     if schedule.metric in table:
         with report_style():
-            FigureFiles(folder / "figures").save("trials", "", trials_figure(table, dimensions, schedule.metric))
+            FigureFiles(folder / "figures").save(
+                "trials", "", trials_figure(table, dimensions, schedule.metric)
+            )
 
 
 def trials_figure(table: pd.DataFrame, dimensions: Sequence[Dimension], metric: str) -> Figure:
@@ -78,15 +81,21 @@ def trials_figure(table: pd.DataFrame, dimensions: Sequence[Dimension], metric: 
         dimensions: with their scales.
         metric: a column of the table.
     """
-    shown = {own.key: own for own in _flatten(dimensions) if own.key in table and table[own.key].nunique() > 1}
-    rows = max(1, -(-len(shown) // COLUMNS))
-    figure = new_figure(width=PANEL_WIDTH * min(COLUMNS, max(1, len(shown))), height=PANEL_HEIGHT * rows)
-    panels = figure.subplots(rows, min(COLUMNS, max(1, len(shown))), squeeze=False, sharey=True).flat
-    for axes, (key, dimension) in zip(panels, shown.items(), strict=False):
+    shown = {own.key: own for own in _flatten(dimensions) if own.key in table and _varies(table[own.key])}
+    columns = min(COLUMNS, max(1, len(shown)))
+    rows = max(1, -(-len(shown) // columns))
+    figure = new_figure(width=PANEL_WIDTH * columns, height=PANEL_HEIGHT * rows)
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+    for (key, dimension), axes in zip(shown.items(), panels, strict=False):
         _draw_panel(axes, table.dropna(subset=[key, metric]), key, dimension, metric)
     for axes in list(panels):
         axes.set_visible(False)
+    figure.supxlabel("filled: trained to the end; hollow: stopped before; star: the winner", color=FAINT)
     return figure
+
+
+def _varies(values: Any) -> bool:
+    return len(set(values.dropna())) > 1
 
 
 def _flatten(dimensions: Sequence[Dimension]) -> list[Dimension]:
@@ -99,20 +108,22 @@ def _flatten(dimensions: Sequence[Dimension]) -> list[Dimension]:
 
 
 def _draw_panel(axes: Axes, table: pd.DataFrame, key: str, dimension: Dimension, metric: str) -> None:
-    places = table[key]
+    values, heights = table[key].to_numpy(), table[metric].to_numpy()
+    finished = (table["state"] == "finished").to_numpy()
     if dimension.kind == "choice":
-        names = sorted(places.unique(), key=str)
-        # beside each other in the order of the trials, so that equal values do not hide one another
-        spread = ((table["trial"] * 0.618) % 1 - 0.5) * 0.5
-        places = places.map({name: place for place, name in enumerate(names)}) + spread
+        present = set(values)
+        names = [name for name in map(_shown, dimension.values) if name in present]
+        # beside each other by the number of the trial, so that equal values do not hide one another
+        spread = ((table["trial"].to_numpy() * 0.618) % 1 - 0.5) * 0.5
+        values = np.array([names.index(value) for value in values]) + spread
         axes.set_xticks(range(len(names)), [str(name) for name in names])
-    finished = table["state"] == "finished"
-    axes.scatter(places[~finished], table[metric][~finished], s=18, facecolors="none", edgecolors=FAINT)
-    axes.scatter(places[finished], table[metric][finished], s=22, color=PRIMARY)
-    if finished.any():
-        axes.scatter(places[finished].iloc[:1], table[metric][finished].iloc[:1], s=60, color=SECONDARY, marker="*")
+    axes.scatter(values[~finished], heights[~finished], s=18, facecolors="none", edgecolors=FAINT)
+    axes.scatter(values[finished], heights[finished], s=22, color=PRIMARY)
+    axes.scatter(values[finished][:1], heights[finished][:1], s=60, color=SECONDARY, marker="*")
     if dimension.kind == "log_uniform":
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # matplotlib's own are formulas
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title(key)
     axes.set_ylabel(f"{metric} on val")
 

@@ -3,12 +3,11 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
@@ -58,7 +57,9 @@ def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results
         with status.phase("winner"):
             results = run(chosen)
     logger.info("trials:     %s", folder.path / "trials.csv")
-    logger.info("start here: python -m mlic.train --config-dir %s experiment=%s", folder.path, experiment.stem)
+    logger.info(
+        "start here: python -m mlic.train --config-dir %s experiment=%s", folder.path, experiment.stem
+    )
     return results
 
 
@@ -96,11 +97,11 @@ def _search(
 def _check_memory(members: Sequence[Member], number: int) -> None:
     """Refuse what does not fit, before the machine swaps."""
     size = sum(parameter.nbytes for head in members[-1].heads for parameter in head.parameters())
-    if len(members) == 1 and number * size * ADAM_COPIES > available_memory():
+    needed, free = number * size * ADAM_COPIES / 1e9, available_memory() / 1e9
+    if len(members) == 1 and needed > free:
         raise InputError(
-            f"tune.heads={number}: so many heads like the configured one take {number * size * ADAM_COPIES / 1e9:.1f} GB "
-            f"with their optimizers, and {available_memory() / 1e9:.1f} GB are free. Try fewer, or pool the features with "
-            "model.backbone.pool=avg."
+            f"tune.heads={number}: so many heads like the configured one take {needed:.1f} GB with their optimizers, "
+            f"and {free:.1f} GB are free. Try fewer, or pool the features with model.backbone.pool=avg."
         )
 
 
@@ -141,7 +142,9 @@ def _make_member(
     try:
         heads = [_make_head(config, backbone, num_classes, fold, device) for fold in folds]
         losses = [instantiate(config.loss)(fold.class_weights) for fold in folds]
-        steps = [len(datamodule.loader_of(fold.train, training=True)) * config.trainer.max_epochs for fold in folds]
+        steps = [
+            len(datamodule.loader_of(fold.train, training=True)) * config.trainer.max_epochs for fold in folds
+        ]
         return Member.build(
             heads, losses, instantiate(config.optimizer), instantiate(config.get("scheduler")), steps
         )

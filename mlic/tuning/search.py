@@ -118,14 +118,23 @@ class Search:
         return trial.value(last=self.schedule.last_epoch_counts)
 
     def _progress(self, number: int) -> tqdm:
-        return tqdm(total=number * self.schedule.max_epochs, unit="epoch", desc="heads", disable=None, leave=False)
+        return tqdm(
+            total=number * self.schedule.max_epochs, unit="epoch", desc="heads", disable=None, leave=False
+        )
 
     def _report(self, running: Sequence[Trial], epochs: int) -> None:
         if running and (epochs in self.schedule.rungs or epochs == self.schedule.max_epochs):
             best = max(running, key=self.value)
             logger.info(
                 "tune: after epoch %d %d of %d heads go on; best %s on val %.4f (trial %d)",
-                *(epochs, len(running), len(self.trials), self.schedule.metric, self.value(best), best.number),
+                *(
+                    epochs,
+                    len(running),
+                    len(self.trials),
+                    self.schedule.metric,
+                    self.value(best),
+                    best.number,
+                ),
             )
 
     def _make_banks(self, running: Sequence[Trial]) -> list[tuple[list[int], Bank]]:
@@ -168,7 +177,8 @@ class Search:
         for member in bank.members:
             with ready_to_score(member, place) as head:
                 logits = [
-                    average_over_views(head, inputs, self.schedule.views, are_images=False) for inputs in features
+                    average_over_views(head, inputs, self.schedule.views, are_images=False)
+                    for inputs in features
                 ]
             values.append(self._metric(torch.cat(logits).cpu(), targets))
         return np.array(values)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import Any
 
+import numpy as np
 from scipy.stats import qmc
 
 from mlic.errors import InputError
@@ -61,10 +62,16 @@ def parse_space(space: Mapping[str, Any], prefix: str = "") -> tuple[Dimension, 
 
 
 def _parse(key: str, value: Any) -> Iterator[Dimension]:
-    kind = next(iter(value)) if isinstance(value, Mapping) and len(value) == 1 else None
+    kinds = [kind for kind in KINDS if isinstance(value, Mapping) and kind in value]
+    if kinds and len(value) > 1:
+        raise InputError(
+            f"tune.space.{key}: {', '.join(map(str, value))} together say nothing. Remove one with "
+            f"~tune.space.{key}.{kinds[0]}."
+        )
+    kind = kinds[0] if kinds else None
     if kind == "choice":
         yield _parse_choice(key, value["choice"])
-    elif kind in RANGES:
+    elif kind:
         yield Dimension(key, kind, _bounds(key, kind, value[kind]), {})
     elif isinstance(value, Mapping):
         yield from parse_space(value, f"{key}.")
@@ -74,7 +81,9 @@ def _parse(key: str, value: Any) -> Iterator[Dimension]:
 
 def _parse_choice(key: str, options: Any) -> Dimension:
     if not isinstance(options, Mapping | list | tuple) or not options:
-        raise InputError(f"tune.space.{key}.choice: {options!r} is no list of values, and no mapping of configs.")
+        raise InputError(
+            f"tune.space.{key}.choice: {options!r} is no list of values, and no mapping of configs."
+        )
     branches = {}
     if isinstance(options, Mapping):
         branches = {str(name): parse_space(own or {}, f"{key}.") for name, own in options.items()}
@@ -108,7 +117,7 @@ def draw_settings(dimensions: Sequence[Dimension], number: int, seed: int) -> li
     places = {dimension.key + path: place for place, (path, dimension) in enumerate(_walk(dimensions))}
     if not places:
         return [{} for _ in range(number)]
-    points = qmc.Halton(len(places), scramble=True, seed=seed).random(number)
+    points = qmc.Halton(len(places), scramble=True, rng=np.random.default_rng(seed)).random(number)
     return [dict(_settle(dimensions, places, point, "")) for point in points]
 
 

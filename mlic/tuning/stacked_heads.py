@@ -51,7 +51,9 @@ class StackedHeads:
         flat = [head for folds in heads for head in folds]
         self.device = next(flat[0].parameters()).device
         linears = list(zip(*map(_linears, flat), strict=True))
-        self.layers = [(_stack([m.weight for m in layer]), _stack([m.bias for m in layer])) for layer in linears]
+        self.layers = [
+            (_stack([m.weight for m in layer]), _stack([m.bias for m in layer])) for layer in linears
+        ]
         self._parameters = [parameter for layer in self.layers for parameter in layer]
         self._views = [[p for m in layer for p in (m.weight, m.bias)] for layer in zip(*linears, strict=True)]
         widths, self.has_dropout, standardizes = structure_of(flat[0])

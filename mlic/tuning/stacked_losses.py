@@ -24,7 +24,9 @@ class StackedLosses:
         kinds: dict[tuple, list[int]] = {}
         for trial, loss in enumerate(first):
             pos_weight: Any = getattr(loss, "pos_weight", None)
-            kinds.setdefault((type(loss), getattr(loss, "clips", False), pos_weight is None), []).append(trial)
+            kinds.setdefault((type(loss), getattr(loss, "clips", False), pos_weight is None), []).append(
+                trial
+            )
         self.groups = [
             (torch.tensor(trials, device=device), _merge([first[trial] for trial in trials], device))
             for trials in kinds.values()

@@ -67,15 +67,18 @@ def make_trials(config: DictConfig) -> tuple[list[Trial], tuple[Dimension, ...]]
     others = [key for key in space if key not in GROUPS]
     if others:
         raise InputError(
-            f"tune.space.{others[0]}: the heads of a bank differ in {', '.join(GROUPS)} only. Whatever else is to vary, "
-            "vary with hydra/sweeper=search."
+            f"tune.space.{others[0]}: the heads of a bank differ in {', '.join(GROUPS)} only. Vary whatever else with "
+            "hydra/sweeper=search."
         )
     if config.tune.heads < 2:
-        raise InputError(f"tune.heads: {config.tune.heads} is below 2: the config as it is, and one to compare it with.")
+        raise InputError(
+            f"tune.heads: {config.tune.heads} is below 2: the config as it is, and one to compare it with."
+        )
     dimensions = parse_space(space)
     drawn = draw_settings(dimensions, config.tune.heads - 1, config.tune.seed)
     return [
-        Trial(number, settings, with_settings(config, settings)) for number, settings in enumerate([{}, *drawn])
+        Trial(number, settings, with_settings(config, settings))
+        for number, settings in enumerate([{}, *drawn])
     ], dimensions
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from mlic.errors import InputError
 from mlic.tuning.halving import rungs, stop_hopeless
@@ -12,7 +13,10 @@ from mlic.tuning.space import draw_settings, parse_space
 from mlic.tuning.trials import Trial
 
 SPACE = {
-    "head": {"hidden": {"choice": [[256], [512, 64], []]}, "dropout": {"uniform": [0.2, 0.8]}, "depth": {"integers": [1, 3]}},
+    "head": {
+        "hidden": {"choice": [[256], [512, 64], []]}, "dropout": {"uniform": [0.2, 0.8]},
+        "depth": {"integers": [1, 3]},
+    },
     "optimizer": {"lr": {"log_uniform": [1e-4, 1e-2]}, "momentum": 0.9},
     "loss": {"choice": {"weighted_bce": {}, "focal": {"gamma": {"uniform": [1, 3]}}}},
 }  # fmt: skip
@@ -46,11 +50,18 @@ def test_more_trials_begin_with_the_same_and_seeds_differ():
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"head": {"dropout": {"uniform": [0.8, 0.2]}}}, r"tune.space.head.dropout.uniform: expected \[low, high\]"),
+        (
+            {"head": {"dropout": {"uniform": [0.8, 0.2]}}},
+            r"tune.space.head.dropout.uniform: expected \[low, high\]",
+        ),
         ({"head": {"dropout": {"uniform": 0.5}}}, "tune.space.head.dropout.uniform"),
-        ({"optimizer": {"lr": {"log_uniform": [0, 1]}}}, "tune.space.optimizer.lr.log_uniform: 0 is not above 0"),
+        (
+            {"optimizer": {"lr": {"log_uniform": [0, 1]}}},
+            "tune.space.optimizer.lr.log_uniform: 0 is not above 0",
+        ),
         ({"head": {"depth": {"integers": [1, 2.5]}}}, "tune.space.head.depth.integers"),
         ({"loss": {"choice": []}}, "tune.space.loss.choice"),
+        ({"loss": {"choice": ["focal"], "uniform": [0, 1]}}, "tune.space.loss: choice, uniform together"),
     ],
 )
 def test_what_is_no_range_is_named(space: dict[str, Any], message: str):
@@ -68,8 +79,6 @@ def test_rungs():
 
 
 def made_trial(number: int, scores: list[float]) -> Trial:
-    from omegaconf import OmegaConf
-
     return Trial(number, {}, OmegaConf.create({}), scores=[[score] for score in scores])
 
 
