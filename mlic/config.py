@@ -5,12 +5,9 @@ from pathlib import Path
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
-from mlic.sweeps.places import folder_name
-
-# for conf/train.yaml
-OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+import mlic.sweeps.places  # noqa: F401  the resolver in conf/train.yaml
 
 
 def _find_config_dir() -> str:

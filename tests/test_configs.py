@@ -1,9 +1,14 @@
 """Every shipped config is composed, and what it names is built."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
+import hydra_plugins.hydra_submitit_launcher.config as submitit_config
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -93,3 +98,15 @@ def test_a_choice_that_does_not_exist_lists_the_choices(tmp_path: Path):
 def test_a_misspelt_key_is_refused(tmp_path: Path):
     with pytest.raises(ConfigCompositionException, match="min_images_per_clas"):
         compose("data.min_images_per_clas=3", output=tmp_path)
+
+
+@pytest.mark.parametrize("launcher", ["local", "slurm"])
+def test_launchers_take_the_settings_of_their_config(launcher: str):
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        config = hydra_compose("train", overrides=[f"hydra/launcher={launcher}"], return_hydra_config=True)
+    settings = config.hydra.launcher
+    name, known = settings._target_, inspect.signature(get_class(settings._target_)).parameters
+    if launcher == "slurm":
+        known = submitit_config.SlurmQueueConf.__dataclass_fields__
+    assert {key for key in settings if key != "_target_"} <= set(known)
+    assert name in Plugins.instance().class_name_to_class

@@ -79,7 +79,11 @@ def test_wheel_holds_the_package_and_every_config(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     configs = {f"mlic/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert "mlic/conf/train.yaml" in configs and configs <= packed
-    assert {name.split("/")[0] for name in packed} == {"mlic", f"mlic-{PROJECT['version']}.dist-info"}
+    assert {name.split("/")[0] for name in packed} == {
+        "mlic",
+        "hydra_plugins",  # the only place that Hydra looks for launchers
+        f"mlic-{PROJECT['version']}.dist-info",
+    }
     assert any(name.endswith("licenses/LICENSE") for name in packed)
 
 

@@ -20,6 +20,8 @@ from mlic.features.hashing import HashedFiles, hash_files
 from mlic.features.predicting import ExtractionProgress, FeatureExtractor, FeatureWriter, Work
 from mlic.features.store import FeatureStore
 from mlic.models.backbone import FrozenBackbone
+from mlic.runs.processes import cluster_environment
+from mlic.runs.trainer_signals import OwnSignals
 
 logger = logging.getLogger(__name__)
 
@@ -181,9 +183,11 @@ def make_stores(
 
 
 def _make_trainer(options: Mapping[str, Any] | None, writer: FeatureWriter) -> L.Trainer:
+    environment = cluster_environment()
     return L.Trainer(
         **(options or {}),
-        callbacks=[writer, ExtractionProgress()],
+        callbacks=[writer, ExtractionProgress(), OwnSignals()],
+        plugins=[environment] if environment else None,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from math import ceil
 
 import numpy as np
-import torch.distributed
 from torch.utils.data import DistributedSampler
 
+from mlic.data.sampling import group_size_and_rank
 from mlic.features.dataset import FeatureDataset
 
 
@@ -38,9 +38,7 @@ class FeatureSampler(DistributedSampler[int]):
             rank: of this process.
         """
         if num_processes is None or rank is None:
-            grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
-            num_processes = torch.distributed.get_world_size() if grouped else 1
-            rank = torch.distributed.get_rank() if grouped else 0
+            num_processes, rank = group_size_and_rank()
         super().__init__(dataset, num_processes, rank, shuffle=True, seed=seed)
         self.features, self.image_rows = dataset, np.asarray(rows, dtype=np.int64)
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from mlic.runs.processes import find_processes, rank_of_process
 from mlic.runs.status import STATUS_FILE
 
 NAME_BYTES = 200  # file systems allow 255
@@ -27,6 +28,10 @@ def folder_name(overrides: str) -> str:
     return f"{name or 'defaults'}-{sha256(overrides.encode()).hexdigest()[:DIGEST_DIGITS]}"
 
 
+# for conf/train.yaml; here, because a job that another machine takes over reads this file before its settings
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+
+
 class RunPlaces(Callback):
     """Hydra's callback at the start of a run or sweep.
 
@@ -43,6 +48,8 @@ class RunPlaces(Callback):
         """
         written = OmegaConf.to_container(config, resolve=False)
         assert isinstance(written, dict)
+        if rank_of_process():
+            _leave_folder_to_first(config)
         output = written["output"] if config.resume in (None, "auto") else config.resume
         if str(output).startswith("${hydra:"):
             return
@@ -55,3 +62,15 @@ class RunPlaces(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember the sweep for `summarized`: Hydra tells its callbacks nothing of an end with errors."""
         RunPlaces.sweep = config
+
+
+def _leave_folder_to_first(config: DictConfig) -> None:
+    """Of several processes of one run the first alone writes; the others show what goes wrong."""
+    with open_dict(config.hydra):
+        config.hydra.output_subdir = None
+        if find_processes().count > 1:  # else Lightning has named the folder of the first
+            config.hydra.run.dir = "."
+        logs = config.hydra.job_logging
+        logs.handlers.pop("file", None)
+        logs.root.handlers = ["console"]
+        logs.root.level = "WARNING"

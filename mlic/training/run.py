@@ -16,13 +16,21 @@ from mlic.features import CachedFeatures, ExtractionResult
 from mlic.features.extraction import HASH_INDEX
 from mlic.models import Backbone, MultiLabelClassifier, fit_standardization
 from mlic.runs.folder import RunFolder
+from mlic.runs.processes import agreed, find_processes
 from mlic.runs.status import RunStatus
+from mlic.training.devices import check_shared_output, with_processes
 from mlic.training.records import write_dataset, write_model, write_results
 from mlic.training.resuming import find_earlier_run, with_output, write_settings
 from mlic.training.starting_point import start_from
 from mlic.training.tables import dataset_table, metrics_table
 from mlic.training.thresholds import store_thresholds, tune_thresholds
-from mlic.training.trainer import best_checkpoint, make_trainer, quieten_lightning, select_checkpoint_on
+from mlic.training.trainer import (
+    best_checkpoint,
+    make_bare_trainer,
+    make_trainer,
+    quieten_lightning,
+    select_checkpoint_on,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +51,9 @@ def run(config: DictConfig) -> Results:
     Raises:
         InputError: data, weights or settings that cannot be used; status.json holds the error.
     """
-    config = with_output(config)
-    earlier = find_earlier_run(config)
+    config = with_processes(with_output(config))
+    check_shared_output(config)
+    earlier = agreed(lambda: find_earlier_run(config))
     if earlier.results is not None:
         logger.info("finished before, skipped: %s", config.output)
         return earlier.results
@@ -135,6 +144,10 @@ def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.d
     Raises:
         InputError: as for `run`.
     """
+    if find_processes().count > 1:
+        raise InputError(
+            "a search trains all its heads at once, in one process: start it without torchrun or srun."
+        )
     datamodule, backbone, device = _read_data(config)
     datamodule.setup()
     logger.info("%s", dataset_table(datamodule))
@@ -143,8 +156,9 @@ def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.d
 
 def _read_data(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:
     quieten_lightning()
+    config = with_processes(config)
     L.seed_everything(config.seed, workers=True, verbose=False)
-    trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False)
+    trainer = make_bare_trainer(config)
     backbone = _make_backbone(config, trainer)
     datamodule = _make_datamodule(config, backbone, trainer)
     datamodule.read()

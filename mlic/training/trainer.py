@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from typing import Any
 
 import lightning as L
 from hydra.utils import get_class, instantiate
@@ -11,6 +12,8 @@ from omegaconf import DictConfig
 
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
+from mlic.runs.processes import cluster_environment
+from mlic.runs.trainer_signals import OwnSignals
 from mlic.training.resuming import EarlierRun
 
 
@@ -25,6 +28,8 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode at the start of training.*")
     # the run folder is there before, and a resumed run goes on in it
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+    # a process by itself needs no srun, on a cluster's login node either
+    warnings.filterwarnings("ignore", ".*`srun` command is available.*")
     # about Lightning's own use of torch
     warnings.filterwarnings("ignore", ".*LeafSpec.*", module="lightning")
 
@@ -33,7 +38,18 @@ def make_trainer(config: DictConfig, earlier: EarlierRun) -> L.Trainer:
     """The trainer with its callbacks and loggers; curves go on at the step that the earlier run had reached."""
     callbacks = [instantiate(callback) for callback in (config.callbacks or {}).values()]
     loggers = [_make_logger(entry, earlier) for entry in (config.logger or {}).values()]
-    return instantiate(config.trainer, callbacks=callbacks, logger=loggers)
+    return _build(config, callbacks=[*callbacks, OwnSignals()], logger=loggers)
+
+
+def make_bare_trainer(config: DictConfig) -> L.Trainer:
+    """A trainer that keeps and shows nothing, for its choice of device."""
+    return _build(config, logger=False, enable_checkpointing=False)
+
+
+def _build(config: DictConfig, **parts: Any) -> L.Trainer:
+    plugins = [instantiate(plugin) for plugin in config.trainer.get("plugins") or []]
+    environment = cluster_environment()
+    return instantiate(config.trainer, plugins=plugins + ([environment] if environment else []), **parts)
 
 
 def _make_logger(entry: DictConfig, earlier: EarlierRun) -> Logger:

@@ -160,7 +160,7 @@ def _make_head(
     if not isinstance(head, DenseHead):
         raise InputError(
             f"head: mlic.tune stacks dense and linear heads, not {type(head).__name__}. Vary that one with "
-            "hydra/sweeper=optuna."
+            "hydra/sweeper=search."
         )
     for layer in head:
         if isinstance(layer, Standardization):

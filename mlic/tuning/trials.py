@@ -68,7 +68,7 @@ def make_trials(config: DictConfig) -> tuple[list[Trial], tuple[Dimension, ...]]
     if others:
         raise InputError(
             f"tune.space.{others[0]}: the heads of a bank differ in {', '.join(GROUPS)} only. Vary whatever else with "
-            "hydra/sweeper=optuna."
+            "hydra/sweeper=search."
         )
     if config.tune.heads < 2:
         raise InputError(

@@ -1,0 +1,51 @@
+"""Whole sweeps by hydra/launcher=local."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def arguments(tiny_arguments: tuple[str, ...], tmp_path: Path) -> tuple[str, ...]:
+    places = (f"features.dir={tmp_path / 'store'}", "features.num_workers=0", "trainer.max_epochs=2")
+    return (
+        "-m",
+        *tiny_arguments,
+        *places,
+        "hydra/launcher=local",
+        "hydra.launcher.parallel=2",
+        "sweep=local",
+    )
+
+
+def test_a_failing_job_takes_no_other_along(run_server: Any, arguments: tuple[str, ...], tmp_path: Path):
+    assert run_server.run(*arguments, "mixup=0,-1,0.5", "hydra.launcher.gpus=[0,1]", folder=tmp_path) == 1
+    sweep = tmp_path / "outputs" / "sweeps" / "local"
+    table = pd.read_csv(sweep / "jobs.csv", keep_default_na=False).set_index("job")
+    assert table["state"].to_dict() == {"mixup=0": "finished", "mixup=-1": "failed", "mixup=0.5": "finished"}
+    shown = (tmp_path / "command.log").read_text()
+    assert re.search(r"#1 : .* mixup=-1 .* failed after \d+ s", shown) and "(GPU 1)" in shown
+    folders = {job: sweep / name for job, name in table["folder"].items()}
+    for job in ("mixup=0", "mixup=0.5"):
+        metrics = json.loads((folders[job] / "metrics.json").read_text())
+        assert float(table.loc[job, "test map"]) == metrics["test"]["map"]
+        assert "epoch 2/2" in (folders[job] / "train.log").read_text()
+    assert "InputError: mixup: -1 is below 0" in (folders["mixup=-1"] / "train.log").read_text()
+    assert "epoch 2/2" in (sweep / ".local" / "0.log").read_text()
+
+
+def test_optuna_gets_what_the_jobs_return(run_server: Any, arguments: tuple[str, ...], tmp_path: Path):
+    space = ("~hydra.sweeper.params", "+hydra.sweeper.params={head.dropout: 'interval(0.1, 0.5)'}")
+    options = ("hydra/sweeper=search", *space, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
+    assert run_server.run(*arguments, *options, folder=tmp_path) == 0, (tmp_path / "command.log").read_text()
+    sweep = tmp_path / "outputs" / "sweeps" / "local"
+    best = yaml.safe_load((sweep / "optimization_results.yaml").read_text())["best_value"]
+    maps = [json.loads(file.read_text())["val"]["map"] for file in sweep.glob("*/metrics.json")]
+    assert len(maps) == 2 and best == pytest.approx(max(maps))

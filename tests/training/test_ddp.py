@@ -1,0 +1,77 @@
+"""Two processes under torchrun, on the CPU."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from mlic.evaluation.predictions import Predictions
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).parents[2]
+TIMEOUT_SECONDS = 240
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+def torchrun(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [*TORCHRUN, "-m", "mlic.train", *arguments]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        output, errors = process.communicate(timeout=TIMEOUT_SECONDS)
+    finally:
+        process.terminate()  # torchrun then ends its processes
+        process.wait()
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+@pytest.fixture
+def arguments(tiny_arguments: tuple[str, ...], tmp_path: Path) -> tuple[str, ...]:
+    kept = [item for item in tiny_arguments if not item.startswith("trainer=")]
+    places = (f"features.dir={tmp_path / 'store'}", "features.dtype=float32", "features.num_workers=0")
+    # 36 images for training in batches of 5, 12 in each other part: nothing is a multiple of two processes' batches
+    return (*kept, *places, "data.batch_size=5", "trainer.max_epochs=3", "output=run", "resume=auto")
+
+
+def test_two_processes_write_one_run_with_the_metrics_of_one_device(
+    arguments: tuple[str, ...], run_server: Any, tmp_path: Path
+):
+    done = torchrun(*arguments, "trainer=ddp", "trainer.accelerator=cpu", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "store"}
+    epochs = re.findall(r"epoch (\d)/3 ", (run / "train.log").read_text())
+    assert epochs == ["1", "2", "3"] and done.stdout.count("epoch 3/3") == 1
+    split = pd.read_csv(run / "split.csv")
+    for part in ("val", "test"):
+        scored = Predictions.read_parquet(run / "predictions" / f"{part}.parquet").file_names.tolist()
+        assert scored == split.loc[split["split"] == part, "file_name"].tolist()
+    # one process goes on from the last epoch: it loads the chosen weights and tests them
+    alone = tmp_path / "alone" / "run"
+    shutil.copytree(run, alone)
+    status = json.loads((alone / "status.json").read_text())
+    (alone / "status.json").write_text(json.dumps(status | {"state": "interrupted"}))
+    assert run_server.run(*arguments, "trainer=cpu", folder=alone.parent) == 0
+    assert "epoch" not in (alone.parent / "command.log").read_text().split("features:")[-1].split("test")[0]
+    expected = json.loads((run / "metrics.json").read_text())
+    for part, metrics in json.loads((alone / "metrics.json").read_text()).items():
+        for name, value in metrics.items():
+            if isinstance(value, float):
+                assert value == pytest.approx(expected[part][name], abs=1e-6), (part, name)
+
+
+def test_two_processes_of_a_run_for_one_are_refused_by_both(arguments: tuple[str, ...], tmp_path: Path):
+    done = torchrun(*arguments, "trainer=cpu", folder=tmp_path)
+    assert done.returncode == 1
+    assert "trainer.devices=1: torchrun started 2 processes" in done.stderr
+    assert not (tmp_path / "run" / "status.json").exists()
