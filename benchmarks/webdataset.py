@@ -31,7 +31,7 @@ def tar_shards(setting: Setting) -> list[Row]:
             high[0] / low[0],
             target="< 1.25",
             detail=f"{low[0] / 1e6:.0f} MB for {few:,} images, {high[0] / 1e6:.0f} MB for {many:,}: {growth:.0f} bytes"
-            " an image (names, digests, labels); rows of features held: 10 MB; proportional set size of the process and "
+            " an image (names, digests, labels); rows of features held: 10 MB; proportional set size of process and "
             "its decoders",
         ),
         Row(
