@@ -177,8 +177,7 @@ class Search:
         for member in bank.members:
             with ready_to_score(member, place) as head:
                 logits = [
-                    average_over_views(head, inputs, self.schedule.views, are_images=False)
-                    for inputs in features
+                    average_over_views(head, inputs, self.schedule.views, mirror=None) for inputs in features
                 ]
             values.append(self._metric(torch.cat(logits).cpu(), targets))
         return np.array(values)
