@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+import mlic.sweeps.table
 import mlic.training.run  # noqa: F401
 from mlic.train import command
 
