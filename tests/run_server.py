@@ -11,7 +11,10 @@ import traceback
 from typing import Any
 
 import torch
+import torch.utils.tensorboard
+from hydra.core.plugins import Plugins
 
+import mlic.sweeps.table
 import mlic.training.run  # noqa: F401
 from mlic.train import command
 
@@ -40,6 +43,7 @@ def run(job: dict[str, Any]) -> None:
 def serve() -> None:
     """One process after the other, or side by side."""
     torch.set_num_threads(1)
+    Plugins.instance()  # imports all of Hydra's
     for line in sys.stdin:
         job = json.loads(line)
         if "wait" in job:

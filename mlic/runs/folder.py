@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -38,7 +38,14 @@ class RunFolder:
 
     def clear(self) -> None:
         """Take away what an earlier run left, its state first: a folder without one is no run."""
-        for pattern in (*RESULT_FILES, ".*.tmp", "checkpoints/.*.tmp"):
+        self._remove(RESULT_FILES)
+
+    def remove_unfinished(self) -> None:
+        """Take away files that a kill left half written, under their temporary names."""
+        self._remove((".*.tmp", "*/.*.tmp"))
+
+    def _remove(self, patterns: Sequence[str]) -> None:
+        for pattern in patterns:
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
 

@@ -43,9 +43,10 @@ def _summarize(config: DictConfig, *, compare: Any) -> None:
         index=False, float_format="%.4f", na_rep="-", justify="left"
     )
     print(f"\n{shown}\n\nsweep: {folder}", flush=True)
-    for job in table[table["error"] != ""].itertuples():
-        print(f"{job.state}: {job.job}: {job.error}")
-    if compare and (table["state"] == "finished").any():
+    for job, state, error in zip(table["job"], table["state"], table["error"], strict=True):
+        if error:
+            print(f"{state}: {job}: {error}")
+    if compare and "finished" in set(table["state"]):
         print(f"report: {_compare(folder, {} if compare is True else compare)}")
 
 

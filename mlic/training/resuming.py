@@ -76,9 +76,15 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
     return EarlierRun(checkpoint=last, step=step, seconds=status["seconds"])
 
 
-def write_settings(config: DictConfig, folder: RunFolder) -> None:
-    """Write config.yaml: all settings, resolved, with paths in the run folder relative to it."""
-    write_atomically(folder.path / SETTINGS_FILE, OmegaConf.to_yaml(_settings(config)))
+def begin(config: DictConfig, folder: RunFolder, earlier: EarlierRun) -> None:
+    """Make the folder ready to go on in; without a checkpoint empty it, and write config.yaml.
+
+    The file holds all settings, resolved, with paths in the run folder relative to it.
+    """
+    folder.remove_unfinished()
+    if earlier.checkpoint is None:
+        folder.clear()
+        write_atomically(folder.path / SETTINGS_FILE, OmegaConf.to_yaml(_settings(config)))
 
 
 def _settings(config: DictConfig) -> DictConfig:

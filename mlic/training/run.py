@@ -20,7 +20,7 @@ from mlic.runs.processes import agreed, find_processes
 from mlic.runs.status import RunStatus
 from mlic.training.devices import check_shared_output, with_processes
 from mlic.training.records import write_dataset, write_model, write_results
-from mlic.training.resuming import find_earlier_run, with_output, write_settings
+from mlic.training.resuming import begin, find_earlier_run, with_output
 from mlic.training.starting_point import start_from
 from mlic.training.tables import dataset_table, metrics_table
 from mlic.training.thresholds import store_thresholds, tune_thresholds
@@ -58,9 +58,8 @@ def run(config: DictConfig) -> Results:
         logger.info("finished before, skipped: %s", config.output)
         return earlier.results
     folder, is_first = RunFolder(config.output), rank_zero_only.rank == 0
-    if earlier.checkpoint is None and is_first:
-        folder.clear()
-        write_settings(config, folder)
+    if is_first:
+        begin(config, folder, earlier)
     quieten_lightning()
     with RunStatus(folder, write=is_first, seconds=earlier.seconds) as status:
         trainer = make_trainer(config, earlier)

@@ -33,7 +33,8 @@ def table_of(folder: Path) -> pd.DataFrame:
 
 
 def folders_of(folder: Path) -> dict[str, Path]:
-    return {job: folder / name for job, name in table_of(folder)["folder"].items() if name}
+    names: dict[str, str] = table_of(folder)["folder"].to_dict()  # pyright: ignore[reportAssignmentType]
+    return {job: folder / name for job, name in names.items() if name}
 
 
 def metrics_of(folder: Path) -> dict[str, Any]:

@@ -22,6 +22,8 @@ SETTINGS = (
     ("features=augmented", "head=linear", "loss=focal", "optimizer=sgd", "model.backbone.unfreeze=1"),
 )
 KILLS_A_SETTING = 5
+EPOCHS = 6
+LONGEST_WAIT = 0.1  # seconds: as long as an epoch, or the test at the end
 Arguments = Callable[..., list[str]]
 
 
@@ -40,6 +42,16 @@ def arguments(tiny_arguments: tuple[str, ...], tmp_path: Path) -> Arguments:
     return make
 
 
+def wait_for_epochs(folder: Path, epochs: int) -> None:
+    """Until the run has begun, and so many rows of epochs.csv are written."""
+    table, end = folder / "epochs.csv", time.monotonic() + 120
+    while not (folder / "status.json").is_file() or (
+        epochs and (not table.is_file() or len(table.read_text().splitlines()) <= epochs)
+    ):
+        assert time.monotonic() < end, folder
+        time.sleep(0.002)
+
+
 @pytest.mark.parametrize("number", range(len(SETTINGS)))
 def test_runs_killed_at_random_moments_end_the_same(
     number: int,
@@ -48,25 +60,22 @@ def test_runs_killed_at_random_moments_end_the_same(
     fingerprint: Callable[[Path], dict[str, str]],
     tmp_path: Path,
 ):
-    overrides = (*SETTINGS[number], "trainer.max_epochs=10")
-    assert run_server.run(*arguments("first", *overrides), folder=tmp_path) == 0  # fills the feature store
-    start = time.monotonic()
+    overrides = (*SETTINGS[number], f"trainer.max_epochs={EPOCHS}")
     assert run_server.run(*arguments("whole", *overrides), folder=tmp_path) == 0
-    seconds, expected = time.monotonic() - start, fingerprint(tmp_path / "whole")
-    assert fingerprint(tmp_path / "first") == expected
+    expected = fingerprint(tmp_path / "whole")
     drawn, with_checkpoint = random.Random(number), 0
-    for kill in range(KILLS_A_SETTING):
-        folder = tmp_path / f"killed{kill}"
+    for epochs in drawn.sample(range(EPOCHS + 1), KILLS_A_SETTING):
+        folder = tmp_path / f"killed{epochs}"
         process = run_server.start(*arguments(folder.name, *overrides), folder=tmp_path)
-        # one in each stretch of the run, from the middle of its preparations on
-        time.sleep(seconds * (0.2 + 0.8 * (kill + drawn.random()) / KILLS_A_SETTING))
+        wait_for_epochs(folder, epochs)
+        time.sleep(drawn.uniform(0, LONGEST_WAIT))
         os.kill(process, signal.SIGKILL)
         assert run_server.wait(process) in (-signal.SIGKILL, 0)
         with_checkpoint += (folder / "checkpoints" / "last.ckpt").is_file()
         assert run_server.run(*arguments(folder.name, *overrides), folder=tmp_path) == 0
         assert fingerprint(folder) == expected, (folder / "train.log").read_text()
         assert not list(folder.rglob("*.tmp"))
-    assert with_checkpoint >= 2
+    assert with_checkpoint >= KILLS_A_SETTING - 2
     print(f"{SETTINGS[number]}: {KILLS_A_SETTING} equal, {with_checkpoint} from a checkpoint: {expected}")
 
 
@@ -76,13 +85,11 @@ def test_a_signal_ends_a_run_in_order(
 ):
     command = arguments("run", "trainer.max_epochs=10000")
     process = run_server.start(*command, folder=tmp_path)
-    table = tmp_path / "run" / "epochs.csv"
-    while not table.is_file() or len(table.read_text().splitlines()) < 4:
-        time.sleep(0.01)
+    wait_for_epochs(tmp_path / "run", 3)
     os.kill(process, number)
     assert run_server.wait(process) == code
     assert state_of(tmp_path / "run") == "interrupted"
-    rows = len(pd.read_csv(table))
+    rows = len(pd.read_csv(tmp_path / "run" / "epochs.csv"))
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert rows - 1 <= checkpoint["epoch"] + 1 <= rows
     assert "resume=auto" in (tmp_path / "run" / "train.log").read_text()

@@ -74,6 +74,7 @@ def set_state(folder: Path, state: str) -> None:
     (folder / "status.json").write_text(json.dumps({**status_of(folder), "state": state}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_resumed_run_gives_the_same_to_the_bit(
     name: str,
