@@ -36,4 +36,12 @@ STEPS: dict[str, tuple[str, ...]] = {
     "best with a linear head": (*BEST, "head=linear"),
     "best with residual attention": (*BEST, "head=csra"),
     "best with attention": (*BEST, "head=attention"),
+    # several networks, or sizes of one, side by side
+    "best with lite0, lite1 and lite2": (*BEST, "model=ensemble"),
+    "best with lite2 at 352 and 448 pixels": (
+        *BEST,
+        "model=ensemble",
+        "model.backbone.members=[{name: tf_efficientnet_lite2.in1k}, "
+        "{name: tf_efficientnet_lite2.in1k, image_size: 448}]",
+    ),
 }
