@@ -13,6 +13,7 @@ _AVERAGED = (*_WIDE, "callbacks=weight_average")
 _WHOLE = (*_AVERAGED, "model.backbone.crop_mode=squash", "model.backbone.crop_pct=1.0")
 _LARGE = (*_WHOLE, "model.backbone.image_size=352")
 BEST = ("experiment=best",)
+_LITE2 = "tf_efficientnet_lite2.in1k"
 
 STEPS: dict[str, tuple[str, ...]] = {
     REFERENCE: _DEFAULT,
@@ -41,7 +42,6 @@ STEPS: dict[str, tuple[str, ...]] = {
     "best with lite2 at 352 and 448 pixels": (
         *BEST,
         "model=ensemble",
-        "model.backbone.members=[{name: tf_efficientnet_lite2.in1k}, "
-        "{name: tf_efficientnet_lite2.in1k, image_size: 448}]",
+        f"model.backbone.members=[{{name: {_LITE2}}},{{name: {_LITE2},image_size: 448}}]",
     ),
 }
