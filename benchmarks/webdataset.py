@@ -30,8 +30,8 @@ def tar_shards(setting: Setting) -> list[Row]:
             f"peak memory of a run on tar shards: {many:,} / {few:,} images",
             high[0] / low[0],
             target="< 1.25",
-            detail=f"{low[0] / 1e6:.0f} MB for {few:,} images, {high[0] / 1e6:.0f} MB for {many:,}: {growth:.0f} bytes an "
-            "image (names, digests, labels); rows of features held: 10 MB; proportional set size of the process and "
+            detail=f"{low[0] / 1e6:.0f} MB for {few:,} images, {high[0] / 1e6:.0f} MB for {many:,}: {growth:.0f} bytes "
+            "an image (names, digests, labels); rows of features held: 10 MB; proportional set size of the process and "
             "its decoders",
         ),
         Row(
@@ -76,7 +76,9 @@ def run(folder: Path, number: int, output: Path) -> None:
 def _measure(setting: Setting, folder: Path, number: int) -> tuple[int, dict[str, float]]:
     """Peak in bytes, and seconds of each phase."""
     output = setting.work / f"shards_{number}"
-    peak = peak_of(setting.work, [sys.executable, "-m", "benchmarks.webdataset", str(folder), str(number), str(output)])
+    peak = peak_of(
+        setting.work, [sys.executable, "-m", "benchmarks.webdataset", str(folder), str(number), str(output)]
+    )
     return peak, json.loads((output / "status.json").read_text())["seconds"]
 
 

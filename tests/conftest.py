@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,6 @@ TINY_RUN = (
     "model.backbone.precision=float32", "model.recipe.hidden=[16]", "model.recipe.dropout=0.2",
     "features.num_workers=0", "trainer=cpu", "trainer.max_epochs=3",
 )  # fmt: skip
-
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -136,12 +136,14 @@ def pack() -> Callable[..., bytes]:
     """A function (members, format) -> tar file; members are contents by name, in pairs for names that are repeated."""
 
     def make(
-        members: Mapping[str, bytes | str | tarfile.TarInfo] | Iterable[tuple[str, bytes | str | tarfile.TarInfo]],
+        members: Mapping[str, bytes | str | tarfile.TarInfo]
+        | Iterable[tuple[str, bytes | str | tarfile.TarInfo]],
         form: int = tarfile.PAX_FORMAT,
     ) -> bytes:
         stream = io.BytesIO()
         with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
-            for name, given in members.items() if isinstance(members, Mapping) else members:
+            pairs: Any = members.items() if isinstance(members, Mapping) else members
+            for name, given in pairs:
                 content = given.encode() if isinstance(given, str) else given
                 info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
                 info.size = len(content) if isinstance(content, bytes) else 0
@@ -168,7 +170,11 @@ def make_table(tmp_path: Path) -> Callable[..., LabelTable]:
 def tiny_overrides(tiny_csv: tuple[Path, Path], tmp_path: Path) -> list[str]:
     """Of a run on the 60 small images with a tiny random network; it takes a second."""
     annotations, images = tiny_csv
-    places = [f"data.annotations={annotations}", f"data.images={images}", f"features.dir={tmp_path / 'store'}"]
+    places = [
+        f"data.annotations={annotations}",
+        f"data.images={images}",
+        f"features.dir={tmp_path / 'store'}",
+    ]
     return [*TINY_RUN, *places]
 
 
