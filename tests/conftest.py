@@ -29,7 +29,6 @@ LABEL_SETS = (
 )  # fmt: skip
 TINY_IMAGES = 60
 
-
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder for this session alone."""
@@ -212,7 +211,8 @@ def pack() -> Callable[..., bytes]:
     ) -> bytes:
         stream = io.BytesIO()
         with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
-            for name, given in members.items() if isinstance(members, Mapping) else members:
+            pairs: Any = members.items() if isinstance(members, Mapping) else members
+            for name, given in pairs:
                 content = given.encode() if isinstance(given, str) else given
                 info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
                 info.size = len(content) if isinstance(content, bytes) else 0

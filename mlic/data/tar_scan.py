@@ -102,8 +102,9 @@ class ShardScan:
     def _read_members(self, archive: tarfile.TarFile) -> None:
         last = ""
         try:
+            kept: Any = archive
             while (member := archive.next()) is not None:
-                archive.members.clear()  # they would all be kept
+                kept.members.clear()
                 last = member.name
                 self._take(archive, member)
             rest: Any = archive.fileobj

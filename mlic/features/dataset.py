@@ -140,12 +140,11 @@ class StreamedRows:
             yield self.readers[view], positions, numbers[positions]
 
     def _read(self, rows: np.ndarray) -> Tensor:
-        parts = [(positions, reader.gather(numbers)) for reader, positions, numbers in self._by_view(rows)]
-        if len(parts) == 1:
-            return parts[0][1]
+        if len(self.readers) == 1:
+            return self.readers[0].gather(rows)
         features = torch.empty((len(rows), *self.readers[0].feature_shape), dtype=self.readers[0].dtype)
-        for positions, part in parts:
-            features[torch.from_numpy(positions)] = part
+        for reader, positions, numbers in self._by_view(rows):
+            features[torch.from_numpy(positions)] = reader.gather(numbers)
         return features
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from mlic.features.shard import DTYPES, DamagedShardError, Shard, ShardLayout
 
+PIECE_BYTES = 4_000_000  # read aside at a time, beside the result
+
 
 class FeatureReader:
     """Rows of a store by number, read from its shards and checked each time.
@@ -50,16 +52,20 @@ class FeatureReader:
                 rows again.
         """
         features = torch.empty((len(indices), *self.feature_shape), dtype=self.dtype)
+        step = max(1, PIECE_BYTES // self.row_bytes)
         for shard, positions, rows in self._by_shard(indices):
             first, last = int(positions[0]), int(positions[-1])
             in_place = bool((np.diff(positions) == 1).all())
             try:
-                read = shard.read(rows, features[first : last + 1] if in_place else None)
+                if in_place:
+                    shard.read(rows, features[first : last + 1])
+                    continue
+                for start in range(0, len(rows), step):
+                    part = slice(start, start + step)
+                    features[torch.from_numpy(positions[part])] = shard.read(rows[part])
             except DamagedShardError as error:
                 self._refuse(error)
                 raise
-            if not in_place:
-                features[torch.from_numpy(positions)] = read
         return features
 
     def announce(self, indices: np.ndarray) -> None:

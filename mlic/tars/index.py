@@ -109,7 +109,7 @@ class ShardIndex:
             "problems": self.problems,
         }
         about |= {"num_problems": self.num_problems, "version": VERSION}
-        arrays = {"offsets": self.offsets, "sizes": self.sizes, "digests": self.digests}
+        arrays: dict[str, Any] = {"offsets": self.offsets, "sizes": self.sizes, "digests": self.digests}
         for name, texts in (("names", self.names), ("labels", self.labels)):
             arrays |= {name: texts.content, f"{name}_bounds": texts.bounds}
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:

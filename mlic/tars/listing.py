@@ -124,12 +124,13 @@ def _paths(system: Any, path: str) -> tuple[list[str], list[str]]:
     """Folders and shards. An address that ends like a shard is not asked whether it is a folder: servers lie."""
     is_pattern = "*" in path or "[" in path
     if is_pattern and not (isinstance(system, LocalFileSystem) and os.path.exists(path)):
-        found = [name for name in system.glob(path) if name.endswith(".tar")]
+        found = [name for name in map(str, system.glob(path)) if name.endswith(".tar")]
         return [_parent(name) for name in found], found
     if not _without_query(path).endswith(FILE_ENDINGS) and system.isdir(path):
         path = path.rstrip("/")
-        found = sorted(name for name in system.ls(path, detail=False) if name.endswith(".tar"))
-        packed = [name for name in system.ls(path, detail=False) if ".tar." in name or name.endswith(".tgz")]
+        names = sorted(map(str, system.ls(path, detail=False)))
+        found = [name for name in names if name.endswith(".tar")]
+        packed = [name for name in names if ".tar." in name or name.endswith(".tgz")]
         if packed and not found:
             raise InputError(refuse_compressed(packed[0]))
         return [path], found

@@ -5,6 +5,7 @@ import logging
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -254,12 +255,13 @@ def test_labels_must_be_among_the_classes(shards: Callable[..., Path]):
         InputError, match=r"a.tar, 0.jpg: label 2 is none of the 2 classes, which count from 0"
     ):
         read_webdataset(folder, classes=["dog", "cat"])
-    for options, message in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"classes": ["a", "a"]}, "data.reader.classes: a class is named twice"),
         ({"separator": ""}, "data.reader.separator is empty"),
         ({"label_member": "xml"}, "data.reader.label_member: 'xml' is none of auto, json"),
         ({"on_bad_sample": "keep"}, "data.reader.on_bad_sample: 'keep' is none of error, drop"),
-    ):
+    ]
+    for options, message in refused:
         with pytest.raises(InputError, match=message):
             read_webdataset(folder, **options)
 
