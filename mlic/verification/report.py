@@ -106,8 +106,8 @@ def _describe_labels(verification: Verification) -> Iterable[str]:
     yield "images a class: " + ", ".join(
         named if few else [*named[:NAMES_SHOWN], "...", *named[-NAMES_SHOWN:]]
     )
-    together = verification.pairs.head(NAMES_SHOWN).itertuples(index=False)
-    listed = [f"{pair.first} + {pair.second} {pair.images}" for pair in together]
+    together = verification.pairs.head(NAMES_SHOWN).to_dict("records")
+    listed = [f"{pair['first']} + {pair['second']} {pair['images']}" for pair in together]
     yield "most often together: " + (", ".join(listed) or "none")
 
 

@@ -58,8 +58,9 @@ def pair_table(table: LabelTable, most: int = PAIRS) -> pd.DataFrame:
         block = csr_matrix(table.labels[start : start + BLOCK_ROWS], dtype=np.int64)
         both = both + block.T @ block
     pairs = triu(both, k=1).tocoo()
-    order = np.lexsort((pairs.col, pairs.row, -pairs.data))[:most]
-    first, second, images = pairs.row[order], pairs.col[order], pairs.data[order]
+    numbers = np.asarray(pairs.data)
+    order = np.lexsort((pairs.col, pairs.row, -numbers))[:most]
+    first, second, images = pairs.row[order], pairs.col[order], numbers[order]
     names = np.array(table.classes, dtype=object)
     lift = len(table) * images / (counts[first] * counts[second])
     return pd.DataFrame({"first": names[first], "second": names[second], "images": images, "lift": lift})

@@ -35,9 +35,9 @@ def test_labels_are_ranked_by_the_score_of_what_is_given(make_table):
     assert ranking.images["labels"].tolist() == ["cat|dog", "cat", "", "dog"]
     assert ranking.images["rank"].tolist() == [1, 2, 3, 4]
     assert ranking.labels["image_rank"].tolist() == [1, 2, 4, 3, 3]
-    wrong = ranking.labels.set_index(["file_name", "class"])["likely_wrong"]
-    assert wrong["00002.jpg", "cat"] == 1 and wrong["00003.jpg", "dog"] == 0
-    assert ranking.images["likely_wrong"][0] == "cat"
+    wrong = ranking.labels["likely_wrong"].tolist()
+    assert wrong[0] == 1 and wrong[3] == 0
+    assert ranking.images["likely_wrong"].tolist()[0] == "cat"
     assert 1 <= ranking.wrong_images <= ranking.wrong_labels <= 3
 
 
@@ -116,12 +116,13 @@ def test_flipped_labels_of_photographs_are_found(coco_data: Path, tmp_path: Path
     suspects = pd.read_csv(tmp_path / "out" / "suspects.csv")
     row = {name: place for place, name in enumerate(flipped.file_names)}
     column = {name: place for place, name in enumerate(flipped.classes)}
-    rows, columns = suspects["file_name"].map(row), suspects["class"].map(column)
+    rows = [row[name] for name in suspects["file_name"]]
+    columns = [column[name] for name in suspects["class"]]
     assert suspects["given"].tolist() == flipped.labels[rows, columns].tolist()
     assert (np.diff(suspects["quality"]) >= 0).all()
     found = wrong[rows, columns][: wrong.sum()].mean()
     assert found > CHANCE_FACTOR * wrong.mean(), (found, wrong.mean())
     images = pd.read_csv(tmp_path / "out" / "suspect_images.csv")
     assert sorted(images["file_name"]) == sorted(flipped.file_names)
-    worst = images["file_name"].map(row)[:30]
-    assert wrong.any(axis=1)[worst].mean() > 1.5 * wrong.any(axis=1).mean()
+    worst = [row[name] for name in images["file_name"][:30]]
+    assert wrong[worst].any(axis=1).mean() > 1.5 * wrong.any(axis=1).mean()
