@@ -58,7 +58,7 @@ def pair_table(table: LabelTable, most: int = PAIRS) -> pd.DataFrame:
         block = csr_matrix(table.labels[start : start + BLOCK_ROWS], dtype=np.int64)
         both = both + block.T @ block
     pairs = triu(both, k=1).tocoo()
-    numbers = np.asarray(pairs.data)
+    numbers = np.asarray(pairs.data, dtype=np.int64)
     order = np.lexsort((pairs.col, pairs.row, -numbers))[:most]
     first, second, images = pairs.row[order], pairs.col[order], numbers[order]
     names = np.array(table.classes, dtype=object)
