@@ -29,6 +29,7 @@ LABEL_SETS = (
 )  # fmt: skip
 TINY_IMAGES = 60
 
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder for this session alone."""
