@@ -46,16 +46,23 @@ def test_jobs_run_in_processes_of_their_own_each_with_its_slot(job: Callable[...
     assert (tmp_path / "job3.log").read_text() == "working\n"
 
 
-def test_no_more_jobs_at_a_time_than_slots(job: Callable[..., LocalJob]):
+def test_as_many_jobs_at_a_time_as_slots_and_no_more(job: Callable[..., LocalJob], tmp_path: Path):
+    """Each job waits for a second one to have begun: with fewer at a time the first would wait in vain."""
+    begun = tmp_path / "begun"
+    begun.mkdir()
+
     def work() -> JobReturn:
         start = time.monotonic()
-        time.sleep(0.1)
-        return done((start, time.monotonic()))
+        (begun / str(os.getpid())).touch()
+        while len(list(begun.iterdir())) < 2 and time.monotonic() - start < 30:
+            time.sleep(0.01)
+        met = len(list(begun.iterdir())) >= 2
+        return done((start, time.monotonic(), met))
 
     results = run_jobs([job(f"job{n}", work) for n in range(5)], make_slots(2, []), stop_at_failure=False)
     times = [result.return_value for result in results]
-    together = [sum(start <= moment < end for start, end in times) for moment, _ in times]
-    assert max(together) == 2
+    assert all(met for _, _, met in times)
+    assert max(sum(start <= moment < end for start, end, _ in times) for moment, _, _ in times) <= 2
 
 
 def test_what_goes_wrong_in_a_job_stays_there(job: Callable[..., LocalJob]):

@@ -134,7 +134,7 @@ def test_the_average_of_the_weights_is_what_is_judged(tiny_search: Search, tmp_p
 
 
 def test_a_head_that_diverges_stops_alone(tiny_search: Search, tmp_path: Path):
-    space = "+tune.space.optimizer={choice: {sgd: {lr: {choice: [0.01, 1e30]}}}}"
+    space = "+tune.space.optimizer={choice: {sgd: {lr: {choice: [0.01, inf]}}}}"
     run_tuning(*tiny_search("~tune.space.optimizer", "~tune.space.loss", space, "tune.halving=null"))
     rows = trials_of(tmp_path / "tuned")
     wild = [row["state"] for row in rows if row["optimizer.lr"] > 1]
