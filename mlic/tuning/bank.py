@@ -87,11 +87,9 @@ class Bank:
         seen: list[list[Tensor]] = [[] for _ in batches]
         iterators = [iter(own) for own in batches]  # before the seed: a DataLoader draws a number here
         streams = _Streams(epoch_seed(self.seed, epoch), len(batches))
-        for step, parts in enumerate(zip_longest(*iterators)):
+        for parts in zip_longest(*iterators):
             present = [fold for fold, part in enumerate(parts) if part is not None]
-            losses = self._backward(
-                [part for part in parts if part is not None], present, streams, first=step == 0
-            )
+            losses = self._backward([part for part in parts if part is not None], present, streams)
             for fold in present:
                 seen[fold].append(losses[:, fold])
                 for member in self.members:
@@ -102,9 +100,7 @@ class Bank:
         for member, own in zip(self.members, means.tolist(), strict=True):
             member.losses_seen = own
 
-    def _backward(
-        self, parts: Sequence[Batch], present: Sequence[int], streams: "_Streams", *, first: bool
-    ) -> Tensor:
+    def _backward(self, parts: Sequence[Batch], present: Sequence[int], streams: "_Streams") -> Tensor:
         """Gradients of all heads; returns the losses (T, K), 0 for folds that have no batch any more."""
         features, targets, draws = self._assemble(parts, present, streams)
         row_weights = features.new_zeros(targets.shape[:2])
@@ -113,8 +109,7 @@ class Bank:
         self.heads.clear_gradients()
         losses = self.losses(self.heads(features, draws), targets, row_weights)
         losses.sum().backward()
-        if first:
-            self.heads.share_gradients()
+        self.heads.share_gradients()
         return losses.detach()
 
     def _assemble(

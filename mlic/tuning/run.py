@@ -27,7 +27,7 @@ from mlic.tuning.trials import Trial, make_trials
 logger = logging.getLogger(__name__)
 
 WINNER = "winner"
-CPU_BANK_BYTES = 16e6
+CPU_BANK_BYTES = 32e6
 ADAM_COPIES = 4  # weights, gradients, two moments
 
 

@@ -101,21 +101,21 @@ class StackedHeads:
             if at_work:
                 kept = next(waiting) >= self.limits[place]
                 values = values * kept.to(values.dtype).mul_(self.scales[place])
-            product = torch.baddbmm(bias.unsqueeze(1), values.flatten(0, 1), weight.transpose(1, 2))
+            # weights on the left: their gradients then come in the layout of the weights, and are not copied
+            product = torch.baddbmm(bias.unsqueeze(2), weight, values.flatten(0, 1).mT).mT
             values = product.unflatten(0, (self.num_trials, self.num_folds))
         return values
 
     def clear_gradients(self) -> None:
-        """Before each backward pass."""
+        """Before each backward pass: none at all, since to add to zeros takes a fifth of a step."""
         for parameter in self._parameters:
-            if parameter.grad is not None:
-                parameter.grad.zero_()
+            parameter.grad = None
 
     def share_gradients(self) -> None:
-        """After the first backward pass: the heads' gradients become views of the stacked ones."""
+        """After each backward pass: the heads' gradients become views of the stacked ones."""
         for views, stacked in zip(zip(*self._views, strict=True), self._parameters, strict=True):
             assert stacked.grad is not None
-            for view, gradient in zip(views, stacked.grad, strict=True):
+            for view, gradient in zip(views, stacked.grad.unbind(), strict=True):
                 view.grad = gradient
 
 
