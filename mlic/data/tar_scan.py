@@ -14,7 +14,7 @@ import numpy as np
 from fsspec.core import url_to_fs
 from PIL import Image
 
-from mlic.data.annotations.common import leaves_folder
+from mlic.data.file_names import leaves_folder
 from mlic.data.images import FORMATS, quick_check_bytes
 from mlic.errors import InputError
 from mlic.tars.index import ShardIndex, Texts

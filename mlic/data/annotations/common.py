@@ -7,10 +7,9 @@ from posixpath import normpath
 
 import numpy as np
 
+from mlic.data.file_names import leaves_folder
 from mlic.errors import InputError
 
-# Anything that could leave the image folder, on any system: absolute, a drive letter, or a step up.
-_LEAVES_FOLDER = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
 _NOT_PLAIN = re.compile(r"//|(^|/)\./")
 
 
@@ -53,11 +52,6 @@ def image_folder(path: str | Path) -> Path:
         InputError: it is not a folder.
     """
     return existing_folder(path, "images", "the folder that the annotated file names are relative to")
-
-
-def leaves_folder(name: str) -> bool:
-    """Whether a file name is absolute, begins with a drive letter or has a step up, on any system."""
-    return _LEAVES_FOLDER.search(name) is not None
 
 
 def safe_file_names(names: Sequence[object], place: Callable[[int], str]) -> list[str]:
