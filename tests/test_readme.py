@@ -51,7 +51,7 @@ def test_commands_run_one_after_the_other(tmp_path: Path, tiny_csv: tuple[Path, 
     assert {f"mlic.{name}" for name in commands} <= set(ran)
     assert (tmp_path / "outputs" / "compare" / "index.html").stat().st_size > 100_000
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 61
-    assert len(list((tmp_path / "outputs" / "sweeps").glob("*/*/metrics.json"))) == 3
+    assert len(list((tmp_path / "outputs" / "sweeps").glob("lite/*/metrics.json"))) == 3
 
 
 @pytest.mark.slow
