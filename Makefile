@@ -2,9 +2,11 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help setup demo test lint format types bench sweep compare tensorboard notebooks lock clean
+.PHONY: help setup demo test fuzz lowest lint format types bench sweep compare tensorboard notebooks lock clean
 
 ARGS ?=
+# What make fuzz tries with each of its tests.
+CASES ?= 2000
 BIN := .venv/bin
 READY := .venv/.ready
 # The first Python on the path that is new enough; asked for only when .venv has to be made.
@@ -42,6 +44,17 @@ demo: $(READY) ## Train and test on the demo data
 test: $(READY) ## Run the tests: the fast ones, then the slow ones
 	$(PYTEST) -m "not (slow or slurm or browser or gpu)" $(ARGS) $(NONE_SELECTED)
 	$(PYTEST) -m "(slow or slurm or browser) and not gpu" $(ARGS) $(NONE_SELECTED)
+
+fuzz: $(READY) ## Fuzz readers, stores, checkpoints and definitions: make fuzz CASES=2000 ARGS="-k csv"
+	MLIC_FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz $(ARGS)
+
+lowest: $(READY) ## Run the fast tests with the lowest versions that pyproject.toml allows, in build/lowest
+	mkdir -p build
+	$(BIN)/uv pip compile pyproject.toml --extra dev --resolution lowest-direct --python-version 3.11 \
+		--no-header --no-annotate --quiet --output-file build/lowest.txt
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python build/lowest
+	$(BIN)/uv pip sync --quiet --python build/lowest/bin/python build/lowest.txt
+	PYTHONPATH=. OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -m "not (slow or slurm or browser or gpu)" $(ARGS)
 
 lint: $(READY) ## Check style and formatting
 	$(BIN)/ruff check .

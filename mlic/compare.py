@@ -13,10 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
+from mlic.runs.faults import explained
 
 logger = logging.getLogger(__name__)
 
 
+@explained()
 def compare(config: DictConfig) -> Path:
     """Write a report from run folders alone: no torch, no GPU, no images of the training part.
 

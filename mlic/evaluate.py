@@ -15,10 +15,12 @@ from omegaconf import DictConfig
 from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
+from mlic.runs.faults import explained
 
 logger = logging.getLogger(__name__)
 
 
+@explained()
 def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
     """Score a run on a labelled set, and write metrics.json, predictions.parquet and evaluation.json.
 

@@ -15,12 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
+from mlic.runs.faults import explained
 
 logger = logging.getLogger(__name__)
 
 ERRORS_SHOWN = 5
 
 
+@explained()
 def predict(config: DictConfig) -> dict[str, str]:
     """Score images and write a CSV file, batch by batch.
 

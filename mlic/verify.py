@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
+from mlic.runs.faults import explained
 
 if TYPE_CHECKING:
     from mlic.verification.checking import Verification
@@ -23,6 +24,7 @@ class Ending(SystemExit):
     """The exit status that the check decided on; others are Hydra's."""
 
 
+@explained()
 def verify(config: DictConfig) -> "Verification":
     """Check a data set, write what was found, and rank its labels where that is asked for.
 

@@ -109,6 +109,9 @@ class MultiLabelDataModule(L.LightningDataModule):
             raise InputError(f"data.on_bad_image: '{on_bad_image}' is none of error, drop.")
         if decode not in ("reduced", "exact"):
             raise InputError(f"data.decode: '{decode}' is none of reduced, exact.")
+        for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise InputError(f"data.{key}={value}: expected a whole number of at least {least}.")
         self.decode = decode
         self.reader, self.annotations, self.images = reader, annotations, images
         self.num_images, self.min_images_per_class = num_images, min_images_per_class

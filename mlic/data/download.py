@@ -175,9 +175,9 @@ def _open_zip(archive: Path) -> zipfile.ZipFile:
 
 
 def _extract(source: zipfile.ZipFile, name: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with source.open(name) as packed, target.open("wb") as stream:
             shutil.copyfileobj(packed, stream, CHUNK_BYTES)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{source.filename}: '{name}' is damaged ({error}). Remove the archive.") from None

@@ -1,6 +1,7 @@
 """Image files: decoded to upright 8-bit RGB, and checked."""
 
 import io
+import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -184,7 +185,7 @@ def _open(path: Path) -> Image.Image:
     if (member := find_member(path)) is not None:
         return _identify(path, io.BytesIO(read_member(member)))
     if not path.exists():
-        raise BadImageError(path, "no such file")
+        raise BadImageError(path, _no_such_file(path))
     if not path.is_file():
         raise BadImageError(path, "not a regular file")
     return _identify(path, path)
@@ -195,12 +196,22 @@ def _identify(path: Path, file: Path | io.BytesIO) -> Image.Image:
         raise BadImageError(path, "the file is empty (0 bytes)")
     image = Image.open(file, formats=_formats())
     pixels = image.width * image.height
-    if pixels > MAX_PIXELS:
-        image.close()
-        raise BadImageError(
-            path, f"{image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS:,}"
-        )
-    return image
+    if 0 < pixels <= MAX_PIXELS:
+        return image
+    image.close()
+    excess = f", more than the limit of {MAX_PIXELS:,}" if pixels else ""
+    raise BadImageError(path, f"{image.width} x {image.height} pixels{excess}")
+
+
+def _no_such_file(path: Path) -> str:
+    """In words; a name may be there in the other of Unicode's forms, which look the same (macOS decomposes letters)."""
+    for form in ("NFC", "NFD"):
+        other = path.with_name(unicodedata.normalize(form, path.name))
+        if other.name != path.name and other.is_file():
+            return (
+                f"no such file; there is one whose name looks the same, in Unicode's form {form}: rename it"
+            )
+    return "no such file"
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -210,6 +221,10 @@ def _reason(path: Path, error: Exception) -> str:
         return f"not an image that can be read (expected {', '.join(FORMATS[:3])}, … content)"
     if isinstance(error, PermissionError):
         return "no permission to read it"
+    if isinstance(error, MemoryError):
+        return "no memory to decode it"
+    if isinstance(error, OSError) and error.errno is not None:  # decoders' own errors have no number
+        return f"cannot be read ({error.strerror})"
     return f"truncated or damaged ({str(error).replace(str(path), path.name)})"
 
 

@@ -251,6 +251,11 @@ def _carve(labels: np.ndarray, rows: np.ndarray, size: int, seed: int) -> tuple[
     """Take about `size` of `rows` out: (the others, those), both sorted."""
     if size == 0:
         return rows, rows[:0]
+    if size >= len(rows):  # as sizes are only nearly the fractions
+        raise InputError(
+            f"{len(labels)} images are too few for this split: of the {len(rows)} that are left, val would take "
+            f"{size}. Lower data.split.test or val, or data.split.folds."
+        )
     splitter = MultilabelStratifiedShuffleSplit(
         n_splits=1,
         test_size=size,  # pyright: ignore[reportArgumentType]  (its default is the string "default")

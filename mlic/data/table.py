@@ -1,5 +1,7 @@
 """The one form every annotation format is read into."""
 
+import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +73,8 @@ class LabelTable:
             classes: C names, in any order.
 
         Raises:
-            InputError: a file name or class given twice, an empty class name, or shapes that do not fit.
+            InputError: a file name or class given twice, a class name that is empty, no text or looks like another, or
+                shapes that do not fit.
         """
         names, class_names = np.array(file_names, dtype=object), np.array(classes, dtype=object)
         labels = np.asarray(labels)
@@ -80,8 +83,7 @@ class LabelTable:
                 f"labels have shape {labels.shape}, "
                 f"expected ({len(names)} file names, {len(class_names)} classes)."
             )
-        if "" in classes:
-            raise InputError("a class has an empty name; give every class a name.")
+        check_class_names(classes)
         rows, columns = np.argsort(names, kind="stable"), np.argsort(class_names, kind="stable")
         names, class_names = names[rows], class_names[columns]
         _refuse_repeats(names, "file name")
@@ -112,6 +114,51 @@ class LabelTable:
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         classes = [self.classes[column] for column in chosen]
         return LabelTable.build(self.image_dir, self.file_names, self.labels[:, chosen], classes)
+
+
+def is_text(name: str) -> bool:
+    """Whether it can be written as UTF-8; bytes of other encodings and halves of characters cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_class_names(classes: Sequence[str], place: str = "") -> None:
+    """Refuse class names that files and figures cannot show, or that nobody can tell apart.
+
+    Args:
+        classes: C names.
+        place: where they are from, for the message.
+
+    Raises:
+        InputError: a name that is empty or holds a control character or no text, or two that differ only in how
+            Unicode composes their letters.
+    """
+    start = f"{place}: " if place else ""
+    if "" in classes:
+        raise InputError(f"{start}a class has an empty name; give every class a name.")
+    for name in classes:
+        if not name.isprintable() and (not is_text(name) or any(map(_is_control, name))):
+            raise InputError(
+                f"{start}the class name {name!r} holds a control character or no text; correct it."
+            )
+    forms: dict[str, set[str]] = defaultdict(set)
+    for name in classes:
+        if not name.isascii():
+            forms[unicodedata.normalize("NFC", name)].add(name)
+    alike = next((names for names in forms.values() if len(names) > 1), None)
+    if alike is not None:
+        codes = " and ".join(ascii(name) for name in sorted(alike))
+        raise InputError(
+            f"{start}two classes look alike, '{min(alike)}': {codes} differ only in how Unicode composes their "
+            "letters. Write them in one form (NFC)."
+        )
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc"
 
 
 def _refuse_repeats(sorted_names: np.ndarray, what: str) -> None:

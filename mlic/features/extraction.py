@@ -121,6 +121,7 @@ def extract_features(
         InputError: no room on the disk, a folder that cannot be written, bad settings, features out of range.
     """
     start = time.perf_counter()
+    _check_numbers(batch_size, num_workers, shard_mb)
     engine = _make_trainer(trainer, FeatureWriter(shard_mb=shard_mb, shard_seconds=shard_seconds))
     if backbone.identity["precision"] == "auto":
         backbone.optimize_for(engine.strategy.root_device)
@@ -141,6 +142,14 @@ def extract_features(
         _predict(engine, extractor)
         files, before = hash_files(paths, index), 0
     return _summary(stores, paths, files, before, start)
+
+
+def _check_numbers(batch_size: int, num_workers: int | None, shard_mb: float) -> None:
+    for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+        if value is not None and not (type(value) is int and value >= least):
+            raise InputError(f"features.{key}={value}: expected a whole number of at least {least}.")
+    if not shard_mb > 0:
+        raise InputError(f"features.shard_mb={shard_mb}: expected a number above 0.")
 
 
 def _summary(

@@ -4,8 +4,11 @@ import logging
 import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
+
+from mlic.data.table import is_text
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +39,23 @@ class HashIndex:
         if self.path is None:
             return self
         try:
-            self._connection = self._open(self.path)
-        except sqlite3.OperationalError as error:  # locked by others, no permission: leave it alone
+            self._connection = self._open_or_make(self.path)
+        except (
+            sqlite3.OperationalError,
+            OSError,
+        ) as error:  # locked by others, no permission: leave it alone
             logger.warning("the index of file hashes '%s' is not used: %s", self.path, error)
-        except sqlite3.DatabaseError as error:
-            logger.warning("the index of file hashes '%s' is broken (%s) and made anew", self.path, error)
-            self.path.unlink(missing_ok=True)
-            self._connection = self._open(self.path)
         return self
+
+    def _open_or_make(self, path: Path) -> sqlite3.Connection:
+        try:
+            return self._open(path)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            logger.warning("the index of file hashes '%s' is broken (%s) and made anew", path, error)
+            path.unlink(missing_ok=True)
+            return self._open(path)
 
     def _open(self, path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +83,7 @@ class HashIndex:
             return {}
         found: dict[str, tuple[FileState, str]] = {}
         try:
-            for name in names:
+            for name in filter(is_text, names):
                 row = self._connection.execute(_FIND, (name,)).fetchone()
                 if row is not None and row[4] == _checksum(name, row[:4]):
                     found[name] = (row[:3], row[3])
@@ -86,6 +98,7 @@ class HashIndex:
         rows = [
             (name, *state, digest, _checksum(name, (*state, digest)))
             for name, (state, digest) in entries.items()
+            if is_text(name)  # SQLite takes no other names; these files are hashed anew each time
         ]
         try:
             with self._connection:
@@ -97,7 +110,8 @@ class HashIndex:
         logger.warning("the index of file hashes '%s' is not used any further: %s", self.path, error)
         self._close()
         if self.path is not None and not isinstance(error, sqlite3.OperationalError):
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder that is read-only
+                self.path.unlink(missing_ok=True)
 
 
 def _checksum(name: str, row: tuple[Any, ...]) -> int:

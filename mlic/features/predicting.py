@@ -156,7 +156,7 @@ class FeatureWriter(BasePredictionWriter):
         """Keep the rows that were computed before an error or an interrupt."""
         try:
             self._open.close()
-        except OSError as error:
+        except Exception as error:  # a full disk, most likely, which is also the exception above
             logger.warning("the last rows could not be written: %s", error)
 
 

@@ -89,7 +89,15 @@ class Shard:
             spans = _check_tensors(header, layout, len(self.digests))
             if os.path.getsize(path) != self._data_start + spans["end"]:
                 raise ValueError("truncated, or longer than its header says")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            MemoryError,
+        ) as error:
             reason = str(error) if isinstance(error, ValueError) else f"its header cannot be read ({error!r})"
             raise DamagedShardError(path, reason) from error
         self._features_start = self._data_start + spans["features"]
@@ -185,9 +193,12 @@ def write_shard(folder: Path, layout: ShardLayout, digests: np.ndarray, features
     target = folder / f"{uuid4().hex}{SUFFIX}"
     temporary = target.with_suffix(TEMPORARY_SUFFIX)
     tensors = {"features": features, "checksums": torch.tensor(checksums, dtype=torch.int64)}
-    save_file(tensors, temporary, metadata=metadata)
-    _flush(temporary)
-    os.replace(temporary, target)
+    try:
+        save_file(tensors, temporary, metadata=metadata)
+        _flush(temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)  # half a shard on a full disk would take the room of the next
     _flush(folder)
     return target
 
@@ -236,7 +247,9 @@ def _check_tensors(header: dict[str, Any], layout: ShardLayout, num_rows: int) -
         entry = header[name]
         starts[name], ends[name] = entry["data_offsets"]
         if (
-            entry["dtype"] != dtype
+            type(starts[name]) is not int
+            or type(ends[name]) is not int
+            or entry["dtype"] != dtype
             or entry["shape"] != shape
             or ends[name] - starts[name] != num_rows * row_bytes
         ):

@@ -101,7 +101,7 @@ class FeatureStore:
                 dtype=text["dtype"],
                 view=text["view"],
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"'{folder}' is no feature store: {DESCRIPTION} cannot be read ({error!r})."
             ) from error
@@ -152,6 +152,18 @@ class FeatureStore:
         return self._lock
 
     def _prepare(self) -> None:
+        try:
+            self._describe()
+        except OSError as error:
+            raise InputError(
+                f"features.dir: '{self.folder}' cannot be written ({error.strerror}). Choose another folder or "
+                "make room."
+            ) from error
+        self.touch()
+        self.refresh()
+
+    def _describe(self) -> None:
+        """Make the folder, clear what a killed process left, and say what the key stands for."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(f"*{TEMPORARY_SUFFIX}"):
             leftover.unlink(missing_ok=True)
@@ -166,8 +178,6 @@ class FeatureStore:
         temporary = self.folder / f"{DESCRIPTION}{TEMPORARY_SUFFIX}"
         temporary.write_text(json.dumps(description, indent=2) + "\n")
         os.replace(temporary, self.folder / DESCRIPTION)
-        self.touch()
-        self.refresh()
 
     def refresh(self) -> list[DamagedShardError]:
         """Look for shards that came or went; refuse, by name, and return those that are not of this store."""

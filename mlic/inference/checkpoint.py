@@ -60,7 +60,7 @@ def read_run(run: str | Path) -> SavedRun:
         InputError: nothing there, a run without checkpoint, or a file that is no checkpoint of mlic.train.
     """
     path = find_checkpoint(Path(run))
-    content = _load(path)
+    content = load_checkpoint(path)
     info, parameters = content.get(CHECKPOINT_KEY), content.get("hyper_parameters")
     try:
         config = {**parameters["config"], **info["config"]}  # pyright: ignore[reportOptionalSubscript]
@@ -78,7 +78,7 @@ def read_run(run: str | Path) -> SavedRun:
             member_digests=tuple(str(member["weights"]) for member in info.get("members", ())),  # pyright: ignore[reportOptionalMemberAccess]
         )
         _check(saved)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             f"'{path}' is no checkpoint of mlic.train: {error!r}. Expected best.ckpt or last.ckpt of a run "
             "folder."
@@ -97,17 +97,29 @@ def find_checkpoint(run: Path) -> Path:
         return best
     state = ""
     if (run / STATUS_FILE).is_file():
-        status = RunFolder(run).read_json(STATUS_FILE)
-        reason = (status.get("error") or {}).get("message", "")
-        state = f" Its state is '{status.get('state')}'{f' ({reason})' if reason else ''}."
+        state = _state_in_words(run)
     raise InputError(
         f"run: '{run}' has no checkpoints/best.ckpt.{state} Expected the folder of a finished run."
     )
 
 
-def _load(path: Path) -> Mapping[str, Any]:
+def _state_in_words(run: Path) -> str:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        status = RunFolder(run).read_json(STATUS_FILE)
+        reason = (status.get("error") or {}).get("message", "")
+        return f" Its state is '{status.get('state')}'{f' ({reason})' if reason else ''}."
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return f" Its {STATUS_FILE} cannot be read."
+
+
+def load_checkpoint(path: Path, *, mmap: bool = False) -> Mapping[str, Any]:
+    """Read a file of tensors and plain values; with `mmap` tensors are read when they are used.
+
+    Raises:
+        InputError: it is cut short, or holds anything else, which unpickling might run.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("Please file an issue")[0].strip().splitlines()[-1]
         raise InputError(

@@ -85,10 +85,25 @@ def _read_own(data: Mapping[str, Any]) -> tuple[LabelTable, dict[str, Any]]:
 
 
 def read_split(saved: SavedRun) -> pd.DataFrame | None:
-    """split.csv of the run folder, or None for a checkpoint by itself."""
-    return (
-        None if saved.folder is None else pd.read_csv(saved.folder / SPLIT_FILE, dtype=str, na_filter=False)
-    )
+    """split.csv of the run folder, or None for a checkpoint by itself.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if saved.folder is None:
+        return None
+    file = saved.folder / SPLIT_FILE
+    try:
+        split = pd.read_csv(file, dtype=str, na_filter=False)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise InputError(
+            f"{file}: cannot be read ({error}). Expected the split that mlic.train wrote."
+        ) from error
+    if not {"file_name", "split"} <= set(split.columns):
+        raise InputError(
+            f"{file}: has no columns file_name and split. Expected the split that mlic.train wrote."
+        )
+    return split
 
 
 def _select_part(table: LabelTable, saved: SavedRun, part: str) -> LabelTable:

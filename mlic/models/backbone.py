@@ -23,6 +23,7 @@ from mlic.models.weights import load_network
 
 logger = logging.getLogger(__name__)
 
+LONGEST_STRIP = 32
 POOLS = ("avg", "max", "avgmax", "flatten", "none")
 
 
@@ -91,12 +92,14 @@ class FrozenBackbone(nn.Module):
         self.image_size: int = self.preprocessing["input_size"][-1]
         self.resize_size = math.ceil(self.image_size / self.preprocessing["crop_pct"])
         evaluation: Any = create_transform(**self.preprocessing, is_training=False, use_prefetcher=True)
-        self.transform: Callable[[Image.Image], np.ndarray] = Compose([*evaluation.transforms, np.asarray])
+        self.transform: Callable[[Image.Image], np.ndarray] = Compose(
+            [keep_middle, *evaluation.transforms, np.asarray]
+        )
         self.register_buffer("mean", self._channel_values("mean"), persistent=False)
         self.register_buffer("std", self._channel_values("std"), persistent=False)
         self.pooling = _make_pooling(pool)
         self.compute_dtype = torch.float32
-        map_shape = self._probe()
+        map_shape = self._probe_shape(image_size)
         self.feature_shape: tuple[int, ...] = tuple(self.pooling(torch.zeros(1, *map_shape)).shape[1:])
         self.num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self.weights_digest = digest_of(self.network)
@@ -129,6 +132,16 @@ class FrozenBackbone(nn.Module):
     def _channel_values(self, key: str) -> Tensor:
         # uint8 pixels 0..255 against statistics that timm states for 0..1
         return torch.tensor(self.preprocessing[key]).mul(255).view(1, 3, 1, 1)
+
+    def _probe_shape(self, image_size: int | None) -> tuple[int, ...]:
+        try:
+            return self._probe()
+        except (RuntimeError, AssertionError, ValueError) as error:
+            if image_size is None:
+                raise
+            raise InputError(
+                f"model.backbone.image_size: {image_size} is a size that '{self.name}' cannot take ({error})."
+            ) from error
 
     def _probe(self) -> tuple[int, ...]:
         """Shape (C, h, w) of the feature map; drops the layers that `forward_features` never runs."""
@@ -249,6 +262,18 @@ class FrozenBackbone(nn.Module):
             "pool": self.pool,
             "precision": self.precision,
         }
+
+
+def keep_middle(image: Image.Image) -> Image.Image:
+    """Cut a strip of more than `LONGEST_STRIP` times its width to its middle, of which alone the network sees a part.
+
+    Scaled up whole to the height of the input, 20,000 x 1 pixels would be a picture of a billion.
+    """
+    short, long = sorted(image.size)
+    if long <= LONGEST_STRIP * short:
+        return image
+    left, top = (max(0, (side - LONGEST_STRIP * short) // 2) for side in image.size)
+    return image.crop((left, top, image.width - left, image.height - top))
 
 
 def _make_pooling(pool: str) -> nn.Module:

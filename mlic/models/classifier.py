@@ -119,7 +119,10 @@ class MultiLabelClassifier(L.LightningModule):
         """The optimizer over the head and what else is trained, and its learning rates."""
         groups = [] if self.backbone is None else self.backbone.parameter_groups()
         head = self.head.parameters()
-        optimizer = self.optimizer([{"params": head}, *groups] if groups else head)
+        try:
+            optimizer = self.optimizer([{"params": head}, *groups] if groups else head)
+        except ValueError as error:
+            raise InputError(f"optimizer: {error}. Correct it there, or leave it at its default.") from error
         if self.scheduler is None:
             return optimizer
         schedule = self.scheduler(optimizer, total_steps=self.trainer.estimated_stepping_batches)
@@ -131,7 +134,13 @@ class MultiLabelClassifier(L.LightningModule):
             self.backbone.train()
 
     def on_fit_start(self) -> None:
-        """Leave out what Lightning does at each step for nothing: together a tenth of a step on cached features."""
+        """Leave out what Lightning does at each step for nothing: together a tenth of a step on cached features.
+
+        Raises:
+            InputError: there is no epoch to train.
+        """
+        if self.trainer.max_epochs == 0:
+            raise InputError("trainer.max_epochs=0: expected a whole number of at least 1.")
         if not torch.cuda.is_available():  # else the optimizer looks for a GPU again and again
             os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         trainer: Any = self.trainer

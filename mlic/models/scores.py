@@ -1,6 +1,8 @@
 """Collects the logits of an epoch, so that metrics are computed once over all images."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +40,17 @@ class ScoreCollector(Metric):
         super().__init__()
         for name in ("rows", "logits", "targets"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def _wrap_compute(self, compute: Callable[..., CollectedScores]) -> Callable[..., CollectedScores]:
+        """Undo that torchmetrics makes a scalar of the logits of one image and one class."""
+        squeezed = super()._wrap_compute(compute)
+
+        @wraps(compute)
+        def shaped(*args: Any, **kwargs: Any) -> CollectedScores:
+            rows, logits, targets = squeezed(*args, **kwargs)
+            return CollectedScores(rows, logits.reshape(len(rows), -1), targets.reshape(len(rows), -1))
+
+        return shaped
 
     def update(self, rows: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a batch: rows (B,) int64, logits (B, C), targets (B, C)."""

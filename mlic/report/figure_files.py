@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from mlic.report.style import PANEL_HEIGHT
+from mlic.runs.folder import replacing
 
 PNG_DPI = 150
 CSS_PIXELS_PER_INCH = 96
@@ -46,9 +47,12 @@ class FigureFiles:
         figure.savefig(stream, format="svg", metadata={"Date": None})
         # the layout is settled by the first drawing; doing it again would cost as much as the drawing
         figure.set_layout_engine("none")
-        figure.savefig(self.folder / f"{key}.png", dpi=PNG_DPI)
+        raster = io.BytesIO()
+        figure.savefig(raster, format="png", dpi=PNG_DPI)
         svg = stream.getvalue()
-        (self.folder / f"{key}.svg").write_bytes(svg)
+        for ending, content in (("png", raster.getvalue()), ("svg", svg)):
+            with replacing(self.folder / f"{key}.{ending}", durable=False) as file:
+                file.write(content)
         self.keys.append(key)
         width, height = (round(size * CSS_PIXELS_PER_INCH) for size in figure.get_size_inches())
         address = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()

@@ -8,14 +8,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 
 from mlic.errors import InputError
 from mlic.evaluation.predictions import Predictions
 from mlic.evaluation.thresholds import fit_thresholds
+from mlic.report.checking import FORMS, keep_fitting, load_overrides
 from mlic.runs.status import STATUS_FILE
 
 FINISHED = "finished"
+NOTES_SHOWN = 3  # of a file
 Content = TypeVar("Content")
 
 
@@ -72,10 +73,10 @@ def read_run(path: Path) -> ReportedRun:
     run.model = _json(run, "model.json", optional=run.state != FINISHED)
     overrides = path / ".hydra" / "overrides.yaml"
     if overrides.is_file():
-        run.overrides = _read(run, overrides, lambda file: [str(item) for item in OmegaConf.load(file)]) or []
+        run.overrides = _read(run, overrides, lambda file: load_overrides(file.read_text("utf-8"))) or []
     if run.state == FINISHED:
         run.dataset, run.metrics = _json(run, "dataset.json"), _json(run, "metrics.json")
-        run.epochs = _read(run, path / "epochs.csv", pd.read_csv)
+        run.epochs = _read(run, path / "epochs.csv", _epochs)
         run.val = _read(run, path / "predictions" / "val.parquet", _predictions, optional=True)
         run.test = _read(run, path / "predictions" / "test.parquet", _predictions)
         _find_thresholds(run)
@@ -83,7 +84,11 @@ def read_run(path: Path) -> ReportedRun:
 
 
 def _json(run: ReportedRun, name: str, *, optional: bool = False) -> dict[str, Any]:
-    return _read(run, run.path / name, _load_json, optional=optional) or {}
+    content = _read(run, run.path / name, _load_json, optional=optional) or {}
+    run.notes += [
+        f"{name}: {wrong}, and left out" for wrong in keep_fitting(content, FORMS[name])[:NOTES_SHOWN]
+    ]
+    return content
 
 
 def _load_json(file: Path) -> dict[str, Any]:
@@ -108,6 +113,16 @@ def _read(
         return None
 
 
+def _epochs(file: Path) -> pd.DataFrame:
+    epochs = pd.read_csv(file)
+    words = [str(name) for name in epochs.columns if not pd.api.types.is_numeric_dtype(epochs[name])]
+    if "epoch" not in epochs.columns or words:
+        raise InputError(
+            f"expected numbers in columns, one of them 'epoch'; no numbers: {', '.join(words[:3])}"
+        )
+    return epochs
+
+
 def _predictions(file: Path) -> Predictions:
     predictions = Predictions.read_parquet(file)
     return predictions.select(np.argsort(predictions.file_names.astype(str), kind="stable"))
@@ -120,7 +135,7 @@ def _find_thresholds(run: ReportedRun) -> None:
     stored = _json(run, "thresholds.json", optional=True)
     per_class = stored.get("per_class")
     if isinstance(per_class, dict):
-        absent = [name for name in run.classes if not isinstance(per_class.get(name), int | float)]
+        absent = [name for name in run.classes if per_class.get(name) is None]
         if not absent:
             run.thresholds = np.array([per_class[name] for name in run.classes], dtype=np.float64)
             run.thresholds_from = "thresholds.json"

@@ -31,8 +31,9 @@ from mlic.report.score_tables import (
 )
 from mlic.report.style import report_style, run_style
 from mlic.report.summary import summarise
-from mlic.report.tables import Table
+from mlic.report.tables import Table, write_table
 from mlic.report.thumbnails import Thumbnails, image_folder
+from mlic.runs.folder import write_atomically
 from mlic.runs.status import STATUS_FILE
 
 logger = logging.getLogger(__name__)
@@ -237,11 +238,9 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any]) -> N
         "errors": browser,
         "errors_per_class": options.errors_per_class,
     }
-    (options.output / "index.html").write_text(render_page(content), encoding="utf-8")
+    write_atomically(options.output / "index.html", render_page(content))
     shown = [table for table in report.tables.values() if table.rows]
-    (options.output / "report.md").write_text(
-        render_markdown(title, lead, shown, files.keys), encoding="utf-8"
-    )
+    write_atomically(options.output / "report.md", render_markdown(title, lead, shown, files.keys))
 
 
 def _browser(
@@ -257,18 +256,18 @@ def _write_long_tables(
     folder: Path, report: Report, metrics: dict[str, Any], errors: pd.DataFrame, confused: pd.DataFrame
 ) -> None:
     """Tables that are too long for the page."""
-    errors.drop(columns="row").to_csv(folder / "errors.csv", index=False)
-    confused.to_csv(folder / "confusions.csv", index=False)
+    write_table(folder / "errors.csv", errors.drop(columns="row"))
+    write_table(folder / "confusions.csv", confused)
     rows = [
         {"run": run, "threshold": threshold, "class": name, **values}
         for run, by_threshold in metrics.items()
         for threshold, classes in by_threshold.items()
         for name, values in classes.items()
     ]
-    pd.DataFrame(rows).to_csv(folder / "class_metrics.csv", index=False)
+    write_table(folder / "class_metrics.csv", pd.DataFrame(rows))
     pairs = [_pairs(run) for run in report.finished if run.test is not None]
     if pairs:
-        pd.concat(pairs, ignore_index=True).to_csv(folder / "co_occurrence.csv", index=False)
+        write_table(folder / "co_occurrence.csv", pd.concat(pairs, ignore_index=True))
 
 
 def _pairs(run: ReportedRun) -> pd.DataFrame:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from mlic.runs.folder import write_atomically
+
 BEST, AHEAD = "best", "ahead"  # ahead: best, and the difference to the next is beyond chance
 MINUS, EN_DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
@@ -139,9 +141,13 @@ class Table:
 
     def write_csv(self, folder: Path) -> Path:
         """Write `folder/<key>.csv`."""
-        path = folder / f"{self.key}.csv"
-        self.to_frame().to_csv(path, index=False)
-        return path
+        return write_table(folder / f"{self.key}.csv", self.to_frame())
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> Path:
+    """Write a CSV file whole: a full disk leaves the former one."""
+    write_atomically(path, frame.to_csv(index=False), durable=False)
+    return path
 
 
 def mark_best(table: Table) -> Table:

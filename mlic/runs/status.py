@@ -1,5 +1,6 @@
 """status.json: the state of a run, its error, and the seconds of each phase."""
 
+import logging
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -8,7 +9,10 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
+from mlic.runs.faults import explain
 from mlic.runs.folder import RunFolder
+
+logger = logging.getLogger(__name__)
 
 STATUS_FILE = "status.json"
 
@@ -39,8 +43,8 @@ class RunStatus:
         }
 
     def __enter__(self) -> Self:
-        """Write the state `running`."""
-        self._save()
+        """Write the state `running`; an error where the folder cannot be written."""
+        self._write()
         return self
 
     def __exit__(
@@ -53,7 +57,7 @@ class RunStatus:
             self.content["state"] = "interrupted" if _ended_from_outside(error) else "failed"
             self.content["error"] = {
                 "type": type(error).__name__,
-                "message": str(error),
+                "message": explain(error) or str(error),
                 "traceback": "".join(traceback.format_exception(error)),
             }
         self.content["ended"] = _now()
@@ -71,6 +75,13 @@ class RunStatus:
             self._save()
 
     def _save(self) -> None:
+        """Write, but let no full disk hide the error that is on its way."""
+        try:
+            self._write()
+        except OSError as error:
+            logger.warning("%s cannot be written: %s", self.folder.path / STATUS_FILE, error)
+
+    def _write(self) -> None:
         if self.write:
             self.folder.write_json(STATUS_FILE, self.content)
 

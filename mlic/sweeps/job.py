@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mlic.errors import InputError
+from mlic.runs.faults import quiet_side_writers
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ def reported_job(config: DictConfig) -> Iterator[None]:
     """
     if config.on_error not in ON_ERROR:
         raise CompactHydraException(f"on_error: '{config.on_error}' is none of {', '.join(ON_ERROR)}.")
+    quiet_side_writers()
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         yield

@@ -1,14 +1,17 @@
 """Which jobs a sweep has, from what Hydra wrote into its folder."""
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import islice, product
+from math import prod
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+
+from mlic.report.checking import load_overrides, load_plain_yaml
 
 SWEEP_FILE = "multirun.yaml"
 OVERRIDES_FILE = Path(".hydra", "overrides.yaml")
+MAX_JOBS = 100_000
 
 
 def planned_jobs(sweep: Path) -> list[tuple[str, ...]]:
@@ -16,18 +19,18 @@ def planned_jobs(sweep: Path) -> list[tuple[str, ...]]:
 
     Empty for sweepers that choose their jobs as they go. What is wrong with a broken multirun.yaml is raised.
     """
-    config = OmegaConf.load(sweep / SWEEP_FILE)
-    if not str(OmegaConf.select(config, "hydra.sweeper._target_")).endswith(".BasicSweeper"):
+    record = load_plain_yaml((sweep / SWEEP_FILE).read_text(encoding="utf-8"))["hydra"]
+    if not str(record["sweeper"]["_target_"]).endswith(".BasicSweeper"):
         return []
-    return list(
-        dict.fromkeys(_combinations([str(item) for item in OmegaConf.select(config, "hydra.overrides.task")]))
-    )
+    return list(dict.fromkeys(_combinations([str(item) for item in record["overrides"]["task"]])))
 
 
 def read_overrides(run: Path) -> list[str]:
-    """Overrides of the command that made a run folder; empty if Hydra did not make it."""
-    file = run / OVERRIDES_FILE
-    return [str(item) for item in OmegaConf.load(file)] if file.is_file() else []
+    """Overrides of the command that made a run folder; empty if Hydra did not make it, or wrote something else."""
+    try:
+        return load_overrides((run / OVERRIDES_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
 
 
 def shared_overrides(jobs: Sequence[Sequence[str]]) -> set[str]:
@@ -36,12 +39,19 @@ def shared_overrides(jobs: Sequence[Sequence[str]]) -> set[str]:
 
 
 def _combinations(task: Sequence[str]) -> list[tuple[str, ...]]:
-    """What Hydra's basic sweeper makes of the overrides of a multirun: of one given twice, the last."""
+    """What Hydra's basic sweeper makes of the overrides of a multirun: of one given twice, the last.
+
+    Raises:
+        ValueError: too many of them.
+    """
     choices: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides(list(task)):
         key = override.get_key_element()
         if override.is_sweep_override():
-            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            values = islice(override.sweep_string_iterator(), MAX_JOBS + 1)
+            choices[key] = [f"{key}={value}" for value in values]
         else:
             choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+    if prod(map(len, choices.values())) > MAX_JOBS:
+        raise ValueError(f"more than {MAX_JOBS} jobs")
     return list(product(*choices.values()))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from mlic.report.checking import FORMS, keep_fitting
 from mlic.runs.status import STATUS_FILE
 from mlic.sweeps.jobs import planned_jobs, read_overrides, shared_overrides
 
@@ -58,4 +59,12 @@ def _row(run: Path | None) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    """A JSON file of a run; {} where there is none, or something else."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    keep_fitting(content, FORMS[file.name])
+    return content

@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from mlic.errors import InputError
+from mlic.inference.checkpoint import load_checkpoint
+from mlic.report.checking import FORMS, keep_fitting, load_plain_yaml
 from mlic.runs.folder import RunFolder, write_atomically
 from mlic.runs.status import STATUS_FILE
 
@@ -22,6 +23,7 @@ WITHOUT_EFFECT = (
     "trainer.log_every_n_steps",
 )  # fmt: skip
 SHOWN_DIFFERENCES = 10
+ANEW = "Set another output, or resume=null to begin anew."
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,21 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
         config: of the new run. With `resume` null, and after a failure, nothing is taken over.
 
     Raises:
-        InputError: the run there has other settings, or does not tell.
+        InputError: the run there has other settings, or does not tell, or a file of it is broken.
     """
     folder = Path(config.output)
     if config.resume is None or not (folder / STATUS_FILE).is_file():
         return EarlierRun()
     _check_settings(config, folder)
     run = RunFolder(folder)
-    status = run.read_json(STATUS_FILE)
-    if status["state"] == "finished":
-        return EarlierRun(results=run.read_json("metrics.json"))
+    status = _read(run, STATUS_FILE)
+    state = status.get("state")
+    if state == "finished":
+        return EarlierRun(results=_read(run, "metrics.json"))
     last = run.checkpoints / "last.ckpt"
-    if status["state"] not in RESUMABLE or not last.is_file():
+    if state not in RESUMABLE or not last.is_file():
         return EarlierRun()
-    step = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["global_step"]
-    return EarlierRun(checkpoint=last, step=step, seconds=status["seconds"])
+    return EarlierRun(checkpoint=last, step=_step_of(last), seconds=status.get("seconds", {}))
 
 
 def begin(config: DictConfig, folder: RunFolder, earlier: EarlierRun) -> None:
@@ -87,6 +89,24 @@ def begin(config: DictConfig, folder: RunFolder, earlier: EarlierRun) -> None:
         write_atomically(folder.path / SETTINGS_FILE, OmegaConf.to_yaml(_settings(config)))
 
 
+def _read(run: RunFolder, name: str) -> dict[str, Any]:
+    try:
+        content = run.read_json(name)
+        wrong = keep_fitting(content, FORMS[name]) if isinstance(content, dict) else ["it is no JSON object"]
+    except (OSError, ValueError, RecursionError) as error:
+        wrong = [str(error)]
+    if wrong:
+        raise InputError(f"resume: '{run.path / name}' cannot be used: {wrong[0]}. {ANEW}")
+    return content
+
+
+def _step_of(checkpoint: Path) -> int:
+    try:
+        return int(load_checkpoint(checkpoint, mmap=True)["global_step"])
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"resume: there is no step to go on from. {error} {ANEW}") from error
+
+
 def _settings(config: DictConfig) -> DictConfig:
     placed = OmegaConf.merge(config, {"output": "."})
     return OmegaConf.create(OmegaConf.to_container(placed, resolve=True))  # pyright: ignore[reportReturnType]
@@ -95,11 +115,12 @@ def _settings(config: DictConfig) -> DictConfig:
 def _check_settings(config: DictConfig, folder: Path) -> None:
     file = folder / SETTINGS_FILE
     if not file.is_file():
-        raise InputError(
-            f"resume: '{folder}' has no {SETTINGS_FILE} to compare its settings with. Set another output, or "
-            "resume=null to begin anew."
-        )
-    there, here = _flat(OmegaConf.load(file)), _flat(OmegaConf.create(OmegaConf.to_yaml(_settings(config))))
+        raise InputError(f"resume: '{folder}' has no {SETTINGS_FILE} to compare its settings with. {ANEW}")
+    try:
+        there = _flat(load_plain_yaml(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(f"resume: '{file}' cannot be used: {error}. {ANEW}") from error
+    here = _flat(load_plain_yaml(OmegaConf.to_yaml(_settings(config))))
     absent = "absent"
     differences = [
         f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
@@ -115,8 +136,8 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     """`{"head.dropout": 0.6, ...}`; lists are values."""
-    if not OmegaConf.is_dict(node):
-        return {prefix: OmegaConf.to_container(node) if OmegaConf.is_list(node) else node}
+    if not isinstance(node, dict):
+        return {prefix: node}
     pairs = [_flat(node[key], f"{prefix}.{key}" if prefix else str(key)) for key in node]
     return {key: value for pair in pairs for key, value in pair.items()}
 

@@ -15,7 +15,9 @@ from mlic.errors import InputError
 from mlic.features import CachedFeatures, ExtractionResult
 from mlic.features.extraction import HASH_INDEX
 from mlic.models import Backbone, MultiLabelClassifier, fit_standardization
+from mlic.runs.faults import explained
 from mlic.runs.folder import RunFolder
+from mlic.runs.lock import one_at_a_time
 from mlic.runs.processes import agreed, find_processes
 from mlic.runs.status import RunStatus
 from mlic.training.devices import check_shared_output, with_processes
@@ -39,6 +41,8 @@ EXTRACTION_TRAINER_KEYS = ("accelerator", "devices", "num_nodes", "strategy")
 Results = dict[str, dict[str, Any]]
 
 
+@explained()
+@one_at_a_time
 def run(config: DictConfig) -> Results:
     """Take a composed config to a finished run folder.
 
@@ -96,6 +100,7 @@ def run(config: DictConfig) -> Results:
     return model.results
 
 
+@explained()
 def extract(config: DictConfig) -> ExtractionResult:
     """Compute the features that a run of this config would need, and nothing else.
 
@@ -131,6 +136,7 @@ def prepare_features(config: DictConfig) -> tuple[MultiLabelDataModule, torch.de
     return datamodule, device
 
 
+@explained()
 def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:
     """What training needs, for a search that trains in its own way.
 

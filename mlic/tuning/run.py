@@ -13,7 +13,9 @@ from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.features.memory import available_memory
 from mlic.models import Backbone, DenseHead, Standardization
+from mlic.runs.faults import explained
 from mlic.runs.folder import RunFolder
+from mlic.runs.lock import one_at_a_time
 from mlic.runs.status import RunStatus
 from mlic.training.run import Results, prepare, run
 from mlic.tuning.bank import Member
@@ -31,6 +33,8 @@ CPU_BANK_BYTES = 32e6
 ADAM_COPIES = 4  # weights, gradients, two moments
 
 
+@explained()
+@one_at_a_time
 def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results:
     """Search, then train the winner as an ordinary run in `<output>/winner`, and test it once.
 

@@ -49,4 +49,4 @@ def test_without_a_starter_ddp_is_one_node(tiny_config: MakeConfig, tmp_path: Pa
     assert OmegaConf.to_container(with_processes(tiny_config())) == OmegaConf.to_container(tiny_config())
     with pytest.raises(InputError, match=r"trainer\.num_nodes=2: .*torchrun --nnodes=2.*srun"):
         train(tiny_config("trainer=ddp", "trainer.num_nodes=2"))
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "status.json").exists()

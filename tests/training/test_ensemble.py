@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from mlic.config import compose
@@ -177,5 +176,5 @@ def test_other_weights_of_one_member_are_refused_by_name(
 
 
 def test_heads_on_maps_are_refused(make_config: MakeConfig):
-    with pytest.raises(InstantiationException, match=r"model\.backbone\.pool=none keeps feature maps"):
+    with pytest.raises(InputError, match=r"model\.backbone\.pool=none keeps feature maps"):
         train(make_config((LARGE, LARGE), "head=csra"))

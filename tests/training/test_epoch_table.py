@@ -21,7 +21,7 @@ def test_one_row_an_epoch_with_columns_that_come_later(tmp_path: Path):
     table = EpochTable(tmp_path / "epochs.csv")
     end_epoch(table, 0, train_loss=0.25)
     end_epoch(table, 1, train_loss=0.1, val_map=0.7)
-    frame = pd.read_csv(tmp_path / "epochs.csv")
+    frame = pd.read_csv(tmp_path / "epochs.csv", float_precision="round_trip")
     assert list(frame.columns) == ["epoch", "train/loss", "val/map"]
     assert frame["epoch"].tolist() == [0, 1] and frame["train/loss"].tolist() == [
         0.25,

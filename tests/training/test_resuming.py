@@ -1,6 +1,7 @@
 """A run that is ended and resumed gives what an unbroken one gives; other runs are refused, finished ones skipped."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -41,6 +42,16 @@ SETTINGS = {
     ),
     "trained": (*LIVE, "optimizer=sgd", "model.backbone.train_batch_norm=true", "callbacks=weight_average"),
 }
+
+
+class RunsCode:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
 
 
 class Killed(SystemExit):
@@ -157,6 +168,40 @@ def test_a_run_of_other_settings_is_refused_and_kept(
     (tmp_path / "run" / "config.yaml").unlink()
     with pytest.raises(InputError, match=r"has no config\.yaml to compare its settings with"):
         train(tiny_config("resume=auto"))
+
+
+def test_a_broken_or_malicious_file_is_refused_and_kept(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with killed_in(1, monkeypatch):
+        train(tiny_config())
+    torch.save(RunsCode(tmp_path / "code ran"), tmp_path / "malicious")
+    settings = (tmp_path / "run" / "config.yaml").read_bytes()
+    for name, content, message in (
+        ("status.json", b"{", r"status\.json' cannot be used: Expecting"),
+        ("status.json", b'{"state": 3}', r"status\.json' cannot be used: state is not text"),
+        ("config.yaml", b"a: [", r"config\.yaml' cannot be used: not valid YAML"),
+        (
+            "config.yaml",
+            settings.replace(b"seed: 0", b"seed: ${oc.env:HOME}"),
+            r"other settings .*seed: \$\{oc\.env:HOME\} there, 0 here",
+        ),
+        ("checkpoints/last.ckpt", b"PK", r"last\.ckpt' cannot be read as a checkpoint"),
+        (
+            "checkpoints/last.ckpt",
+            (tmp_path / "malicious").read_bytes(),
+            r"last\.ckpt' holds more than tensors and plain values, and is refused",
+        ),
+    ):
+        file = tmp_path / "run" / name
+        before = file.read_bytes()
+        file.write_bytes(content)
+        with pytest.raises(
+            InputError, match=rf"^resume: (.|\n)*{message}(.|\n)*resume=null to begin anew\.$"
+        ):
+            train(tiny_config("resume=auto"))
+        assert file.read_bytes() == content and not (tmp_path / "code ran").exists()
+        file.write_bytes(before)
 
 
 def test_a_folder_without_a_run_is_begun_by_auto_and_refused_by_name(tiny_config: MakeConfig, tmp_path: Path):

@@ -19,7 +19,7 @@ from mlic.data.annotations.common import (
     require_choice,
     safe_file_names,
 )
-from mlic.data.table import LabelTable
+from mlic.data.table import LabelTable, check_class_names
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def read_coco(
 
     rows = _positions(file, content, "image_id", image_ids, "images")
     columns = _positions(file, content, "category_id", category_ids, "categories")
-    is_crowd = np.array([bool(entry.get("iscrowd")) for entry in content["annotations"]], dtype=bool)
+    is_crowd = _crowd(file, content)
     kept = ~is_crowd if crowd == "drop" else np.ones_like(is_crowd)
     labels = label_matrix(len(names), len(classes), rows[kept], columns[kept])
 
@@ -95,7 +95,10 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
             f"{file}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}). "
             "Expected a COCO instances file; is it complete?"
         ) from None
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # bytes of another encoding, a number of thousands of digits
         raise InputError(f"{file}: not a JSON text file ({error}). Expected a COCO instances file.") from None
     for section in SECTIONS:
         if not isinstance(content, dict) or not isinstance(content.get(section), list):
@@ -140,14 +143,36 @@ def _images(file: Path, content: dict[str, list[dict[str, Any]]]) -> tuple[pd.In
 def _categories(file: Path, content: dict[str, list[dict[str, Any]]]) -> tuple[pd.Index, list[str]]:
     """Ids and names of the categories, each of them once."""
     ids, names = _field(file, content, "categories", "id"), _field(file, content, "categories", "name")
-    for key, values in (("id", ids), ("name", names)):
-        repeated = [row for row, value in enumerate(values) if value in values[:row]]
-        if repeated:
+    classes = [str(name) for name in names]
+    for key, values in (("id", ids), ("name", classes)):
+        row = _first_repeated(values)
+        if row is not None:
             raise InputError(
-                f"{file}, categories[{repeated[0]}]: {key} {values[repeated[0]]!r} is there twice; "
+                f"{file}, categories[{row}]: {key} {values[row]!r} is there twice; "
                 "each category needs its own id and name."
             )
-    return pd.Index(ids), [str(name) for name in names]
+    check_class_names(classes, f"{file}, categories")
+    return pd.Index(ids), classes
+
+
+def _first_repeated(values: list[Any]) -> int | None:
+    seen: set[Any] = set()
+    for row, value in enumerate(values):
+        if value in seen:
+            return row
+        seen.add(value)
+    return None
+
+
+def _crowd(file: Path, content: dict[str, list[dict[str, Any]]]) -> np.ndarray:
+    """(annotations,) bool; a missing mark means no."""
+    marks = [entry.get("iscrowd") or 0 for entry in content["annotations"]]
+    if not (set(map(type, marks)) <= {int, bool} and set(marks) <= {0, 1}):
+        row = next(
+            row for row, mark in enumerate(marks) if type(mark) not in (int, bool) or mark not in (0, 1)
+        )
+        raise InputError(f"{file}, annotations[{row}]: 'iscrowd' is {marks[row]!r}, expected 0 or 1.")
+    return np.array(marks, dtype=bool)
 
 
 def _positions(

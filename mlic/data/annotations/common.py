@@ -8,9 +8,11 @@ from posixpath import normpath
 import numpy as np
 
 from mlic.data.file_names import leaves_folder
+from mlic.data.table import is_text
 from mlic.errors import InputError
 
-_NOT_PLAIN = re.compile(r"//|(^|/)\./")
+_NOT_PLAIN = re.compile(r"//|(^|/)\.(/|$)|/$")
+CLASSES_SHOWN = 20
 
 
 def require_choice(key: str, value: str, choices: Sequence[str]) -> None:
@@ -55,20 +57,25 @@ def image_folder(path: str | Path) -> Path:
 
 
 def safe_file_names(names: Sequence[object], place: Callable[[int], str]) -> list[str]:
-    """File names without `./` and doubled slashes, none of which leaves the image folder.
+    """File names without `./`, doubled and last slashes, none of which leaves the image folder.
 
     Args:
         names: as annotated.
         place: row number -> where it is annotated, such as `labels.csv, line 7`.
 
     Raises:
-        InputError: a name that is empty, no string, or leads out of the folder.
+        InputError: a name that is empty, no string, no valid text, or leads out of the folder.
     """
     safe: list[str] = []
     for row, name in enumerate(names):
         if not isinstance(name, str) or not name.strip() or "\0" in name:
             raise InputError(
                 f"{place(row)}: the image's file name is {name!r}; expected a name such as photo.jpg."
+            )
+        if not is_text(name):
+            raise InputError(
+                f"{place(row)}: {name!r} holds a byte or half of a character that is no text; rename the file, and "
+                "write its name in UTF-8."
             )
         if leaves_folder(name):
             raise InputError(
@@ -128,7 +135,9 @@ def column_of(classes: Sequence[str], name: str, place: str) -> int:
     try:
         return classes.index(name)
     except ValueError:
+        more = f", and {len(classes) - CLASSES_SHOWN} more" if len(classes) > CLASSES_SHOWN else ""
         raise InputError(
-            f"{place}: label '{name}' is not one of the {len(classes)} classes: {', '.join(classes)}. "
+            f"{place}: label '{name}' is not one of the {len(classes)} classes: "
+            f"{', '.join(classes[:CLASSES_SHOWN])}{more}. "
             "Correct the label, or add it to data.reader.classes."
         ) from None

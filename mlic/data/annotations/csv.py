@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,7 @@ from mlic.data.annotations.common import (
     merge_repeated,
     safe_file_names,
 )
-from mlic.data.table import LabelTable
+from mlic.data.table import NAMES_SHOWN, LabelTable, check_class_names
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def read_csv(
     else:
         labels, found = _bits(file, header, rows, lines), header[1:]
         labels, found = _arrange(file, labels, found, classes)
+    check_class_names(found, str(file))
     file_names, labels = merge_repeated(names, labels, lambda row: f"{file}, line {lines[row]}")
     logger.info(
         "%s: %d images kept, %d classes; %d images have no label",
@@ -92,7 +94,7 @@ def _rows(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
 def _check_form(file: Path, header: list[str], rows: list[list[str]], lines: list[int]) -> None:
     if len(rows) == 1:
         raise InputError(f"{file}: there is no row below the header; expected one for each image.")
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(header).items() if count > 1)[:NAMES_SHOWN]
     if repeated or "" in header:
         raise InputError(
             f"{file}, line 1: each column needs a name of its own; repeated or empty: {repeated or ['']}."

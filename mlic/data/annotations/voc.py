@@ -16,7 +16,7 @@ from mlic.data.annotations.common import (
     require_choice,
     safe_file_names,
 )
-from mlic.data.table import LabelTable
+from mlic.data.table import LabelTable, check_class_names
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -89,6 +89,7 @@ def _labels(
         raise InputError(
             f"{entries[0].file.parent}: no image has an object; expected <object> elements with <name>."
         )
+    check_class_names(found, str(entries[0].file.parent))
     labels = np.zeros((len(entries), len(found)), dtype=np.uint8)
     for row, entry in enumerate(entries):
         for name, is_difficult in zip(entry.names, entry.difficult, strict=True):
@@ -104,6 +105,8 @@ def _parse(file: Path) -> _Annotation:
     except ElementTree.ParseError as error:
         line, column = error.position
         raise InputError(f"{file}, line {line}, column {column}: not valid XML ({error}).") from None
+    except (LookupError, ValueError) as error:  # an encoding that the parser does not know
+        raise InputError(f"{file}: not valid XML ({error}); write it in UTF-8.") from None
     file_name = (root.findtext("filename") or "").strip()
     if root.tag != "annotation" or not file_name:
         raise InputError(

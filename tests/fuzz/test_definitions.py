@@ -1,0 +1,229 @@
+"""Curation, split, weights, metrics and the store hold what they promise for labels and scores of any kind."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
+
+from mlic.data import LabelTable, class_weights, curate, stratified_split
+from mlic.errors import InputError
+from mlic.evaluation.metrics import evaluate_scores
+from mlic.features import FeatureStore
+from mlic.features.hashing import DIGEST_DTYPE
+
+FUZZ = settings.get_profile("fuzz")
+Tried = Callable[[], None]
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\\\0:"), min_size=1, max_size=6)
+
+
+@st.composite
+def tables(draw: Any, min_images: int = 1, max_images: int = 60) -> LabelTable:
+    """Labels of any kind, under names of any kind."""
+    images, classes = draw(st.integers(min_images, max_images)), draw(st.integers(1, 6))
+    share = draw(st.sampled_from([0.02, 0.2, 0.5, 0.98]))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    names = draw(st.lists(NAMES, min_size=images, max_size=images, unique=True))
+    return LabelTable.build(
+        ".", names, random.random((images, classes)) < share, [f"c{c}" for c in range(classes)]
+    )
+
+
+def shuffled(table: LabelTable, seed: int) -> LabelTable:
+    """The same table from rows and columns in another order."""
+    random = np.random.default_rng(seed)
+    rows, columns = random.permutation(len(table)), random.permutation(len(table.classes))
+    classes = [table.classes[column] for column in columns]
+    return LabelTable.build(".", table.file_names[rows], table.labels[rows][:, columns], classes)
+
+
+@settings(FUZZ)
+@given(
+    table=tables(), seed=st.integers(0, 2**31), least=st.integers(0, 20) | st.floats(0, 0.99), keep=st.booleans(),
+    share=st.floats(0.05, 1),
+)  # fmt: skip
+def test_curation(table: LabelTable, seed: int, least: float, keep: bool, share: float, tried: Tried):
+    tried()
+    options: Any = {
+        "num_images": max(1, round(share * len(table))), "min_images_per_class": least,
+        "unlabelled": "keep" if keep else "drop", "seed": seed,
+    }  # fmt: skip
+    try:
+        curated, report = curate(table, **options)
+    except InputError as error:
+        assert "left after curation" in str(error)
+        return
+    again, _ = curate(shuffled(table, seed), **options)
+    assert list(curated.file_names) == list(again.file_names) and curated.classes == again.classes
+    np.testing.assert_array_equal(curated.labels, again.labels)
+    assert set(curated.file_names) <= set(table.file_names) and set(curated.classes) <= set(table.classes)
+    assert report.images_before == len(table) and report.images_after == len(curated)
+    assert len(curated) == options["num_images"] - (0 if keep else report.unlabelled)
+    assert (curated.counts() >= report.min_images).all()
+    assert all(count < report.min_images for count in report.dropped_classes.values())
+    assert {*curated.classes, *report.dropped_classes} == set(table.classes)
+    assert keep or curated.labels.any(axis=1).all()
+
+
+@settings(FUZZ)
+@given(
+    table=tables(min_images=3), seed=st.integers(0, 2**32 - 1), test=st.sampled_from([0, 0.1, 0.25, 0.5]),
+    val=st.sampled_from([0, 0.1, 0.3]), folds=st.none() | st.integers(2, 4),
+)  # fmt: skip
+def test_split(table: LabelTable, seed: int, test: float, val: float, folds: int | None, tried: Tried):
+    tried()
+    options: Any = {"test": test, "val": val, "seed": seed, "on_missing": "warn", "folds": folds}
+    try:
+        split = stratified_split(table, **options)
+    except InputError as error:
+        assert "too few" in str(error) or "data.split" in str(error)
+        return
+    rows = np.concatenate([split.train, split.val, split.test])
+    np.testing.assert_array_equal(np.sort(rows), np.arange(len(table)))  # disjoint and complete
+    other = shuffled(table, seed)
+    assert stratified_split(other, **options).names() == split.names()  # whatever the order
+    if folds is None:
+        assert test > 0 or len(split.test) == 0
+        assert val > 0 or len(split.val) == 0
+
+
+@settings(FUZZ)
+@given(seed=st.integers(0, 2**32 - 1), classes=st.integers(2, 6), test=st.sampled_from([0.1, 0.2, 0.3]))
+def test_shares_of_a_split(seed: int, classes: int, test: float, tried: Tried):
+    """Every class has its share, to within three images and a fiftieth, where a random split is off by more."""
+    tried()
+    random = np.random.default_rng(seed)
+    labels = random.random((400, classes)) < random.uniform(0.05, 0.5, classes)
+    table = LabelTable.build(
+        ".", [f"{row:04d}" for row in range(400)], labels, [f"c{c}" for c in range(classes)]
+    )
+    split = stratified_split(table, test=test, val=0, seed=seed, on_missing="warn")
+    counts = table.counts()
+    np.testing.assert_allclose(labels[split.test].sum(axis=0), test * counts, atol=3 + 0.02 * counts.max())
+    assert abs(len(split.test) - test * 400) <= 12
+
+
+@settings(FUZZ)
+@given(
+    table=tables(min_images=8), seed=st.integers(0, 2**31), normalize=st.booleans(),
+    scheme=st.sampled_from(["none", "inverse_sqrt", "inverse", "effective_number"]),
+)  # fmt: skip
+def test_weights(table: LabelTable, seed: int, normalize: bool, scheme: str, tried: Tried):
+    tried()
+    split = stratified_split(table, test=0.25, val=0, seed=seed, on_missing="warn")
+    counts = table.labels[split.train].sum(axis=0, dtype=np.int64)
+    weights = class_weights(counts, table.classes, scheme=scheme, normalize=normalize)
+    assert np.isfinite(weights).all() and (weights > 0).all() and weights.dtype == np.float32
+    # labels of the other rows change nothing
+    changed = table.labels.copy()
+    changed[split.test] ^= 1
+    same = class_weights(
+        changed[split.train].sum(axis=0, dtype=np.int64), table.classes, scheme=scheme, normalize=normalize
+    )
+    np.testing.assert_array_equal(weights, same)
+    order = np.argsort(counts, kind="stable")
+    assert (np.diff(weights[order]) <= 1e-7).all(), "a rarer class never weighs less"
+    if scheme == "inverse_sqrt" and not normalize:
+        np.testing.assert_allclose(weights, 1 / np.sqrt(np.maximum(counts, 1)), rtol=1e-6)
+    if normalize:
+        np.testing.assert_allclose(weights.mean(), 1, rtol=1e-5)
+
+
+SCORES = st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
+
+
+@st.composite
+def scored(draw: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Scores with ties, and targets that may leave classes without positives or negatives."""
+    shape = (draw(st.integers(1, 30)), draw(st.integers(1, 5)))
+    return draw(arrays(np.float32, shape, elements=SCORES)), draw(
+        arrays(np.uint8, shape, elements=st.integers(0, 1))
+    )
+
+
+@settings(FUZZ)
+@given(case=scored(), threshold=st.floats(0, 1))
+def test_metrics_are_scikit_learns(case: tuple[np.ndarray, np.ndarray], threshold: float, tried: Tried):
+    tried()
+    scores, targets = case
+    names = [f"c{column}" for column in range(scores.shape[1])]
+    metrics = evaluate_scores(scores, targets, names, threshold)
+    decided = (scores.astype(np.float64) > threshold).astype(int)
+    positives, both = targets.any(axis=0), targets.any(axis=0) & ~targets.all(axis=0)
+
+    def same(name: str, expected: float | None) -> None:
+        assert (metrics[name] is None) == (expected is None), name
+        assert expected is None or metrics[name] == pytest.approx(expected, abs=1e-6), name
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        same(
+            "map",
+            average_precision_score(targets[:, positives], scores[:, positives], average="macro")
+            if positives.any()
+            else None,
+        )
+        same(
+            "auc_macro",
+            float(np.mean([roc_auc_score(targets[:, c], scores[:, c]) for c in np.flatnonzero(both)]))
+            if both.any()
+            else None,
+        )
+        for metric, function in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
+            if targets.any():
+                expected = function(
+                    targets.ravel(),
+                    decided.ravel(),
+                    zero_division=0,  # pyright: ignore[reportArgumentType]  (typed as text)
+                )
+                same(f"{metric}_micro", float(expected))
+    assert metrics["undefined"]["positives"] == [
+        name for name, has in zip(names, np.atleast_1d(positives), strict=True) if not has
+    ]
+    order = np.random.default_rng(0).permutation(len(scores))
+    again = evaluate_scores(scores[order], targets[order], names, threshold)
+    assert (
+        again["map"] == pytest.approx(metrics["map"], abs=1e-9)
+        if metrics["map"] is not None
+        else again["map"] is None
+    )
+
+
+@settings(FUZZ)
+@given(
+    numbers=st.lists(st.integers(0, 40), min_size=1, max_size=60), asked=st.lists(st.integers(0, 60), max_size=30),
+    dtype=st.sampled_from(["float16", "bfloat16", "float32"]), shape=st.sampled_from([(1,), (3,), (2, 2, 2)]),
+    step=st.integers(1, 20),
+)  # fmt: skip
+def test_the_store_gives_back_what_it_was_given(
+    numbers: list[int], asked: list[int], dtype: str, shape: tuple[int, ...], step: int,
+    tmp_path_factory: pytest.TempPathFactory, tried: Tried,
+):  # fmt: skip
+    tried()
+    root: Path = tmp_path_factory.mktemp("store")
+
+    def digests(values: list[int]) -> np.ndarray:
+        return np.array([f"{value:064x}" for value in values], dtype=DIGEST_DTYPE)
+
+    def rows(values: list[int]) -> torch.Tensor:
+        made = [torch.randn(shape, generator=torch.Generator().manual_seed(value)) for value in values]
+        return torch.stack(made).to(getattr(torch, dtype))
+
+    store = FeatureStore(root, {"network": "n"}, feature_shape=shape, dtype=dtype)
+    for start in range(0, len(numbers), step):
+        part = numbers[start : start + step]
+        with store.lock(), store.writer(shard_mb=1e-4) as writer:
+            writer.add(digests(part), rows(part))
+    again = FeatureStore(root, {"network": "n"}, feature_shape=shape, dtype=dtype)
+    there, absent = [n for n in asked if n in numbers], [n for n in asked if n not in numbers]
+    assert again.missing(digests(asked)).tolist() == digests(list(dict.fromkeys(absent))).tolist()
+    assert again.num_rows >= len(set(numbers)) and again.verify() == []
+    if there:
+        assert torch.equal(again.load(digests(there)), rows(there))

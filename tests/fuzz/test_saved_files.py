@@ -1,0 +1,285 @@
+"""Shards, store descriptions, indexes, checkpoints and run folders changed at random: refused, or as they were."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlic.data import read_csv
+from mlic.errors import InputError
+from mlic.evaluation.predictions import Predictions
+from mlic.features import FeatureStore
+from mlic.features.hash_index import HashIndex
+from mlic.features.hashing import DIGEST_DTYPE
+from mlic.features.shard import DamagedShardError, Shard, ShardLayout, write_shard
+from mlic.inference.checkpoint import read_run
+from mlic.inference.classifier import Classifier
+from mlic.report.reading import read_run as read_reported
+from mlic.report.report import ReportOptions, write_report
+from mlic.train import train
+
+FUZZ = settings.get_profile("fuzz")
+LAYOUT = ShardLayout("ab" * 32, "float16", (2, 3))
+ROWS = 5
+CHANGES = st.lists(st.tuples(st.integers(0, 2**24), st.binary(max_size=8)), min_size=1, max_size=5)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+Tried = Callable[[], None]
+
+
+def changed(content: bytes, changes: list[tuple[int, bytes]]) -> bytes:
+    """Pieces put over what was there; an empty piece cuts."""
+    result = bytearray(content)
+    for place, piece in changes:
+        start = place % (len(result) + 1)
+        if piece:
+            result[start : start + len(piece)] = piece
+        else:
+            del result[start:]
+    return bytes(result)
+
+
+def paths_of(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Places of nested dicts and lists."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place, *(path for key, item in items for path in paths_of(item, (*place, key)))]
+
+
+def put(content: Any, number: int, value: Any) -> Any:
+    """The content with another value at one of its places."""
+    places = paths_of(content)
+    place = places[number % len(places)]
+    if not place:
+        return value
+    target = content
+    for key in place[:-1]:
+        target = target[key]
+    target[place[-1]] = value
+    return content
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[bytes, bytes]]:
+    """A shard's bytes, and its rows by name."""
+    features = torch.randn(ROWS, 2, 3, generator=torch.Generator().manual_seed(0)).half()
+    names = np.array([f"{number:064x}" for number in range(ROWS)], dtype=DIGEST_DTYPE)
+    path = write_shard(tmp_path_factory.mktemp("shard"), LAYOUT, names, features)
+    rows = {name: row.numpy().tobytes() for name, row in zip(names.tolist(), features, strict=True)}
+    return path.read_bytes(), rows
+
+
+def expect_own_rows(path: Path, rows: dict[bytes, bytes]) -> None:
+    """Refused, or every row that is read is the one of its name."""
+    try:
+        read = Shard(path, LAYOUT)
+        found = read.read(np.arange(len(read)))
+    except DamagedShardError as error:
+        assert path.name in str(error)
+        return
+    for name, row in zip(read.digests.tolist(), found, strict=True):
+        assert rows[name] == row.numpy().tobytes()
+
+
+@settings(FUZZ)
+@given(changes=CHANGES)
+def test_shards_with_other_bytes(changes: list, shard: Any, tmp_path: Path, tried: Tried):
+    tried()
+    path = tmp_path / "0.safetensors"
+    path.write_bytes(changed(shard[0], changes))
+    expect_own_rows(path, shard[1])
+
+
+@settings(FUZZ)
+@given(
+    place=st.integers(0, 100),
+    value=JSON | st.sampled_from([0.0, 60.0, -1, 2**70, True, [0.0, 60.0], [0, 60, 1]]),
+)
+def test_shards_with_another_header(place: int, value: Any, shard: Any, tmp_path: Path, tried: Tried):
+    tried()
+    whole, rows = shard
+    length = int.from_bytes(whole[:8], "little")
+    header = json.dumps(put(json.loads(whole[8 : 8 + length]), place, value)).encode()
+    path = tmp_path / "0.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + whole[8 + length :])
+    expect_own_rows(path, rows)
+
+
+@settings(FUZZ)
+@given(place=st.integers(0, 100), value=JSON, broken=st.booleans(), changes=CHANGES)
+def test_store_descriptions(
+    place: int, value: Any, broken: bool, changes: list, tmp_path: Path, tried: Tried
+):
+    tried()
+    store = FeatureStore(tmp_path, {"network": "n", "pool": "avg"}, feature_shape=(3,))
+    with store.lock():
+        text = (store.folder / "store.json").read_bytes()
+    other = json.dumps(put(json.loads(text), place, value)).encode()
+    (store.folder / "store.json").write_bytes(changed(other, changes) if broken else other)
+    try:
+        found = FeatureStore.at(store.folder)
+    except InputError:
+        return
+    assert found.folder == store.folder and found.layout == store.layout
+
+
+@settings(FUZZ)
+@given(changes=CHANGES, names=st.lists(st.text(max_size=6), max_size=4))
+def test_hash_indexes(changes: list, names: list[str], tmp_path: Path, tried: Tried):
+    tried()
+    path = tmp_path / "hashes.sqlite"
+    path.unlink(missing_ok=True)
+    entries = {f"/{number}": ((number, 2, 3), f"{number:064x}") for number in range(20)}
+    with HashIndex(path) as index:
+        index.add(entries)
+    path.write_bytes(changed(path.read_bytes(), changes))
+    with HashIndex(path) as index:
+        found = index.find([*entries, *names])
+        index.add(dict.fromkeys(names, ((1, 2, 3), "ab")))
+    assert all(entries[name] == value for name, value in found.items())
+
+
+@pytest.fixture(scope="module")
+def run(tiny_csv: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one epoch."""
+    from mlic.config import compose
+
+    folder = tmp_path_factory.mktemp("fuzzed") / "run"
+    settings_of_run = (
+        "data=csv", "data.split.test=0.2", "data.split.val=0.2", "data.num_workers=0", "data.batch_size=8",
+        "model=timm", "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false",
+        "model.backbone.precision=float32", "model.recipe.hidden=[4]", "features.num_workers=0", "trainer=cpu",
+        "trainer.max_epochs=1", f"data.annotations={tiny_csv[0]}", f"data.images={tiny_csv[1]}",
+    )  # fmt: skip
+    train(compose(*settings_of_run, output=folder))
+    assert len(read_csv(*tiny_csv)) == 60
+    return folder
+
+
+def load(file: Path) -> None:
+    try:
+        Classifier.load(file, device="cpu")
+    except InputError as error:
+        assert str(error)
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(FUZZ)
+@given(changes=CHANGES)
+def test_checkpoints_with_other_bytes(changes: list, run: Path, tmp_path: Path, tried: Tried):
+    tried()
+    file = tmp_path / "best.ckpt"
+    file.write_bytes(changed((run / "checkpoints" / "best.ckpt").read_bytes(), changes))
+    try:
+        read_run(file)
+    except InputError as error:
+        assert "best.ckpt" in str(error)
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(FUZZ)
+@given(
+    place=st.integers(0, 10_000),
+    value=JSON,
+    part=st.sampled_from(["mlic", "hyper_parameters", "state_dict", ""]),
+)
+def test_checkpoints_that_say_something_else(
+    place: int, value: Any, part: str, run: Path, tmp_path: Path, tried: Tried
+):
+    tried()
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    if part:
+        content[part] = put(dict(content[part]), place, value)
+    else:
+        content = put(content, place, value)
+    file = tmp_path / "best.ckpt"
+    torch.save(content, file)
+    load(file)
+
+
+@settings(FUZZ)
+@given(content=st.binary(max_size=80) | JSON.map(pickle.dumps))
+def test_what_is_no_checkpoint(content: bytes, tmp_path: Path, tried: Tried):
+    tried()
+    file = tmp_path / "best.ckpt"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"best\.ckpt"):
+        read_run(file)
+
+
+JSON_FILES = ("status.json", "model.json", "dataset.json", "metrics.json", "thresholds.json")
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(FUZZ)
+@given(file=st.sampled_from(JSON_FILES), place=st.integers(0, 300), value=JSON)
+def test_run_folders_that_say_something_else(
+    file: str, place: int, value: Any, run: Path, tmp_path: Path, tried: Tried
+):
+    tried()
+    folder = tmp_path / "run"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(run, folder)
+    (folder / file).write_text(json.dumps(put(json.loads((folder / file).read_text()), place, value)))
+    reported = read_reported(folder)
+    if reported.state == "finished":
+        # one report takes a second: what it needs is looked at by the tables alone, but for a few
+        report_tables(reported)
+
+
+def report_tables(run: Any) -> None:
+    from mlic.report.class_figures import label_figure
+    from mlic.report.comparison import compare_runs
+    from mlic.report.discovery import name_runs
+    from mlic.report.run_tables import data_table, model_table, state_table, time_table, training_table
+    from mlic.report.score_tables import calibration_table, class_metrics, class_table, result_table
+
+    name_runs([run])
+    comparison = compare_runs([run], resamples=2)
+    metrics = class_metrics([run])
+    tables = [
+        model_table([run]), training_table([run]), time_table([run]), data_table([run]), state_table([run], []),
+        result_table(comparison), calibration_table([run]), class_table([run], metrics),
+    ]  # fmt: skip
+    for table in tables:
+        table.to_frame()
+        [
+            cell.text(column.kind)
+            for row in table.rows
+            for column, cell in zip(table.columns, row.cells, strict=True)
+        ]
+    label_figure(run.dataset)
+
+
+@settings(FUZZ)
+@given(changes=CHANGES)
+def test_predictions_with_other_bytes(changes: list, run: Path, tried: Tried, tmp_path: Path):
+    tried()
+    file = tmp_path / "test.parquet"
+    file.write_bytes(changed((run / "predictions" / "test.parquet").read_bytes(), changes))
+    try:
+        found = Predictions.read_parquet(file)
+    except InputError:
+        return
+    assert np.isfinite(found.scores).all() and set(np.unique(found.targets)) <= {0, 1}
+
+
+def test_a_whole_report_over_a_run_of_which_everything_is_wrong(run: Path, tmp_path: Path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    for file in JSON_FILES[1:]:
+        content = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({key: [{"a": float("nan")}] for key in content}))
+    (folder / "epochs.csv").write_text("epoch,train/map\nx,y\n,\n")
+    page = write_report(ReportOptions(runs=str(folder), output=tmp_path / "out", resamples=2)).read_text()
+    assert "and left out" in page and "epochs.csv cannot be read" in page

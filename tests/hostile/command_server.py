@@ -1,0 +1,111 @@
+"""Runs the commands in processes of their own, under limits and faults; not a test itself.
+
+Reads a JSON object a line: `command` (train, extract, predict, evaluate, compare), `arguments`, `folder` to work in,
+`log` for what it prints, and perhaps `memory_mb` (that its address space may grow by), `kill_worker` (end the first
+worker process that it starts) or `forward` (commands to run at the first forward pass of the backbone on images).
+Forks a process for each, so that the imports are paid once, and prints its id; for `{"wait": id}` the exit status.
+"""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+import mlic.compare
+import mlic.evaluate
+import mlic.extract
+import mlic.predict
+import mlic.train
+import mlic.training.run
+from mlic.command_line import quote_paths
+from mlic.inference import Classifier
+from mlic.models import FrozenBackbone
+
+COMMANDS = {
+    "train": mlic.train, "extract": mlic.extract, "predict": mlic.predict, "evaluate": mlic.evaluate,
+    "compare": mlic.compare,
+}  # fmt: skip
+assert Classifier  # imported for the commands to find
+
+
+def run(job: dict[str, Any]) -> None:
+    """One command, in this process, which ends with it."""
+    log = os.open(job["log"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), log, log)):
+        os.dup2(file, number)
+    code = 1
+    try:
+        os.chdir(job["folder"])
+        _arrange(job)
+        sys.argv = [f"mlic.{job['command']}", *quote_paths(job["arguments"])]
+        COMMANDS[job["command"]].main()
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _arrange(job: dict[str, Any]) -> None:
+    if "memory_mb" in job:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limit = used + job["memory_mb"] * 1_000_000
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    if "forward" in job:
+        _at_first_forward(job["forward"])
+    if job.get("kill_worker"):
+        _kill_first_worker()
+
+
+def _at_first_forward(commands: list[list[str]]) -> None:
+    original, done = FrozenBackbone.forward, []
+
+    def forward(self: FrozenBackbone, images: torch.Tensor) -> torch.Tensor:
+        if not done:
+            done.extend(subprocess.run(command, stderr=subprocess.DEVNULL) for command in commands)
+        return original(self, images)
+
+    FrozenBackbone.forward = forward
+
+
+def _kill_first_worker() -> None:
+    original = DataLoader.__iter__
+
+    def iterate(self: DataLoader) -> Any:
+        iterator = original(self)
+        workers = getattr(iterator, "_workers", [])
+        if workers:
+            os.kill(workers[0].pid, signal.SIGKILL)
+        return iterator
+
+    DataLoader.__iter__ = iterate
+
+
+def serve() -> None:
+    """One process after the other, or side by side."""
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        job = json.loads(line)
+        if "wait" in job:
+            print(os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1]), flush=True)
+            continue
+        process = os.fork()
+        if process == 0:
+            run(job)
+        print(process, flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,57 @@
+"""What the hostile tests share: a time limit, so that a hang is a failure, and a trap for code that must not run."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that takes a minute hangs; `@pytest.mark.slow` ones have five."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise TimeoutError(f"{request.node.name} hangs")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS * (5 if request.node.get_closest_marker("slow") else 1))
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+class RunsCode:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Iterator[RunsCode]:
+    """An object whose unpickling runs code; the test fails if it did."""
+    trap = RunsCode(tmp_path / "code ran")
+    yield trap
+    assert not trap.folder.exists()
+
+
+@pytest.fixture
+def folder_of_links(tmp_path: Path) -> Callable[[Path], Path]:
+    """A function (folder) -> a folder of links to its files, in which single ones can be replaced."""
+
+    def make(folder: Path) -> Path:
+        links = tmp_path / "links"
+        links.mkdir()
+        for path in folder.iterdir():
+            (links / path.name).symlink_to(path)
+        return links
+
+    return make

@@ -1,0 +1,327 @@
+"""Full disks, folders without rights, vanished photographs, killed workers, no memory: a clear error, nothing lost."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mlic.runs import lock
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).parents[2]
+NETWORK = (
+    "model=timm", "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false",
+    "model.backbone.precision=float32", "model.recipe.hidden=[16]", "trainer=cpu", "trainer.max_epochs=2",
+    "data.batch_size=8", "data.num_workers=0", "features.num_workers=0",
+)  # fmt: skip
+MEGABYTE = 1_000_000
+Job = Callable[..., tuple[int, str]]
+
+
+class Server:
+    """See command_server.py."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).parent / "command_server.py"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+
+    def ask(self, job: dict[str, Any]) -> int:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def server(own_cache: Path) -> Iterator[Server]:
+    server = Server()
+    yield server
+    assert server.process.stdin is not None
+    server.process.stdin.close()
+    server.process.wait(timeout=30)
+
+
+@pytest.fixture
+def start(server: Server, tmp_path: Path) -> Callable[..., tuple[int, Path]]:
+    """A function (command, arguments, faults) -> process and its log."""
+
+    def start(command: str, *arguments: str, **faults: Any) -> tuple[int, Path]:
+        log = tmp_path / f"command{len(list(tmp_path.glob('command*')))}.log"
+        log.touch()
+        job = {"command": command, "arguments": arguments, "folder": str(tmp_path), "log": str(log)}
+        return server.ask({**job, **faults}), log
+
+    return start
+
+
+@pytest.fixture
+def job(server: Server, start: Callable[..., tuple[int, Path]]) -> Job:
+    """A function (command, arguments, faults) -> exit status and what the command printed."""
+
+    def run(command: str, *arguments: str, **faults: Any) -> tuple[int, str]:
+        process, log = start(command, *arguments, **faults)
+        return server.ask({"wait": process}), log.read_text()
+
+    return run
+
+
+@pytest.fixture
+def arguments(tiny_csv: tuple[Path, Path], tmp_path: Path) -> Callable[..., list[str]]:
+    """A function (output, overrides) -> command line of a run."""
+
+    def make(output: Path, *overrides: str, features: Path = tmp_path / "features") -> list[str]:
+        annotations, images = tiny_csv
+        places = [f"data.annotations={annotations}", f"data.images={images}", f"features.dir={features}"]
+        logs = f"hydra.run.dir={tmp_path / 'hydra'}"
+        return [
+            "data=csv",
+            "data.split.test=0.2",
+            "data.split.val=0.2",
+            *NETWORK,
+            *places,
+            *overrides,
+            f"output={output}",
+            logs,
+        ]
+
+    return make
+
+
+def mount(*options: str | Path) -> None:
+    done = subprocess.run(["mount", *options], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+
+
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path]:
+    """A file system of so many bytes in memory."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    folder.mkdir()
+    mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(folder: Path, *, leave: int) -> Path:
+    """A file that takes the room of a disk but for so many bytes."""
+    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+    ballast = folder / "ballast"
+    with ballast.open("ab") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, free - leave))
+    return ballast
+
+
+def status_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "status.json").read_text())
+
+
+def test_a_disk_too_small_for_the_features_is_told_before(job: Job, arguments: Any, tmp_path: Path):
+    with small_disk(tmp_path / "disk", 50 * MEGABYTE) as disk:
+        code, text = job("train", *arguments(tmp_path / "run", features=disk / "features"))
+        assert code == 1 and "Traceback" not in text
+        assert "features.dir: 60 rows of " in text and "100 MB reserved" in text
+    assert status_of(tmp_path / "run")["state"] == "failed"
+    assert job("train", *arguments(tmp_path / "run"))[0] == 0
+
+
+def test_a_disk_that_fills_while_features_are_stored(job: Job, arguments: Any, tmp_path: Path):
+    shards = ("features.batch_size=8", "features.shard_mb=0.004")
+    with small_disk(tmp_path / "disk", 160 * MEGABYTE) as disk:
+        store = disk / "features"
+        # room for one shard of the eight
+        take_room = [
+            ["dd", "if=/dev/zero", f"of={disk}/ballast", "bs=4k"],
+            ["truncate", "-s", "-12K", f"{disk}/ballast"],
+        ]
+        code, text = job("train", *arguments(tmp_path / "run", *shards, features=store), forward=take_room)
+        assert code == 1 and "Traceback" not in text, text
+        assert "the disk is full" in text and "Make room" in text
+        kept = len(list(store.glob("*/*.safetensors")))
+        assert not list(store.glob("*/*.tmp"))
+        assert status_of(tmp_path / "run")["state"] == "failed"
+        (disk / "ballast").unlink()
+        code, text = job("train", *arguments(tmp_path / "run", *shards, features=store))
+        assert code == 0, text
+        assert 0 < kept < 8 and len(list(store.glob("*/*.safetensors"))) > kept
+        assert f"features: {8 * kept} rows found, {60 - 8 * kept} computed" in text
+
+
+@pytest.mark.parametrize("leave_kb", [4, 100, 200])
+def test_a_disk_that_fills_while_a_run_writes(leave_kb: int, job: Job, arguments: Any, tmp_path: Path):
+    """At several places: the log, checkpoints, curves, figures, predictions. The former run beside it stays."""
+    with small_disk(tmp_path / "disk", 20 * MEGABYTE) as disk:
+        assert job("train", *arguments(disk / "first"))[0] == 0
+        before = {path: path.read_bytes() for path in (disk / "first").rglob("*") if path.is_file()}
+        ballast = fill(disk, leave=leave_kb * 1024)
+        code, text = job("train", *arguments(disk / "run"))
+        assert code == 1 and "Traceback" not in text, text
+        assert "the disk is full" in text and "the same command" in text
+        assert not list(disk.rglob("*.tmp"))
+        ballast.unlink()
+        assert {path: path.read_bytes() for path in before} == before
+        code, text = job("train", *arguments(disk / "run"))
+        assert code == 0, text
+        assert status_of(disk / "run")["state"] == "finished"
+        first, again = (
+            pd.read_parquet(disk / name / "predictions" / "test.parquet") for name in ("first", "run")
+        )
+        pd.testing.assert_frame_equal(first, again)
+
+
+def test_a_disk_that_fills_while_predictions_and_reports_are_written(
+    job: Job, arguments: Any, tiny_images: Path, tmp_path: Path
+):
+    run = tmp_path / "run"
+    assert job("train", *arguments(run))[0] == 0
+    places = {
+        "predict": (
+            f"run={run}",
+            f"images={tiny_images}",
+            "device=cpu",
+            "num_workers=0",
+            "output={}/out.csv",
+        ),
+        "evaluate": (f"run={run}", "part=test", "device=cpu", "num_workers=0", "output={}/out"),
+        "compare": (f"runs={run}", "resamples=10", "output={}/out"),
+    }
+    for command, options in places.items():
+        with small_disk(tmp_path / command, 20 * MEGABYTE) as disk:
+            filled = [option.format(disk) for option in options]
+            assert job(command, *filled)[0] == 0
+            before = {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()}
+            assert before
+            ballast = fill(disk, leave=0)
+            code, text = job(command, *filled)
+            assert code == 1 and "Traceback" not in text, text
+            assert "the disk is full" in text
+            for path, content in before.items():  # the former result, whole
+                assert path.read_bytes() == content, path
+            assert not list(disk.rglob("*.tmp"))
+            ballast.unlink()
+            assert job(command, *filled)[0] == 0
+
+
+def test_folders_without_rights(job: Job, arguments: Any, tiny_images: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    assert job("train", *arguments(run))[0] == 0
+    with small_disk(tmp_path / "disk", 20 * MEGABYTE) as disk:
+        mount("-o", "remount,ro", disk)
+        code, text = job("train", *arguments(disk / "run"))
+        assert code == 1 and "Traceback" not in text, text
+        assert f"no access: '{disk}/run' cannot be written (Read-only file system)" in text
+        code, text = job("train", *arguments(tmp_path / "other", features=disk / "features"))
+        assert code == 1 and "Traceback" not in text, text
+        assert f"features.dir: '{disk}/features' cannot be written (Read-only file system)" in text
+        for command, options in {
+            "predict": (f"run={run}", f"images={tiny_images}", "device=cpu", f"output={disk}/a.csv"),
+            "evaluate": (f"run={run}", "part=test", "device=cpu", f"output={disk}/out"),
+            "compare": (f"runs={run}", "resamples=10", f"output={disk}/out"),
+        }.items():
+            code, text = job(command, *options)
+            assert code == 1 and "Traceback" not in text, text
+            assert "cannot be written (Read-only file system)" in text
+    (tmp_path / "file").write_text("")
+    code, text = job("train", *arguments(tmp_path / "file" / "run"))
+    assert code == 1 and "Traceback" not in text and "is a file. Expected the name of a folder" in text
+
+
+def test_a_store_that_may_only_be_read_is_read(job: Job, arguments: Any, tmp_path: Path):
+    with small_disk(tmp_path / "disk", 160 * MEGABYTE) as disk:
+        assert job("train", *arguments(tmp_path / "run", features=disk / "features"))[0] == 0
+        mount("-o", "remount,ro", disk)
+        code, text = job("train", *arguments(tmp_path / "again", features=disk / "features"))
+        assert code == 0, text
+        assert "features: 60 rows found, 0 computed" in text
+
+
+def test_photographs_that_vanish_in_mid_run(job: Job, arguments: Any, tiny_images: Path, tmp_path: Path):
+    images = tmp_path / "photographs"
+    subprocess.run(["cp", "-r", tiny_images, images], check=True)
+    vanish = [["mv", str(images), str(tmp_path / "gone")]]
+    override = (f"data.images={images}", "features.batch_size=8")
+    code, text = job("train", *arguments(tmp_path / "run", *override), forward=vanish)
+    assert code == 1 and "Traceback" not in text, text
+    assert "images cannot be used" in text and "shapes_59.jpg: no such file" in text
+    (tmp_path / "gone").rename(images)
+    code, text = job("train", *arguments(tmp_path / "run", *override))
+    assert code == 0, text
+    for live in (("features=live", "data.num_workers=1"), ("features=live",)):
+        options = [
+            item
+            for item in arguments(tmp_path / "live", override[0], *live)
+            if not item.startswith("features.")
+        ]
+        code, text = job("train", *options, forward=vanish)
+        assert code == 1 and "Traceback" not in text, text
+        assert "no such file" in text
+        (tmp_path / "gone").rename(images)
+
+
+def test_a_worker_that_is_killed(job: Job, arguments: Any, tmp_path: Path):
+    workers = ("features.num_workers=2", "features.batch_size=8")
+    code, text = job("train", *arguments(tmp_path / "run", *workers), kill_worker=True)
+    assert code == 1 and "Traceback" not in text, text
+    assert "a process that decodes images has ended" in text and "features.num_workers" in text
+    assert status_of(tmp_path / "run")["error"]["message"].startswith("a process that decodes")
+    assert job("train", *arguments(tmp_path / "run", *workers))[0] == 0
+
+
+def test_no_memory(job: Job, arguments: Any, tmp_path: Path):
+    images = tmp_path / "large"
+    images.mkdir()
+    Image.fromarray(np.zeros((9000, 9000), dtype=np.uint8)).save(images / "a.png")
+    (tmp_path / "labels.csv").write_text("file_name,labels\na.png,cat\n")
+    places = (
+        f"data.annotations={tmp_path}/labels.csv",
+        f"data.images={images}",
+        "data.split.test=0",
+        "data.split.val=0",
+    )
+    code, text = job("train", *arguments(tmp_path / "run", *places), memory_mb=150)
+    assert code == 1 and "Traceback" not in text, text
+    assert "a.png: no memory to decode it" in text
+    code, text = job("train", *arguments(tmp_path / "run", "features.batch_size=20000"), memory_mb=300)
+    assert code == 1 and "Traceback" not in text, text
+    assert "the memory does not suffice. Lower features.batch_size" in text
+    assert job("train", *arguments(tmp_path / "run", *places))[0] == 0
+
+
+def test_two_runs_in_one_folder(job: Job, start: Any, server: Server, arguments: Any, tmp_path: Path):
+    """The second is refused, and changes nothing of the first; side by side they share a store."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    in_folder = f"hydra.run.dir={run}"
+    wait = [["sleep", str(lock.PATIENCE_SECONDS + 4)]]
+    first, _ = start("train", *arguments(run)[:-1], in_folder, forward=wait)
+    while not (run / "status.json").is_file():
+        pass
+    settings = (run / ".hydra" / "overrides.yaml").read_bytes()
+    beside, _ = start("train", *arguments(other)[:-1], f"hydra.run.dir={other}")
+    code, text = job("train", *arguments(run, "seed=7")[:-1], in_folder)
+    assert code == 1 and "Traceback" not in text, text
+    assert (
+        f"output: '{run}' is in use by another process. Wait until that has ended, or choose another" in text
+    )
+    assert [server.ask({"wait": process}) for process in (first, beside)] == [0, 0]
+    assert (run / ".hydra" / "overrides.yaml").read_bytes() == settings
+    assert status_of(run)["state"] == status_of(other)["state"] == "finished"
+    assert json.loads((run / "metrics.json").read_text()) == json.loads((other / "metrics.json").read_text())
+    stores = list((tmp_path / "features").glob("*/store.json"))
+    assert len(stores) == 1
+    assert job("train", *arguments(run)[:-1], in_folder)[0] == 0

@@ -1,0 +1,131 @@
+"""Numbers at the edge of what a run can be asked for: it trains rightly, or says in a sentence why not."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+from safetensors.torch import save_file
+
+from mlic.errors import InputError
+from mlic.models.weights import load_network
+from mlic.train import train
+
+MakeConfig = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def with_labels(tiny_config: MakeConfig, tiny_images: Path, tmp_path: Path) -> Callable[..., DictConfig]:
+    """A function (rows of a CSV file below its header, overrides) -> config of a run on these labels."""
+
+    def make(header: str, rows: list[str], *overrides: str) -> DictConfig:
+        file = tmp_path / "labels.csv"
+        file.write_text("\n".join([header, *rows]) + "\n")
+        return tiny_config(f"data.annotations={file}", f"data.images={tiny_images}", *overrides)
+
+    return make
+
+
+def all_numbers(value: object) -> list[float]:
+    """Of nested JSON."""
+    if isinstance(value, dict):
+        return [number for item in value.values() for number in all_numbers(item)]
+    return [float(value)] if isinstance(value, int | float) else []
+
+
+def test_one_class(with_labels: Callable[..., DictConfig], tmp_path: Path):
+    rows = [f"shapes_{row:02d}.jpg,{row % 2}" for row in range(60)]
+    results = train(with_labels("file_name,square", rows))
+    assert list(results["test"]["per_class"]) == ["square"]
+    assert results["test"]["map"] == results["test"]["per_class"]["square"]["ap"]
+    split = [line.split(",")[1] for line in (tmp_path / "run" / "split.csv").read_text().splitlines()[1:]]
+    assert [split.count(part) for part in ("train", "val", "test")] == [36, 12, 12]
+
+
+def test_one_image_and_a_few(with_labels: Callable[..., DictConfig]):
+    with pytest.raises(InputError, match=r"1 images are too few for a split of test=0.2 and val=0.2"):
+        train(with_labels("file_name,labels", ["shapes_00.jpg,square"]))
+    with pytest.raises(InputError, match=r"1 of 1 classes are too rare|too few"):
+        train(with_labels("file_name,labels", ["shapes_00.jpg,square", "shapes_01.jpg,"]))
+    alone = with_labels("file_name,labels", ["shapes_00.jpg,square"], "data.split.test=0", "data.split.val=0")
+    results = train(alone)
+    assert list(results) == ["train"]
+    assert results["train"]["per_class"]["square"]["support"] == 1
+
+
+def test_no_label_anywhere(with_labels: Callable[..., DictConfig], tmp_path: Path):
+    rows = [f"shapes_{row:02d}.jpg,0,0" for row in range(60)]
+    with pytest.raises(InputError, match=r"2 of 2 classes are too rare for every part"):
+        train(with_labels("file_name,cat,dog", rows))
+    with pytest.raises(InputError, match=r"no class is left after curation.*asks for 1 of 60 images"):
+        train(with_labels("file_name,cat,dog", rows, "data.min_images_per_class=1"))
+    with pytest.raises(
+        InputError, match=r"the metric to choose an epoch by is not there.*val/map.*data.split.val=0"
+    ):
+        train(with_labels("file_name,cat,dog", rows, "data.split.on_missing=warn"))
+    results = train(with_labels("file_name,cat,dog", rows, "data.split.on_missing=warn", "data.split.val=0"))
+    assert results["test"]["map"] is None and results["test"]["undefined"]["positives"] == ["cat", "dog"]
+    assert all(map(math.isfinite, all_numbers(json.loads((tmp_path / "run" / "metrics.json").read_text()))))
+
+
+def test_every_label_everywhere(with_labels: Callable[..., DictConfig]):
+    results = train(with_labels("file_name,cat,dog", [f"shapes_{row:02d}.jpg,1,1" for row in range(60)]))
+    assert results["test"]["map"] == 1.0
+    assert results["test"]["auc_macro"] is None and results["test"]["undefined"]["auc"] == ["cat", "dog"]
+
+
+def test_a_batch_larger_than_the_set(tiny_config: MakeConfig):
+    large, whole = (train(tiny_config(f"data.batch_size={size}")) for size in (10_000, 36))
+    assert large == whole
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.batch_size=0", r"data.batch_size=0: expected a whole number of at least 1"),
+        ("data.batch_size=2.5", r"data.batch_size=2.5: expected a whole number"),
+        ("data.num_workers=-1", r"data.num_workers=-1: expected a whole number of at least 0"),
+        ("data.num_images=0", r"data.num_images=0: expected a whole number"),
+        ("data.num_images=61", r"there are only 60 images"),
+        ("data.split.test=1", r"data.split.test=1: expected a share"),
+        ("data.split.test=nan", r"data.split.test=nan: expected a share"),
+        ("data.split.seed=-1", r"data.split.seed=-1: expected a whole number"),
+        ("data.min_images_per_class=inf", r"data.min_images_per_class=inf: expected"),
+        ("+data.class_weights.scale.square=nan", r"scale.square=nan: expected a number of at least 0"),
+        ("mixup=-1", r"mixup: -1 is below 0"),
+        ("features.batch_size=0", r"features.batch_size=0: expected a whole number of at least 1"),
+        ("features.num_workers=-1", r"features.num_workers=-1: expected a whole number of at least 0"),
+        ("features.shard_mb=0", r"features.shard_mb=0: expected a number above 0"),
+        ("optimizer.lr=-1", r"optimizer: .*[Ll]earning rate"),
+        ("trainer.max_epochs=0", r"trainer.max_epochs=0: expected a whole number of at least 1"),
+        ("model.backbone.image_size=0", r"model.backbone.image_size: 0"),
+    ],
+)
+def test_settings_out_of_range(override: str, message: str, tiny_config: MakeConfig):
+    with pytest.raises(InputError, match=message):
+        train(tiny_config(override))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+def test_features_that_are_no_numbers(value: float, tiny_config: MakeConfig, tmp_path: Path):
+    file = tmp_path / "weights.safetensors"
+    state = load_network("test_efficientnet", pretrained=False).state_dict()
+    last = [name for name in state if name.endswith("bias")][-2]
+    state[last] = torch.full_like(state[last], value)
+    save_file(state, file)
+    with pytest.raises(
+        InputError, match=r"features that are infinite or no number in float16: .*shapes_00.jpg"
+    ):
+        train(tiny_config("model.backbone.pretrained=true", f"model.backbone.weights={file}"))
+    assert not list((tmp_path / "store").glob("*/*.safetensors"))
+
+
+def test_a_class_in_one_image_has_a_finite_weight(with_labels: Callable[..., DictConfig], tmp_path: Path):
+    rows = [f"shapes_{row:02d}.jpg,{int(row == 0)},{row % 2}" for row in range(60)]
+    train(with_labels("file_name,rare,square", rows, "data.split.on_missing=warn"))
+    weights = json.loads((tmp_path / "run" / "dataset.json").read_text())["class_weights"]
+    assert np.isfinite(list(weights.values())).all()

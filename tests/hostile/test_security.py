@@ -1,0 +1,257 @@
+"""What a user may have been sent: nothing in it runs code, leaves its folder, or takes anything from here along."""
+
+import json
+import pickle
+import re
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from omegaconf import DictConfig
+from safetensors.torch import save_file
+
+import mlic
+from mlic.config import compose
+from mlic.data import coco_val2017
+from mlic.data.download import RemoteFile, unpack_file, unpack_folder
+from mlic.errors import InputError
+from mlic.evaluate import evaluate
+from mlic.evaluation.predictions import Predictions
+from mlic.features import FeatureStore
+from mlic.inference import Classifier
+from mlic.predict import predict
+from mlic.report.checking import load_overrides, load_plain_yaml
+from mlic.report.discovery import find_runs
+from mlic.report.reading import read_run
+from mlic.report.report import ReportOptions, write_report
+from mlic.train import train
+
+MakeConfig = Callable[..., DictConfig]
+SOURCES = sorted(Path(mlic.__file__).parent.rglob("*.py"))
+
+
+@pytest.fixture
+def run(tiny_config: MakeConfig, tmp_path: Path) -> Path:
+    """A finished run, which may be changed."""
+    train(tiny_config("trainer.max_epochs=1"))
+    return tmp_path / "run"
+
+
+def test_a_pickle_in_every_file_of_a_run_is_refused(
+    run: Path, tiny_config: MakeConfig, tiny_images: Path, trap: Any, tmp_path: Path
+):
+    """By everything that reads it: init_from, predict, evaluate, compare. `trap` fails the test if one ran."""
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    for content in (pickle.dumps(trap), pickle.dumps({"state_dict": trap}, protocol=0)):
+        checkpoint.write_bytes(content)
+        _expect_refusals(run, tiny_config, tiny_images, tmp_path)
+    for legacy in (False, True):
+        torch.save({"mlic": trap, "state_dict": {}}, checkpoint, _use_new_zipfile_serialization=not legacy)
+        _expect_refusals(run, tiny_config, tiny_images, tmp_path)
+    files = [
+        path
+        for path in run.rglob("*")
+        if path.is_file() and path.name != "status.json" and path != checkpoint
+    ]
+    assert len(files) >= 10
+    for path in files:
+        path.write_bytes(pickle.dumps(trap))
+    page = write_report(ReportOptions(runs=str(run), output=tmp_path / "report", resamples=2)).read_text()
+    assert "dataset.json cannot be read" in page or "metrics.json cannot be read" in page
+    (run / "status.json").write_bytes(pickle.dumps(trap))
+    assert read_run(run).state == "unknown"
+
+
+def _expect_refusals(run: Path, tiny_config: MakeConfig, images: Path, tmp_path: Path) -> None:
+    settings = {
+        "predict": (f"images='{images}'",),
+        "evaluate": ("part=test",),
+    }
+    commands = {"predict": predict, "evaluate": evaluate}
+    for name, options in settings.items():
+        with pytest.raises(
+            InputError, match=r"best\.ckpt' (holds more than tensors|cannot be read as a checkpoint)"
+        ):
+            commands[name](compose(f"run='{run}'", *options, output=tmp_path / "out", config_name=name))
+    with pytest.raises(
+        InputError, match=r"best\.ckpt' (holds more than tensors|cannot be read as a checkpoint)"
+    ):
+        train(tiny_config(f"init_from={run}", output=tmp_path / "second"))
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pt", "bin"])
+def test_a_pickle_for_weights_is_refused(ending: str, tiny_config: MakeConfig, trap: Any, tmp_path: Path):
+    file = tmp_path / f"weights.{ending}"
+    file.write_bytes(pickle.dumps(trap))
+    with pytest.raises(
+        InputError, match=r"model\.backbone\.weights: '.*weights\.\w+' (is not|does not hold)"
+    ):
+        train(tiny_config("model.backbone.pretrained=true", f"model.backbone.weights={file}"))
+
+
+def test_a_pickle_for_a_shard_is_set_aside(run: Path, tiny_config: MakeConfig, trap: Any, tmp_path: Path):
+    shard = next((tmp_path / "store").glob("*/*.safetensors"))
+    shard.write_bytes(pickle.dumps(trap))
+    (shard.parent / "store.json").write_bytes(pickle.dumps(trap))
+    with pytest.raises(InputError, match="is no feature store"):
+        FeatureStore.at(shard.parent)
+    train(tiny_config("trainer.max_epochs=1", output=tmp_path / "again"))
+    assert shard.with_suffix(".refused").is_file()
+
+
+def test_yaml_makes_no_objects_and_takes_nothing_from_here(
+    run: Path, trap: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = run / ".hydra" / "overrides.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"- !!python/object/apply:os.mkdir ['{trap.folder}']\n")
+    assert "overrides.yaml cannot be read" in " ".join(read_run(run).notes)
+    monkeypatch.setenv("MLIC_SECRET", "the-password")
+    file.write_text("- seed=${oc.env:MLIC_SECRET}\n")
+    page = write_report(ReportOptions(runs=str(run), output=tmp_path / "report", resamples=2)).read_text()
+    assert "the-password" not in page
+    assert read_run(run).overrides == ["seed=${oc.env:MLIC_SECRET}"]
+
+
+def test_yaml_that_stands_for_billions_of_values_is_refused():
+    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    with pytest.raises(ValueError, match="it has aliases"):
+        load_plain_yaml("\n".join(lines))
+    with pytest.raises(ValueError, match="nested too deep"):
+        load_plain_yaml("[" * 1_000_000)
+    for text in ("{a: 1}", "text", "- [a]", "- 1"):
+        with pytest.raises(ValueError, match="expected a list"):
+            load_overrides(text)
+    assert load_overrides("[]") == load_overrides("") == []
+
+
+def test_a_sweep_of_a_billion_jobs_does_not_hang_the_report(run: Path):
+    task = ["seed=range(0,1000000000)", "model=a,b"]
+    record = {"hydra": {"sweeper": {"_target_": "hydra._internal.BasicSweeper"}, "overrides": {"task": task}}}
+    (run.parent / "multirun.yaml").write_text(yaml.safe_dump(record))
+    found, missing = find_runs(str(run.parent))
+    assert run in found
+    assert "multirun.yaml cannot be read, so jobs may be missing (more than 100000 jobs)" in missing[0].reason
+
+
+def test_parquet_of_pickled_types_runs_nothing(run: Path, trap: Any):
+    """pyarrow once unpickled the metadata of extension types."""
+    file = run / "predictions" / "test.parquet"
+    table = pq.read_table(file)
+    metadata = {
+        b"ARROW:extension:name": b"arrow.py_extension_type",
+        b"ARROW:extension:metadata": pickle.dumps(trap),
+    }
+    fields = [field.with_metadata(metadata) for field in table.schema]
+    pq.write_table(pa.table(table.columns, schema=pa.schema(fields)), file)
+    assert len(Predictions.read_parquet(file)) == 12
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("split.csv", b"\xff\xfe", r"split\.csv: cannot be read"),
+        ("split.csv", b"a,b\n1,2\n", r"split\.csv: has no columns file_name and split"),
+        ("split.csv", b'file_name,split\n"', r"split\.csv: cannot be read"),
+    ],
+)
+def test_a_broken_split_is_named(file: str, content: bytes, message: str, run: Path, tmp_path: Path):
+    (run / file).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        evaluate(
+            compose(
+                f"run='{run}'", "part=test", "device=cpu", output=tmp_path / "out", config_name="evaluate"
+            )
+        )
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '"text"', '{"error": 7}', "[" * 100_000])
+def test_a_broken_status_is_told(content: str, tmp_path: Path):
+    (tmp_path / "status.json").write_text(content)
+    with pytest.raises(
+        InputError, match=r"has no checkpoints/best\.ckpt\. Its status\.json cannot be read\."
+    ):
+        Classifier.load(tmp_path)
+
+
+def make_zip(path: Path, *entries: tuple[str, bytes, int]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content, mode in entries:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            archive.writestr(info, content)
+    return path
+
+
+def test_links_in_an_archive_lead_nowhere(tmp_path: Path):
+    link = stat.S_IFLNK | 0o777
+    archive = make_zip(
+        tmp_path / "a.zip", ("photos/out", b"/etc", link), ("photos/a.jpg", b"1", stat.S_IFREG | 0o4777)
+    )
+    folder = unpack_folder(archive, "photos", tmp_path / "photos")
+    assert not (folder / "out").is_symlink() and (folder / "out").read_bytes() == b"/etc"
+    assert not (folder / "a.jpg").stat().st_mode & (stat.S_ISUID | stat.S_IXUSR)
+    through = make_zip(tmp_path / "b.zip", ("photos/out", b"/tmp", link), ("photos/out/evil", b"1", 0))
+    with pytest.raises(InputError, match=r"b\.zip: 'photos/out/evil' .*Remove the archive"):
+        unpack_folder(through, "photos", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+    file = make_zip(tmp_path / "c.zip", ("photos/../../evil", b"1", 0))
+    with pytest.raises(InputError, match="leads out of the archive's folder"):
+        unpack_file(file, "photos/../../evil", tmp_path / "evil")
+
+
+def test_a_page_over_hostile_names_holds_no_markup_of_theirs(run: Path, tmp_path: Path):
+    odd = "<img src=x onerror=alert(1)>\"'"
+    for name in ("status.json", "model.json", "dataset.json"):
+        content = json.loads((run / name).read_text())
+        content |= {"state": content.get("state", odd), "name": odd, "pool": odd, "weights_tag": odd}
+        (run / name).write_text(json.dumps(content))
+    page = write_report(ReportOptions(runs=str(run), output=tmp_path / "report", resamples=2)).read_text()
+    assert "<img src=x" not in page and "&lt;img src=x" in page
+    assert re.search(r"Content-Security-Policy\" content=\"default-src 'none'; img-src data:", page)
+    assert not re.search(r"(src|href)=\"(https?:)?//", page)
+
+
+def test_the_sources_run_no_shell_and_unpickle_nothing():
+    forbidden = {
+        r"shell\s*=\s*True": "a shell", r"\bos\.(system|popen)\(": "a shell", r"\bpickle\.loads?\b": "unpickling",
+        r"weights_only\s*=\s*False": "unpickling", r"\byaml\.(unsafe_|full_)?load\(": "yaml with objects",
+        r"allow_pickle\s*=\s*True": "unpickling", r"(?<![\w.])eval\(": "eval", r"(?<![\w.])exec\(": "exec",
+        r"\bread_pickle\b": "unpickling", r"\bextractall\b": "unpacking unchecked",
+        r"verify\s*=\s*False": "no certificates",
+    }  # fmt: skip
+    assert len(SOURCES) > 80
+    found = [
+        f"{path.name}: {meaning}"
+        for path in SOURCES
+        for pattern, meaning in forbidden.items()
+        if re.search(pattern, path.read_text())
+    ]
+    # what a sweep's own child process sends through its pipe
+    assert found == ["local_jobs.py: unpickling"]
+    loads = [call for path in SOURCES for call in re.findall(r"torch\.load\([^)]*\)", path.read_text())]
+    assert loads and all("weights_only=True" in call for call in loads)
+
+
+def test_every_download_has_a_digest():
+    remotes = [value for value in vars(coco_val2017).values() if isinstance(value, RemoteFile)]
+    assert len(remotes) == 2
+    assert all(re.fullmatch(r"[0-9a-f]{32}", remote.md5) and remote.size > 0 for remote in remotes)
+    users = [
+        path.name for path in SOURCES if re.search(r"urllib|import requests|http\.client", path.read_text())
+    ]
+    assert users == ["download.py"], "only what checks digests opens addresses"
+
+
+def test_weights_of_other_shapes_do_not_pass_for_the_networks(tiny_config: MakeConfig, tmp_path: Path):
+    file = tmp_path / "weights.safetensors"
+    save_file({"conv_stem.weight": torch.zeros(1)}, file)
+    with pytest.raises(InputError, match=r"does not hold the weights of 'test_efficientnet'"):
+        train(tiny_config("model.backbone.pretrained=true", f"model.backbone.weights={file}"))
