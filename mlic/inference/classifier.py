@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from mlic.data.images import DraftSize
 from mlic.errors import InputError
-from mlic.features.shard import DTYPES
 from mlic.inference.batches import DecodedImages, image_batches
 from mlic.inference.building import PACKAGES
 from mlic.inference.checkpoint import SavedRun, read_run
 from mlic.inference.loading import WeightsFiles, make_backbone, make_fabric, make_head
 from mlic.inference.prediction_table import prediction_rows
 from mlic.models import Backbone
+from mlic.models.rounding import Rounding
 from mlic.models.views import average_over_views, check_views
 
 CALIBRATED = "calibrated"
@@ -60,7 +60,8 @@ class Classifier:
         self.classes, self.device = saved.classes, fabric.device
         self.is_cached = self.config["features"].get("mode") == "cached"
         self.views = check_views(self.config["features"].get("views", 1))
-        live = nn.Sequential(backbone, head).eval()
+        self._rounding = Rounding(None if backbone.trained_stages else self.config["features"].get("dtype"))
+        live = nn.Sequential(backbone, self._rounding, head).eval()
         self.head: nn.Module = fabric.setup_module(head if self.is_cached else live)
 
     @classmethod
@@ -177,7 +178,7 @@ class Classifier:
         return self._features(pixels) if self.views == 1 else self._features_of_views(pixels)
 
     def _features(self, pixels: Tensor) -> Tensor:
-        return self.backbone(pixels).to(DTYPES[self.config["features"]["dtype"]]).float()
+        return self._rounding(self.backbone(pixels))
 
     def _features_of_views(self, pixels: Tensor) -> Tensor:
         return torch.stack([self._features(pixels), self._features(self.backbone.mirror(pixels))], dim=1)

@@ -18,6 +18,7 @@ from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.models.ensemble import Backbone
 from mlic.models.mixing import mix
+from mlic.models.rounding import Rounding
 from mlic.models.scores import CollectedScores, ScoreCollector
 from mlic.models.views import average_over_views, check_views
 
@@ -61,6 +62,7 @@ class MultiLabelClassifier(L.LightningModule):
         scheduler: Callable[..., LRScheduler] | None = None,
         mixup: float = 0.0,
         views: int = 1,
+        feature_dtype: str | None = None,
         seed: int = 0,
         file_names: Sequence[str] = (),
         checkpoint_info: Mapping[str, Any] | None = None,
@@ -78,12 +80,13 @@ class MultiLabelClassifier(L.LightningModule):
             mixup: above 0, the alpha of `mlic.models.mixing.mix` in training.
             views: 2 to average the logits of image and mirror image in evaluation; with features, its batches then
                 hold (B, 2, *feature_shape).
+            feature_dtype: format to which the features of a backbone are rounded, see `Rounding`.
             seed: with the epoch it determines all dropout masks, so that a resumed run draws the same ones.
             file_names: of all rows, to name the images of a batch that diverged.
             checkpoint_info: plain values that go into each checkpoint: backbone, classes, split hash.
 
         Raises:
-            InputError: mixup below 0, or another number of views.
+            InputError: mixup below 0, or another number of views or format.
         """
         super().__init__()
         if mixup < 0:
@@ -91,6 +94,7 @@ class MultiLabelClassifier(L.LightningModule):
         self.head, self.loss, self.backbone = head, loss, backbone
         self.optimizer, self.scheduler, self.mixup = optimizer, scheduler, mixup
         self.classes, self.seed, self.views = tuple(classes), seed, check_views(views)
+        self.rounding = Rounding(feature_dtype)
         self.file_names = file_names
         self.checkpoint_info = dict(checkpoint_info or {})
         self.strict_loading = False  # the frozen backbone is not in the checkpoint
@@ -103,7 +107,7 @@ class MultiLabelClassifier(L.LightningModule):
 
     def features(self, inputs: Tensor) -> Tensor:
         """Features, or uint8 images as its `transform` gives them when there is a backbone -> (B, *feature_shape)."""
-        return inputs if self.backbone is None else self.backbone(inputs)
+        return inputs if self.backbone is None else self.rounding(self.backbone(inputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Features, or uint8 images when there is a backbone -> logits (B, C)."""

@@ -226,6 +226,7 @@ def _make_model(
         scheduler=instantiate(config.get("scheduler")),
         mixup=config.mixup,
         views=config.features.views,
+        feature_dtype=None if backbone.trained_stages else config.features.dtype,
         seed=config.seed,
         file_names=list(datamodule.table.file_names),
         checkpoint_info={

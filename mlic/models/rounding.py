@@ -1,0 +1,26 @@
+"""Features of a live backbone in the number format of a store."""
+
+import torch
+from torch import Tensor, nn
+
+from mlic.errors import InputError
+from mlic.models.precision import DTYPES
+
+
+class Rounding(nn.Module):
+    """Rounds to a number format and back to float32, so that live and cached features are the same numbers."""
+
+    def __init__(self, dtype: str | None) -> None:
+        """`float16`, `bfloat16` or `float32`, which changes nothing as None does.
+
+        Raises:
+            InputError: another format.
+        """
+        super().__init__()
+        if dtype is not None and dtype not in DTYPES:
+            raise InputError(f"features.dtype: '{dtype}' is none of {', '.join(DTYPES)}.")
+        self.dtype = DTYPES[dtype or "float32"]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Any shape, float -> the same, float32 where it was rounded; gradients pass as they are."""
+        return features if self.dtype == torch.float32 else features.to(self.dtype).float()
