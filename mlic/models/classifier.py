@@ -1,7 +1,6 @@
 """The LightningModule: a head over features, or over a frozen backbone that computes them."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -18,6 +17,7 @@ from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.models.ensemble import Backbone
 from mlic.models.mixing import mix
+from mlic.models.precision import spare_gpu_lookups
 from mlic.models.rounding import Rounding
 from mlic.models.scores import CollectedScores, ScoreCollector
 from mlic.models.views import average_over_views, check_views
@@ -145,8 +145,7 @@ class MultiLabelClassifier(L.LightningModule):
         """
         if self.trainer.max_epochs == 0:
             raise InputError("trainer.max_epochs=0: expected a whole number of at least 1.")
-        if not torch.cuda.is_available():  # else the optimizer looks for a GPU again and again
-            os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+        spare_gpu_lookups()
         trainer: Any = self.trainer
         if type(trainer.profiler) is PassThroughProfiler:
             trainer.profiler = _NoProfiler()

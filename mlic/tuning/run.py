@@ -13,6 +13,7 @@ from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.features.memory import available_memory
 from mlic.models import Backbone, DenseHead, Standardization
+from mlic.models.precision import spare_gpu_lookups
 from mlic.runs.faults import explained
 from mlic.runs.folder import RunFolder
 from mlic.runs.lock import one_at_a_time
@@ -91,6 +92,7 @@ def _search(
     for trial in trials:
         members.append(_make_member(trial, folds, datamodule, backbone, device))
         _check_memory(members, len(trials))
+    spare_gpu_lookups()
     search = Search(trials, members, datamodule, folds, schedule)
     try:
         return search.run()
