@@ -61,15 +61,23 @@ class Member:
 class Bank:
     """Equivalent to training each head of its members alone, with the batches and masks that it would have alone."""
 
-    def __init__(self, members: Sequence[Member], *, seed: int, mixup: float = 0.0) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        seed: int,
+        mixup: float = 0.0,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
         """Stack members whose heads have one structure.
 
         Args:
             members: T trials with K folds each.
             seed: of dropout and mixup, as `MultiLabelClassifier` takes it.
             mixup: likewise.
+            precision: of the matrix products; with float32 a head trains exactly as it would alone.
         """
-        self.members, self.seed, self.mixup = list(members), seed, mixup
+        self.members, self.seed, self.mixup, self.precision = list(members), seed, mixup, precision
         self.heads = StackedHeads([member.heads for member in members])
         self.losses = StackedLosses([member.losses for member in members], self.heads.device)
         for member in members:
@@ -107,7 +115,10 @@ class Bank:
         for fold, part in zip(present, parts, strict=True):
             row_weights[fold, : len(part[0])] = 1 / len(part[0])
         self.heads.clear_gradients()
-        losses = self.losses(self.heads(features, draws), targets, row_weights)
+        rounded = self.precision != torch.float32
+        with torch.autocast(self.heads.device.type, dtype=self.precision, enabled=rounded):
+            logits = self.heads(features, draws)
+        losses = self.losses(logits.float(), targets, row_weights)
         losses.sum().backward()
         self.heads.share_gradients()
         return losses.detach()

@@ -13,7 +13,7 @@ from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.features.memory import available_memory
 from mlic.models import Backbone, DenseHead, Standardization
-from mlic.models.precision import spare_gpu_lookups
+from mlic.models.precision import has_native_bfloat16, spare_gpu_lookups
 from mlic.runs.faults import explained
 from mlic.runs.folder import RunFolder
 from mlic.runs.lock import one_at_a_time
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 WINNER = "winner"
 CPU_BANK_BYTES = 32e6
+PRECISIONS = ("auto", "float32", "bfloat16")
 ADAM_COPIES = 4  # weights, gradients, two moments
 
 
@@ -125,8 +126,19 @@ def _schedule(config: DictConfig, device: torch.device) -> Schedule:
         views=config.features.views,
         seed=config.seed,
         mixup=config.mixup,
+        precision=_precision(config.tune.precision, device),
         bank_bytes=bank_mb * 1e6 if bank_mb else CPU_BANK_BYTES if device.type == "cpu" else float("inf"),
     )
+
+
+def _precision(name: str, device: torch.device) -> torch.dtype:
+    """Of the products: half the time of a step on processors that multiply bfloat16 natively."""
+    if name not in PRECISIONS:
+        raise InputError(f"tune.precision: '{name}' is none of {', '.join(PRECISIONS)}.")
+    rounded = has_native_bfloat16(device) if name == "auto" else name == "bfloat16"
+    chosen = torch.bfloat16 if rounded else torch.float32
+    logger.info("tune: products in %s (tune.precision=%s)", str(chosen).removeprefix("torch."), name)
+    return chosen
 
 
 def _last_epoch_counts(config: DictConfig) -> bool:

@@ -37,6 +37,7 @@ class Schedule:
         views: of the features.
         seed: as of a run.
         mixup: likewise.
+        precision: of the matrix products in training; scores are always those of float32.
         bank_bytes: parameters that are trained together at most; the others wait for their turn in each epoch.
     """
 
@@ -49,6 +50,7 @@ class Schedule:
     views: int
     seed: int
     mixup: float
+    precision: torch.dtype
     bank_bytes: float
 
     def __post_init__(self) -> None:
@@ -149,8 +151,12 @@ class Search:
             pieces = np.array_split(numbers, np.clip(round(size / self.schedule.bank_bytes), 1, len(numbers)))
             for own in (piece.tolist() for piece in pieces):
                 members = [self.members[number] for number in own]
-                banks.append((own, Bank(members, seed=self.schedule.seed, mixup=self.schedule.mixup)))
+                banks.append((own, self._make_bank(members)))
         return banks
+
+    def _make_bank(self, members: Sequence[Member]) -> Bank:
+        schedule = self.schedule
+        return Bank(members, seed=schedule.seed, mixup=schedule.mixup, precision=schedule.precision)
 
     def _train(self, bank: Bank, epoch: int) -> None:
         for loader in self.loaders:
