@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -170,7 +171,16 @@ class MultiLabelDataModule(L.LightningDataModule):
 
     def _read(self) -> LabelTable:
         places = {"annotations": self.annotations, "images": self.images}
-        return self.reader(**{key: place for key, place in places.items() if place is not None})
+        given = {key: place for key, place in places.items() if place is not None}
+        wanted = {
+            key for key, item in signature(self.reader).parameters.items() if item.default is Parameter.empty
+        }
+        if missing := [f"data.{key}" for key in places if key in wanted and key not in given]:
+            raise InputError(
+                f"{' and '.join(missing)} must be given for this kind of data, such as "
+                "data=csv data.annotations=labels.csv data.images=photos."
+            )
+        return self.reader(**given)
 
     def _curate(self) -> LabelTable:
         """Curate all readable images; the subset is drawn before, so that a bad image does not change it."""

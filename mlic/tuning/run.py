@@ -9,6 +9,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from mlic.command_line import program
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.features.memory import available_memory
@@ -63,7 +64,8 @@ def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results
             results = run(chosen)
     logger.info("trials:     %s", folder.path / "trials.csv")
     logger.info(
-        "start here: python -m mlic.train --config-dir %s experiment=%s", folder.path, experiment.stem
+        "start here: %s -m mlic.train --config-dir %s experiment=%s",
+        *(program("python"), folder.path, experiment.stem),
     )
     return results
 
