@@ -1,7 +1,10 @@
-"""Paths on the command line, as Hydra's grammar wants them."""
+"""The command line: paths as Hydra's grammar wants them, programs as the user can call them."""
 
 import re
+import shlex
+import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 PATH_KEYS = (
     "run", "images", "output", "init_from", "resume", "data.annotations", "data.images", "features.dir",
@@ -21,6 +24,22 @@ def quote_paths(arguments: Sequence[str], keys: Collection[str] = PATH_KEYS) -> 
             are.
     """
     return [_quote(argument, keys) for argument in arguments]
+
+
+def program(name: str) -> str:
+    """A program beside the running Python, as it can be typed: its environment need not be on the path.
+
+    Args:
+        name: `python`, `tensorboard`.
+
+    Returns:
+        Its path, from the working folder if below that; the name alone if it is not there.
+    """
+    path = Path(sys.executable).with_name(name)
+    if not path.is_file():
+        return name
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def _quote(argument: str, keys: Collection[str]) -> str:

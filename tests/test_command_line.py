@@ -1,8 +1,9 @@
+import sys
 from pathlib import Path
 
 import pytest
 
-from mlic.command_line import quote_paths
+from mlic.command_line import program, quote_paths
 from mlic.config import compose
 
 
@@ -40,3 +41,14 @@ def test_other_arguments_stay_as_they_are():
     assert quote_paths(arguments) == arguments
     assert quote_paths(["runs=a=b"]) == ["runs=a=b"]
     assert quote_paths(["runs=a=b"], ["runs"]) == ["runs='a=b'"]
+
+
+def test_programs_are_named_as_they_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    binaries = tmp_path / ".venv" / "bin"
+    binaries.mkdir(parents=True)
+    (binaries / "tensorboard").touch()
+    monkeypatch.setattr(sys, "executable", str(binaries / "python"))
+    assert program("tensorboard") == str(binaries / "tensorboard")
+    monkeypatch.chdir(tmp_path)
+    assert program("tensorboard") == ".venv/bin/tensorboard"
+    assert program("absent") == "absent"

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -152,8 +153,11 @@ class MultiLabelDataModule(L.LightningDataModule):
             return
         if not hasattr(self, "table"):
             self.read()
+        # before the hours that extraction may take; again only if that leaves images out
+        self.split, images = stratified_split(self.table, **self.split_options), len(self.table)
         self.extract()
-        self.split = stratified_split(self.table, **self.split_options)
+        if len(self.table) != images:
+            self.split = stratified_split(self.table, **self.split_options)
         counts = self.table.labels[self.split.train].sum(axis=0, dtype=np.int64)
         self.class_weights = class_weights(counts, self.table.classes, **self.weight_options)
         self._dataset = self._make_dataset()
@@ -170,7 +174,16 @@ class MultiLabelDataModule(L.LightningDataModule):
 
     def _read(self) -> LabelTable:
         places = {"annotations": self.annotations, "images": self.images}
-        return self.reader(**{key: place for key, place in places.items() if place is not None})
+        given = {key: place for key, place in places.items() if place is not None}
+        wanted = {
+            key for key, item in signature(self.reader).parameters.items() if item.default is Parameter.empty
+        }
+        if missing := [f"data.{key}" for key in places if key in wanted and key not in given]:
+            raise InputError(
+                f"{' and '.join(missing)} must be given for this kind of data, such as "
+                "data=csv data.annotations=labels.csv data.images=photos."
+            )
+        return self.reader(**given)
 
     def _curate(self) -> LabelTable:
         """Curate all readable images; the subset is drawn before, so that a bad image does not change it."""

@@ -299,7 +299,7 @@ def _describe_missing(
     remedy = f"Drop rare classes with data.min_images_per_class={least}" if least else "Use more images"
     number = missing.any(axis=0).sum()
     return (
-        f"{number} of {len(table.classes)} classes are too rare for every part of the split: "
+        f"{number} of {len(table.classes)} classes are too rare to be in each part of the split: "
         f"{'; '.join(places)}. {remedy}, change data.split.test, val or seed, "
         "or go on without them in that part with data.split.on_missing=warn."
     )

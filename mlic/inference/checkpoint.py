@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mlic.errors import InputError
 from mlic.models.classifier import BACKBONE_PREFIX, CHECKPOINT_KEY
-from mlic.runs.folder import RunFolder
+from mlic.runs.folder import TRIALS_FILE, WINNER, RunFolder
 from mlic.runs.status import STATUS_FILE
 
 HEAD_PREFIX = "head."
@@ -95,6 +95,8 @@ def find_checkpoint(run: Path) -> Path:
     best = run / "checkpoints" / "best.ckpt"
     if best.is_file():
         return best
+    if (run / TRIALS_FILE).is_file():
+        raise InputError(f"run: '{run}' is a search. Expected a run, such as its winner: '{run / WINNER}'.")
     state = ""
     if (run / STATUS_FILE).is_file():
         state = _state_in_words(run)

@@ -125,7 +125,7 @@ class MultiLabelClassifier(L.LightningModule):
         head = self.head.parameters()
         try:
             optimizer = self.optimizer([{"params": head}, *groups] if groups else head)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise InputError(f"optimizer: {error}. Correct it there, or leave it at its default.") from error
         if self.scheduler is None:
             return optimizer
@@ -143,8 +143,9 @@ class MultiLabelClassifier(L.LightningModule):
         Raises:
             InputError: there is no epoch to train.
         """
-        if self.trainer.max_epochs == 0:
-            raise InputError("trainer.max_epochs=0: expected a whole number of at least 1.")
+        epochs = self.trainer.max_epochs
+        if not isinstance(epochs, int) or epochs == 0:
+            raise InputError(f"trainer.max_epochs={epochs}: expected a whole number of at least 1.")
         spare_gpu_lookups()
         trainer: Any = self.trainer
         if type(trainer.profiler) is PassThroughProfiler:

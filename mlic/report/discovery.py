@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlic.command_line import PATH_KEYS
 from mlic.errors import InputError
 from mlic.report.reading import ReportedRun
+from mlic.runs.folder import TRIALS_FILE
 from mlic.runs.status import STATUS_FILE
 from mlic.sweeps.jobs import SWEEP_FILE, planned_jobs, read_overrides, shared_overrides
+
+# what a run is not named by: its model comes first anyway, and places are long
+UNNAMED = frozenset({"model", "output", "sweep", "resume", "on_error", "compare", *PATH_KEYS} - {"init_from"})
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ def _walk(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     runs, sweeps = [], []
     for top in folders:
         for folder, below, files in os.walk(top):
+            if TRIALS_FILE in files:  # a search, whose winner lies below
+                continue
             if STATUS_FILE in files:
                 runs.append(Path(folder))
                 below.clear()
@@ -89,12 +96,16 @@ def name_runs(runs: Sequence[ReportedRun]) -> None:
     for group in _namesakes(runs):
         shared = shared_overrides([run.overrides for run in group])
         for run in group:
-            own = [item for item in run.overrides if item not in shared and not item.startswith("model=")]
+            own = [item for item in run.overrides if item not in shared and _key(item) not in UNNAMED]
             run.name = " ".join([run.name, *own])
     for group in _namesakes(runs):
         parent = os.path.commonpath([run.path.resolve().parent for run in group])
         for run in group:
             run.name += f" ({os.path.relpath(run.path.resolve(), parent)})"
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
 
 
 def _namesakes(runs: Sequence[ReportedRun]) -> list[list[ReportedRun]]:

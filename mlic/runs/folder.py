@@ -12,6 +12,9 @@ RESULT_FILES = (
     "status.json", "config.yaml", "metrics.json", "thresholds.json", "epochs.csv", "dataset.json", "model.json",
     "split.csv", "checkpoints/*.ckpt", "predictions/*.parquet", "tensorboard/events.out.tfevents.*",
 )  # fmt: skip
+# of a search, whose winner is a run in a folder below
+TRIALS_FILE = "trials.csv"
+WINNER = "winner"
 
 
 class RunFolder:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -96,6 +97,9 @@ class OneRunAFolder(Callback):
         """
         if rank_of_process():
             return
+        HydraConfig.instance().set_config(
+            config
+        )  # Hydra does so after this, and a folder may be named by the choices
         try:
             self._held.enter_context(locked_folder(config.hydra.run.dir))
             _check_room(config.hydra.run.dir)

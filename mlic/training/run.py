@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from mlic.command_line import program
 from mlic.data import MultiLabelDataModule, cache_dir
 from mlic.errors import InputError
 from mlic.features import CachedFeatures, ExtractionResult
@@ -282,4 +283,4 @@ def _test(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabe
 def _report(folder: RunFolder, results: Results) -> None:
     logger.info("%s", metrics_table(results))
     logger.info("run folder: %s", folder.path)
-    logger.info("curves:     tensorboard --logdir %s", folder.path.parent)
+    logger.info("curves:     %s --logdir %s", program("tensorboard"), folder.path.parent)

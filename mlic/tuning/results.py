@@ -13,12 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlic.report.figure_files import FigureFiles
 from mlic.report.style import FAINT, PANEL_HEIGHT, PANEL_WIDTH, PRIMARY, SECONDARY, new_figure, report_style
-from mlic.runs.folder import write_atomically
+from mlic.runs.folder import TRIALS_FILE, write_atomically
 from mlic.tuning.search import Schedule
 from mlic.tuning.space import Dimension
 from mlic.tuning.trials import GROUPS, Trial
 
-TRIALS_FILE = "trials.csv"
 SECTIONS = ("data", "model", "head", "loss", "optimizer", "scheduler", "features", "mixup", "seed")
 EXPERIMENT_GROUPS = ("data", "model", *GROUPS, "scheduler", "features", "callbacks")
 COLUMNS = 3

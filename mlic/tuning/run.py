@@ -9,13 +9,14 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from mlic.command_line import program
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.features.memory import available_memory
 from mlic.models import Backbone, DenseHead, Standardization
 from mlic.models.precision import has_native_bfloat16, spare_gpu_lookups
 from mlic.runs.faults import explained
-from mlic.runs.folder import RunFolder
+from mlic.runs.folder import WINNER, RunFolder
 from mlic.runs.lock import one_at_a_time
 from mlic.runs.status import RunStatus
 from mlic.training.run import Results, prepare, run
@@ -29,7 +30,6 @@ from mlic.tuning.trials import Trial, make_trials
 
 logger = logging.getLogger(__name__)
 
-WINNER = "winner"
 CPU_BANK_BYTES = 32e6
 PRECISIONS = ("auto", "float32", "bfloat16")
 ADAM_COPIES = 4  # weights, gradients, two moments
@@ -64,7 +64,8 @@ def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results
             results = run(chosen)
     logger.info("trials:     %s", folder.path / "trials.csv")
     logger.info(
-        "start here: python -m mlic.train --config-dir %s experiment=%s", folder.path, experiment.stem
+        "start here: %s -m mlic.train --config-dir %s experiment=%s",
+        *(program("python"), folder.path, experiment.stem),
     )
     return results
 

@@ -128,7 +128,7 @@ class Search:
         if running and (epochs in self.schedule.rungs or epochs == self.schedule.max_epochs):
             best = max(running, key=self.value)
             logger.info(
-                "tune: after epoch %d %d of %d heads go on; best %s on val %.4f (trial %d)",
+                "tune: after epoch %d, %d of %d heads left; best %s on val %.4f (trial %d)",
                 *(
                     epochs,
                     len(running),

@@ -121,7 +121,7 @@ def test_the_curation_that_does_is_found_where_several_classes_are_rare(make_tab
         labels[column * 10 : column * 10 + images, column] = 1
     table = make_table(labels)
     with pytest.raises(
-        InputError, match="5 of 8 classes are too rare for every part of the split"
+        InputError, match="5 of 8 classes are too rare to be in each part of the split"
     ) as refusal:
         stratified_split(table, test=0.1, val=0.1)
     found = re.search(r"data.min_images_per_class=(\d+)", str(refusal.value))

@@ -149,7 +149,7 @@ def test_a_class_too_rare_for_every_part(
     file.write_text(tiny_csv[0].read_text().replace("shapes_02.jpg,triangle", "shapes_02.jpg,triangle|yeti"))
     with pytest.raises(
         InputError,
-        match=r"1 of 5 classes are too rare for every part.*yeti \(1 images\).*data.min_images_per_class=2",
+        match=r"1 of 5 classes are too rare to be in each part.*yeti \(1 images\).*data.min_images_per_class=2",
     ):
         train(tiny_config(f"data.annotations={file}"))
     train(tiny_config(f"data.annotations={file}", "data.min_images_per_class=2"))

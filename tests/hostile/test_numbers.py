@@ -59,7 +59,7 @@ def test_one_image_and_a_few(with_labels: Callable[..., DictConfig]):
 
 def test_no_label_anywhere(with_labels: Callable[..., DictConfig], tmp_path: Path):
     rows = [f"shapes_{row:02d}.jpg,0,0" for row in range(60)]
-    with pytest.raises(InputError, match=r"2 of 2 classes are too rare for every part"):
+    with pytest.raises(InputError, match=r"2 of 2 classes are too rare to be in each part"):
         train(with_labels("file_name,cat,dog", rows))
     with pytest.raises(InputError, match=r"no class is left after curation.*asks for 1 of 60 images"):
         train(with_labels("file_name,cat,dog", rows, "data.min_images_per_class=1"))

@@ -85,3 +85,21 @@ def test_names_are_the_model_then_what_differs_then_the_folder(tmp_path: Path):
     name_runs(runs)
     names = [run.name for run in runs]
     assert names == ["vgg16", "lite seed=1", "lite seed=2", "failed", "run (5/run)", "run (6/run)"]
+
+
+def test_the_winner_of_a_search_is_a_run_and_the_search_is_not(tmp_path: Path):
+    search = touch_run(tmp_path / "tuned")
+    (search / "trials.csv").write_text("trial\n")
+    winner = touch_run(search / "winner")
+    assert find_runs(str(tmp_path)) == ([winner], [])
+    assert find_runs(str(search)) == ([winner], [])
+
+
+def test_places_are_no_part_of_a_name(tmp_path: Path):
+    runs = []
+    for name, settings in (("a", ["head.dropout=0.5"]), ("b", [])):
+        run = ReportedRun(touch_run(tmp_path / name), model={"name": "net"})
+        run.overrides = [f"output={name}", f"data.images='{name}'", *settings]
+        runs.append(run)
+    name_runs(runs)
+    assert [run.name for run in runs] == ["net head.dropout=0.5", "net"]

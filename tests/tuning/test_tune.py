@@ -186,7 +186,7 @@ def test_the_command(tiny_csv: tuple[Path, Path], tmp_path: Path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     line = next(line for line in done.stdout.splitlines() if "start here" in line)
-    again = [sys.executable, *line.partition("python")[2].split(), "output=again"]
+    again = [*line.partition("start here: ")[2].split(), "output=again"]
     done = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     first, second = (
