@@ -86,6 +86,11 @@ def test_a_batch_larger_than_the_set(tiny_config: MakeConfig):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("seed=-1", r"^seed=-1: expected a whole number from 0 to 4294967295"),
+        ("seed=4294967296", r"^seed=4294967296: expected a whole number from 0 to"),
+        ("seed=1.5", r"^seed=1.5: expected a whole number from 0 to"),
+        ("seed=null", r"^seed=None: expected a whole number from 0 to"),
+        ("data.seed=-1", r"data.seed=-1: expected a whole number from 0 to"),
         ("data.batch_size=0", r"data.batch_size=0: expected a whole number of at least 1"),
         ("data.batch_size=2.5", r"data.batch_size=2.5: expected a whole number"),
         ("data.num_workers=-1", r"data.num_workers=-1: expected a whole number of at least 0"),
