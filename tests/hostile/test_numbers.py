@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 from safetensors.torch import save_file
 
+from mlic.data import class_weights
 from mlic.errors import InputError
 from mlic.models.weights import load_network
 from mlic.train import train
@@ -129,8 +130,14 @@ def test_features_that_are_no_numbers(value: float, tiny_config: MakeConfig, tmp
     assert not list((tmp_path / "store").glob("*/*.safetensors"))
 
 
-def test_a_class_in_one_image_has_a_finite_weight(with_labels: Callable[..., DictConfig], tmp_path: Path):
+def test_weights_are_finite_and_of_the_training_images_alone(
+    with_labels: Callable[..., DictConfig], tmp_path: Path
+):
     rows = [f"shapes_{row:02d}.jpg,{int(row == 0)},{row % 2}" for row in range(60)]
     train(with_labels("file_name,rare,square", rows, "data.split.on_missing=warn"))
-    weights = json.loads((tmp_path / "run" / "dataset.json").read_text())["class_weights"]
+    dataset = json.loads((tmp_path / "run" / "dataset.json").read_text())
+    weights, counts = dataset["class_weights"], dataset["counts"]
     assert np.isfinite(list(weights.values())).all()
+    training = np.array([counts["train"][name] for name in weights])
+    assert list(weights.values()) == pytest.approx(class_weights(training, tuple(weights)).tolist())
+    assert training.sum() < sum(counts["before_curation"].values())
