@@ -13,6 +13,8 @@ from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
 from mlic.runs.faults import explained
+from mlic.runs.lock import locked_folder
+from mlic.seeds import check_seed
 
 if TYPE_CHECKING:
     from mlic.verification.checking import Verification
@@ -43,19 +45,21 @@ def verify(config: DictConfig) -> "Verification":
 
     if config.labels not in (None, "suspect"):
         raise InputError(f"labels: '{config.labels}' is none of null, suspect.")
+    check_seed("seed", config.seed)
     folder = open_output(config.output, config.data.get("annotations"))
     if config.labels == "suspect":
         from mlic.verification.suspects import require_cleanlab
 
         require_cleanlab()
-    verification = verify_data(config.data, check=config.check)
-    write(folder, verification, config.check)
-    tell(folder, verification)
-    if config.labels == "suspect" and verification.table.classes:
-        # torch and timm take seconds to import
-        from mlic.verification.suspects import write_suspects
+    with locked_folder(folder.path):
+        verification = verify_data(config.data, check=config.check)
+        write(folder, verification, config.check)
+        tell(folder, verification)
+        if config.labels == "suspect" and verification.table.classes:
+            # torch and timm take seconds to import
+            from mlic.verification.suspects import write_suspects
 
-        write_suspects(config, folder)
+            write_suspects(config, folder)
     return verification
 
 

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
 from mlic.config import compose
 from mlic.data.table import LabelTable
+from mlic.runs import lock
 
 REPOSITORY = Path(__file__).parent.parent
 SHAPES = {"circle": "red", "cross": "white", "square": "blue", "triangle": "yellow"}
@@ -256,3 +258,15 @@ def tiny_config(tiny_overrides: Callable[..., list[str]], tmp_path: Path) -> Cal
         return compose(*tiny_overrides(*overrides), output=output)
 
     return make
+
+
+@pytest.fixture
+def held_by_another(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], FileLock]:
+    """A function (folder) -> context in which it is locked, as by another process, and nobody waits for long."""
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.05)
+
+    def hold(folder: Path) -> FileLock:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / lock.LOCK_FILE)
+
+    return hold

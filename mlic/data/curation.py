@@ -9,6 +9,7 @@ import numpy as np
 
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
+from mlic.seeds import check_seed
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def curate(
     """
     if unlabelled not in ("keep", "drop"):
         raise InputError(f"data.unlabelled: '{unlabelled}' is none of keep, drop.")
+    check_seed("data.seed", seed)
     subset = _subset(table, num_images, seed)
     min_images = _min_count(min_images_per_class, len(subset))
     counts = subset.counts()

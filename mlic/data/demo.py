@@ -12,6 +12,7 @@ from mlic.data.annotations import read_csv
 from mlic.data.cache import atomic_folder, cache_dir
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
+from mlic.seeds import check_seed
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +52,11 @@ def read_demo(images: str | Path | None = None, *, num_images: int = 1500, seed:
         The table of labels, read from `labels.csv` as any other.
 
     Raises:
-        InputError: fewer than 1 image asked for, or `images` is a folder of something else.
+        InputError: fewer than 1 image asked for, a seed that is none, or `images` is a folder of something else.
     """
     if num_images < 1:
         raise InputError(f"data.reader.num_images={num_images}: expected at least 1 scene.")
+    check_seed("data.reader.seed", seed)
     name = f"demo-v{VERSION}-{num_images}-{seed}"
     folder = Path(images) if images is not None else cache_dir() / name
     labels = folder / "labels.csv"

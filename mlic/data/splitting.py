@@ -10,6 +10,7 @@ from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStrati
 
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
+from mlic.seeds import check_seed
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +113,7 @@ def part_sizes(
     """
     if on_missing not in ("error", "warn"):
         raise InputError(f"data.split.on_missing: '{on_missing}' is none of error, warn.")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"data.split.seed={seed}: expected a whole number from 0 to {2**32 - 1}.")
+    check_seed("data.split.seed", seed)
     if folds is not None:
         test = _check_folds(num_images, folds, fold, val)
     return _sizes(num_images, test, val)

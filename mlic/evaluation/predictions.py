@@ -86,8 +86,9 @@ class Predictions:
             frame = pd.read_parquet(path)
         except FileNotFoundError:
             raise InputError(f"{path}: there is no such file. Expected the predictions of a run.") from None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot be read as a parquet file ({error}).") from error
+        except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+            # pandas does not check what it reads of its own in the file's metadata
+            raise InputError(f"{path}: cannot be read as a parquet file ({error!r}).") from error
         classes = _classes_of(path, [str(name) for name in frame.columns])
         try:
             scores = frame[[SCORE + name for name in classes]].to_numpy(dtype=np.float32)

@@ -12,6 +12,8 @@ from mlic.data.table import is_text
 
 logger = logging.getLogger(__name__)
 
+# SQLite quotes the file in its messages, and Python decodes them
+_BROKEN = (sqlite3.DatabaseError, UnicodeDecodeError)
 FileState = tuple[int, int, int]  # size in bytes, mtime and ctime in ns
 
 _CREATE = (
@@ -52,7 +54,7 @@ class HashIndex:
             return self._open(path)
         except sqlite3.OperationalError:
             raise
-        except sqlite3.DatabaseError as error:
+        except _BROKEN as error:
             logger.warning("the index of file hashes '%s' is broken (%s) and made anew", path, error)
             path.unlink(missing_ok=True)
             return self._open(path)
@@ -63,7 +65,7 @@ class HashIndex:
         try:
             connection.execute(_CREATE)
             connection.execute(_FIND, ("",))
-        except sqlite3.Error:
+        except (sqlite3.Error, *_BROKEN):
             connection.close()
             raise
         return connection
@@ -87,7 +89,7 @@ class HashIndex:
                 row = self._connection.execute(_FIND, (name,)).fetchone()
                 if row is not None and row[4] == _checksum(name, row[:4]):
                     found[name] = (row[:3], row[3])
-        except sqlite3.Error as error:
+        except (sqlite3.Error, *_BROKEN) as error:
             self._give_up(error)
         return found
 
@@ -103,10 +105,10 @@ class HashIndex:
         try:
             with self._connection:
                 self._connection.executemany(_ADD, rows)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, *_BROKEN) as error:
             self._give_up(error)
 
-    def _give_up(self, error: sqlite3.Error) -> None:
+    def _give_up(self, error: Exception) -> None:
         logger.warning("the index of file hashes '%s' is not used any further: %s", self.path, error)
         self._close()
         if self.path is not None and not isinstance(error, sqlite3.OperationalError):

@@ -14,6 +14,7 @@ from mlic.errors import InputError
 from mlic.models.classifier import BACKBONE_PREFIX, CHECKPOINT_KEY
 from mlic.runs.folder import TRIALS_FILE, WINNER, RunFolder
 from mlic.runs.status import STATUS_FILE
+from mlic.seeds import check_seed
 
 HEAD_PREFIX = "head."
 SPLIT_FILE = "split.csv"
@@ -141,6 +142,8 @@ def _state_of(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     others = sorted(name for name in state if not name.startswith((HEAD_PREFIX, BACKBONE_PREFIX)))
     if others:
         raise ValueError(f"weights beside those of a head and a backbone: {', '.join(others[:3])}")
+    if not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise ValueError("weights that are no tensors")
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
@@ -148,6 +151,9 @@ def _check(saved: SavedRun) -> None:
     """ValueError for what is not as mlic.train writes it."""
     if not saved.classes or not all(isinstance(name, str) for name in saved.classes):
         raise ValueError("no list of class names")
+    if not isinstance(saved.weights_digest, str):
+        raise ValueError("no digest of the backbone's weights")
+    check_seed("its seed", saved.config.get("seed", 0))
     for section in ("model", "head", "data", "loss", "features", "trainer"):
         if not isinstance(saved.config[section], Mapping):
             raise ValueError(f"its config has no section '{section}'")

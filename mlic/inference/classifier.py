@@ -91,11 +91,19 @@ class Classifier:
             InputError: no checkpoint, one that is refused, or other weights than the run's.
         """
         saved = read_run(run)
-        fabric = make_fabric(device, saved.config["trainer"].get("precision"))
-        backbone = make_backbone(
-            saved, fabric.device, weights=weights, precision=precision, packages=packages
-        )
-        return cls(saved, backbone, make_head(saved, backbone.feature_shape, packages), fabric)
+        try:
+            fabric = make_fabric(device, saved.config["trainer"].get("precision"))
+            backbone = make_backbone(
+                saved, fabric.device, weights=weights, precision=precision, packages=packages
+            )
+            return cls(saved, backbone, make_head(saved, backbone.feature_shape, packages), fabric)
+        except InputError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                f"'{saved.checkpoint}' cannot be used as its settings say: {error!r}. Expected a checkpoint as "
+                "mlic.train writes it."
+            ) from error
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -150,8 +150,10 @@ def make_head(
     Raises:
         InputError: the weights do not fit the head of the config.
     """
+    options = (saved.config["head"], feature_shape, len(saved.classes))
+    _check_size(saved, *options)
     with torch.random.fork_rng(devices=[]):  # its first weights are random, and replaced
-        head: nn.Module = build(saved.config["head"], feature_shape, len(saved.classes), packages=packages)
+        head: nn.Module = build(*options, packages=packages)
     try:
         head.load_state_dict(saved.head_state)
     except RuntimeError as error:
@@ -160,3 +162,28 @@ def make_head(
             f"'{saved.checkpoint}': the weights do not fit its own config ({reason})."
         ) from error
     return head.eval()
+
+
+def _check_size(saved: SavedRun, config: Any, *arguments: Any) -> None:
+    """Refuse settings that ask for a larger head than the file holds, before it takes memory.
+
+    Heads of other packages are their authors' matter: they may need real weights while they are made.
+    """
+    target = config.get("_target_") if isinstance(config, Mapping) else None
+    if not str(target).startswith(tuple(f"{package}." for package in PACKAGES)):
+        return
+    with torch.device("meta"):  # shapes without values
+        shapes = {
+            name: tuple(tensor.shape) for name, tensor in build(config, *arguments).state_dict().items()
+        }
+    for name, tensor in saved.head_state.items():
+        if tuple(tensor.shape) != shapes.get(name, tuple(tensor.shape)):
+            raise InputError(
+                f"'{saved.checkpoint}': the weights do not fit its own config ({name} is {tuple(tensor.shape)}, and "
+                f"its settings ask for {shapes[name]})."
+            )
+    absent = sorted(shapes.keys() - saved.head_state.keys())
+    if absent:
+        raise InputError(
+            f"'{saved.checkpoint}': the weights do not fit its own config ({', '.join(absent[:3])} not in the file)."
+        )

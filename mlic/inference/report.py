@@ -8,6 +8,7 @@ from mlic.inference.classifier import Classifier
 from mlic.inference.evaluating import EvaluatedRun
 from mlic.inference.labelled import LabelledSet
 from mlic.runs.folder import RunFolder
+from mlic.runs.lock import locked_folder
 from mlic.training.tables import metrics_table
 
 logger = logging.getLogger(__name__)
@@ -37,11 +38,16 @@ def describe(
 
 
 def write(output: Path, evaluated: EvaluatedRun, description: dict[str, Any]) -> None:
-    """Write predictions.parquet, evaluation.json and metrics.json, each whole."""
-    folder = RunFolder(output)
-    evaluated.predictions.write_parquet(folder.path / "predictions.parquet")
-    folder.write_json("evaluation.json", description)
-    folder.write_json("metrics.json", evaluated.metrics)
+    """Write predictions.parquet, evaluation.json and metrics.json, each whole, and all three of one evaluation.
+
+    Raises:
+        InputError: another process writes there.
+    """
+    with locked_folder(output):
+        folder = RunFolder(output)
+        evaluated.predictions.write_parquet(folder.path / "predictions.parquet")
+        folder.write_json("evaluation.json", description)
+        folder.write_json("metrics.json", evaluated.metrics)
 
 
 def tell(output: Path, evaluated: EvaluatedRun) -> None:

@@ -10,6 +10,8 @@ from mlic.errors import InputError
 from mlic.models.dropout import FastDropout
 from mlic.models.standardization import Standardization
 
+MOST_HEADS = 64  # of CSRA; the paper's have up to 8, of temperatures that grow
+
 
 def map_channels(feature_shape: Sequence[int], head: str) -> int:
     """Channels of a feature map.
@@ -55,12 +57,12 @@ class CSRAHead(nn.Module):
             standardize: bring each channel to mean 0 and deviation 1 over the training images.
 
         Raises:
-            InputError: features that are no map, no head, or a dropout outside [0, 1).
+            InputError: features that are no map, no head or more than 64, or a dropout outside [0, 1).
         """
         super().__init__()
         channels = map_channels(feature_shape, "csra")
-        if num_heads < 1:
-            raise InputError(f"head.num_heads: {num_heads} is below 1.")
+        if not 1 <= num_heads <= MOST_HEADS:
+            raise InputError(f"head.num_heads: {num_heads} is not from 1 to {MOST_HEADS}.")
         _check_dropout(dropout)
         self.weight = weight
         self.temperatures = [1.0] if num_heads == 1 else [*map(float, range(1, num_heads)), inf]

@@ -32,7 +32,7 @@ def choose_precision(precision: str, device: torch.device) -> tuple[str, str]:
     Raises:
         InputError: another name.
     """
-    if precision in DTYPES:
+    if precision in tuple(DTYPES):  # a list, from a changed checkpoint, is no key
         return precision, "as set by model.backbone.precision"
     if precision != "auto":
         raise InputError(f"model.backbone.precision: '{precision}' is none of auto, {', '.join(DTYPES)}.")

@@ -8,7 +8,9 @@ import yaml
 
 ANY = "*"  # all keys
 NUMBER, TEXT, LIST, NUMBERS = "a number", "text", "a list", "a number or a list of numbers"
-PER_CLASS = {ANY: NUMBER}
+COUNT, SHAPE = "a count", "a list of counts"
+NEVER_UNKNOWN = (LIST, COUNT, SHAPE)
+PER_CLASS, COUNTS = {ANY: NUMBER}, {ANY: COUNT}
 METRICS = {"per_class": {ANY: {ANY: NUMBER}}, "undefined": {ANY: LIST}, ANY: NUMBER}
 
 Form = str | Mapping[str, Any]
@@ -16,15 +18,16 @@ FORMS: dict[str, Mapping[str, Form]] = {
     "status.json": {"state": TEXT, "seconds": {ANY: NUMBER}, "error": {}, "started": TEXT},
     "model.json": {
         "name": TEXT, "weights_tag": TEXT, "image_size": NUMBERS, "backbone_parameters": NUMBER,
-        "head_parameters": NUMBER, "feature_shape": LIST, "pool": TEXT, "precision": TEXT,
+        "head_parameters": NUMBER, "feature_shape": SHAPE, "pool": TEXT, "precision": TEXT,
     },
     "dataset.json": {
-        "classes": LIST, "images": {ANY: NUMBER}, "counts": {ANY: PER_CLASS},
-        "curation": {"dropped_classes": PER_CLASS}, "split": {"hash": TEXT}, "source": {"images": TEXT},
+        "classes": LIST, "images": {ANY: NUMBER}, "counts": {ANY: COUNTS},
+        "curation": {"dropped_classes": COUNTS}, "split": {"hash": TEXT}, "source": {"images": TEXT},
     },
     "metrics.json": {ANY: METRICS},
     "thresholds.json": {"per_class": PER_CLASS},
 }  # fmt: skip
+LARGEST_COUNT = 10**12  # beyond are numbers that arrays and axes cannot hold
 MAX_OVERRIDES = 1000
 MAX_DEPTH = 50
 _OPENING = (
@@ -51,7 +54,8 @@ def keep_fitting(content: dict[str, Any], form: Mapping[str, Form], place: str =
             continue
         value, name = content[key], f"{place}{key}"
         if isinstance(expected, str):
-            if value is not None and not _is(value, expected):
+            unknown = value is None and expected not in NEVER_UNKNOWN
+            if not unknown and not _is(value, expected):
                 wrong.append(f"{name} is not {expected}")
                 del content[key]
         elif isinstance(value, dict):
@@ -67,6 +71,10 @@ def _is(value: Any, kind: str) -> bool:
         return isinstance(value, list) and all(_is(item, TEXT) or _is(item, NUMBER) for item in value)
     if kind == TEXT:
         return isinstance(value, str)
+    if kind == SHAPE:
+        return isinstance(value, list) and all(_is(item, COUNT) for item in value)
+    if kind == COUNT:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
     if kind == NUMBERS and isinstance(value, list):
         return all(_is(item, NUMBER) for item in value)
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -34,7 +34,9 @@ from mlic.report.summary import summarise
 from mlic.report.tables import Table, write_table
 from mlic.report.thumbnails import Thumbnails, image_folder
 from mlic.runs.folder import write_atomically
+from mlic.runs.lock import locked_folder
 from mlic.runs.status import STATUS_FILE
+from mlic.seeds import check_seed
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +89,7 @@ class ReportOptions:
             )
         if not 0.5 <= self.level < 1:
             raise InputError(f"level: {self.level} must be at least 0.5 and under 1, such as 0.95.")
+        check_seed("seed", self.seed)
         low = {
             "resamples": 2,
             "drawn_runs": 1,
@@ -131,7 +134,7 @@ def write_report(options: ReportOptions) -> Path:
         The path of index.html.
 
     Raises:
-        InputError: no runs found, or an option that cannot be used.
+        InputError: no runs found, an option that cannot be used, or another process writes there.
     """
     paths, missing = find_runs(options.runs)
     runs = [read_run(path) for path in paths]
@@ -144,7 +147,8 @@ def write_report(options: ReportOptions) -> Path:
     metrics = class_metrics(finished)
     _build_tables(report, options, metrics)
     _build_galleries(report, options)
-    _write(report, options, metrics)
+    with locked_folder(options.output):  # tables, figures and page are of one report
+        _write(report, options, metrics)
     if options.tensorboard:
         from mlic.report.tensorboard_export import export_run  # imports torch
 

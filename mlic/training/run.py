@@ -21,6 +21,7 @@ from mlic.runs.folder import RunFolder
 from mlic.runs.lock import one_at_a_time
 from mlic.runs.processes import agreed, find_processes
 from mlic.runs.status import RunStatus
+from mlic.seeds import check_seed
 from mlic.training.devices import check_shared_output, with_processes
 from mlic.training.records import write_dataset, write_model, write_results
 from mlic.training.resuming import begin, find_earlier_run, with_output
@@ -68,7 +69,7 @@ def run(config: DictConfig) -> Results:
     quieten_lightning()
     with RunStatus(folder, write=is_first, seconds=earlier.seconds) as status:
         trainer = make_trainer(config, earlier)
-        L.seed_everything(config.seed, workers=True, verbose=False)
+        L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
         with status.phase("backbone"):
             backbone = _make_backbone(config, trainer)
         with status.phase("data"):
@@ -78,7 +79,7 @@ def run(config: DictConfig) -> Results:
             datamodule.setup()
         logger.info("%s", dataset_table(datamodule))
         # again: how many numbers were drawn so far depends on what features were found
-        L.seed_everything(config.seed, workers=True, verbose=False)
+        L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
         model = _make_model(config, backbone, datamodule)
         select_checkpoint_on(trainer, datamodule)
         with status.phase("fit"):
@@ -163,7 +164,7 @@ def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.d
 def _read_data(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:
     quieten_lightning()
     config = with_processes(config)
-    L.seed_everything(config.seed, workers=True, verbose=False)
+    L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
     trainer = make_bare_trainer(config)
     backbone = _make_backbone(config, trainer)
     datamodule = _make_datamodule(config, backbone, trainer)

@@ -19,6 +19,7 @@ from mlic.runs.faults import explained
 from mlic.runs.folder import WINNER, RunFolder
 from mlic.runs.lock import one_at_a_time
 from mlic.runs.status import RunStatus
+from mlic.seeds import check_seed
 from mlic.training.run import Results, prepare, run
 from mlic.tuning.bank import Member
 from mlic.tuning.folds import Fold, make_folds
@@ -75,6 +76,8 @@ def _check(config: DictConfig) -> None:
         raise InputError("mlic.tune trains many heads on the same features: it needs features=cached.")
     if config.init_from is not None:
         raise InputError("init_from: mlic.tune trains heads from the beginning.")
+    for key, seed in (("seed", config.seed), ("tune.seed", config.tune.seed)):
+        check_seed(key, seed)
     if "early_stopping" in (config.callbacks or {}):
         raise InputError("callbacks=early_stopping: mlic.tune stops hopeless heads by tune.halving instead.")
 

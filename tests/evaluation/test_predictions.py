@@ -1,10 +1,13 @@
 """Predictions survive the way through a file, and other files are refused."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlic.errors import InputError
@@ -99,3 +102,11 @@ def test_bad_values_are_refused_with_the_file(
 def test_shapes_are_checked() -> None:
     with pytest.raises(InputError, match="file names for 2 rows"):
         Predictions(np.array(["a"]), np.zeros((2, 1)), np.zeros((2, 1)), ("a",))
+
+
+def test_metadata_that_pandas_did_not_write_are_told(tmp_path: Path):
+    file = tmp_path / "test.parquet"
+    table = pa.table({"file_name": ["a.jpg"], "score:cat": [0.5], "target:cat": [1]})
+    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps({"columns": [{}]})}), file)
+    with pytest.raises(InputError, match=r"test\.parquet: cannot be read as a parquet file \(KeyError"):
+        Predictions.read_parquet(file)

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -35,7 +36,7 @@ def tried(request: pytest.FixtureRequest) -> Callable[[], None]:
     return count
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how many cases were tried."""
     if TRIED:
         terminalreporter.write_line(f"{sum(TRIED.values())} cases fuzzed by {len(TRIED)} tests")

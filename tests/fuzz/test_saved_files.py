@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlic.data import read_csv
@@ -134,6 +134,7 @@ def test_store_descriptions(
 
 
 @settings(FUZZ)
+@example(changes=[(3947, bytes(7) + b"\x80")], names=[])  # a message of SQLite's that is no UTF-8
 @given(changes=CHANGES, names=st.lists(st.text(max_size=6), max_size=4))
 def test_hash_indexes(changes: list, names: list[str], tmp_path: Path, tried: Tried):
     tried()

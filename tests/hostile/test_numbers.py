@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 from safetensors.torch import save_file
 
+from mlic.data import class_weights
 from mlic.errors import InputError
 from mlic.models.weights import load_network
 from mlic.train import train
@@ -86,6 +87,11 @@ def test_a_batch_larger_than_the_set(tiny_config: MakeConfig):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("seed=-1", r"^seed=-1: expected a whole number from 0 to 4294967295"),
+        ("seed=4294967296", r"^seed=4294967296: expected a whole number from 0 to"),
+        ("seed=1.5", r"^seed=1.5: expected a whole number from 0 to"),
+        ("seed=null", r"^seed=None: expected a whole number from 0 to"),
+        ("data.seed=-1", r"data.seed=-1: expected a whole number from 0 to"),
         ("data.batch_size=0", r"data.batch_size=0: expected a whole number of at least 1"),
         ("data.batch_size=2.5", r"data.batch_size=2.5: expected a whole number"),
         ("data.num_workers=-1", r"data.num_workers=-1: expected a whole number of at least 0"),
@@ -124,8 +130,14 @@ def test_features_that_are_no_numbers(value: float, tiny_config: MakeConfig, tmp
     assert not list((tmp_path / "store").glob("*/*.safetensors"))
 
 
-def test_a_class_in_one_image_has_a_finite_weight(with_labels: Callable[..., DictConfig], tmp_path: Path):
+def test_weights_are_finite_and_of_the_training_images_alone(
+    with_labels: Callable[..., DictConfig], tmp_path: Path
+):
     rows = [f"shapes_{row:02d}.jpg,{int(row == 0)},{row % 2}" for row in range(60)]
     train(with_labels("file_name,rare,square", rows, "data.split.on_missing=warn"))
-    weights = json.loads((tmp_path / "run" / "dataset.json").read_text())["class_weights"]
+    dataset = json.loads((tmp_path / "run" / "dataset.json").read_text())
+    weights, counts = dataset["class_weights"], dataset["counts"]
     assert np.isfinite(list(weights.values())).all()
+    training = np.array([counts["train"][name] for name in weights])
+    assert list(weights.values()) == pytest.approx(class_weights(training, tuple(weights)).tolist())
+    assert training.sum() < sum(counts["before_curation"].values())

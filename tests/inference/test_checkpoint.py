@@ -12,6 +12,7 @@ import torch
 from mlic.errors import InputError
 from mlic.inference.checkpoint import read_run
 from mlic.inference.classifier import Classifier
+from mlic.inference.loading import make_head
 
 Change = Callable[[Callable[[dict[str, Any]], Any]], Path]
 
@@ -86,8 +87,11 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "weights beside those of a head and a backbone: other": lambda content: content["state_dict"].update(
         {"other.conv": torch.zeros(1)}
     ),
+    "weights that are no tensors": lambda content: content["state_dict"].update({"head.2.bias": None}),
     "one finite number for each class": lambda content: content["mlic"]["thresholds"]["per_class"].popitem(),
     "3 class weights for 4 classes": lambda content: content["mlic"]["class_weights"].pop(),
+    "no digest of the backbone's weights": lambda content: content["mlic"].update(weights_digest=None),
+    "its seed=-1: expected a whole number": lambda content: content["mlic"]["config"].update(seed=-1),
     "no section 'head'": lambda content: content["mlic"]["config"].update(head=None),
 }
 
@@ -118,6 +122,37 @@ def test_a_checkpoint_cannot_name_what_to_call(section: str, changed_checkpoint:
     with pytest.raises(InputError, match=r"names 'os\.mkdir' as a part of its network"):
         Classifier.load(file, device="cpu")
     assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [(None, "cannot be used as its settings say"), ({"name": 7}, "cannot be used as its settings say"),
+     ({"precision": ["float32"]}, r"model\.backbone\.precision: .* is none of auto")],
+)  # fmt: skip
+def test_settings_of_another_form_are_told(backbone: Any, message: str, changed_checkpoint: Change):
+    def change(content: dict[str, Any]) -> None:
+        model = content["mlic"]["config"]["model"]
+        model["backbone"] = backbone if backbone is None else {**model["backbone"], **backbone}
+
+    with pytest.raises(InputError, match=message):
+        Classifier.load(changed_checkpoint(change), device="cpu")
+
+
+@pytest.mark.parametrize("hidden", [[3_000_000], [10**9], [10**12, 10**12], [16, 16]])
+def test_a_checkpoint_cannot_ask_for_a_larger_head_than_it_holds(
+    hidden: list[int], changed_checkpoint: Change, monkeypatch: pytest.MonkeyPatch
+):
+    def only_shapes(self: torch.nn.Linear) -> None:
+        assert self.weight.is_meta, "took memory"
+
+    monkeypatch.setattr(torch.nn.Linear, "reset_parameters", only_shapes)
+    file = changed_checkpoint(lambda content: content["mlic"]["config"]["head"].update(hidden=hidden))
+    saved = read_run(file)
+    with pytest.raises(
+        InputError,
+        match=r"changed\.ckpt': the weights do not fit its own config \(.* ask for \(|settings do not fit 'mlic",
+    ):
+        make_head(saved, (saved.head_state["2.weight"].shape[1],))
 
 
 def test_a_run_that_was_copied_elsewhere_is_read(tiny_run: Path, tmp_path: Path):

@@ -223,3 +223,14 @@ def test_a_checkpoint_by_itself_is_evaluated(
     assert read_json(tmp_path / "out" / "evaluation.json")["images_in_run"] is None
     assert "whether the run was trained on any of these 60 images is unknown" in caplog.text
     assert np.isfinite(metrics["all"]["map"])
+
+
+def test_two_evaluations_do_not_mix(command_config: Command, held_by_another, tmp_path: Path):
+    output = tmp_path / "out"
+    evaluate(command_config("evaluate", "part=test", output=output))
+    before = {path: path.read_bytes() for path in output.iterdir()}
+    config = command_config("evaluate", "part=val", output=output)
+    with held_by_another(output), pytest.raises(InputError, match=r"out' is in use by another process"):
+        evaluate(config)
+    assert {path: path.read_bytes() for path in before} == before
+    assert list(evaluate(config)) == ["val", "val_calibrated"]

@@ -225,6 +225,7 @@ def test_comparing_imports_neither_torch_nor_lightning_nor_timm():
     [
         ({"reference": "keras"}, "reference: 'keras' is unknown. Choices are report"),
         ({"level": 95}, "level: 95 must be"),
+        ({"seed": -1}, "seed=-1: expected a whole number from 0 to 4294967295"),
         ({"resamples": 1}, "resamples: 1 is too small; expected 2 or more"),
         ({"gallery_images": 0}, "gallery_images: 0 is too small"),
     ],
@@ -238,6 +239,17 @@ def test_a_run_folder_is_no_place_for_a_report(tmp_path: Path):
     (tmp_path / "status.json").write_text("{}")
     with pytest.raises(InputError, match=r"output: .* is a run folder"):
         ReportOptions("runs", tmp_path)
+
+
+def test_two_reports_do_not_mix(tmp_path: Path, write_run: WriteRun, made: Made, held_by_another):
+    write_run(tmp_path / "run", *made(0, IMAGES, 3), ("a", "b", "c"))
+    options = ReportOptions(str(tmp_path / "run"), tmp_path / "out", resamples=2)
+    with (
+        held_by_another(tmp_path / "out"),
+        pytest.raises(InputError, match=r"out' is in use by another process"),
+    ):
+        write_report(options)
+    assert not (tmp_path / "out" / "tables").exists()
 
 
 def test_without_runs_the_error_says_what_to_give(tmp_path: Path):

@@ -165,6 +165,8 @@ def test_rows_from_the_disk_give_the_same(
         (["tune.folds=100"], "tune.folds=100: expected from 2 to 48"),
         (["tune.metric=mpa"], "tune.metric: 'mpa' is none of map"),
         (["tune.precision=float16"], "tune.precision: 'float16' is none of auto"),
+        (["seed=-1"], "^seed=-1: expected a whole number from 0"),
+        (["tune.seed=-1"], "^tune.seed=-1: expected a whole number from 0"),
         (["tune.heads=1"], "tune.heads: 1 is below 2"),
         (["+tune.space.trainer={max_epochs: {choice: [1]}}"], "tune.space.trainer.*sweeper=search"),
         (["+tune.space.head.droput={uniform: [0, 1]}"], "tune.space: the settings .*droput.* do not fit"),

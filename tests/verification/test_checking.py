@@ -219,6 +219,7 @@ def test_annotations_that_cannot_be_read_are_one_finding(data_set, verify_set, m
         ("data.num_images=99", r"data.num_images=99, but there are only 24 images"),
         ("data.reader.separator=''", r"data.reader.separator is empty"),
         ("check=deep", r"check: 'deep' is none of full, quick"),
+        ("seed=-1", r"seed=-1: expected a whole number from 0 to 4294967295"),
         ("labels=all", r"labels: 'all' is none of null, suspect"),
     ],
 )
@@ -240,3 +241,10 @@ def test_an_output_that_is_a_file(data_set, verify_set, tmp_path: Path):
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match=r"output: '.*out' cannot be made a folder \(File exists\)"):
         verify_set(data_set)
+
+
+def test_two_checks_do_not_mix(data_set, verify_set, held_by_another, tmp_path: Path):
+    with held_by_another(tmp_path / "out"), pytest.raises(InputError, match="in use by another process"):
+        verify_set(data_set)
+    assert not (tmp_path / "out" / "problems.csv").exists()
+    assert not verify_set(data_set).findings

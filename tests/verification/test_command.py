@@ -19,7 +19,7 @@ def test_the_exit_status_tells_clean_from_problems_from_unusable_input(data_set,
     assert clean.returncode == 0, clean.stdout + clean.stderr
     assert clean.stdout.splitlines()[-1] == "no problems"
     assert {path.name for path in output.iterdir()} == {
-        "problems.csv", "classes.csv", "class_pairs.csv", "verification.json",
+        "problems.csv", "classes.csv", "class_pairs.csv", "verification.json", ".lock",
     }  # fmt: skip
 
     (data_set.images / "n000.png").write_bytes(b"")
