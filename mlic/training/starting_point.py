@@ -81,7 +81,7 @@ def _check_images(saved: SavedRun, datamodule: MultiLabelDataModule, hash_index:
             example = datamodule.table.file_names[seen[0]]
             raise InputError(
                 f"init_from: {len(seen)} of the {len(rows)} {part} images of this run, such as {example}, are among "
-                f"the {' and '.join(others)} images of '{saved.checkpoint}': their scores would say nothing of new images. "
+                f"the {' and '.join(others)} images of '{saved.checkpoint}': their scores would say nothing of others. "
                 "Set data and data.split as in that run."
             )
 
