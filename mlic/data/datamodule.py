@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Protocol
@@ -141,6 +141,19 @@ class MultiLabelDataModule(L.LightningDataModule):
         self._leave_out(
             check_images(self._curate().paths(), full=self.features is None, workers=self.num_workers)
         )
+        self.table = self._curate()
+
+    def read_labels(self, left_out: Iterable[str] = ()) -> None:
+        """Read the annotations and curate, without a look at the images.
+
+        Args:
+            left_out: file names of those that count as bad.
+
+        Raises:
+            InputError: annotations that cannot be used.
+        """
+        self.full_table = self._read()
+        self.bad_images = dict.fromkeys((self.full_table.image_dir / name for name in left_out), "")
         self.table = self._curate()
 
     def setup(self, stage: str | None = None) -> None:

@@ -34,6 +34,7 @@ class SavedRun:
         class_weights: (C,) of the loss, or None likewise.
         precision: that the backbone computed in, or None likewise.
         member_digests: sha256 of the weights of each member of an ensemble.
+        split_hash: see `mlic.data.splitting.split_hash`.
         head_state: weights of the head.
         backbone_state: weights of what was trained of the backbone.
     """
@@ -49,6 +50,7 @@ class SavedRun:
     head_state: dict[str, Tensor]
     backbone_state: dict[str, Tensor] = field(default_factory=dict)
     member_digests: tuple[str, ...] = ()
+    split_hash: str | None = None
 
 
 def read_run(run: str | Path) -> SavedRun:
@@ -76,6 +78,7 @@ def read_run(run: str | Path) -> SavedRun:
             precision=info.get("precision"),  # pyright: ignore[reportOptionalMemberAccess]
             head_state=_state_of(HEAD_PREFIX, content["state_dict"]),
             backbone_state=_state_of(BACKBONE_PREFIX, content["state_dict"]),
+            split_hash=info.get("split_hash"),  # pyright: ignore[reportOptionalMemberAccess]
             member_digests=tuple(str(member["weights"]) for member in info.get("members", ())),  # pyright: ignore[reportOptionalMemberAccess]
         )
         _check(saved)

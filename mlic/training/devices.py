@@ -69,9 +69,14 @@ def _check(config: DictConfig, processes: Processes) -> None:
         )
 
 
+def number_of_devices(devices: Any) -> int | None:
+    """What `trainer.devices` asks for, by number or by name; None for as many as there are."""
+    return None if devices in AUTOMATIC else _number(devices)
+
+
 def _number(devices: Any) -> int:
     """Of a number, a list of devices, or either as text."""
-    if OmegaConf.is_list(devices):
+    if OmegaConf.is_list(devices) or isinstance(devices, list):
         return len(devices)
     text = str(devices).strip("[], ")
     return len(text.split(",")) if "," in text else int(text)

@@ -1,26 +1,32 @@
 """Whether a run goes on where an earlier one of its folder was ended, and where that is."""
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.inference.checkpoint import load_checkpoint
 from mlic.report.checking import FORMS, keep_fitting, load_plain_yaml
+from mlic.runs.faults import KEPT
 from mlic.runs.folder import RunFolder, write_atomically
 from mlic.runs.status import STATUS_FILE
+from mlic.training.devices import number_of_devices
 
-SETTINGS_FILE = "config.yaml"
+SETTINGS_FILE, DATASET_FILE = "config.yaml", "dataset.json"
 RESUMABLE = ("running", "interrupted")  # `running` is also the state that a kill leaves
-# settings that change no result, or where things lie; the content of data and weights is checked by its digest
+# settings that change no result, or where things lie; labels and weights are checked by their digests. The number of
+# processes is none of them: data.batch_size is that of one
 WITHOUT_EFFECT = (
     "output", "resume", "sweep", "on_error", "compare", "objective", "logger", "data.annotations", "data.images",
     "data.num_workers", "features.dir", "features.batch_size", "features.num_workers", "features.shard_mb",
-    "features.shard_seconds", "callbacks.progress", "trainer.accelerator", "trainer.devices", "trainer.num_nodes",
-    "trainer.strategy", "trainer.plugins", "trainer.enable_progress_bar", "trainer.enable_model_summary",
-    "trainer.log_every_n_steps",
+    "features.shard_seconds", "callbacks.progress", "trainer.accelerator", "trainer.strategy", "trainer.plugins",
+    "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
 )  # fmt: skip
 SHOWN_DIFFERENCES = 10
 ANEW = "Set another output, or resume=null to begin anew."
@@ -58,10 +64,10 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
     """Look at what is in the run folder.
 
     Args:
-        config: of the new run. With `resume` null, and after a failure, nothing is taken over.
+        config: of the new run. With `resume` null nothing is taken over, nor after a failure but the machine's.
 
     Raises:
-        InputError: the run there has other settings, or does not tell, or a file of it is broken.
+        InputError: the run there has other settings or data, or does not tell, or a file of it is broken.
     """
     folder = Path(config.output)
     if config.resume is None or not (folder / STATUS_FILE).is_file():
@@ -71,9 +77,10 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
     status = _read(run, STATUS_FILE)
     state = status.get("state")
     if state == "finished":
+        _check_data(config, run)
         return EarlierRun(results=_read(run, "metrics.json"))
     last = run.checkpoints / "last.ckpt"
-    if state not in RESUMABLE or not last.is_file():
+    if not (state in RESUMABLE or _ended_by_machine(status)) or not last.is_file():
         return EarlierRun()
     return EarlierRun(checkpoint=last, step=_step_of(last), seconds=status.get("seconds", {}))
 
@@ -100,6 +107,26 @@ def _read(run: RunFolder, name: str) -> dict[str, Any]:
     return content
 
 
+def _ended_by_machine(status: Mapping[str, Any]) -> bool:
+    """Failed by what a user was told to put right and to go on from, such as a full disk."""
+    return str((status.get("error") or {}).get("message", "")).endswith(KEPT)
+
+
+def _check_data(config: DictConfig, run: RunFolder) -> None:
+    """Refuse to take the results of other labels for these; where there is a checkpoint it is compared by itself."""
+    described = _read(run, DATASET_FILE)
+    there = described.get("split", {}).get("hash")
+    datamodule: MultiLabelDataModule = instantiate(config.data)
+    folder = described.get("source", {}).get("images") or ""
+    datamodule.read_labels(os.path.relpath(path, folder) for path in described.get("bad_images") or {})
+    if datamodule.split_hash != there:
+        raise InputError(
+            f"resume: '{run.path}' is a finished run on other data: its file names, labels or classes are not those of "
+            f"data.annotations and data.images now (split {str(there)[:12]}... there, {datamodule.split_hash[:12]}... "
+            f"here). {ANEW}"
+        )
+
+
 def _step_of(checkpoint: Path) -> int:
     try:
         return int(load_checkpoint(checkpoint, mmap=True)["global_step"])
@@ -122,6 +149,8 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
         raise InputError(f"resume: '{file}' cannot be used: {error}. {ANEW}") from error
     here = _flat(load_plain_yaml(OmegaConf.to_yaml(_settings(config))))
     absent = "absent"
+    for settings in (there, here):
+        settings["trainer.devices"] = number_of_devices(settings.get("trainer.devices"))
     differences = [
         f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
         for key in sorted(there.keys() | here.keys())

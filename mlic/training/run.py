@@ -15,6 +15,7 @@ from mlic.data import MultiLabelDataModule, cache_dir
 from mlic.errors import InputError
 from mlic.features import CachedFeatures, ExtractionResult
 from mlic.features.extraction import HASH_INDEX
+from mlic.inference.checkpoint import SavedRun, read_run
 from mlic.models import Backbone, MultiLabelClassifier, fit_standardization
 from mlic.runs.faults import explained
 from mlic.runs.folder import RunFolder
@@ -25,7 +26,7 @@ from mlic.seeds import check_seed
 from mlic.training.devices import check_shared_output, with_processes
 from mlic.training.records import write_dataset, write_model, write_results
 from mlic.training.resuming import begin, find_earlier_run, with_output
-from mlic.training.starting_point import start_from
+from mlic.training.starting_point import refuse_own_output, start_from
 from mlic.training.tables import dataset_table, metrics_table
 from mlic.training.thresholds import store_thresholds, tune_thresholds
 from mlic.training.trainer import (
@@ -64,10 +65,13 @@ def run(config: DictConfig) -> Results:
         logger.info("finished before, skipped: %s", config.output)
         return earlier.results
     folder, is_first = RunFolder(config.output), rank_zero_only.rank == 0
+    refuse_own_output(config.init_from, config.output)
     if is_first:
         begin(config, folder, earlier)
     quieten_lightning()
     with RunStatus(folder, write=is_first, seconds=earlier.seconds) as status:
+        # before any long work
+        start = read_run(config.init_from) if config.init_from and earlier.checkpoint is None else None
         trainer = make_trainer(config, earlier)
         L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
         with status.phase("backbone"):
@@ -84,7 +88,7 @@ def run(config: DictConfig) -> Results:
         select_checkpoint_on(trainer, datamodule)
         with status.phase("fit"):
             if earlier.checkpoint is None:
-                _prepare(config, folder, trainer, model, backbone, datamodule)
+                _prepare(config, folder, trainer, model, backbone, datamodule, start)
             trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
         with status.phase("test"):
             _test(trainer, model, datamodule)
@@ -249,15 +253,17 @@ def _prepare(
     model: MultiLabelClassifier,
     backbone: Backbone,
     datamodule: MultiLabelDataModule,
+    start: SavedRun | None,
 ) -> None:
     """Record what is trained on what, and set the weights to begin with."""
+    hash_index = _features_dir(config) / HASH_INDEX
     if trainer.is_global_zero:
-        write_dataset(folder, datamodule, trainer.loggers, hash_index=_features_dir(config) / HASH_INDEX)
+        write_dataset(folder, datamodule, trainer.loggers, hash_index=hash_index)
         write_model(folder, backbone, model.head, config.model.name)
-    if config.init_from is None:
+    if start is None:
         _standardize(trainer, model, datamodule)
     else:
-        start_from(config.init_from, model, backbone)
+        start_from(start, model, backbone, datamodule, hash_index)
 
 
 def _standardize(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:

@@ -1,25 +1,54 @@
 """Start a run from the trained weights of another."""
 
+import logging
 from pathlib import Path
 
+import numpy as np
+
+from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
-from mlic.inference.checkpoint import SavedRun, read_run
+from mlic.features import hash_files
+from mlic.inference.checkpoint import SavedRun
+from mlic.inference.labelled import read_split
 from mlic.models import Backbone, MultiLabelClassifier
 
+logger = logging.getLogger(__name__)
 
-def start_from(run: str | Path, model: MultiLabelClassifier, backbone: Backbone) -> None:
+
+def refuse_own_output(run: str | Path | None, output: str | Path) -> None:
+    """Refuse a run to start from that this one would remove as it begins.
+
+    Raises:
+        InputError: `run` lies in `output`.
+    """
+    if run is not None and Path(output).resolve() in (Path(run).resolve(), *Path(run).resolve().parents):
+        raise InputError(
+            f"init_from: '{run}' lies in output, which is emptied when a run begins. Choose another output."
+        )
+
+
+def start_from(
+    saved: SavedRun,
+    model: MultiLabelClassifier,
+    backbone: Backbone,
+    datamodule: MultiLabelDataModule,
+    hash_index: Path | None = None,
+) -> None:
     """Give a model the head of a run, and what the run trained of its backbone.
 
     Args:
-        run: folder (its chosen checkpoint) or checkpoint file.
+        saved: the run.
         model: whose weights are set.
         backbone: of the new run.
+        datamodule: of the new run, after `setup`.
+        hash_index: see `mlic.features.hash_files`.
 
     Raises:
-        InputError: other classes, another backbone or another head than the run's.
+        InputError: other classes, another backbone or another head than the run's, or a run that has seen images which
+            the new one is evaluated on.
     """
-    saved = read_run(run)
     _check(saved, model, backbone)
+    _check_images(saved, datamodule, hash_index)
     try:
         model.head.load_state_dict(saved.head_state)
     except RuntimeError as error:
@@ -29,6 +58,32 @@ def start_from(run: str | Path, model: MultiLabelClassifier, backbone: Backbone)
             "model.backbone.pool, as in that run."
         ) from error
     backbone.load_state_dict(saved.backbone_state, strict=False)
+
+
+def _check_images(saved: SavedRun, datamodule: MultiLabelDataModule, hash_index: Path | None) -> None:
+    """Images are compared by their bytes; a checkpoint outside its run folder tells of its split alone."""
+    if saved.split_hash == datamodule.split_hash:
+        return
+    split = read_split(saved)
+    if split is None or "sha256" not in split.columns:
+        logger.warning(
+            "init_from: '%s' was trained on another split, and does not tell on which images. Scores of val and test "
+            "mean nothing for images that it has seen.",
+            saved.checkpoint,
+        )
+        return
+    digests = hash_files(datamodule.table.paths(), hash_index).digests.astype(str)
+    for part, others in (("test", ("train", "val")), ("val", ("train",))):
+        rows = getattr(datamodule.split, part)
+        known = split.loc[split["split"].isin(others), "sha256"].to_numpy(dtype=str)
+        seen = rows[np.isin(digests[rows], known)]
+        if len(seen):
+            example = datamodule.table.file_names[seen[0]]
+            raise InputError(
+                f"init_from: {len(seen)} of the {len(rows)} {part} images of this run, such as {example}, are among "
+                f"the {' and '.join(others)} images of '{saved.checkpoint}': their scores would say nothing of others. "
+                "Set data and data.split as in that run."
+            )
 
 
 def _check(saved: SavedRun, model: MultiLabelClassifier, backbone: Backbone) -> None:

@@ -11,6 +11,11 @@ from mlic.errors import InputError
 STATE_KEY = "weight_average"
 
 
+def first_averaged_epoch(share: float, max_epochs: int) -> int:
+    """Number of the first of the last `share` of the epochs, from 0; there is one at least."""
+    return min(round((1 - share) * max_epochs), max_epochs - 1)
+
+
 class WeightAverage(L.Callback):
     """Evaluates and stores the mean of the weights after each step of the last epochs; training goes on with its own.
 
@@ -46,7 +51,7 @@ class WeightAverage(L.Callback):
     ) -> None:
         """Take the weights of this step in."""
         assert trainer.max_epochs is not None
-        if trainer.current_epoch < round((1 - self.share) * trainer.max_epochs):
+        if trainer.current_epoch < first_averaged_epoch(self.share, trainer.max_epochs):
             return
         self.count += 1
         current = _trained_weights(pl_module)

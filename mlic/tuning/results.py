@@ -86,7 +86,9 @@ def trials_figure(table: pd.DataFrame, dimensions: Sequence[Dimension], metric: 
     figure = new_figure(width=PANEL_WIDTH * columns, height=PANEL_HEIGHT * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
     for (key, dimension), axes in zip(shown.items(), panels, strict=False):
-        _draw_panel(axes, table.dropna(subset=[key, metric]), key, dimension, metric)
+        _draw_panel(
+            axes, table.dropna(subset=[key, metric]), key, dimension, metric, int(table["trial"].iloc[0])
+        )
     for axes in list(panels):
         axes.set_visible(False)
     figure.supxlabel("filled: trained to the end; hollow: stopped before; star: the winner", color=FAINT)
@@ -106,7 +108,9 @@ def _flatten(dimensions: Sequence[Dimension]) -> list[Dimension]:
     ]
 
 
-def _draw_panel(axes: Axes, table: pd.DataFrame, key: str, dimension: Dimension, metric: str) -> None:
+def _draw_panel(
+    axes: Axes, table: pd.DataFrame, key: str, dimension: Dimension, metric: str, winner: int
+) -> None:
     values, heights = table[key].to_numpy(), table[metric].to_numpy()
     finished = (table["state"] == "finished").to_numpy()
     if dimension.kind == "choice":
@@ -118,7 +122,9 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, key: str, dimension: Dimension,
         axes.set_xticks(range(len(names)), [str(name) for name in names])
     axes.scatter(values[~finished], heights[~finished], s=18, facecolors="none", edgecolors=FAINT)
     axes.scatter(values[finished], heights[finished], s=22, color=PRIMARY)
-    axes.scatter(values[finished][:1], heights[finished][:1], s=60, color=SECONDARY, marker="*")
+    # it may have no value here: the config as it was has none at all
+    won = finished & (table["trial"] == winner).to_numpy()
+    axes.scatter(values[won], heights[won], s=60, color=SECONDARY, marker="*")
     if dimension.kind == "log_uniform":
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # matplotlib's own are formulas
@@ -152,7 +158,9 @@ def write_experiment(
     content = {
         "defaults": defaults,
         **sections,
-        "callbacks": {"checkpoint": {"monitor": config.callbacks.checkpoint.monitor}},
+        "callbacks": {
+            "checkpoint": {key: config.callbacks.checkpoint[key] for key in ("monitor", "mode")},
+        },
         "trainer": {"max_epochs": config.trainer.max_epochs, "precision": config.trainer.precision},
     }
     if "weight_average" in config.callbacks:

@@ -21,6 +21,7 @@ from mlic.runs.lock import one_at_a_time
 from mlic.runs.status import RunStatus
 from mlic.seeds import check_seed
 from mlic.training.run import Results, prepare, run
+from mlic.training.weight_average import first_averaged_epoch
 from mlic.tuning.bank import Member
 from mlic.tuning.folds import Fold, make_folds
 from mlic.tuning.halving import rungs
@@ -34,6 +35,11 @@ logger = logging.getLogger(__name__)
 CPU_BANK_BYTES = 32e6
 PRECISIONS = ("auto", "float32", "bfloat16")
 ADAM_COPIES = 4  # weights, gradients, two moments
+# of the trainer, which trains the winner alone, with the values that change nothing
+NOT_OF_TRIALS = {
+    "accumulate_grad_batches": 1, "gradient_clip_val": None, "limit_train_batches": 1.0, "max_steps": -1,
+    "max_time": None, "overfit_batches": 0.0,
+}  # fmt: skip
 
 
 @explained()
@@ -80,6 +86,18 @@ def _check(config: DictConfig) -> None:
         check_seed(key, seed)
     if "early_stopping" in (config.callbacks or {}):
         raise InputError("callbacks=early_stopping: mlic.tune stops hopeless heads by tune.halving instead.")
+    if config.resume is not None:
+        raise InputError(
+            f"resume={config.resume}: mlic.tune begins anew each time, on features that are kept. Leave resume out; "
+            "for searches that go on later see hydra/sweeper=search."
+        )
+    for key, without in NOT_OF_TRIALS.items():
+        value = config.trainer.get(key)
+        if value not in (None, without):
+            raise InputError(
+                f"trainer.{key}={value}: the heads of a search train without it, and the winner would not be what was "
+                "chosen. Leave it out, or vary whole runs with hydra/sweeper=search."
+            )
 
 
 def _search(
@@ -126,7 +144,7 @@ def _schedule(config: DictConfig, device: torch.device) -> Schedule:
         eta=halving.eta if halving else 1,
         metric=config.tune.metric,
         last_epoch_counts=_last_epoch_counts(config),
-        average_from=round((1 - average.share) * epochs) if average else None,
+        average_from=first_averaged_epoch(average.share, epochs) if average else None,
         views=config.features.views,
         seed=config.seed,
         mixup=config.mixup,
@@ -197,6 +215,7 @@ def _winning_config(config: DictConfig, winner: Trial) -> DictConfig:
     chosen.output = str(Path(config.output) / WINNER)
     if not last:
         chosen.callbacks.checkpoint.monitor = f"val/{config.tune.metric}"
+        chosen.callbacks.checkpoint.mode = "max"
     if config.tune.folds:
         chosen.data.split.val = 0
         chosen.callbacks.checkpoint.monitor = None

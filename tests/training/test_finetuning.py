@@ -1,5 +1,6 @@
 """Training part of the backbone, and starting from another run."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,32 @@ def test_a_start_that_does_not_fit_is_refused(
     train(tiny_config(*first, "trainer.max_epochs=1", output=tmp_path / "first"))
     with pytest.raises(InputError, match=message):
         train(tiny_config(*overrides, f"init_from='{tmp_path / 'first'}'"))
+
+
+def test_a_start_that_has_seen_the_test_images_is_refused(
+    tiny_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    train(tiny_config("data.split.seed=1", "trainer.max_epochs=1", output=tmp_path / "first"))
+    with pytest.raises(
+        InputError,
+        match=r"init_from: \d+ of the 12 test images of this run, such as shapes_\d\d\.jpg, are among the train",
+    ):
+        train(tiny_config(f"init_from='{tmp_path / 'first'}'"))
+    # the same test part, and more to train on
+    train(tiny_config("trainer.max_epochs=1", output=tmp_path / "second"))
+    train(tiny_config("trainer.max_epochs=1", "data.split.val=0", f"init_from='{tmp_path / 'second'}'"))
+    alone = shutil.copy(tmp_path / "first" / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt")
+    train(tiny_config("trainer.max_epochs=1", f"init_from='{alone}'"))
+    assert "does not tell on which images" in caplog.text
+
+
+def test_a_start_is_read_before_anything_is_removed_or_computed(tiny_config: MakeConfig, tmp_path: Path):
+    train(tiny_config("trainer.max_epochs=1"))
+    for own in (tmp_path / "run", tmp_path / "run" / "checkpoints" / "last.ckpt"):
+        with pytest.raises(InputError, match=r"init_from: .* lies in output, which is emptied"):
+            train(tiny_config(f"init_from='{own}'"))
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").is_file()
+    (tmp_path / "store").rename(tmp_path / "taken_away")
+    with pytest.raises(InputError, match="there is no folder or file"):
+        train(tiny_config(f"init_from='{tmp_path / 'absent'}'", output=tmp_path / "other"))
+    assert not (tmp_path / "store").exists()

@@ -1,5 +1,6 @@
 """A run that is ended and resumed gives what an unbroken one gives; other runs are refused, finished ones skipped."""
 
+import errno
 import json
 import os
 import shutil
@@ -151,6 +152,67 @@ def test_a_finished_run_is_skipped(tiny_config: MakeConfig, tmp_path: Path):
     assert train(tiny_config("resume=auto", "features.num_workers=1")) == results
     assert train(tiny_config(f"resume={tmp_path / 'run'}", output=tmp_path / "elsewhere")) == results
     assert not (tmp_path / "elsewhere").exists() and not (tmp_path / "store").exists()
+
+
+@pytest.fixture
+def other_labels(tiny_csv: tuple[Path, Path], tmp_path: Path) -> Path:
+    """The labels of each image given to the one before it."""
+    head, *rows = tiny_csv[0].read_text().splitlines()
+    names, labels = zip(*(row.split(",") for row in rows), strict=True)
+    file = tmp_path / "other.csv"
+    file.write_text(
+        "\n".join([head, *map(",".join, zip(names, labels[1:] + labels[:1], strict=True))]) + "\n"
+    )
+    return file
+
+
+def test_a_finished_run_is_not_taken_for_one_on_other_labels(
+    tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], other_labels: Path, tmp_path: Path
+):
+    results = train(tiny_config())
+    with pytest.raises(InputError, match=r"is a finished run on other data: .* resume=null to begin anew"):
+        train(tiny_config("resume=auto", f"data.annotations={other_labels}"))
+    shutil.copy(tiny_csv[0], other_labels)
+    assert train(tiny_config("resume=auto", f"data.annotations={other_labels}")) == results
+
+
+def test_a_finished_run_without_its_bad_images_is_skipped(
+    tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+):
+    shutil.copytree(tiny_csv[1], tmp_path / "images")
+    (tmp_path / "images" / "shapes_07.jpg").write_bytes(b"no image")
+    overrides = (f"data.images={tmp_path / 'images'}", "data.on_bad_image=drop")
+    results = train(tiny_config(*overrides))
+    assert train(tiny_config(*overrides, "resume=auto")) == results
+
+
+def test_another_number_of_processes_is_another_setting(tiny_config: MakeConfig):
+    train(tiny_config("trainer.max_epochs=1"))
+    with pytest.raises(InputError, match=r"other settings \(trainer\.devices: 1 there, 2 here\)"):
+        train(tiny_config("trainer.max_epochs=1", "resume=auto", "trainer.devices=2"))
+
+
+def test_a_run_that_a_full_disk_ended_goes_on(
+    tiny_config: MakeConfig, fingerprint: Fingerprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    train(tiny_config(output=tmp_path / "whole"))
+    full = OSError(errno.ENOSPC, "No space left on device", "a file")
+    with monkeypatch.context() as patch:
+        patch.setattr(MultiLabelClassifier, "on_train_epoch_start", raises_in(2, full), raising=False)
+        with pytest.raises(InputError, match="the same command goes on from there"):
+            train(tiny_config("resume=auto"))
+    assert status_of(tmp_path / "run")["state"] == "failed"
+    with killed_in(1, monkeypatch, happens=False):
+        train(tiny_config("resume=auto"))
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+
+
+def raises_in(epoch: int, error: Exception) -> Callable[[MultiLabelClassifier], None]:
+    def hook(self: MultiLabelClassifier) -> None:
+        if self.current_epoch == epoch:
+            raise error
+
+    return hook
 
 
 def test_a_run_of_other_settings_is_refused_and_kept(

@@ -18,7 +18,9 @@ from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
 from mlic.features.dataset import FeatureDataset, MemoryRows
 from mlic.training.run import run
+from mlic.tuning.results import trials_figure
 from mlic.tuning.run import run_tuning
+from mlic.tuning.space import parse_space
 
 Search = Callable[..., tuple[Any, dict[str, str | None]]]
 
@@ -125,6 +127,34 @@ def test_the_metric_is_the_one_asked_for(tiny_search: Search, tmp_path: Path):
     assert again["auc_micro"] == pytest.approx(results["val"]["auc_micro"])
 
 
+def test_the_winner_keeps_its_best_epoch_whatever_a_run_chooses_by(tiny_search: Search, tmp_path: Path):
+    by_loss = ("callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.mode=min")
+    results = run_tuning(*tiny_search(*by_loss, "tune.halving=null", "trainer.max_epochs=6"))
+    curve = pd.read_csv(tmp_path / "tuned" / "winner" / "epochs.csv")["val/map"]
+    assert curve.nunique() > 1
+    assert results["val"]["map"] == pytest.approx(curve.max(), abs=1e-6)
+    assert results["val"]["map"] == pytest.approx(trials_of(tmp_path / "tuned")[0]["map"], abs=1e-5)
+    assert "mode: max" in (tmp_path / "tuned" / "experiment" / "tuned.yaml").read_text()
+
+
+def test_the_star_of_the_figure_is_the_winner_alone():
+    losses = {"loss": {"choice": {"weighted_bce": {}, "focal": {"gamma": {"uniform": [0, 3]}}}}}
+    rows = [
+        (3, "finished", 0.9, "weighted_bce", np.nan),
+        (1, "finished", 0.7, "focal", 1.0),
+        (2, "stopped", 0.5, "focal", 2.0),
+    ]
+    table = pd.DataFrame(rows, columns=["trial", "state", "map", "loss", "loss.gamma"])
+    figure = trials_figure(table, parse_space(losses), "map")
+    stars = {
+        axes.get_title(): np.asarray(axes.collections[-1].get_offsets())
+        for axes in figure.axes
+        if axes.get_visible()
+    }
+    assert stars["loss"][:, 1].tolist() == [0.9]
+    assert len(stars["loss.gamma"]) == 0
+
+
 def test_the_average_of_the_weights_is_what_is_judged(tiny_search: Search, tmp_path: Path):
     options = ("callbacks=weight_average", "callbacks.checkpoint.monitor=null", "tune.halving=null")
     results = run_tuning(*tiny_search(*options))
@@ -168,6 +198,12 @@ def test_rows_from_the_disk_give_the_same(
         (["seed=-1"], "^seed=-1: expected a whole number from 0"),
         (["tune.seed=-1"], "^tune.seed=-1: expected a whole number from 0"),
         (["tune.heads=1"], "tune.heads: 1 is below 2"),
+        (["resume=auto"], "resume=auto: mlic.tune begins anew"),
+        (
+            ["+trainer.gradient_clip_val=1"],
+            "trainer.gradient_clip_val=1: the heads of a search train without it",
+        ),
+        (["+trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches=2: the heads"),
         (["+tune.space.trainer={max_epochs: {choice: [1]}}"], "tune.space.trainer.*sweeper=search"),
         (["+tune.space.head.droput={uniform: [0, 1]}"], "tune.space: the settings .*droput.* do not fit"),
         (["tune.space.head.dropout={uniform: [1.5, 2]}"], "head.dropout: .* is not in"),
