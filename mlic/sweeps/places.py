@@ -1,5 +1,6 @@
 """Where Hydra writes: one folder a run, which the same command finds again."""
 
+import re
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,17 +13,20 @@ from mlic.runs.status import STATUS_FILE
 
 NAME_BYTES = 200  # file systems allow 255
 DIGEST_DIGITS = 8
+PARENTS = re.compile(r"(?<=[='\"\[])[^=,'\"\[\]]*/(?=[^/,'\"\]])")  # all of a path but its last part
 
 
 def folder_name(overrides: str) -> str:
     """The name of a job's folder: its overrides, as one name that a file system takes.
 
-    Slashes become underscores and long names are cut; a digest then keeps apart what would be the same.
+    Of a path the last part alone is kept, other slashes become underscores, and long names are cut; a digest then
+    keeps apart what would be the same.
 
     Args:
         overrides: joined by commas, such as `model=vgg16,seed=1`.
     """
-    name = overrides.replace("/", "_").encode()[:NAME_BYTES].decode(errors="ignore").strip()
+    short = PARENTS.sub("", overrides).replace("/", "_")
+    name = short.encode()[:NAME_BYTES].decode(errors="ignore").strip()
     if name == overrides and name.strip("."):
         return name
     return f"{name or 'defaults'}-{sha256(overrides.encode()).hexdigest()[:DIGEST_DIGITS]}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
@@ -16,6 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from mlic.errors import InputError
 from mlic.sweeps.job import reported_job
 from mlic.sweeps.objective import objective_of
+
+
+class Network:
+    """Stands for what a job makes."""
+
+    owner: "Network"
+    weights: torch.Tensor
+
 
 RESULTS = {"train": {"map": 0.9}, "test": {"map": 0.5, "per_class": {}}}
 
@@ -59,10 +68,47 @@ def test_an_error_is_in_the_log_and_goes_on(mode: RunMode, hydra_mode: Callable[
     assert "InputError: a bad file" in text and "print(1 / 0)" in text and text.count("Traceback") == 2
 
 
-def test_an_error_that_is_kept_holds_nothing_of_the_job(hydra_mode: Callable[..., None]):
-    class Network:
-        pass
+def run_a_job() -> "weakref.ref[Network]":
+    """Leaves an object that holds itself, as the trainer and the module of a run hold each other."""
 
+    def job() -> "weakref.ref[Network]":
+        network = Network()
+        network.owner = network
+        return weakref.ref(network)
+
+    with reported_job(config()):
+        return job()
+
+
+def test_nothing_of_a_finished_job_is_left(hydra_mode: Callable[..., None], monkeypatch: pytest.MonkeyPatch):
+    freed = []
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: freed.append(True))
+    gc.disable()
+    try:
+        hydra_mode(RunMode.MULTIRUN)
+        assert run_a_job()() is None and freed == [True]
+        hydra_mode(RunMode.RUN)  # where the process ends anyway
+        assert run_a_job()() is not None and freed == [True]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_memory_of_the_gpu_is_given_back(hydra_mode: Callable[..., None]):
+    hydra_mode(RunMode.MULTIRUN)
+    before = torch.cuda.memory_reserved()
+    for _ in range(3):
+        with reported_job(config()):
+            network = Network()
+            network.owner = network
+            network.weights = torch.zeros(2**26, device="cuda")
+            assert torch.cuda.memory_reserved() >= before + 2**28
+            del network
+        assert torch.cuda.memory_reserved() <= before
+
+
+def test_an_error_that_is_kept_holds_nothing_of_the_job(hydra_mode: Callable[..., None]):
     references = []
 
     def fail() -> None:

@@ -1,7 +1,8 @@
-"""Whole sweeps by hydra/launcher=local."""
+"""Whole sweeps by hydra/launcher=local, with the command of the README."""
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,15 @@ import yaml
 
 pytestmark = pytest.mark.slow
 
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+(COMMAND,) = re.findall(r"-m mlic\.train (-m hydra/launcher=local .*)$", README, flags=re.MULTILINE)
+
 
 @pytest.fixture
 def arguments(tiny_arguments: tuple[str, ...], tmp_path: Path) -> tuple[str, ...]:
     places = (f"features.dir={tmp_path / 'store'}", "features.num_workers=0", "trainer.max_epochs=2")
-    return (
-        "-m",
-        *tiny_arguments,
-        *places,
-        "hydra/launcher=local",
-        "hydra.launcher.parallel=2",
-        "sweep=local",
-    )
+    kept = [item for item in shlex.split(COMMAND) if not item.startswith("seed=")]
+    return (*kept, *tiny_arguments, *places, "hydra.launcher.parallel=2")
 
 
 def test_a_failing_job_takes_no_other_along(run_server: Any, arguments: tuple[str, ...], tmp_path: Path):

@@ -89,6 +89,24 @@ def test_jobs_of_one_process_give_what_each_gives_alone(
     assert f"report: {page.relative_to(tmp_path)}" in (tmp_path / "command.log").read_text()
 
 
+def test_a_sweep_by_the_protocol_of_the_report_ends_with_its_page(
+    run_server: Any, sweep: Sweep, tmp_path: Path
+):
+    names = "model.backbone.name=test_efficientnet,test_resnet"
+    settings = ("data.split.val=0", "~data.class_weights.scale.person", "experiment=report")
+    assert run_server.run(*sweep("report", names, *settings), folder=tmp_path) == 0
+    place = tmp_path / "outputs" / "sweeps" / "report"
+    assert set(table_of(place)["state"]) == {"finished"}
+    assert (place / "compare" / "index.html").stat().st_size > 100_000
+    assert "report: outputs/sweeps/report/compare/index.html" in (tmp_path / "command.log").read_text()
+    shown = pd.read_csv(place / "compare" / "tables" / "test.csv")
+    assert len(shown) == 2 + 4  # the four models of the original report
+    for folder in folders_of(place).values():
+        model = json.loads((folder / "model.json").read_text())
+        assert len(model["feature_shape"]) == 1 and model["feature_shape"][0] > 1000  # flattened
+        assert metrics_of(folder).keys() == {"train", "test"}
+
+
 def wait_for(path: Path) -> None:
     end = time.monotonic() + 60
     while not path.exists():

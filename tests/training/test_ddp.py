@@ -1,8 +1,9 @@
-"""Two processes under torchrun, on the CPU."""
+"""Two processes under torchrun, on the CPU, by the command of the README."""
 
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,12 +19,19 @@ pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 240
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+(COMMAND,) = re.findall(
+    r"^    \.venv/bin/torchrun (.*)$",
+    (REPOSITORY / "README.md").read_text(encoding="utf-8"),
+    flags=re.MULTILINE,
+)
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", *shlex.split(COMMAND))
+DATA = ("data=csv", "data.annotations=labels.csv", "data.images=photos")
 
 
-def torchrun(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def torchrun(*settings: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The command with further settings, which replace those that it has."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = [*TORCHRUN, "-m", "mlic.train", *arguments]
+    command = [*TORCHRUN, *settings]
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -36,20 +44,30 @@ def torchrun(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def arguments(tiny_arguments: tuple[str, ...], tmp_path: Path) -> tuple[str, ...]:
-    kept = [item for item in tiny_arguments if not item.startswith("trainer=")]
+def arguments(
+    tiny_arguments: tuple[str, ...], tiny_csv: tuple[Path, Path], tmp_path: Path
+) -> tuple[str, ...]:
+    """What makes the command quick, in a folder with its `labels.csv` and `photos`."""
+    for name, place in zip(("labels.csv", "photos"), tiny_csv, strict=True):
+        (tmp_path / name).symlink_to(place)
+    kept = [
+        item
+        for item in tiny_arguments
+        if not item.startswith(("trainer=", "data.annotations=", "data.images="))
+    ]
     places = (f"features.dir={tmp_path / 'store'}", "features.dtype=float32", "features.num_workers=0")
     # 36 images for training in batches of 5, 12 in each other part: nothing is a multiple of two processes' batches
-    return (*kept, *places, "data.batch_size=5", "trainer.max_epochs=3", "output=run", "resume=auto")
+    return (*kept, *places, "data.batch_size=5", "trainer.max_epochs=3", "resume=auto")
 
 
 def test_two_processes_write_one_run_with_the_metrics_of_one_device(
     arguments: tuple[str, ...], run_server: Any, tmp_path: Path
 ):
-    done = torchrun(*arguments, "trainer=ddp", "trainer.accelerator=cpu", folder=tmp_path)
+    done = torchrun(*arguments, "trainer.accelerator=cpu", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    run = tmp_path / "run"
-    assert {path.name for path in tmp_path.iterdir()} == {"run", "store"}
+    run = tmp_path / "outputs" / "large"
+    assert {path.name for path in tmp_path.iterdir()} == {"outputs", "store", "labels.csv", "photos"}
+    assert list(run.parent.iterdir()) == [run]
     epochs = re.findall(r"epoch (\d)/3 ", (run / "train.log").read_text())
     assert epochs == ["1", "2", "3"] and done.stdout.count("epoch 3/3") == 1
     split = pd.read_csv(run / "split.csv")
@@ -57,12 +75,13 @@ def test_two_processes_write_one_run_with_the_metrics_of_one_device(
         scored = Predictions.read_parquet(run / "predictions" / f"{part}.parquet").file_names.tolist()
         assert scored == split.loc[split["split"] == part, "file_name"].tolist()
     # one process goes on from the last epoch: it loads the chosen weights and tests them
-    alone = tmp_path / "alone" / "run"
+    alone = tmp_path / "alone"
     shutil.copytree(run, alone)
+    (alone / "metrics.json").unlink()
     status = json.loads((alone / "status.json").read_text())
     (alone / "status.json").write_text(json.dumps(status | {"state": "interrupted"}))
-    assert run_server.run(*arguments, "trainer=cpu", folder=alone.parent) == 0
-    assert "epoch" not in (alone.parent / "command.log").read_text().split("features:")[-1].split("test")[0]
+    assert run_server.run(*DATA, *arguments, "trainer=cpu", f"output={alone}", folder=tmp_path) == 0
+    assert "epoch" not in (tmp_path / "command.log").read_text().split("features:")[-1].split("test")[0]
     expected = json.loads((run / "metrics.json").read_text())
     for part, metrics in json.loads((alone / "metrics.json").read_text()).items():
         for name, value in metrics.items():
@@ -74,4 +93,4 @@ def test_two_processes_of_a_run_for_one_are_refused_by_both(arguments: tuple[str
     done = torchrun(*arguments, "trainer=cpu", folder=tmp_path)
     assert done.returncode == 1
     assert "trainer.devices=1: torchrun started 2 processes" in done.stderr
-    assert not (tmp_path / "run" / "status.json").exists()
+    assert not (tmp_path / "outputs" / "large" / "status.json").exists()

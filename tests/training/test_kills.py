@@ -63,20 +63,22 @@ def test_runs_killed_at_random_moments_end_the_same(
     overrides = (*SETTINGS[number], f"trainer.max_epochs={EPOCHS}")
     assert run_server.run(*arguments("whole", *overrides), folder=tmp_path) == 0
     expected = fingerprint(tmp_path / "whole")
-    drawn, with_checkpoint = random.Random(number), 0
+    drawn, killed, with_checkpoint = random.Random(number), 0, 0
     for epochs in drawn.sample(range(EPOCHS + 1), KILLS_A_SETTING):
         folder = tmp_path / f"killed{epochs}"
         process = run_server.start(*arguments(folder.name, *overrides), folder=tmp_path)
         wait_for_epochs(folder, epochs)
         time.sleep(drawn.uniform(0, LONGEST_WAIT))
         os.kill(process, signal.SIGKILL)
-        assert run_server.wait(process) in (-signal.SIGKILL, 0)
-        with_checkpoint += (folder / "checkpoints" / "last.ckpt").is_file()
+        status = run_server.wait(process)
+        assert status in (-signal.SIGKILL, 0)  # a run that was in its test may be faster
+        killed += status != 0
+        with_checkpoint += status != 0 and (folder / "checkpoints" / "last.ckpt").is_file()
         assert run_server.run(*arguments(folder.name, *overrides), folder=tmp_path) == 0
         assert fingerprint(folder) == expected, (folder / "train.log").read_text()
         assert not list(folder.rglob("*.tmp"))
-    assert with_checkpoint >= KILLS_A_SETTING - 2
-    print(f"{SETTINGS[number]}: {KILLS_A_SETTING} equal, {with_checkpoint} from a checkpoint: {expected}")
+    print(f"{SETTINGS[number]}: {killed} killed, {with_checkpoint} with a checkpoint, all equal: {expected}")
+    assert killed >= KILLS_A_SETTING - 1 and with_checkpoint >= KILLS_A_SETTING - 3
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -14,6 +14,7 @@ import torch
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
 from mlic.models import MultiLabelClassifier
 from mlic.train import train
@@ -43,6 +44,9 @@ SETTINGS = {
     ),
     "trained": (*LIVE, "optimizer=sgd", "model.backbone.train_batch_norm=true", "callbacks=weight_average"),
 }
+CHOICES = ("head", "loss", "optimizer", "scheduler", "callbacks", "features")
+# what a run has without a word of it; early stopping: test_a_run_ended_in_its_test_is_tested_again
+ELSEWHERE = {"loss=weighted_bce", "features=cached", "callbacks=default", "callbacks=early_stopping"}
 
 
 class RunsCode:
@@ -84,6 +88,14 @@ def status_of(folder: Path) -> dict[str, Any]:
 def set_state(folder: Path, state: str) -> None:
     """As a kill leaves it."""
     (folder / "status.json").write_text(json.dumps({**status_of(folder), "state": state}))
+
+
+def test_every_choice_is_resumed():
+    tried = {override for overrides in SETTINGS.values() for override in overrides}
+    there = {
+        f"{group}={file.stem}" for group in CHOICES for file in (Path(CONFIG_DIR) / group).glob("*.yaml")
+    }
+    assert len(there) > 15 and there <= tried | ELSEWHERE
 
 
 @pytest.mark.slow
