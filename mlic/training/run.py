@@ -1,6 +1,7 @@
 """One training run: compose the parts, fit the head, test the chosen checkpoint, write the run folder."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -270,9 +271,18 @@ def _standardize(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: Mu
     """Over the training part alone, for heads with `standardize`; a live backbone runs over it once for this."""
     device = trainer.strategy.root_device
     model.to(device)
-    has_views = model.backbone is None and model.views > 1
-    batches = (model.features(batch[0].to(device)) for batch in datamodule.loader("train"))
-    fit_standardization(model.head, (batch.flatten(0, 1) if has_views else batch for batch in batches))
+    inputs = (batch[0].to(device) for batch in datamodule.loader("train"))
+    fit_standardization(model.head, (features for own in inputs for features in _of_all_views(model, own)))
+
+
+def _of_all_views(model: MultiLabelClassifier, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Features (B, *feature_shape) of images and, with two views, of their mirror images."""
+    if model.backbone is None:
+        yield from (inputs.unbind(1) if model.views > 1 else [inputs])
+        return
+    yield model.features(inputs)
+    if model.views > 1:
+        yield model.features(model.backbone.mirror(inputs))
 
 
 def _test(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:
