@@ -78,7 +78,7 @@ def test_runs_killed_at_random_moments_end_the_same(
         assert fingerprint(folder) == expected, (folder / "train.log").read_text()
         assert not list(folder.rglob("*.tmp"))
     print(f"{SETTINGS[number]}: {killed} killed, {with_checkpoint} with a checkpoint, all equal: {expected}")
-    assert killed >= KILLS_A_SETTING - 1 and with_checkpoint >= KILLS_A_SETTING - 3
+    assert killed >= KILLS_A_SETTING - 2 and with_checkpoint >= KILLS_A_SETTING - 3
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
