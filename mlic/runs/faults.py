@@ -16,12 +16,14 @@ logger = logging.getLogger(__name__)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 KEPT = "What was finished before is kept, and the same command goes on from there."
-# what libraries say that hand on no number of the system's error
+# what libraries say that hand on no number of the system's error; of primitives oneDNN speaks
 _FULL_TEXT = re.compile(
     r"No space left on device|StorageFull|QuotaExceeded|PytorchStreamWriter failed|file write failed"
 )
 _MEMORY_TEXT = re.compile(
-    r"can't allocate memory|not enough memory|out of memory|Cannot allocate memory", re.IGNORECASE
+    r"can't allocate memory|not enough memory|out of memory|Cannot allocate memory"
+    r"|could not create a (primitive|memory)",
+    re.IGNORECASE,
 )
 _SHARED_TEXT = re.compile(r"/torch_|/dev/shm|shared memory|shm", re.IGNORECASE)
 _MONITOR_TEXT = re.compile(r"could not find the monitored key|conditioned on metric")

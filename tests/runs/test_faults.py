@@ -28,6 +28,7 @@ class SafetensorError(Exception):
         (PermissionError(errno.EACCES, "Permission denied", "/x"), r"no access: '/x' cannot be written \(Permission"),
         (MemoryError(), "the memory does not suffice. Lower features.batch_size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "the memory does not suffice"),
+        (RuntimeError("could not create a primitive"), "the memory does not suffice"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "the memory does not suffice"),
         (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "), r"ended \(is killed by signal"),
         (RuntimeError("DataLoader worker (pid(s) 1, 2) exited unexpectedly"), r"has ended \(exited unexpectedly\)"),
