@@ -219,6 +219,8 @@ def _reason(path: Path, error: Exception) -> str:
         return f"more pixels than the limit of {MAX_PIXELS:,}"
     if isinstance(error, Image.UnidentifiedImageError):
         return f"not an image that can be read (expected {', '.join(FORMATS[:3])}, … content)"
+    if isinstance(error, FileNotFoundError):  # it vanished after it was looked for
+        return "no such file"
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if isinstance(error, MemoryError):

@@ -263,3 +263,10 @@ def test_a_bad_image_is_never_replaced(tmp_path: Path, workers: int):
     (tmp_path / "1.png").write_bytes(b"")
     with pytest.raises(BadImageError, match=r"1.png: the file is empty"):
         list(DataLoader(dataset, batch_size=1, num_workers=workers, prefetch_factor=1 if workers else None))
+
+
+def test_a_file_that_vanishes_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Path, "exists", lambda _: True)
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    with pytest.raises(BadImageError, match=r"a\.jpg: no such file"):
+        load_image(tmp_path / "a.jpg")
