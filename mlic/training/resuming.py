@@ -151,6 +151,7 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
     absent = "absent"
     for settings in (there, here):
         settings["trainer.devices"] = number_of_devices(settings.get("trainer.devices"))
+        settings.setdefault("trainer.num_nodes", 1)
     differences = [
         f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
         for key in sorted(there.keys() | here.keys())

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from mlic.evaluation.predictions import Predictions
 
@@ -80,6 +81,9 @@ def test_two_processes_write_one_run_with_the_metrics_of_one_device(
     (alone / "metrics.json").unlink()
     status = json.loads((alone / "status.json").read_text())
     (alone / "status.json").write_text(json.dumps(status | {"state": "interrupted"}))
+    settings = yaml.safe_load((alone / "config.yaml").read_text())
+    settings["trainer"]["devices"] = 1  # only for the comparison: a run is resumed by as many processes
+    (alone / "config.yaml").write_text(yaml.safe_dump(settings))
     assert run_server.run(*DATA, *arguments, "trainer=cpu", f"output={alone}", folder=tmp_path) == 0
     assert "epoch" not in (tmp_path / "command.log").read_text().split("features:")[-1].split("test")[0]
     expected = json.loads((run / "metrics.json").read_text())

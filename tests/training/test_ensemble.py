@@ -118,7 +118,9 @@ def test_live_and_cached_runs_have_the_same_figures(
     make_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
 ):
     cached = train(make_config((LEFT, OTHER), "features.dtype=float32"))
-    live = train(make_config((LEFT, OTHER), "features=live", output=tmp_path / "live"))
+    live = train(
+        make_config((LEFT, OTHER), "features=live", "features.dtype=float32", output=tmp_path / "live")
+    )
     for part, metrics in cached.items():
         for name, value in metrics.items():
             if isinstance(value, float):
