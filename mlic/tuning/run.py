@@ -154,7 +154,7 @@ def _schedule(config: DictConfig, device: torch.device) -> Schedule:
 
 
 def _precision(name: str, device: torch.device) -> torch.dtype:
-    """Of the products: half the time of a step on processors that multiply bfloat16 natively."""
+    """Of the products. In bfloat16 a step of heads 1,024 wide took a third less on 2 cores, whole searches no less."""
     if name not in PRECISIONS:
         raise InputError(f"tune.precision: '{name}' is none of {', '.join(PRECISIONS)}.")
     rounded = has_native_bfloat16(device) if name == "auto" else name == "bfloat16"

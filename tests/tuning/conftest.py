@@ -10,7 +10,6 @@ from mlic.config import compose_with_choices
 
 SMALL = (
     "tune.heads=6",
-    "tune.precision=float32",
     "tune.halving={first: 1, eta: 2}",
     "tune.space.head.hidden={choice: [[16], [8, 8], []]}",
 )

@@ -95,10 +95,7 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
             f"{file}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}). "
             "Expected a COCO instances file; is it complete?"
         ) from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # bytes of another encoding, a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # another encoding, a number of thousands of digits
         raise InputError(f"{file}: not a JSON text file ({error}). Expected a COCO instances file.") from None
     for section in SECTIONS:
         if not isinstance(content, dict) or not isinstance(content.get(section), list):
