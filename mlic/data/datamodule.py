@@ -20,6 +20,7 @@ from mlic.data.sampling import EpochSeededSampler, RowSampler
 from mlic.data.splitting import Split, split_hash, stratified_split
 from mlic.data.table import LabelTable
 from mlic.data.weighting import class_weights
+from mlic.data.workers import start_worker
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -281,6 +282,7 @@ class MultiLabelDataModule(L.LightningDataModule):
             self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
+            worker_init_fn=start_worker,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

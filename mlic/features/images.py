@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mlic.data.images import BadImageError, load_image
+from mlic.data.workers import start_background_worker, start_worker
 from mlic.features.hashing import state_of
 from mlic.tars.members import read_ahead
 
 PADDING = -1
-DECODER_NICENESS = 5
 
 Transform = Callable[[Image.Image], np.ndarray | Tensor]
 ImageBatch = tuple[Tensor, Tensor]
@@ -110,8 +110,7 @@ def image_loader(
 ) -> DataLoader[Any]:
     """Batches (numbers, images), decoded in worker processes while the network computes.
 
-    Where the network runs on the same cores (`on_cpu`), the workers have a lower priority: they fill the gaps
-    instead of tearing apart the network's threads, which wait for each other. Measured on 2 cores: 96 % of
+    Where the network runs on the same cores (`on_cpu`), the workers have a lower priority. Measured on 2 cores: 96 % of
     the bound with two such workers and two threads for the network, 94 % at equal priority, 53 % with one
     thread for the network. The lowest priority gains nothing more, and starves beside other programs.
     """
@@ -122,11 +121,6 @@ def image_loader(
         sampler=sampler,
         num_workers=min(num_workers, num_batches),
         collate_fn=FixedBatch(batch_size, images.image_shape),
-        worker_init_fn=_lower_priority if on_cpu else None,
+        worker_init_fn=start_background_worker if on_cpu else start_worker,
         pin_memory=not on_cpu,
     )
-
-
-def _lower_priority(worker: int) -> None:
-    if hasattr(os, "nice"):
-        os.nice(DECODER_NICENESS)

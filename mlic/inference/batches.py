@@ -1,6 +1,5 @@
 """Batches of decoded images in the order of their paths; one that cannot be decoded is told, not raised."""
 
-import os
 from collections.abc import Callable, Sequence
 from math import ceil
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mlic.data.images import BadImageError, DraftSize, decode
-from mlic.features.images import DECODER_NICENESS
+from mlic.data.workers import start_background_worker, start_worker
 
 Item = tuple[np.ndarray | None, str]
 ImageBatch = tuple[Tensor, list[str]]
@@ -70,11 +69,6 @@ def image_batches(
         batch_size,
         num_workers=min(num_workers, ceil(len(images) / batch_size)),
         collate_fn=BatchOfImages(shape, batch_size if fill else None),
-        worker_init_fn=_lower_priority if on_cpu else None,
+        worker_init_fn=start_background_worker if on_cpu else start_worker,
         pin_memory=not on_cpu,
     )
-
-
-def _lower_priority(worker: int) -> None:
-    if hasattr(os, "nice"):
-        os.nice(DECODER_NICENESS)
