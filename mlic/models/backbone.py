@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torchvision.transforms import Compose
 
 from mlic.errors import InputError
-from mlic.models.host_memory import keep_freed_memory
+from mlic.models.compilation import compiled
+from mlic.models.host_memory import keep_freed_memory, share_one_heap
+from mlic.models.lanes import in_lanes
 from mlic.models.precision import DTYPES, choose_precision
 from mlic.models.unfreezing import stage_groups, trained_batch_norms, unfreeze_stages
 from mlic.models.weights import load_network
@@ -62,6 +64,7 @@ class FrozenBackbone(nn.Module):
         learning_rate: float = 1e-4,
         layer_decay: float = 1.0,
         train_batch_norm: bool = False,
+        compile: bool = False,
     ) -> None:
         """Load the network and probe the shape of its features with one image.
 
@@ -79,11 +82,13 @@ class FrozenBackbone(nn.Module):
             learning_rate: of the last stage that is trained.
             layer_decay: factor of the learning rate from each stage to the one before it, in (0, 1].
             train_batch_norm: let the statistics of BatchNorm in trained stages follow the batches.
+            compile: make code for this machine with `torch.compile`, at the first forward pass.
 
         Raises:
             InputError: unknown network, pool or precision, an impossible crop or stage, or no weights found.
         """
         super().__init__()
+        share_one_heap()
         if pool not in POOLS:
             raise InputError(f"model.backbone.pool: '{pool}' is none of {', '.join(POOLS)}.")
         self.name, self.pool, self.precision = name, pool, precision
@@ -113,7 +118,8 @@ class FrozenBackbone(nn.Module):
                 "mixed precision set trainer.precision=bf16-mixed."
             )
         self.learning_rate, self.layer_decay = learning_rate, layer_decay
-        self.train_batch_norm = train_batch_norm
+        self.train_batch_norm, self.compile_network = train_batch_norm, compile
+        self.forward_features: Callable[[Tensor], Tensor] = self.network.forward_features
         self.eval()
 
     def _resolve_preprocessing(
@@ -225,6 +231,8 @@ class FrozenBackbone(nn.Module):
             self.precision, reason = "float32", "it is trained"
         self.compute_dtype = DTYPES[self.precision]
         self.network.to(dtype=self.compute_dtype, memory_format=torch.channels_last)
+        if self.compile_network:
+            self.forward_features = compiled(self.network.forward_features)
         logger.info("backbone %s computes in %s, channels-last (%s)", self.name, self.precision, reason)
         return self
 
@@ -242,9 +250,18 @@ class FrozenBackbone(nn.Module):
         Returns:
             float32 (B, *feature_shape).
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self.trained_stages)):
-            feature_map = self._as_map(self.network.forward_features(self.normalize(images)))
-            return self.pooling(feature_map.float())
+        if self.trained_stages:
+            return self._features(images)
+        with torch.no_grad():
+            # autocast is a thread's own, and compiled code makes use of all threads by itself
+            in_threads = not self.compile_network and not torch.is_autocast_enabled("cpu")
+            if images.device.type == "cpu" and in_threads:
+                return in_lanes(self._features, images)
+            return self._features(images)
+
+    def _features(self, images: Tensor) -> Tensor:
+        feature_map = self._as_map(self.forward_features(self.normalize(images)))
+        return self.pooling(feature_map.float())
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -264,6 +281,8 @@ class FrozenBackbone(nn.Module):
             "preprocessing": preprocessing,
             "pool": self.pool,
             "precision": self.precision,
+            # rounds otherwise
+            **({"compiled": True} if self.compile_network else {}),
         }
 
 
