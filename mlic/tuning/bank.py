@@ -1,5 +1,6 @@
 """A bank of heads that train at the same time, each with settings of its own, over the same batches."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -93,8 +94,8 @@ class Bank:
             average: take the weights after each step into the members' averages.
         """
         seen: list[list[Tensor]] = [[] for _ in batches]
-        iterators = [iter(own) for own in batches]  # before the seed: a DataLoader draws a number here
         streams = _Streams(epoch_seed(self.seed, epoch), len(batches))
+        iterators = [begin(own) for own in batches]
         for parts in zip_longest(*iterators):
             present = [fold for fold, part in enumerate(parts) if part is not None]
             losses = self._backward([part for part in parts if part is not None], present, streams)
@@ -146,25 +147,29 @@ class Bank:
             member.schedulers[fold].step()
 
 
+_generator_turn = threading.Lock()
+
+
+def begin(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """`iter(batches)`, at which a DataLoader draws a number from torch's global generator."""
+    with _generator_turn:
+        return iter(batches)
+
+
 class _Streams:
-    """torch's global generator, as each fold would find it alone."""
+    """torch's global generator, as each fold would find it alone; banks that train side by side take turns with it."""
 
     def __init__(self, seed: int, number: int) -> None:
-        torch.manual_seed(seed)
-        self.states = [torch.get_rng_state() for _ in range(number)]
-        self.fold = 0
+        with _generator_turn:
+            torch.manual_seed(seed)
+            self.states = [torch.get_rng_state()] * number
 
-    def of(self, fold: int) -> "_Streams":
-        self.fold = fold
-        return self
-
-    def __enter__(self) -> None:
-        if len(self.states) > 1:
-            torch.set_rng_state(self.states[self.fold])
-
-    def __exit__(self, *error: object) -> None:
-        if len(self.states) > 1:
-            self.states[self.fold] = torch.get_rng_state()
+    @contextmanager
+    def of(self, fold: int) -> Iterator[None]:
+        with _generator_turn:
+            torch.set_rng_state(self.states[fold])
+            yield
+            self.states[fold] = torch.get_rng_state()
 
 
 def _fill_up(tensors: Sequence[Tensor], present: Sequence[int], num_folds: int) -> Tensor:

@@ -32,7 +32,7 @@ from mlic.tuning.trials import Trial, make_trials
 
 logger = logging.getLogger(__name__)
 
-CPU_BANK_BYTES = 32e6
+CPU_BANK_BYTES = 16e6
 PRECISIONS = ("auto", "float32", "bfloat16")
 ADAM_COPIES = 4  # weights, gradients, two moments
 # of the trainer, which trains the winner alone, with the values that change nothing

@@ -12,9 +12,11 @@ from tqdm import tqdm
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.evaluation.metrics import METRICS, ScoredImages
+from mlic.features.dataset import MemoryRows
 from mlic.models.classifier import Batch
+from mlic.models.lanes import side_by_side
 from mlic.models.views import average_over_views
-from mlic.tuning.bank import Bank, Member, ready_to_score
+from mlic.tuning.bank import Bank, Member, begin, ready_to_score
 from mlic.tuning.folds import Fold
 from mlic.tuning.halving import stop_hopeless
 from mlic.tuning.stacked_heads import structure_of
@@ -38,7 +40,7 @@ class Schedule:
         seed: as of a run.
         mixup: likewise.
         precision: of the matrix products in training; scores are always those of float32.
-        bank_bytes: parameters that are trained together at most; the others wait for their turn in each epoch.
+        bank_bytes: parameters that are trained together at most, as one bank.
     """
 
     max_epochs: int
@@ -83,6 +85,7 @@ class Search:
         self.trials = list(trials)
         self.datamodule, self.folds, self.schedule = datamodule, list(folds), schedule
         self.loaders = [datamodule.loader_of(fold.train, training=True) for fold in folds]
+        self.lanes = self._count_lanes()
 
     def run(self) -> Trial:
         """Train until the last epoch; returns the winner.
@@ -94,10 +97,7 @@ class Search:
         banks = self._make_banks(running)
         with self._progress(len(running)) as bar:
             for epoch in range(self.schedule.max_epochs):
-                for numbers, bank in banks:
-                    self._train(bank, epoch)
-                    self._score([self.trials[number] for number in numbers], bank)
-                    bar.update(len(numbers))
+                self._pass(banks, epoch, bar)
                 alive = [trial for trial in running if trial.state == "running"]
                 if epoch + 1 in self.schedule.rungs:
                     alive = stop_hopeless(alive, self.schedule.eta, last=self.schedule.last_epoch_counts)
@@ -114,6 +114,21 @@ class Search:
         for trial in running:
             trial.state = "finished"
         return max(running, key=lambda trial: (self.value(trial), -trial.number))
+
+    def _pass(self, banks: Sequence[tuple[list[int], Bank]], epoch: int, bar: tqdm) -> None:
+        """One epoch of all banks, and their scores after it."""
+        for loader in self.loaders:
+            loader.sampler.set_epoch(epoch)  # pyright: ignore[reportAttributeAccessIssue]
+
+        def train(numbered: tuple[list[int], Bank]) -> int:
+            numbers, bank = numbered
+            start = self.schedule.average_from
+            bank.train_epoch(epoch, self.loaders, average=start is not None and epoch >= start)
+            self._score([self.trials[number] for number in numbers], bank)
+            return len(numbers)
+
+        for number in side_by_side(train, banks, min(self.lanes, len(banks))):
+            bar.update(number)
 
     def value(self, trial: Trial) -> float:
         """What a trial is judged by."""
@@ -139,30 +154,37 @@ class Search:
                 ),
             )
 
+    def _count_lanes(self) -> int:
+        """Banks that train side by side: on a processor, one a thread; rows from the disk come in one order only."""
+        on_cpu = next(self.members[self.trials[0].number].heads[0].parameters()).device.type == "cpu"
+        in_memory = all(isinstance(loader.dataset.rows, MemoryRows) for loader in self.loaders)  # pyright: ignore
+        return torch.get_num_threads() if on_cpu and in_memory else 1
+
     def _make_banks(self, running: Sequence[Trial]) -> list[tuple[list[int], Bank]]:
-        """Stack heads of one structure, as many as `bank_bytes` allow."""
+        """Stack heads of one structure, as many as `bank_bytes` allow, and so that there is work for all lanes."""
         groups: dict[tuple, list[int]] = {}
         for trial in running:
             groups.setdefault(structure_of(self.members[trial.number].heads[0]), []).append(trial.number)
+        sizes = [sum(map(self._num_bytes, numbers)) for numbers in groups.values()]
+        limit = self.schedule.bank_bytes
+        if self.lanes > 1:
+            limit = min(limit, sum(sizes) / (2 * self.lanes))  # two a lane: the second evens out the first
         banks = []
-        for numbers in groups.values():
-            head = self.members[numbers[0]].heads[0]
-            size = len(numbers) * len(self.folds) * sum(parameter.nbytes for parameter in head.parameters())
-            pieces = np.array_split(numbers, np.clip(round(size / self.schedule.bank_bytes), 1, len(numbers)))
+        for numbers, size in zip(groups.values(), sizes, strict=True):
+            pieces = np.array_split(numbers, np.clip(round(size / limit), 1, len(numbers)))
             for own in (piece.tolist() for piece in pieces):
                 members = [self.members[number] for number in own]
                 banks.append((own, self._make_bank(members)))
-        return banks
+        return sorted(banks, key=lambda bank: -bank[1].heads.size)  # the largest first: lanes end together
+
+    def _num_bytes(self, number: int) -> int:
+        """Of the parameters of a trial."""
+        heads = self.members[number].heads
+        return sum(parameter.nbytes for head in heads for parameter in head.parameters())
 
     def _make_bank(self, members: Sequence[Member]) -> Bank:
         schedule = self.schedule
         return Bank(members, seed=schedule.seed, mixup=schedule.mixup, precision=schedule.precision)
-
-    def _train(self, bank: Bank, epoch: int) -> None:
-        for loader in self.loaders:
-            loader.sampler.set_epoch(epoch)  # pyright: ignore[reportAttributeAccessIssue]
-        start = self.schedule.average_from
-        bank.train_epoch(epoch, self.loaders, average=start is not None and epoch >= start)
 
     def _score(self, trials: Sequence[Trial], bank: Bank) -> None:
         """Note the metric on the val rows of each fold."""
@@ -176,7 +198,7 @@ class Search:
     @torch.no_grad()
     def _score_fold(self, bank: Bank, place: int) -> np.ndarray:
         """(T,) the metric of each trial on the val rows of one fold."""
-        batches: list[Batch] = list(self.datamodule.loader_of(self.folds[place].val))
+        batches: list[Batch] = list(begin(self.datamodule.loader_of(self.folds[place].val)))
         features = [inputs.to(bank.heads.device) for inputs, _, _ in batches]
         targets = torch.cat([wanted for _, wanted, _ in batches]).cpu().numpy()
         values = []
