@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
 from mlic.config import CONFIG_DIR
@@ -18,6 +20,7 @@ from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
 from mlic.features.dataset import FeatureDataset, MemoryRows
 from mlic.training.run import run
+from mlic.tuning.bank import Bank
 from mlic.tuning.results import trials_figure
 from mlic.tuning.run import run_tuning
 from mlic.tuning.space import parse_space
@@ -172,7 +175,7 @@ def test_a_head_that_diverges_stops_alone(tiny_search: Search, tmp_path: Path):
     assert {row["state"] for row in rows if not row["optimizer.lr"] > 1} == {"finished"}
 
 
-def test_rows_from_the_disk_give_the_same(
+def test_rows_from_the_disk_are_searched_one_bank_after_the_other(
     tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     run_tuning(*tiny_search())
@@ -183,6 +186,30 @@ def test_rows_from_the_disk_give_the_same(
     monkeypatch.setattr(MemoryRows, "__init__", lambda *a: (made.append("memory"), original(*a))[1])
     results = run_tuning(*tiny_search("features.memory_gb=0.00001"))
     assert not made and 0 < results["test"]["map"] <= 1
+
+
+@pytest.mark.parametrize("overrides", [(), ("mixup=0.2", "tune.folds=3", "data.split.val=0")])
+def test_banks_side_by_side_train_the_same(
+    overrides: tuple[str, ...], tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    threads, original = torch.get_num_threads(), Bank.train_epoch
+    texts, names = [], set()
+
+    def train(self: Bank, *arguments: Any, **options: Any) -> None:
+        names.add(threading.current_thread().name)
+        original(self, *arguments, **options)
+
+    monkeypatch.setattr(Bank, "train_epoch", train)
+    try:
+        for lanes in (1, 4):
+            torch.set_num_threads(lanes)
+            names.clear()
+            run_tuning(*tiny_search("tune.halving=null", *overrides))
+            assert len(names) == lanes
+            texts.append((tmp_path / "tuned" / "trials.csv").read_text())
+    finally:
+        torch.set_num_threads(threads)
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize(
