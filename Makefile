@@ -21,7 +21,7 @@ endif
 
 # Test processes side by side, a file to each, with one thread a product: the tests' tensors are small. A few tests, named
 # by ARGS, need only one.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(ARGS),,-n auto --maxprocesses 8 --dist loadfile)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest$(if $(ARGS),, -n auto --maxprocesses 8 --dist loadfile)
 # pytest ends with 5 when nothing was selected: right for one of the two passes when ARGS names a few tests.
 NONE_SELECTED := $(if $(ARGS),|| test $$? -eq 5)
 
