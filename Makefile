@@ -19,9 +19,9 @@ ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
 export UV_SYSTEM_CERTS ?= 1
 endif
 
-# Test processes side by side, a file to each, with one thread a product: the tests' tensors are small. A few tests, named
-# by ARGS, need only one.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest$(if $(ARGS),, -n auto --maxprocesses 8 --dist loadfile)
+# One thread a product: the tests' tensors are small. Without ARGS, which as a rule name a few tests, several processes.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+several = $(if $(ARGS),, -n auto --maxprocesses 8 --dist $(1))
 # pytest ends with 5 when nothing was selected: right for one of the two passes when ARGS names a few tests.
 NONE_SELECTED := $(if $(ARGS),|| test $$? -eq 5)
 
@@ -43,8 +43,8 @@ demo: $(READY) ## Train and test on the demo data
 	$(BIN)/python -m mlic.train $(ARGS)
 
 test: $(READY) ## Run the tests: the fast ones, then the slow ones
-	$(PYTEST) -m "not (slow or slurm or browser or gpu)" $(ARGS) $(NONE_SELECTED)
-	$(PYTEST) -m "(slow or slurm or browser) and not gpu" $(ARGS) $(NONE_SELECTED)
+	$(PYTEST)$(call several,loadfile) -m "not (slow or slurm or browser or gpu)" $(ARGS) $(NONE_SELECTED)
+	$(PYTEST)$(call several,loadgroup) -m "(slow or slurm or browser) and not gpu" $(ARGS) $(NONE_SELECTED)
 
 fuzz: $(READY) ## Fuzz readers, stores, checkpoints and definitions: make fuzz CASES=2000 ARGS="-k csv"
 	MLIC_FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz $(ARGS)

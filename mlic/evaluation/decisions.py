@@ -1,6 +1,6 @@
 """Precision, recall, F1 of decisions and the area under their ROC curve; for one weighting of images or many.
 
-All averages leave out classes without a positive. A class, a pool or a sample with positives of which none is
+Means over classes leave out classes without a positive. A class, a pool or a sample with positives of which none is
 predicted has precision 0, as scikit-learn's `zero_division=0`.
 """
 

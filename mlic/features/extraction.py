@@ -123,7 +123,7 @@ def extract_features(
     start = time.perf_counter()
     _check_numbers(batch_size, num_workers, shard_mb)
     engine = _make_trainer(trainer, FeatureWriter(shard_mb=shard_mb, shard_seconds=shard_seconds))
-    if backbone.identity["precision"] == "auto":
+    if not backbone.is_optimized:
         backbone.optimize_for(engine.strategy.root_device)
     stores = make_stores(backbone, directory, dtype=dtype, views=views, draft_size=draft_size)
     extractor = FeatureExtractor(

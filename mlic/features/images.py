@@ -110,9 +110,8 @@ def image_loader(
 ) -> DataLoader[Any]:
     """Batches (numbers, images), decoded in worker processes while the network computes.
 
-    Where the network runs on the same cores (`on_cpu`), the workers have a lower priority. Measured on 2 cores: 96 % of
-    the bound with two such workers and two threads for the network, 94 % at equal priority, 53 % with one
-    thread for the network. The lowest priority gains nothing more, and starves beside other programs.
+    Where the network runs on the same cores (`on_cpu`), the workers have a lower priority; the lowest gains nothing
+    more, and starves beside other programs.
     """
     num_batches = ceil(len(sampler) / batch_size)
     return DataLoader(

@@ -85,8 +85,13 @@ def make_backbone(
 
 
 def _override(options: Mapping[str, Any], weights: WeightsFiles, precision: str | None) -> dict[str, Any]:
-    """The settings of a backbone, or those of each member of an ensemble, with other weights and precision."""
+    """The settings of a backbone, or those of each member of an ensemble, with other weights and precision.
+
+    Not compiled: that takes longer than most predictions, and a compiler.
+    """
     members = options.get("members")
+    if "compile" in options:
+        options = {**options, "compile": False}
     given = {"precision": precision} if precision else {}
     if not isinstance(members, list) or not all(isinstance(member, Mapping) for member in members):
         return {**options, **given, **({"weights": str(weights)} if weights else {})}

@@ -19,7 +19,7 @@ from torchvision.transforms import Compose
 from mlic.errors import InputError
 from mlic.models.compilation import compiled
 from mlic.models.host_memory import keep_freed_memory, share_one_heap
-from mlic.models.lanes import in_lanes
+from mlic.models.lanes import rows_in_lanes
 from mlic.models.precision import DTYPES, choose_precision
 from mlic.models.unfreezing import stage_groups, trained_batch_norms, unfreeze_stages
 from mlic.models.weights import load_network
@@ -44,6 +44,7 @@ class FrozenBackbone(nn.Module):
         transform: PIL image (RGB) -> uint8 array (3, image_size, image_size), resized and cropped.
         weights_tag: the timm name with the tag of the weights, or `random`.
         num_parameters: of the layers that `forward_features` runs.
+        is_optimized: whether `optimize_for` was called.
     """
 
     mean: Tensor
@@ -104,7 +105,7 @@ class FrozenBackbone(nn.Module):
         self.register_buffer("mean", self._channel_values("mean"), persistent=False)
         self.register_buffer("std", self._channel_values("std"), persistent=False)
         self.pooling = _make_pooling(pool)
-        self.compute_dtype = torch.float32
+        self.compute_dtype, self.is_optimized = torch.float32, False
         map_shape = self._probe_shape(image_size)
         self.feature_shape: tuple[int, ...] = tuple(self.pooling(torch.zeros(1, *map_shape)).shape[1:])
         self.num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
@@ -229,7 +230,7 @@ class FrozenBackbone(nn.Module):
         self.precision, reason = choose_precision(self.precision, device)
         if self.trained_stages:
             self.precision, reason = "float32", "it is trained"
-        self.compute_dtype = DTYPES[self.precision]
+        self.compute_dtype, self.is_optimized = DTYPES[self.precision], True
         self.network.to(dtype=self.compute_dtype, memory_format=torch.channels_last)
         if self.compile_network:
             self.forward_features = compiled(self.network.forward_features)
@@ -256,7 +257,7 @@ class FrozenBackbone(nn.Module):
             # autocast is a thread's own, and compiled code makes use of all threads by itself
             in_threads = not self.compile_network and not torch.is_autocast_enabled("cpu")
             if images.device.type == "cpu" and in_threads:
-                return in_lanes(self._features, images)
+                return rows_in_lanes(self._features, images)
             return self._features(images)
 
     def _features(self, images: Tensor) -> Tensor:

@@ -12,21 +12,21 @@ def compiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]
     """`torch.compile(function)`: code for this machine, made at the first call, and again for other shapes.
 
     Raises:
-        InputError: by the function returned, where code cannot be made, as without a C++ compiler.
+        InputError: by the function returned, where code cannot be made, as without a C++ compiler or Triton.
     """
     # takes a second to import
-    from torch._dynamo.exc import BackendCompilerFailed
+    from torch._dynamo.exc import TorchDynamoException
 
     fast = torch.compile(function)
 
     def call(batch: Tensor) -> Tensor:
         try:
             return fast(batch)
-        except BackendCompilerFailed as error:
+        except TorchDynamoException as error:
             raise InputError(
                 f"model.backbone.compile: torch.compile cannot make code for this network here ({_first_line(error)}). "
-                "On a processor it needs a C++ compiler (g++; the environment variable CXX names another one). Leave "
-                "it out with model.backbone.compile=false."
+                "On a processor it needs a C++ compiler (g++; the environment variable CXX names another one), on CUDA "
+                "Triton. Leave it out with model.backbone.compile=false."
             ) from error
 
     return call

@@ -71,6 +71,11 @@ class EnsembleBackbone(nn.Module):
         return _joined(member.precision for member in self.members)
 
     @property
+    def is_optimized(self) -> bool:
+        """Whether `optimize_for` was called."""
+        return all(member.is_optimized for member in self.members)
+
+    @property
     def identity(self) -> dict[str, Any]:
         """All that determines the features of an image, as JSON types."""
         return {
@@ -85,7 +90,7 @@ class EnsembleBackbone(nn.Module):
     def provenance(self) -> dict[str, Any]:
         """As of `FrozenBackbone`, and the same of each member."""
         members = [
-            {key: value for key, value in member.identity.items() if key != "precision"}
+            {key: value for key, value in member.identity.items() if key not in ("precision", "compiled")}
             for member in self.members
         ]
         return {"weights_digest": self.weights_digest, "members": members}

@@ -85,18 +85,28 @@ class Bank:
             for head in member.heads:
                 head.train()
 
-    def train_epoch(self, epoch: int, batches: Sequence[Iterable[Batch]], *, average: bool = False) -> None:
+    def train_epoch(
+        self,
+        epoch: int,
+        batches: Sequence[Iterable[Batch]],
+        *,
+        average: bool = False,
+        stop: threading.Event | None = None,
+    ) -> None:
         """Pass over the training rows of each fold once.
 
         Args:
             epoch: number of the epoch, from 0.
             batches: of each fold, features (B, *feature_shape), targets (B, C), rows.
             average: take the weights after each step into the members' averages.
+            stop: once it is set, the epoch is given up.
         """
         seen: list[list[Tensor]] = [[] for _ in batches]
         streams = _Streams(epoch_seed(self.seed, epoch), len(batches))
         iterators = [begin(own) for own in batches]
         for parts in zip_longest(*iterators):
+            if stop is not None and stop.is_set():
+                return
             present = [fold for fold, part in enumerate(parts) if part is not None]
             losses = self._backward([part for part in parts if part is not None], present, streams)
             for fold in present:

@@ -32,7 +32,6 @@ from mlic.tuning.trials import Trial, make_trials
 
 logger = logging.getLogger(__name__)
 
-CPU_BANK_BYTES = 16e6
 PRECISIONS = ("auto", "float32", "bfloat16")
 ADAM_COPIES = 4  # weights, gradients, two moments
 # of the trainer, which trains the winner alone, with the values that change nothing
@@ -149,7 +148,7 @@ def _schedule(config: DictConfig, device: torch.device) -> Schedule:
         seed=config.seed,
         mixup=config.mixup,
         precision=_precision(config.tune.precision, device),
-        bank_bytes=bank_mb * 1e6 if bank_mb else CPU_BANK_BYTES if device.type == "cpu" else float("inf"),
+        bank_bytes=bank_mb * 1e6 if bank_mb else None,
     )
 
 

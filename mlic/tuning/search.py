@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Event, Lock
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from mlic.errors import InputError
 from mlic.evaluation.metrics import METRICS, ScoredImages
 from mlic.features.dataset import MemoryRows
 from mlic.models.classifier import Batch
-from mlic.models.lanes import side_by_side
+from mlic.models.lanes import MOST_LANES, in_lanes
 from mlic.models.views import average_over_views
 from mlic.tuning.bank import Bank, Member, begin, ready_to_score
 from mlic.tuning.folds import Fold
@@ -23,6 +24,8 @@ from mlic.tuning.stacked_heads import structure_of
 from mlic.tuning.trials import Trial
 
 logger = logging.getLogger(__name__)
+
+CPU_BANK_BYTES = 16e6
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Schedule:
         seed: as of a run.
         mixup: likewise.
         precision: of the matrix products in training; scores are always those of float32.
-        bank_bytes: parameters that are trained together at most, as one bank.
+        bank_bytes: of the parameters that are trained together, as one bank; None for what suits the device.
     """
 
     max_epochs: int
@@ -53,7 +56,7 @@ class Schedule:
     seed: int
     mixup: float
     precision: torch.dtype
-    bank_bytes: float
+    bank_bytes: float | None
 
     def __post_init__(self) -> None:
         """Refuse an unknown metric."""
@@ -85,6 +88,8 @@ class Search:
         self.trials = list(trials)
         self.datamodule, self.folds, self.schedule = datamodule, list(folds), schedule
         self.loaders = [datamodule.loader_of(fold.train, training=True) for fold in folds]
+        first = next(members[0].heads[0].parameters())
+        self.on_cpu = first.device.type == "cpu"
         self.lanes = self._count_lanes()
 
     def run(self) -> Trial:
@@ -120,15 +125,19 @@ class Search:
         for loader in self.loaders:
             loader.sampler.set_epoch(epoch)  # pyright: ignore[reportAttributeAccessIssue]
 
-        def train(numbered: tuple[list[int], Bank]) -> int:
+        stop, one_at_a_time = Event(), Lock()
+
+        def train(numbered: tuple[list[int], Bank]) -> None:
             numbers, bank = numbered
             start = self.schedule.average_from
-            bank.train_epoch(epoch, self.loaders, average=start is not None and epoch >= start)
-            self._score([self.trials[number] for number in numbers], bank)
-            return len(numbers)
+            average = start is not None and epoch >= start
+            bank.train_epoch(epoch, self.loaders, average=average, stop=stop)
+            with one_at_a_time:  # the features of val are in memory once
+                if not stop.is_set():
+                    self._score([self.trials[number] for number in numbers], bank)
+                    bar.update(len(numbers))
 
-        for number in side_by_side(train, banks, min(self.lanes, len(banks))):
-            bar.update(number)
+        in_lanes(train, banks, min(self.lanes, len(banks)), stop)
 
     def value(self, trial: Trial) -> float:
         """What a trial is judged by."""
@@ -155,31 +164,33 @@ class Search:
             )
 
     def _count_lanes(self) -> int:
-        """Banks that train side by side: on a processor, one a thread; rows from the disk come in one order only."""
-        on_cpu = next(self.members[self.trials[0].number].heads[0].parameters()).device.type == "cpu"
+        """How many banks train at a time: several on a processor, but rows from the disk come in one order only."""
         in_memory = all(isinstance(loader.dataset.rows, MemoryRows) for loader in self.loaders)  # pyright: ignore
-        return torch.get_num_threads() if on_cpu and in_memory else 1
+        return min(torch.get_num_threads(), MOST_LANES) if self.on_cpu and in_memory else 1
 
     def _make_banks(self, running: Sequence[Trial]) -> list[tuple[list[int], Bank]]:
-        """Stack heads of one structure, as many as `bank_bytes` allow, and so that there is work for all lanes."""
+        """Stack heads of one structure, as many as a bank may hold; the largest first, so that lanes end together."""
         groups: dict[tuple, list[int]] = {}
         for trial in running:
             groups.setdefault(structure_of(self.members[trial.number].heads[0]), []).append(trial.number)
-        sizes = [sum(map(self._num_bytes, numbers)) for numbers in groups.values()]
-        limit = self.schedule.bank_bytes
-        if self.lanes > 1:
-            limit = min(limit, sum(sizes) / (2 * self.lanes))  # two a lane: the second evens out the first
-        banks = []
-        for numbers, size in zip(groups.values(), sizes, strict=True):
-            pieces = np.array_split(numbers, np.clip(round(size / limit), 1, len(numbers)))
-            for own in (piece.tolist() for piece in pieces):
-                members = [self.members[number] for number in own]
-                banks.append((own, self._make_bank(members)))
-        return sorted(banks, key=lambda bank: -bank[1].heads.size)  # the largest first: lanes end together
+        limit = self.schedule.bank_bytes or self._bank_bytes(running)
+        pieces = []
+        for numbers in groups.values():
+            number = np.clip(round(self._num_bytes(numbers) / limit), 1, len(numbers))
+            pieces += [piece.tolist() for piece in np.array_split(numbers, number)]
+        pieces.sort(key=self._num_bytes, reverse=True)
+        return [(own, self._make_bank([self.members[number] for number in own])) for own in pieces]
 
-    def _num_bytes(self, number: int) -> int:
-        """Of the parameters of a trial."""
-        heads = self.members[number].heads
+    def _bank_bytes(self, running: Sequence[Trial]) -> float:
+        """Of parameters in a bank: what a processor's caches like, and two banks a lane, which even each other out."""
+        if not self.on_cpu:
+            return float("inf")
+        share = self._num_bytes([trial.number for trial in running]) / (2 * self.lanes)
+        return min(CPU_BANK_BYTES, share) if self.lanes > 1 else CPU_BANK_BYTES
+
+    def _num_bytes(self, numbers: Sequence[int]) -> int:
+        """Of the parameters of some trials."""
+        heads = (head for number in numbers for head in self.members[number].heads)
         return sum(parameter.nbytes for head in heads for parameter in head.parameters())
 
     def _make_bank(self, members: Sequence[Member]) -> Bank:

@@ -63,11 +63,6 @@ class StackedHeads:
         self.scales = [self._column([d.scale if d else 1 for d in own], torch.float32) for own in dropouts]
         self.standardizations = [self._standardization(head) for head in heads[0]] if standardizes else []
 
-    @property
-    def size(self) -> int:
-        """Number of parameters."""
-        return sum(parameter.numel() for parameter in self._parameters)
-
     def _column(self, values: Sequence[float], dtype: torch.dtype) -> Tensor:
         """(T, 1, 1, 1)."""
         return torch.tensor(values, dtype=dtype, device=self.device).view(-1, 1, 1, 1)

@@ -19,9 +19,8 @@ def test_a_receiver_that_goes_away(quiet: bool, capfd: pytest.CaptureFixture[str
     here, there = context.Pipe()
     worker = context.Process(target=_hand_over, args=(there, quiet))
     worker.start()
-    for _ in range(
-        2
-    ):  # the thread goes on after the first, so the second shows that the first was dealt with
+    # the thread goes on after the first, so the second shows that the first was dealt with
+    for _ in range(2):
         Client(here.recv(), authkey=multiprocessing.current_process().authkey).close()
     here.recv()
     here.send("end")

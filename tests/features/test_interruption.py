@@ -19,7 +19,7 @@ from torch import Tensor
 from mlic.features import FeatureStore
 from mlic.features.shard import Shard
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("interruption")]
 
 SERVER = Path(__file__).parent / "extraction_server.py"
 REPOSITORY = Path(__file__).parents[2]

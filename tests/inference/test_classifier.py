@@ -158,3 +158,14 @@ def test_scores_that_are_no_numbers_are_an_error_of_the_image(changed_checkpoint
     file = changed_checkpoint(lambda content: content["state_dict"]["head.4.bias"].fill_(float("nan")))
     table = Classifier.load(file, device="cpu").predict([tiny_images / "shapes_00.jpg"], num_workers=0)
     assert table["error"].tolist() == ["its features or scores are infinite or no number"]
+
+
+@pytest.mark.slow
+def test_a_compiled_run_predicts_without_compiling(make_run: Callable[..., Path], tiny_images: Path):
+    run = make_run("model.backbone.compile=true")
+    compiled = Classifier.load(run, device="cpu")
+    backbone: Any = compiled.backbone
+    assert backbone.compile_network is False
+    saved = Predictions.read_parquet(run / "predictions" / "test.parquet")
+    table = compiled.predict([tiny_images / name for name in saved.file_names], num_workers=0)
+    np.testing.assert_allclose(table[SCORES].to_numpy(), saved.scores, atol=1e-4)

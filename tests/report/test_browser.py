@@ -12,7 +12,7 @@ from mlic.report.report import ReportOptions, write_report
 WriteRun = Callable[..., Path]
 Made = Callable[..., tuple[np.ndarray, np.ndarray]]
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("report")]
 
 COLUMN = "return [...document.querySelectorAll('#table-test tbody tr')].map(row => row.children[%d].innerText.trim())"
 CARDS = "return [...document.querySelectorAll('#error-list .card')].map(card => card.innerText)"

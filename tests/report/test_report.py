@@ -21,6 +21,8 @@ from mlic.report.report import ReportOptions, choose_drawn, write_report
 from mlic.report.report_figures import choose_classes
 from mlic.report.thumbnails import Thumbnails
 
+pytestmark = pytest.mark.xdist_group("report")  # the page is made once
+
 WriteRun = Callable[..., Path]
 Made = Callable[..., tuple[np.ndarray, np.ndarray]]
 

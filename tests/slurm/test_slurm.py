@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from mlic.evaluation.predictions import Predictions
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]  # one Slurm at a time
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## From one machine to a cluster")[1].split("\n## ")[0]

@@ -4,7 +4,8 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -182,34 +183,51 @@ def test_rows_from_the_disk_are_searched_one_bank_after_the_other(
     in_memory = (tmp_path / "tuned" / "trials.csv").read_text()
     assert len(in_memory.splitlines()) == 7
     made: list[str] = []
-    original = MemoryRows.__init__
+    original, names = MemoryRows.__init__, thread_names(monkeypatch)
     monkeypatch.setattr(MemoryRows, "__init__", lambda *a: (made.append("memory"), original(*a))[1])
-    results = run_tuning(*tiny_search("features.memory_gb=0.00001"))
+    with four_threads():
+        results = run_tuning(*tiny_search("features.memory_gb=0.00001"))
     assert not made and 0 < results["test"]["map"] <= 1
+    assert names == {threading.current_thread().name}
 
 
 @pytest.mark.parametrize("overrides", [(), ("mixup=0.2", "tune.folds=3", "data.split.val=0")])
 def test_banks_side_by_side_train_the_same(
     overrides: tuple[str, ...], tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    threads, original = torch.get_num_threads(), Bank.train_epoch
-    texts, names = [], set()
+    names, texts = thread_names(monkeypatch), []
+    run_tuning(*tiny_search("tune.halving=null", *overrides))
+    texts.append((tmp_path / "tuned" / "trials.csv").read_text())
+    assert names == {threading.current_thread().name}
+    names.clear()
+    with four_threads():
+        run_tuning(*tiny_search("tune.halving=null", *overrides))
+    texts.append((tmp_path / "tuned" / "trials.csv").read_text())
+    assert len(names) > 1 and threading.current_thread().name not in names
+    assert texts[0] == texts[1]
+
+
+def thread_names(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Of the threads that train banks from now on."""
+    names: set[str] = set()
+    original = Bank.train_epoch
 
     def train(self: Bank, *arguments: Any, **options: Any) -> None:
         names.add(threading.current_thread().name)
         original(self, *arguments, **options)
 
     monkeypatch.setattr(Bank, "train_epoch", train)
+    return names
+
+
+@contextmanager
+def four_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
     try:
-        for lanes in (1, 4):
-            torch.set_num_threads(lanes)
-            names.clear()
-            run_tuning(*tiny_search("tune.halving=null", *overrides))
-            assert len(names) == lanes
-            texts.append((tmp_path / "tuned" / "trials.csv").read_text())
+        yield
     finally:
-        torch.set_num_threads(threads)
-    assert texts[0] == texts[1]
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
