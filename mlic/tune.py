@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR, compose_with_choices
 from mlic.errors import InputError
+from mlic.runs.signals import ending_on_signals
 
 
 def tune(*overrides: str, output: str | Path) -> dict[str, dict]:
@@ -41,7 +42,8 @@ def _tune(config: DictConfig, choices: Mapping[str, str | None]) -> dict[str, di
 def main(config: DictConfig) -> None:
     """Hydra's entry point; shows an InputError without a traceback, which status.json keeps."""
     try:
-        _tune(config, HydraConfig.get().runtime.choices)
+        with ending_on_signals():
+            _tune(config, HydraConfig.get().runtime.choices)
     except InputError as error:
         raise CompactHydraException(f"\n{error}") from error
 

@@ -1,9 +1,12 @@
 """A whole search: trials, winner, what it writes, and that it never looks at test rows."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -276,3 +279,29 @@ def test_the_command(tiny_csv: tuple[Path, Path], tmp_path: Path):
         json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("tuned/winner", "again")
     )
     assert first == second
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_search_at_once(number: int, tiny_csv: tuple[Path, Path], tmp_path: Path):
+    annotations, images = tiny_csv
+    command = [
+        sys.executable, "-m", "mlic.tune", "data=csv", f"data.annotations={annotations}", f"data.images={images}",
+        "tune.heads=4", "tune.halving=null", "trainer.max_epochs=100000", "data.split.val=0.2", "trainer=cpu",
+        "output=tuned",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=file, stderr=file)
+    try:
+        while "tune: products" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        time.sleep(2)  # among the epochs
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 128 + number
+    finally:
+        process.kill()
+    assert "Traceback" not in log.read_text()
+    assert json.loads((tmp_path / "tuned" / "status.json").read_text())["state"] == "interrupted"
