@@ -26,7 +26,7 @@ class TinyBackbone(nn.Module):
         self.kernel: Tensor
         self.register_buffer("kernel", torch.randn(NUM_FEATURES, 3, SIZE, SIZE, generator=generator) * scale)
         self.scale, self.pool, self.feature_shape = scale, pool, (NUM_FEATURES,)
-        self.num_batches = 0
+        self.num_batches, self.is_optimized = 0, True
 
     @property
     def identity(self) -> dict[str, Any]:

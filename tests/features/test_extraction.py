@@ -17,6 +17,7 @@ from torch import Tensor
 from mlic.errors import InputError
 from mlic.features import ExtractionResult, extract_features
 from mlic.features.images import PADDING, FixedBatch, HashedImages, RankSampler
+from mlic.models import FrozenBackbone
 
 MakeImages = Callable[..., list[Path]]
 
@@ -249,3 +250,13 @@ def test_batches_have_one_size(images: list[Path], backbone: Any):
     assert numbers.tolist() == [5, PADDING, PADDING]
     assert pixels.shape == (3, *data.image_shape)
     assert (pixels[0].min(), pixels[1:].max()) == (1, 0)
+
+
+def test_a_backbone_that_was_never_set_up_is_set_up_for_the_device(tiny_images: Path, tmp_path: Path):
+    backbone = FrozenBackbone("test_efficientnet", pretrained=False, precision="bfloat16")
+    assert not backbone.is_optimized
+    paths = sorted(tiny_images.iterdir())[:2]
+    extract_features(
+        backbone, paths, directory=tmp_path, num_workers=0, trainer={"accelerator": "cpu", "devices": 1}
+    )
+    assert backbone.is_optimized and next(backbone.network.parameters()).dtype == torch.bfloat16
