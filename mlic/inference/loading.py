@@ -102,7 +102,8 @@ def _override(options: Mapping[str, Any], weights: WeightsFiles, precision: str 
             "run's ensemble, in its order; null for a member whose own weights are there."
         )
     changes = [{**given, **({"weights": str(file)} if file else {})} for file in files]
-    return {**options, "members": [{**own, **new} for own, new in zip(members, changes, strict=True)]}
+    pairs = zip(members, changes, strict=True)
+    return {**options, "members": [{**own, **new, "compile": False} for own, new in pairs]}
 
 
 def _load_trained(saved: SavedRun, backbone: Backbone) -> None:
