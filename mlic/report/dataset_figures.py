@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from PIL import Image, ImageOps
 
 from mlic.report.style import GREY, PRIMARY, new_figure
@@ -33,7 +34,16 @@ def label_distribution(dataset: Mapping[str, Any]) -> Figure:
     places = np.arange(len(names))
     axes.bar(places, [before[name] for name in names], width=0.85, color=GREY, label="before curation")
     axes.bar(places, [after[name] for name in names], width=0.85, color=PRIMARY, label="after curation")
+    axes.grid(visible=False, axis="x")
     axes.set_yscale("log")
+    axes.yaxis.set(
+        major_locator=LogLocator(subs=(1, 2, 5)),
+        major_formatter=StrMethodFormatter("{x:,.0f}"),
+        minor_locator=NullLocator(),
+    )
+    # from a power of ten below the rarest class, so that its bar can be seen and the axis has numbers
+    rarest = min((count for count in before.values() if count > 0), default=1)
+    axes.set_ylim(bottom=10 ** np.floor(np.log10(0.8 * rarest)))
     axes.set_ylabel("images")
     axes.set_xlim(-0.8, len(names) - 0.2)
     if len(names) <= CLASS_NAMES_AT_MOST:
@@ -69,9 +79,10 @@ def sample_grid(
         axes = figure.add_subplot(lines, columns, place)
         axes.imshow(thumbnail(paths[row]))
         axes.axis("off")
-        names = ", ".join(classes[int(column)] for column in np.flatnonzero(labels[row])) or "no label"
-        # `$` would start a formula
-        axes.set_title(fill(names, 32, max_lines=3, placeholder=" …").replace("$", r"\$"), fontsize=8)
+        names = ", ".join(classes[int(column)] for column in np.flatnonzero(labels[row])) or "no label kept"
+        axes.set_title(
+            fill(names, 32, max_lines=3, placeholder=" …"), fontsize=8, fontweight="normal", parse_math=False
+        )
     return figure
 
 

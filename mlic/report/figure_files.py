@@ -5,13 +5,19 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from mlic.report.style import PANEL_HEIGHT
 from mlic.runs.folder import replacing
 
 PNG_DPI = 150
 CSS_PIXELS_PER_INCH = 96
+PNG_EFFORT = (
+    3  # of 9; photographs get 4 % larger than at Pillow's 6, and are written in less than half the time
+)
 
 
 @dataclass(frozen=True)
@@ -57,3 +63,17 @@ class FigureFiles:
         width, height = (round(size * CSS_PIXELS_PER_INCH) for size in figure.get_size_inches())
         address = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
         return [EmbeddedFigure(key, caption, address, width, height)]
+
+
+def draw(figure: Figure, *, dpi: int = PNG_DPI) -> np.ndarray:
+    """Figure -> uint8 (height, width, 3), drawn once for all places that it goes to; drawing is what takes long."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def write_png(pixels: np.ndarray, path: Path) -> None:
+    """Write uint8 (height, width, 3) to a file that is there whole or not at all."""
+    with replacing(path, durable=False) as file:
+        Image.fromarray(pixels).save(file, "PNG", compress_level=PNG_EFFORT)

@@ -10,7 +10,7 @@ from mlic.report.reference import NOTE, SOURCE, TRAINING_NOTE, ReferenceRun
 from mlic.report.tables import Cell, Column, Row, Table, mark_best
 
 RUN = Column("run", "run")
-PHASES = ("backbone", "data", "features", "fit", "test")
+PHASES = ("backbone", "data", "features", "records", "fit", "test")
 
 
 def model_table(runs: Sequence[ReportedRun]) -> Table:

@@ -16,8 +16,11 @@ from mlic.evaluation.predictions import Predictions
 from mlic.features import hash_files
 from mlic.models import Backbone, MultiLabelClassifier
 from mlic.report.dataset_figures import label_distribution, sample_grid
+from mlic.report.figure_files import draw, write_png
+from mlic.report.style import report_style
 from mlic.runs.folder import RunFolder, write_atomically
 
+FIGURE_DPI = 120
 PREDICTED_PARTS = ("val", "test")
 LOGGED_SETTINGS = ("seed", "data", "model", "head", "loss", "optimizer", "scheduler", "mixup")
 
@@ -46,16 +49,18 @@ def write_dataset(
     digests = hash_files(table.paths(), hash_index).digests.astype(str)
     frame = pd.DataFrame({"file_name": table.file_names, "split": split.names(len(table)), "sha256": digests})
     write_atomically(folder.path / "split.csv", frame.to_csv(index=False))
-    figures = {
-        "labels": label_distribution(description),
-        "samples": sample_grid(table.paths(), table.labels, table.classes, seed=datamodule.seed),
-    }
+    with report_style():
+        figures = {
+            "labels": label_distribution(description),
+            "samples": sample_grid(table.paths(), table.labels, table.classes, seed=datamodule.seed),
+        }
     folder.figures.mkdir(exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(folder.figures / f"{name}.png", dpi=120)
+        pixels = draw(figure, dpi=FIGURE_DPI)
+        write_png(pixels, folder.figures / f"{name}.png")
         for logger in loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure(f"data/{name}", figure)
+                logger.experiment.add_image(f"data/{name}", pixels, dataformats="HWC")
 
 
 def describe_dataset(datamodule: MultiLabelDataModule) -> dict[str, Any]:

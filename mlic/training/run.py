@@ -87,22 +87,28 @@ def run(config: DictConfig) -> Results:
         L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
         model = _make_model(config, backbone, datamodule)
         select_checkpoint_on(trainer, datamodule)
+        if trainer.is_global_zero and earlier.checkpoint is None:
+            with status.phase("records"):
+                hash_index = _features_dir(config) / HASH_INDEX
+                write_dataset(folder, datamodule, trainer.loggers, hash_index=hash_index)
+                write_model(folder, backbone, model.head, config.model.name)
         with status.phase("fit"):
             if earlier.checkpoint is None:
-                _prepare(config, folder, trainer, model, backbone, datamodule, start)
+                _set_first_weights(config, trainer, model, backbone, datamodule, start)
             trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
         with status.phase("test"):
             _test(trainer, model, datamodule)
             thresholds = tune_thresholds(model)
         if trainer.is_global_zero:
-            store_thresholds(
-                folder,
-                thresholds,
-                checkpoint=best_checkpoint(trainer),
-                class_weights=datamodule.class_weights,
-                precision=backbone.precision,
-            )
-            write_results(folder, model, datamodule, config, trainer.loggers)
+            with status.phase("records"):
+                store_thresholds(
+                    folder,
+                    thresholds,
+                    checkpoint=best_checkpoint(trainer),
+                    class_weights=datamodule.class_weights,
+                    precision=backbone.precision,
+                )
+                write_results(folder, model, datamodule, config, trainer.loggers)
             _report(folder, model.results)
     return model.results
 
@@ -247,24 +253,19 @@ def _make_model(
     return model
 
 
-def _prepare(
+def _set_first_weights(
     config: DictConfig,
-    folder: RunFolder,
     trainer: L.Trainer,
     model: MultiLabelClassifier,
     backbone: Backbone,
     datamodule: MultiLabelDataModule,
     start: SavedRun | None,
 ) -> None:
-    """Record what is trained on what, and set the weights to begin with."""
-    hash_index = _features_dir(config) / HASH_INDEX
-    if trainer.is_global_zero:
-        write_dataset(folder, datamodule, trainer.loggers, hash_index=hash_index)
-        write_model(folder, backbone, model.head, config.model.name)
+    """The weights to begin with: of another run, or random with the features' statistics."""
     if start is None:
         _standardize(trainer, model, datamodule)
     else:
-        start_from(start, model, backbone, datamodule, hash_index)
+        start_from(start, model, backbone, datamodule, _features_dir(config) / HASH_INDEX)
 
 
 def _standardize(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:

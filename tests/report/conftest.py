@@ -67,7 +67,14 @@ def _write_run(
         "status.json": {
             "state": "finished",
             "error": None,
-            "seconds": {"backbone": 0.5, "data": 0.25, "features": 8.0, "fit": 6.0, "test": 0.125},
+            "seconds": {
+                "backbone": 0.5,
+                "data": 0.25,
+                "features": 8.0,
+                "records": 0.0625,
+                "fit": 6.0,
+                "test": 0.125,
+            },
             "started": "2030-01-01T00:00:00+00:00",
             **(status or {}),
         },

@@ -34,6 +34,7 @@ def test_a_run_leaves_the_whole_folder(tiny_config: MakeConfig, tmp_path: Path):
         "backbone",
         "data",
         "features",
+        "records",
         "fit",
         "test",
     }
