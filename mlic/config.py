@@ -1,6 +1,7 @@
 """Where the Hydra configs lie, and how to compose them from Python."""
 
 from pathlib import Path
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -60,3 +61,11 @@ def compose_group(group: str, choice: str) -> DictConfig:
         return hydra_compose(f"{group}/{choice}")[group]
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         return hydra_compose(f"{group}/{choice}")[group]
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts -> `{"head.dropout": 0.6, ...}`; lists are values."""
+    if not isinstance(node, dict):
+        return {prefix: node}
+    pairs = [flatten(node[key], f"{prefix}.{key}" if prefix else str(key)) for key in node]
+    return {key: value for pair in pairs for key, value in pair.items()}

@@ -65,15 +65,26 @@ class FigureFiles:
         return [EmbeddedFigure(key, caption, address, width, height)]
 
 
-def draw(figure: Figure, *, dpi: int = PNG_DPI) -> np.ndarray:
-    """Figure -> uint8 (height, width, 3), drawn once for all places that it goes to; drawing is what takes long."""
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure as the content of a PNG file, and its size in pixels."""
+
+    png: bytes
+    width: int
+    height: int
+
+    def write(self, path: Path) -> None:
+        """Write a file that is there whole or not at all."""
+        with replacing(path, durable=False) as file:
+            file.write(self.png)
+
+
+def draw(figure: Figure, *, dpi: int = PNG_DPI) -> Picture:
+    """Draw and encode once for all places that it goes to: a figure takes longer than some epochs of a head."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
-
-
-def write_png(pixels: np.ndarray, path: Path) -> None:
-    """Write uint8 (height, width, 3) to a file that is there whole or not at all."""
-    with replacing(path, durable=False) as file:
-        Image.fromarray(pixels).save(file, "PNG", compress_level=PNG_EFFORT)
+    stream = io.BytesIO()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(stream, "PNG", compress_level=PNG_EFFORT)
+    width, height = canvas.get_width_height()
+    return Picture(stream.getvalue(), width, height)

@@ -10,14 +10,16 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from mlic.config import flatten
 from mlic.data import MultiLabelDataModule
 from mlic.data.datamodule import PARTS
 from mlic.evaluation.predictions import Predictions
 from mlic.features import hash_files
 from mlic.models import Backbone, MultiLabelClassifier
 from mlic.report.dataset_figures import label_distribution, sample_grid
-from mlic.report.figure_files import draw, write_png
+from mlic.report.figure_files import draw
 from mlic.report.style import report_style
+from mlic.report.tensorboard_export import add_picture
 from mlic.runs.folder import RunFolder, write_atomically
 
 FIGURE_DPI = 120
@@ -56,11 +58,11 @@ def write_dataset(
         }
     folder.figures.mkdir(exist_ok=True)
     for name, figure in figures.items():
-        pixels = draw(figure, dpi=FIGURE_DPI)
-        write_png(pixels, folder.figures / f"{name}.png")
+        picture = draw(figure, dpi=FIGURE_DPI)
+        picture.write(folder.figures / f"{name}.png")
         for logger in loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(f"data/{name}", pixels, dataformats="HWC")
+                add_picture(logger.experiment, f"data/{name}", picture)
 
 
 def describe_dataset(datamodule: MultiLabelDataModule) -> dict[str, Any]:
@@ -112,7 +114,7 @@ def write_results(
     config: DictConfig,
     loggers: Sequence[Logger],
 ) -> None:
-    """Write metrics.json and predictions, and log the hyper-parameters with the final metrics."""
+    """Write metrics.json and predictions, and show the final metrics beside the settings in TensorBoard."""
     for part in PREDICTED_PARTS:
         if part in model.predictions:
             collected = model.predictions[part]
@@ -132,16 +134,20 @@ def write_results(
     }
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(_flat(config), metrics=final)
-        else:
-            logger.log_hyperparams(_flat(config))
+            logger.log_hyperparams(_logged(config), metrics=final)
 
 
-def _flat(config: DictConfig) -> dict[str, Any]:
+def log_settings(config: DictConfig, loggers: Sequence[Logger]) -> None:
+    """Give loggers the settings before training begins."""
+    for logger in loggers:
+        logger.log_hyperparams(_logged(config))
+
+
+def _logged(config: DictConfig) -> dict[str, Any]:
     """`{"head.dropout": 0.6, ...}`: the hparams tab takes plain values only."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    frame = pd.json_normalize({key: plain[key] for key in LOGGED_SETTINGS if plain.get(key) is not None})
+    settings = flatten({key: plain[key] for key in LOGGED_SETTINGS if plain.get(key) is not None})
     return {
         name: value if isinstance(value, int | float | bool) else str(value)
-        for name, value in frame.iloc[0].items()
+        for name, value in settings.items()
     }

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from mlic.config import flatten
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.inference.checkpoint import load_checkpoint
@@ -144,10 +145,10 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
     if not file.is_file():
         raise InputError(f"resume: '{folder}' has no {SETTINGS_FILE} to compare its settings with. {ANEW}")
     try:
-        there = _flat(load_plain_yaml(file.read_text(encoding="utf-8")))
+        there = flatten(load_plain_yaml(file.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise InputError(f"resume: '{file}' cannot be used: {error}. {ANEW}") from error
-    here = _flat(load_plain_yaml(OmegaConf.to_yaml(_settings(config))))
+    here = flatten(load_plain_yaml(OmegaConf.to_yaml(_settings(config))))
     absent = "absent"
     for settings in (there, here):
         settings["trainer.devices"] = number_of_devices(settings.get("trainer.devices"))
@@ -162,14 +163,6 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
             f"resume: '{folder}' is a run of other settings ({'; '.join(differences[:SHOWN_DIFFERENCES])}). Give the "
             "same settings, or set another output, or resume=null to begin anew."
         )
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """`{"head.dropout": 0.6, ...}`; lists are values."""
-    if not isinstance(node, dict):
-        return {prefix: node}
-    pairs = [_flat(node[key], f"{prefix}.{key}" if prefix else str(key)) for key in node]
-    return {key: value for pair in pairs for key, value in pair.items()}
 
 
 def _is_without_effect(key: str) -> bool:

@@ -25,10 +25,11 @@ from mlic.runs.processes import agreed, find_processes
 from mlic.runs.status import RunStatus
 from mlic.seeds import check_seed
 from mlic.training.devices import check_shared_output, with_processes
-from mlic.training.records import write_dataset, write_model, write_results
+from mlic.training.records import log_settings, write_dataset, write_model, write_results
 from mlic.training.resuming import begin, find_earlier_run, with_output
 from mlic.training.starting_point import refuse_own_output, start_from
 from mlic.training.tables import dataset_table, metrics_table
+from mlic.training.threads import head_threads
 from mlic.training.thresholds import store_thresholds, tune_thresholds
 from mlic.training.trainer import (
     best_checkpoint,
@@ -92,10 +93,13 @@ def run(config: DictConfig) -> Results:
                 hash_index = _features_dir(config) / HASH_INDEX
                 write_dataset(folder, datamodule, trainer.loggers, hash_index=hash_index)
                 write_model(folder, backbone, model.head, config.model.name)
+                log_settings(config, trainer.loggers)
         with status.phase("fit"):
             if earlier.checkpoint is None:
                 _set_first_weights(config, trainer, model, backbone, datamodule, start)
-            trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
+            device = trainer.strategy.root_device
+            with head_threads(model, backbone.feature_shape, datamodule.batch_size, device):
+                trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
         with status.phase("test"):
             _test(trainer, model, datamodule)
             thresholds = tune_thresholds(model)
@@ -249,7 +253,7 @@ def _make_model(
             "config": {"model": plain["model"], "head": plain["head"]},
         },
     )
-    model.save_hyperparameters({"config": plain})
+    model.save_hyperparameters({"config": plain}, logger=False)
     return model
 
 
