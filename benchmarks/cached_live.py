@@ -64,7 +64,8 @@ def _compare(setting: Setting, pool: str, name: str) -> list[Row]:
     passes = [_seconds_of_a_pass(backbone, paths)]
     cached = real_run(setting, f"cached_{pool}", *options, store)
     again = real_run(setting, f"again_{pool}", *options, store)
-    head = _seconds_of_head(cached, backbone, epochs)
+    head = _seconds_of_head(cached, backbone, epochs, torch.get_num_threads())
+    head_alone = _seconds_of_head(cached, backbone, epochs, 1)
     live = real_run(setting, f"live_{pool}", *options, "features=live")
     passes.append(_seconds_of_a_pass(backbone, paths))
     extraction, records, fit = (cached.seconds[phase] for phase in COUNTED_PHASES)
@@ -80,7 +81,8 @@ def _compare(setting: Setting, pool: str, name: str) -> list[Row]:
             detail=f"ratio {ratio:.1f}, ideal ({epochs} E + H) / (E + H) = {ideal:.1f}; {len(paths)} images, "
             f"{epochs} epochs; live {live_seconds:.1f} s, extraction {extraction:.1f} s + cached {fit:.1f} s + records "
             f"{records:.1f} s (phases {', '.join(COUNTED_PHASES)} of status.json, of both); E {one_pass:.1f} s "
-            f"(before {passes[0]:.1f}, after {passes[1]:.1f}), H {head:.1f} s",
+            f"(before {passes[0]:.1f}, after {passes[1]:.1f}), H {head:.1f} s "
+            f"(bare loop, torch's own number of threads; on one {head_alone:.1f} s)",
         ),
         Row(
             f"second run on the same images, {pool}: share of the first one's time for features",
@@ -113,18 +115,21 @@ def _seconds_of_a_pass(backbone: FrozenBackbone, paths: list[Any]) -> float:
     return clock.wall
 
 
-def _seconds_of_head(run: FinishedRun, backbone: FrozenBackbone, epochs: int) -> float:
+def _seconds_of_head(run: FinishedRun, backbone: FrozenBackbone, epochs: int, threads: int) -> float:
     """H: all epochs of the head in a bare loop, with the sizes of a run."""
     images = run.read("dataset.json")["images"]
     classes = run.read("dataset.json")["classes"]
     loop = bare.made_training(
         images["train"] + images["val"], backbone.feature_shape, len(classes), num_train=images["train"]
     )
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     loop.epoch()
     torch.manual_seed(0)
     with measured() as clock:
         for _ in range(epochs):
             loop.epoch()
+    torch.set_num_threads(before)
     return clock.wall
 
 

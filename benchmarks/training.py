@@ -24,6 +24,7 @@ from mlic.evaluation.metrics import evaluate_scores
 from mlic.features import CachedFeatures, FeatureDataset
 from mlic.features.dataset import MemoryRows
 from mlic.models import MultiLabelClassifier
+from mlic.training.threads import head_threads
 
 FEATURES = 1280  # of efficientnet_lite2, averaged
 WARM_UP_EPOCHS = 2
@@ -63,9 +64,9 @@ class TakeTurns(L.Callback):
             metrics, callbacks, loggers.
     """
 
-    def __init__(self, bare_epoch: Callable[[], object]) -> None:
-        """Run `bare_epoch` in turn."""
-        self.bare_epoch = bare_epoch
+    def __init__(self, bare_epoch: Callable[[], object], bare_threads: int | None) -> None:
+        """Run `bare_epoch` in turn, on so many threads; None for as many as the trainer."""
+        self.bare_epoch, self.bare_threads = bare_epoch, bare_threads
         self.bare: list[float] = []
         self.trained: list[float] = []
         self._resumed: float | None = None
@@ -73,10 +74,13 @@ class TakeTurns(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The epoch before has ended."""
         self._note_epoch()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.bare_threads or threads)
         start = time.perf_counter()
         self.bare_epoch()
+        self.bare.append(time.perf_counter() - start)
+        torch.set_num_threads(threads)
         self._resumed = time.perf_counter()
-        self.bare.append(self._resumed - start)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The last epoch has ended."""
@@ -130,6 +134,7 @@ def head_training(setting: Setting) -> list[Row]:
     """An epoch as in a real run against a loop that does as much; then Lightning by itself."""
     run = _compare(setting, MultiLabelClassifier, as_in_a_run=True, bare_metrics=True)
     alone = _compare(setting, WithoutMetrics, as_in_a_run=False, bare_metrics=False)
+    same = _compare(setting, WithoutMetrics, as_in_a_run=False, bare_metrics=False, same_threads=True)
     steps = _compare(setting, MultiLabelClassifier, as_in_a_run=True, bare_metrics=False)
     return [
         Row(
@@ -137,13 +142,19 @@ def head_training(setting: Setting) -> list[Row]:
             run.ratio,
             target="< 1.3",
             detail=f"{run}; both with metrics of train and val ({run.metric_seconds * 1e3:.1f} ms) and flushed "
-            "checkpoints, the run also with progress, table and TensorBoard; bare: modules of torch.nn, fused Adam",
+            "checkpoints, the run also with progress, table and TensorBoard; bare: modules of torch.nn, fused Adam, "
+            "torch's own number of threads",
         ),
         Row(
             "epoch without metrics and checkpoints / the same in a bare loop",
             alone.ratio,
             target="< 1.3",
-            detail=f"{alone}; what Lightning itself costs",
+            detail=f"{alone}",
+        ),
+        Row(
+            "the same, the bare loop on as many threads as a run takes",
+            same.ratio,
+            detail=f"{same}; what Lightning itself costs",
         ),
         Row(
             "epoch as in a run / bare loop without metrics and checkpoints",
@@ -171,7 +182,12 @@ class _Comparison:
 
 
 def _compare(
-    setting: Setting, kind: type[MultiLabelClassifier], *, as_in_a_run: bool, bare_metrics: bool
+    setting: Setting,
+    kind: type[MultiLabelClassifier],
+    *,
+    as_in_a_run: bool,
+    bare_metrics: bool,
+    same_threads: bool = False,
 ) -> _Comparison:
     folder = setting.work / "training"
     folder.mkdir(exist_ok=True)
@@ -181,12 +197,14 @@ def _compare(
     datamodule.features = MadeFeatures(folder)
     datamodule.setup()
     bare_epoch = BareEpoch(_bare(config, datamodule), folder, with_metrics=bare_metrics)
-    turns = TakeTurns(bare_epoch)
+    turns = TakeTurns(bare_epoch, None if same_threads else torch.get_num_threads())
     chosen = [instantiate(callback) for callback in config.callbacks.values()] if as_in_a_run else []
     loggers = [instantiate(logger) for logger in config.logger.values()] if as_in_a_run else False
     options = {} if as_in_a_run else {"enable_checkpointing": False, "enable_progress_bar": False}
     trainer: L.Trainer = instantiate(config.trainer, callbacks=[turns, *chosen], logger=loggers, **options)
-    trainer.fit(_model(config, kind, datamodule), datamodule)
+    model = _model(config, kind, datamodule)
+    with head_threads(model, (FEATURES,), datamodule.batch_size, torch.device("cpu")):
+        trainer.fit(model, datamodule)
     return _Comparison(turns, bare_epoch)
 
 
