@@ -2,12 +2,16 @@
 
 import json
 import shutil
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from benchmarks.setting import Setting
 from mlic.config import compose
@@ -34,12 +38,50 @@ class FinishedRun:
         return json.loads((self.folder / name).read_text())
 
 
-def real_run(setting: Setting, name: str, *overrides: str) -> FinishedRun:
+class Interludes(L.Callback):
+    """Measures something else after some epochs of a run, whose clock stands still meanwhile.
+
+    The speed of a machine changes from minute to minute: what a long run is compared with has to lie within it.
+
+    Attributes:
+        seconds: that all interludes took.
+    """
+
+    def __init__(self, action: Callable[[], object], epochs: Collection[int]) -> None:
+        """Call `action` at the end of these epochs."""
+        self.action, self.epochs, self.seconds = action, epochs, 0.0
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """No process decodes then: those of an epoch begin and end with it."""
+        if trainer.current_epoch in self.epochs:
+            start = time.perf_counter()
+            self.action()
+            self.seconds += time.perf_counter() - start
+
+
+_given: list[Interludes] = []  # of the run that begins: a config holds names, no objects
+
+
+def given_interludes() -> Interludes:
+    """For the config of a run."""
+    return _given.pop()
+
+
+def real_run(
+    setting: Setting, name: str, *overrides: str, interludes: Interludes | None = None
+) -> FinishedRun:
     """Train and test as `python -m mlic.train` does, in a new folder `name` of the benchmark's own."""
     folder = setting.work / "runs" / name
     shutil.rmtree(folder, ignore_errors=True)
-    results = run(compose(*setting.overrides(*overrides), output=folder))
+    config = compose(*setting.overrides(*overrides), output=folder)
+    if interludes is not None:
+        _given.append(interludes)
+        target = f"{given_interludes.__module__}.{given_interludes.__name__}"
+        OmegaConf.update(config, "callbacks.interludes", {"_target_": target}, force_add=True)
+    results = run(config)
     seconds = json.loads((folder / "status.json").read_text())["seconds"]
+    if interludes is not None:
+        seconds["fit"] -= interludes.seconds
     return FinishedRun(seconds, results, folder)
 
 

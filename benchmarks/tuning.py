@@ -53,7 +53,7 @@ def tuning(setting: Setting) -> list[Row]:
 def _write_settings(setting: Setting, base: list[str], number: int) -> list[str]:
     """Experiment files of evenly chosen trials; returns their names."""
     config, choices = compose_with_choices(*base, output=setting.work / "unused", config_name="tune")
-    trials, _ = make_trials(config)
+    trials, _ = make_trials(config, choices)
     chosen = trials[:: max(1, len(trials) // number)][:number]
     for trial in chosen:
         own = {**choices, **{key: value for key, value in trial.settings.items() if "." not in key}}

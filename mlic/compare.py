@@ -14,6 +14,7 @@ from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
 from mlic.runs.faults import explained
+from mlic.settings import refuse_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def compare(config: DictConfig) -> Path:
     Raises:
         InputError: no runs found, or an option that cannot be used.
     """
+    refuse_unknown(config, "compare")
     if OmegaConf.is_missing(config, "runs"):
         raise InputError("runs: expected a folder, a glob or a list of them, such as runs=outputs/sweeps.")
     # pandas, scikit-learn and matplotlib take a second to import: not before `--help`

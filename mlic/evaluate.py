@@ -16,6 +16,7 @@ from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
 from mlic.runs.faults import explained
+from mlic.settings import refuse_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: a run, labels, images or settings that cannot be used.
     """
+    refuse_unknown(config, "evaluate")
     output = Path(config.output)
     if (output / "split.csv").exists():
         raise InputError(

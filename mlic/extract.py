@@ -9,14 +9,16 @@ from omegaconf import DictConfig
 from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
+from mlic.settings import refuse_unknown
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="extract")
 def main(config: DictConfig) -> None:
     """Hydra's entry point; the settings are those of `mlic.train`."""
-    from mlic.training.run import extract
-
     try:
+        refuse_unknown(config, "extract")
+        from mlic.training.run import extract
+
         extract(config)
     except InputError as error:
         raise CompactHydraException(f"\n{error}") from error

@@ -16,6 +16,7 @@ from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
 from mlic.runs.faults import explained
+from mlic.settings import refuse_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def predict(config: DictConfig) -> dict[str, str]:
     Raises:
         InputError: a run, images or settings that cannot be used.
     """
+    refuse_unknown(config, "predict")
     from mlic.inference.listing import list_images
 
     images = OmegaConf.to_container(config.images) if OmegaConf.is_list(config.images) else config.images

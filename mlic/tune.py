@@ -13,6 +13,7 @@ from mlic.command_line import quote_paths
 from mlic.config import CONFIG_DIR, compose_with_choices
 from mlic.errors import InputError
 from mlic.runs.signals import ending_on_signals
+from mlic.settings import refuse_unknown
 
 
 def tune(*overrides: str, output: str | Path) -> dict[str, dict]:
@@ -32,6 +33,7 @@ def tune(*overrides: str, output: str | Path) -> dict[str, dict]:
 
 
 def _tune(config: DictConfig, choices: Mapping[str, str | None]) -> dict[str, dict]:
+    refuse_unknown(config, "tune")
     # torch and timm take seconds to import: not before the command line is known to be right
     from mlic.tuning.run import run_tuning
 

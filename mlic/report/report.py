@@ -140,7 +140,7 @@ def write_report(options: ReportOptions) -> Path:
     runs = [read_run(path) for path in paths]
     name_runs(runs)
     finished = [run for run in runs if run.state == FINISHED]
-    logger.info("%d runs found, %d finished", len(runs), len(finished))
+    logger.info("%d run%s found, %d finished", len(runs), "" if len(runs) == 1 else "s", len(finished))
     comparison = compare_runs(finished, resamples=options.resamples, seed=options.seed, level=options.level)
     others = [run for run in runs if run.state != FINISHED]
     report = Report(finished, choose_drawn(finished, options.drawn_runs), others, missing, comparison)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from torch.utils.tensorboard import SummaryWriter
 
 from mlic.report.comparison import predictions_of
@@ -22,7 +22,8 @@ def add_picture(writer: SummaryWriter, tag: str, picture: Picture) -> None:
     image = Summary.Image(
         height=picture.height, width=picture.width, colorspace=RGB, encoded_image_string=picture.png
     )
-    writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]))
+    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+    writer.file_writer.add_summary(summary)  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def export_run(run: ReportedRun, galleries: Sequence[Gallery], thumbnails: Thumbnails) -> None:

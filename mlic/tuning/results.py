@@ -115,14 +115,15 @@ def _draw_panel(
     finished = (table["state"] == "finished").to_numpy()
     if dimension.kind == "choice":
         present = set(values)
-        names = [name for name in map(_shown, dimension.values) if name in present]
+        # the config as it was may have another value than those to choose from
+        names = [name for name in dict.fromkeys([*map(_shown, dimension.values), *values]) if name in present]
         # beside each other by the number of the trial, so that equal values do not hide one another
         spread = ((table["trial"].to_numpy() * 0.618) % 1 - 0.5) * 0.5
         values = np.array([names.index(value) for value in values]) + spread
         axes.set_xticks(range(len(names)), [str(name) for name in names])
     axes.scatter(values[~finished], heights[~finished], s=18, facecolors="none", edgecolors=FAINT)
     axes.scatter(values[finished], heights[finished], s=22, color=PRIMARY)
-    # it may have no value here: the config as it was has none at all
+    # it may have no value here
     won = finished & (table["trial"] == winner).to_numpy()
     axes.scatter(values[won], heights[won], s=60, color=SECONDARY, marker="*")
     if dimension.kind == "log_uniform":
@@ -165,8 +166,9 @@ def write_experiment(
     }
     if "weight_average" in config.callbacks:
         content["callbacks"]["weight_average"] = {"share": config.callbacks.weight_average.share}
-    settings = ", ".join(f"{key}={_shown(value)}" for key, value in trial.settings.items()) or "as configured"
-    header = f"# @package _global_\n# Found by mlic.tune, trial {trial.number}: {settings}\n"
+    settings = ", ".join(f"{key}={_shown(value)}" for key, value in trial.settings.items())
+    number = f"{trial.number}{'' if trial.number else ' (as configured)'}"
+    header = f"# @package _global_\n# Found by mlic.tune, trial {number}: {settings}\n"
     file = folder / "experiment" / f"{name}.yaml"
     write_atomically(file, header + OmegaConf.to_yaml(OmegaConf.create(content)))
     return file

@@ -59,7 +59,7 @@ def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results
     _check(config)
     folder = RunFolder(config.output)
     with RunStatus(folder) as status:
-        trials, dimensions = make_trials(config)
+        trials, dimensions = make_trials(config, choices)
         with status.phase("features"):
             datamodule, backbone, device = prepare(config)
         with status.phase("search"):

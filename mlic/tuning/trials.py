@@ -1,6 +1,6 @@
 """Trials: settings drawn from the search space, each with the config of the run that it stands for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ class Trial:
 
     Attributes:
         number: 0 is the config as it is.
-        settings: key of the config -> value.
+        settings: key of the config -> value, of those that the trials differ in.
         config: of the run with these settings.
         scores: (epochs, K) the metric on val of each fold after each epoch; NaN where the head diverged.
         train_losses: (epochs, K) mean loss of the training batches.
@@ -51,11 +51,14 @@ class Trial:
         return float(self.curve[self.best_epoch(last=last)])
 
 
-def make_trials(config: DictConfig) -> tuple[list[Trial], tuple[Dimension, ...]]:
+def make_trials(
+    config: DictConfig, choices: Mapping[str, str | None]
+) -> tuple[list[Trial], tuple[Dimension, ...]]:
     """The config as it is, and settings drawn around it.
 
     Args:
         config: with `tune.heads`, `tune.seed` and `tune.space`.
+        choices: config group -> choice of the config.
 
     Returns:
         `tune.heads` trials, and the dimensions that they differ in.
@@ -76,10 +79,23 @@ def make_trials(config: DictConfig) -> tuple[list[Trial], tuple[Dimension, ...]]
         )
     dimensions = parse_space(space)
     drawn = draw_settings(dimensions, config.tune.heads - 1, config.tune.seed)
-    return [
-        Trial(number, settings, with_settings(config, settings))
-        for number, settings in enumerate([{}, *drawn])
-    ], dimensions
+    first = Trial(0, _settings_of(config, choices, dimensions), with_settings(config, {}))
+    others = [Trial(number, own, with_settings(config, own)) for number, own in enumerate(drawn, start=1)]
+    return [first, *others], dimensions
+
+
+def _settings_of(
+    config: DictConfig, choices: Mapping[str, str | None], dimensions: Sequence[Dimension]
+) -> dict[str, Any]:
+    """What the config has where others are drawn: of a group its choice, with the settings that go with it."""
+    settings: dict[str, Any] = {}
+    for dimension in dimensions:
+        value = choices.get(dimension.key) if dimension.branches else OmegaConf.select(config, dimension.key)
+        if value is None or OmegaConf.is_dict(value):
+            continue
+        settings[dimension.key] = OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
+        settings |= _settings_of(config, choices, dimension.branches.get(str(value), ()))
+    return settings
 
 
 def with_settings(config: DictConfig, settings: Mapping[str, Any]) -> DictConfig:

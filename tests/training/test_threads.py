@@ -1,6 +1,7 @@
 """How many threads a head is trained on."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import lightning as L
 import pytest
@@ -23,7 +24,7 @@ def eight_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def a_model(num_features: int, backbone: nn.Module | None = None) -> MultiLabelClassifier:
+def a_model(num_features: int, backbone: Any = None) -> MultiLabelClassifier:
     return MultiLabelClassifier(
         head=DenseHead((num_features,), 4, hidden=[256], dropout=0.5),
         loss=WeightedBCE(torch.ones(4).numpy()),

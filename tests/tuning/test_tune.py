@@ -65,6 +65,10 @@ def test_the_first_trial_is_the_config_as_it_is(
     assert first["map"] == pytest.approx(max(curve), abs=1e-5)
     assert first["epoch"] == curve.index(max(curve)) + 1
     assert alone["val"]["map"] == pytest.approx(first["map"], abs=1e-5)
+    config, choices = tiny_search()
+    assert [first[group] for group in ("optimizer", "loss")] == [choices["optimizer"], choices["loss"]]
+    assert first["head.dropout"] == config.head.dropout
+    assert first["optimizer.lr"] == config.optimizer.lr
 
 
 def test_tuned_yaml_runs_the_winner_again(tiny_search: Search, tmp_path: Path):

@@ -1,0 +1,68 @@
+"""Settings that nothing reads: what a `+` on the command line, or a file of one's own, adds under a wrong name."""
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from mlic.config import CONFIG_DIR, flatten
+from mlic.errors import InputError
+
+# nodes that are no class's settings: a class refuses by itself what it does not know
+PLAIN_NODES = {"model": {"name", "backbone", "recipe"}, "model.recipe": {
+    "dropout", "hidden", "hidden_dropout", "batch_size",
+}}  # fmt: skip
+SUGGESTIONS = 3
+
+
+def refuse_unknown(config: DictConfig, command: str) -> None:
+    """Refuse names that nothing reads: Hydra adds `+lr=0.1` as it is told to, and the run would train without it.
+
+    A value that another setting takes over by `${...}` may have any name.
+
+    Args:
+        config: as composed.
+        command: the file in `conf/` that it was composed from, without ending.
+
+    Raises:
+        InputError: names the setting, and those that are called so.
+    """
+    text = OmegaConf.to_yaml(config)
+    for prefix, known in {"": _known_names(command), **PLAIN_NODES}.items():
+        node = OmegaConf.select(config, prefix) if prefix else config
+        for name in node or {}:
+            full = f"{prefix}.{name}" if prefix else str(name)
+            taken_over = rf"\$\{{([^}}]*(?<![\w.]){re.escape(full)}|\.+{re.escape(str(name))})\b"
+            if name not in known and not re.search(taken_over, text):
+                raise InputError(_message(config, full, command))
+
+
+def _known_names(command: str) -> set[str]:
+    content: dict[str, Any] = yaml.safe_load((Path(CONFIG_DIR) / f"{command}.yaml").read_text())
+    known = set(content) - {"defaults", "hydra"}
+    for entry in content["defaults"]:
+        if isinstance(entry, dict):
+            known |= {group for group in entry if not group.startswith("override ")}
+        elif entry != "_self_":
+            known |= _known_names(entry)
+    return known
+
+
+def _message(config: DictConfig, name: str, command: str) -> str:
+    similar = [f"'{key}'" for key in _similar(config, name)]
+    meant = f" Did you mean {' or '.join(similar)}?" if similar else ""
+    return f"'{name}' is no setting of mlic.{command}, nothing would read it.{meant} --help lists all."
+
+
+def _similar(config: DictConfig, name: str) -> Iterator[str]:
+    """Settings with the same last part, else with a similar one."""
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    keys = [key for key in flatten(plain) if key != name and "_target_" not in key]
+    last = {key: key.rpartition(".")[2] for key in keys}
+    part = name.rpartition(".")[2]
+    alike = {part} if part in last.values() else set(get_close_matches(part, set(last.values())))
+    yield from [key for key in keys if last[key] in alike][:SUGGESTIONS]

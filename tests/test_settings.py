@@ -1,0 +1,80 @@
+"""Settings that nothing reads are refused, and what was meant is named."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf, open_dict
+
+from mlic.config import compose
+from mlic.errors import InputError
+from mlic.settings import refuse_unknown
+
+COMMANDS = {
+    "train": [], "extract": [], "tune": [], "verify": ["data=demo"], "compare": ["runs=x"],
+    "evaluate": ["run=x"], "predict": ["run=x", "images=x"],
+}  # fmt: skip
+CHOICES = [
+    "model=ensemble", "model=timm", "model=nasnetlarge", "head=csra", "loss=focal", "scheduler=cosine",
+    "experiment=best", "experiment=report", "callbacks=early_stopping", "features=live", "trainer=ddp", "logger=csv",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_a_command_is_made_of_is_known(command: str, tmp_path: Path):
+    refuse_unknown(compose(*COMMANDS[command], output=tmp_path, config_name=command), command)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_so_are_all_choices(choice: str, tmp_path: Path):
+    refuse_unknown(compose(choice, output=tmp_path), "train")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_another_name_is_refused_by_each_command(command: str, tmp_path: Path):
+    config = compose(*COMMANDS[command], "+bogus=5", output=tmp_path, config_name=command)
+    with pytest.raises(
+        InputError, match=rf"^'bogus' is no setting of mlic\.{command}, nothing would read it"
+    ):
+        refuse_unknown(config, command)
+
+
+@pytest.mark.parametrize(
+    ("added", "meant"),
+    [
+        ("+lr=0.1", "'lr' is no setting .* Did you mean 'optimizer.lr'?"),
+        ("+max_epochs=3", "Did you mean 'trainer.max_epochs'?"),
+        ("+mixupp=0.2", "Did you mean 'mixup'?"),
+        ("+sed=1", "Did you mean 'seed'"),
+        ("+model.dropout=0.1", "'model.dropout' is no setting .* Did you mean .*'head.dropout'"),
+        ("+model.recipe.batchsize=4", "'model.recipe.batchsize' is no setting .*'data.batch_size'"),
+        ("+dropout=0.1", "'dropout' is no setting .* Did you mean .*'head.dropout'"),
+        ("+xyzzy=1", r"nothing would read it\. --help lists all"),
+    ],
+)
+def test_what_was_meant_is_named(added: str, meant: str, tmp_path: Path):
+    with pytest.raises(InputError, match=meant):
+        refuse_unknown(compose(added, output=tmp_path), "train")
+
+
+@pytest.mark.parametrize("reference", ["${shared}", "${.shared}", "${oc.select:shared}"])
+def test_a_value_that_others_take_over_may_have_any_name(reference: str, tmp_path: Path):
+    config = compose(output=tmp_path)
+    with open_dict(config):
+        config.shared = 3
+        OmegaConf.update(config, "data.batch_size", reference)
+    refuse_unknown(config, "train")
+
+
+def test_the_commands_refuse_it_before_any_work(tmp_path: Path):
+    for command, options in COMMANDS.items():
+        output = [f"output={tmp_path / command}"]
+        done = subprocess.run(
+            [sys.executable, "-m", f"mlic.{command}", *options, *output, "+bogus=5"],
+            capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode != 0, command
+        assert f"'bogus' is no setting of mlic.{command}" in done.stderr, (command, done.stderr)
+        assert "Traceback" not in done.stderr, command
+        assert not list((tmp_path / command).glob("*.json")), command
