@@ -74,9 +74,13 @@ class _CachedSide:
         cached = real_run(self.setting, f"cached_{self.pool}", *self.options, store_in(store))
         for phase in COUNTED_PHASES:
             self.seconds[phase].append(cached.seconds[phase])
-        for name, threads in (("H", torch.get_num_threads()), ("H alone", 1)):
-            self.seconds[name].append(_seconds_of_head(cached, self.backbone, self.epochs, threads))
-        again = real_run(self.setting, f"again_{self.pool}", *self.options, store_in(store))
+        self.seconds["H"].append(
+            _seconds_of_head(cached, self.backbone, self.epochs, torch.get_num_threads())
+        )
+        if self.pool == "avg":  # a head that a run trains on one thread
+            self.seconds["H alone"].append(_seconds_of_head(cached, self.backbone, self.epochs, 1))
+        one = "trainer.max_epochs=1"
+        again = real_run(self.setting, f"again_{self.pool}", *self.options, one, store_in(store))
         self.seconds["again"].append(again.seconds["features"])
 
 
@@ -93,6 +97,7 @@ def _compare(setting: Setting, pool: str, name: str, *, interludes: int) -> list
     one_pass, head = seconds["E"], seconds["H"]
     ratio, ideal = live_seconds / cached_seconds, (epochs * one_pass + head) / (one_pass + head)
     passes = ", ".join(f"{value:.1f}" for value in other.seconds["E"])
+    alone = f"; on one {seconds['H alone']:.1f} s" if "H alone" in seconds else ""
     return [
         Row(
             f"{name}: share of the ideal",
@@ -102,8 +107,7 @@ def _compare(setting: Setting, pool: str, name: str, *, interludes: int) -> list
             f"{epochs} epochs; live {live_seconds:.1f} s; means of {len(other.seconds['E'])} measurements among its "
             f"epochs: extraction {seconds['features']:.1f} s + cached {seconds['fit']:.1f} s + records "
             f"{seconds['records']:.1f} s (phases {', '.join(COUNTED_PHASES)} of status.json, on both sides); E "
-            f"{one_pass:.1f} s ({passes}), H {head:.1f} s (bare loop on torch's own number of threads; on one "
-            f"{seconds['H alone']:.1f} s)",
+            f"{one_pass:.1f} s ({passes}), H {head:.1f} s (bare loop on torch's own number of threads{alone})",
         ),
         Row(
             f"second run on the same images, {pool}: share of the first one's time for features",
