@@ -88,11 +88,12 @@ def run(config: DictConfig) -> Results:
         L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
         model = _make_model(config, backbone, datamodule)
         select_checkpoint_on(trainer, datamodule)
-        if trainer.is_global_zero and earlier.checkpoint is None:
+        if trainer.is_global_zero:
             with status.phase("records"):
-                hash_index = _features_dir(config) / HASH_INDEX
-                write_dataset(folder, datamodule, trainer.loggers, hash_index=hash_index)
-                write_model(folder, backbone, model.head, config.model.name)
+                if earlier.checkpoint is None:
+                    hash_index = _features_dir(config) / HASH_INDEX
+                    write_dataset(folder, datamodule, trainer.loggers, hash_index=hash_index)
+                    write_model(folder, backbone, model.head, config.model.name)
                 log_settings(config, trainer.loggers)
         with status.phase("fit"):
             if earlier.checkpoint is None:

@@ -135,6 +135,15 @@ def test_curves_have_each_epoch_once(
     ]
 
 
+def test_settings_stay_in_the_logs(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with killed_in(1, monkeypatch):
+        train(tiny_config("logger=csv", "resume=auto"))
+    logged = (tmp_path / "run" / "csv" / "hparams.yaml").read_text()
+    assert "head.dropout: " in logged
+    train(tiny_config("logger=csv", "resume=auto"))
+    assert (tmp_path / "run" / "csv" / "hparams.yaml").read_text() == logged
+
+
 def test_a_run_ended_in_its_test_is_tested_again(
     tiny_config: MakeConfig, fingerprint: Fingerprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

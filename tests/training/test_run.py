@@ -1,3 +1,4 @@
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from omegaconf import DictConfig
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -75,7 +77,11 @@ def test_epochs_and_final_metrics_stand_in_tensorboard(tiny_config: MakeConfig, 
     np.testing.assert_allclose(logged, epochs["val/map"], rtol=1e-5)
     assert events.Scalars("final/test_map")[0].value == pytest.approx(results["test"]["map"], rel=1e-5)
     assert "hp_metric" not in events.Tags()["scalars"]
-    assert {"data/labels", "data/samples"} <= set(events.Tags()["images"])
+    for name in ("labels", "samples"):
+        shown = events.Images(f"data/{name}")[0]
+        assert shown.encoded_image_string == (tmp_path / "run" / "figures" / f"{name}.png").read_bytes()
+        with Image.open(io.BytesIO(shown.encoded_image_string)) as image:
+            assert (image.width, image.height) == (shown.width, shown.height)
 
 
 def test_checkpoint_is_safe_small_and_without_the_backbone(tiny_config: MakeConfig, tmp_path: Path):
@@ -202,4 +208,7 @@ def test_the_other_loggers_and_losses_run(tiny_config: MakeConfig, tmp_path: Pat
     )
     assert results["test"]["loss"] > 0
     assert (tmp_path / "run" / "csv" / "metrics.csv").is_file()
+    settings = yaml.safe_load((tmp_path / "run" / "csv" / "hparams.yaml").read_text())
+    assert settings["loss.pos_weight"] == 2
+    assert settings["data.class_weights.scheme"] == "none"
     assert set(read_json(tmp_path / "run" / "dataset.json")["class_weights"].values()) == {1.0}
