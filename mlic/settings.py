@@ -13,9 +13,16 @@ from mlic.config import CONFIG_DIR, flatten
 from mlic.errors import InputError
 
 # nodes that are no class's settings: a class refuses by itself what it does not know
-PLAIN_NODES = {"model": {"name", "backbone", "recipe"}, "model.recipe": {
-    "dropout", "hidden", "hidden_dropout", "batch_size",
-}}  # fmt: skip
+PLAIN_NODES = {
+    "data.split": "test val seed on_missing folds fold",
+    "data.class_weights": "scheme scale normalize beta",
+    "model": "name backbone recipe",
+    "model.recipe": "dropout hidden hidden_dropout batch_size",
+    "features": "mode dir dtype views batch_size num_workers shard_mb shard_seconds memory_gb augment",
+    "tune": "heads folds metric seed halving precision bank_mb space",
+    "tune.halving": "first eta",
+    "suspects": "folds strength rows",
+}
 SUGGESTIONS = 3
 
 
@@ -32,9 +39,10 @@ def refuse_unknown(config: DictConfig, command: str) -> None:
         InputError: names the setting, and those that are called so.
     """
     text = OmegaConf.to_yaml(config)
-    for prefix, known in {"": _known_names(command), **PLAIN_NODES}.items():
+    plain = {prefix: set(names.split()) for prefix, names in PLAIN_NODES.items()}
+    for prefix, known in {"": _known_names(command), **plain}.items():
         node = OmegaConf.select(config, prefix) if prefix else config
-        for name in node or {}:
+        for name in node if OmegaConf.is_dict(node) else ():
             full = f"{prefix}.{name}" if prefix else str(name)
             taken_over = rf"\$\{{([^}}]*(?<![\w.]){re.escape(full)}|\.+{re.escape(str(name))})\b"
             if name not in known and not re.search(taken_over, text):

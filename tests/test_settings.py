@@ -50,12 +50,29 @@ def test_another_name_is_refused_by_each_command(command: str, tmp_path: Path):
         ("+model.dropout=0.1", "'model.dropout' is no setting .* Did you mean .*'head.dropout'"),
         ("+model.recipe.batchsize=4", "'model.recipe.batchsize' is no setting .*'data.batch_size'"),
         ("+dropout=0.1", "'dropout' is no setting .* Did you mean .*'head.dropout'"),
+        ("+features.dtyp=float32", "'features.dtyp' is no setting .* Did you mean 'features.dtype'"),
+        ("+data.split.vall=0.2", "Did you mean 'data.split.val'"),
+        ("+data.class_weights.schema=none", "Did you mean 'data.class_weights.scheme'"),
         ("+xyzzy=1", r"nothing would read it\. --help lists all"),
     ],
 )
 def test_what_was_meant_is_named(added: str, meant: str, tmp_path: Path):
     with pytest.raises(InputError, match=meant):
         refuse_unknown(compose(added, output=tmp_path), "train")
+
+
+def test_options_without_a_place_in_the_configs_stay(tmp_path: Path):
+    refuse_unknown(compose("+data.class_weights.beta=0.99", output=tmp_path), "train")
+
+
+@pytest.mark.parametrize(
+    ("command", "added"),
+    [("tune", "+tune.head=3"), ("tune", "+tune.halving.frist=3"), ("verify", "+suspects.row=3")],
+)
+def test_options_of_other_commands_too(command: str, added: str, tmp_path: Path):
+    config = compose(*COMMANDS[command], added, output=tmp_path, config_name=command)
+    with pytest.raises(InputError, match=rf"'{added[1:-2]}' is no setting of mlic\.{command}"):
+        refuse_unknown(config, command)
 
 
 @pytest.mark.parametrize("reference", ["${shared}", "${.shared}", "${oc.select:shared}"])
