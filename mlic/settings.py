@@ -3,10 +3,13 @@
 import re
 from collections.abc import Iterator
 from difflib import get_close_matches
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from mlic.config import CONFIG_DIR, flatten
@@ -21,8 +24,8 @@ PLAIN_NODES = {
     "features": "mode dir dtype views batch_size num_workers shard_mb shard_seconds memory_gb augment",
     "tune": "heads folds metric seed halving precision bank_mb space",
     "tune.halving": "first eta",
-    "suspects": "folds strength rows",
 }
+LATE_PARTS = ("data.reader", "head", "loss", "optimizer", "scheduler")
 SUGGESTIONS = 3
 
 
@@ -39,18 +42,57 @@ def refuse_unknown(config: DictConfig, command: str) -> None:
         InputError: names the setting, and those that are called so.
     """
     text = OmegaConf.to_yaml(config)
+    if HydraConfig.initialized():  # names of folders may be made of it
+        text += OmegaConf.to_yaml(HydraConfig.get())
+    own = dict(_nodes(_read(command)))
     plain = {prefix: set(names.split()) for prefix, names in PLAIN_NODES.items()}
-    for prefix, known in {"": _known_names(command), **plain}.items():
+    for prefix, known in {**plain, **own, "": _known_names(command)}.items():
         node = OmegaConf.select(config, prefix) if prefix else config
         for name in node if OmegaConf.is_dict(node) else ():
             full = f"{prefix}.{name}" if prefix else str(name)
-            taken_over = rf"\$\{{([^}}]*(?<![\w.]){re.escape(full)}|\.+{re.escape(str(name))})\b"
+            relative = rf"\.{{{1 if prefix else 2},}}{re.escape(str(name))}"
+            taken_over = rf"\$\{{([^}}]*(?<![\w.]){re.escape(full)}|{relative})\b"
             if name not in known and not re.search(taken_over, text):
                 raise InputError(_message(config, full, command))
 
 
+def refuse_unknown_options(config: DictConfig) -> None:
+    """Refuse options that a class or function does not take which is made from the config after long work only.
+
+    Args:
+        config: of a run.
+
+    Raises:
+        InputError: names the option, and those that there are.
+    """
+    for part in LATE_PARTS:
+        node = OmegaConf.select(config, part)
+        if node is None:
+            continue
+        parameters = signature(get_object(node["_target_"])).parameters.values()
+        taken = [parameter.name for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD]
+        unknown = [str(name) for name in node if not str(name).startswith("_") and name not in taken]
+        if unknown and len(taken) == len(parameters):
+            there = ", ".join(str(name) for name in node if name in taken) or "none"
+            raise InputError(
+                f"'{part}.{unknown[0]}': {node['_target_']} takes no such option. Set here: {there}."
+            )
+
+
+def _read(command: str) -> dict[str, Any]:
+    return yaml.safe_load((Path(CONFIG_DIR) / f"{command}.yaml").read_text())
+
+
+def _nodes(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Mappings in a file, each with its keys."""
+    for key, value in content.items():
+        if isinstance(value, dict) and key != "hydra":
+            yield f"{prefix}{key}", set(value)
+            yield from _nodes(value, f"{prefix}{key}.")
+
+
 def _known_names(command: str) -> set[str]:
-    content: dict[str, Any] = yaml.safe_load((Path(CONFIG_DIR) / f"{command}.yaml").read_text())
+    content = _read(command)
     known = set(content) - {"defaults", "hydra"}
     for entry in content["defaults"]:
         if isinstance(entry, dict):

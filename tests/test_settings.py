@@ -1,5 +1,6 @@
 """Settings that nothing reads are refused, and what was meant is named."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from omegaconf import OmegaConf, open_dict
 
 from mlic.config import compose
 from mlic.errors import InputError
-from mlic.settings import refuse_unknown
+from mlic.settings import refuse_unknown, refuse_unknown_options
+from mlic.train import train
 
 COMMANDS = {
     "train": [], "extract": [], "tune": [], "verify": ["data=demo"], "compare": ["runs=x"],
@@ -53,6 +55,7 @@ def test_another_name_is_refused_by_each_command(command: str, tmp_path: Path):
         ("+features.dtyp=float32", "'features.dtyp' is no setting .* Did you mean 'features.dtype'"),
         ("+data.split.vall=0.2", "Did you mean 'data.split.val'"),
         ("+data.class_weights.schema=none", "Did you mean 'data.class_weights.scheme'"),
+        ("+backbone=resnet50", "'backbone' is no setting"),
         ("+xyzzy=1", r"nothing would read it\. --help lists all"),
     ],
 )
@@ -67,21 +70,55 @@ def test_options_without_a_place_in_the_configs_stay(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("command", "added"),
-    [("tune", "+tune.head=3"), ("tune", "+tune.halving.frist=3"), ("verify", "+suspects.row=3")],
+    [
+        ("predict", "+model.recipe.batch_size=3"),
+        ("predict", "+model.backbone.compile=1"),
+        ("evaluate", "+features.views=2"),
+        ("tune", "+tune.head=3"),
+        ("tune", "+tune.halving.frist=3"),
+        ("verify", "+suspects.row=3"),
+    ],
 )
 def test_options_of_other_commands_too(command: str, added: str, tmp_path: Path):
     config = compose(*COMMANDS[command], added, output=tmp_path, config_name=command)
-    with pytest.raises(InputError, match=rf"'{added[1:-2]}' is no setting of mlic\.{command}"):
+    with pytest.raises(InputError, match=rf"' is no setting of mlic\.{command}"):
         refuse_unknown(config, command)
 
 
-@pytest.mark.parametrize("reference", ["${shared}", "${.shared}", "${oc.select:shared}"])
+@pytest.mark.parametrize("reference", ["${shared}", "${..shared}", "${oc.select:shared}"])
 def test_a_value_that_others_take_over_may_have_any_name(reference: str, tmp_path: Path):
     config = compose(output=tmp_path)
     with open_dict(config):
         config.shared = 3
         OmegaConf.update(config, "data.batch_size", reference)
     refuse_unknown(config, "train")
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ("+head.bogus=3", r"'head.bogus': mlic.models.DenseHead takes no such option. Set here: .*dropout"),
+        ("+loss.gama=2", r"'loss.gama': mlic.models.WeightedBCE takes no such option"),
+        (
+            "+optimizer.rate=2",
+            r"'optimizer.rate': torch.optim.Adam takes no such option. Set here: lr, fused",
+        ),
+        (
+            "+data.reader.bogus=1",
+            r"'data.reader.bogus': mlic.data.read_demo takes no such option. Set here: none",
+        ),
+    ],
+)
+def test_options_of_what_is_made_late_are_refused_early(added: str, message: str, tmp_path: Path):
+    with pytest.raises(InputError, match=message):
+        train(compose(added, output=tmp_path / "run"))
+    seconds = json.loads((tmp_path / "run" / "status.json").read_text())["seconds"]
+    assert not seconds, "no work was done"
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_options_of_all_choices_are_taken(choice: str, tmp_path: Path):
+    refuse_unknown_options(compose(choice, output=tmp_path))
 
 
 def test_the_commands_refuse_it_before_any_work(tmp_path: Path):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from PIL import Image, ImageOps
 
 from mlic.report.style import GREY, PRIMARY, new_figure
@@ -38,12 +38,12 @@ def label_distribution(dataset: Mapping[str, Any]) -> Figure:
     axes.set_yscale("log")
     axes.yaxis.set(
         major_locator=LogLocator(subs=(1, 2, 5)),
-        major_formatter=StrMethodFormatter("{x:,.0f}"),
+        major_formatter=FuncFormatter(lambda count, _: f"{count:,.0f}" if count >= 1 else ""),
         minor_locator=NullLocator(),
     )
-    # from a power of ten below the rarest class, so that its bar can be seen and the axis has numbers
-    rarest = min((count for count in before.values() if count > 0), default=1)
-    axes.set_ylim(bottom=10 ** np.floor(np.log10(0.8 * rarest)))
+    # from a power of ten below the least count, so that its bar can be seen and the axis has numbers
+    least = min((count for count in (*before.values(), *after.values()) if count > 0), default=1)
+    axes.set_ylim(bottom=max(0.5, 10 ** np.floor(np.log10(0.8 * least))))
     axes.set_ylabel("images")
     axes.set_xlim(-0.8, len(names) - 0.2)
     if len(names) <= CLASS_NAMES_AT_MOST:

@@ -24,6 +24,7 @@ from mlic.runs.lock import one_at_a_time
 from mlic.runs.processes import agreed, find_processes
 from mlic.runs.status import RunStatus
 from mlic.seeds import check_seed
+from mlic.settings import refuse_unknown_options
 from mlic.training.devices import check_shared_output, with_processes
 from mlic.training.records import log_settings, write_dataset, write_model, write_results
 from mlic.training.resuming import begin, find_earlier_run, with_output
@@ -73,6 +74,7 @@ def run(config: DictConfig) -> Results:
     quieten_lightning()
     with RunStatus(folder, write=is_first, seconds=earlier.seconds) as status:
         # before any long work
+        refuse_unknown_options(config)
         start = read_run(config.init_from) if config.init_from and earlier.checkpoint is None else None
         trainer = make_trainer(config, earlier)
         L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)

@@ -121,6 +121,7 @@ def _draw_panel(
         spread = ((table["trial"].to_numpy() * 0.618) % 1 - 0.5) * 0.5
         values = np.array([names.index(value) for value in values]) + spread
         axes.set_xticks(range(len(names)), [str(name) for name in names])
+        axes.set_xlim(-0.5, len(names) - 0.5)
     axes.scatter(values[~finished], heights[~finished], s=18, facecolors="none", edgecolors=FAINT)
     axes.scatter(values[finished], heights[finished], s=22, color=PRIMARY)
     # it may have no value here

@@ -90,8 +90,9 @@ def _settings_of(
     """What the config has where others are drawn: of a group its choice, with the settings that go with it."""
     settings: dict[str, Any] = {}
     for dimension in dimensions:
-        value = choices.get(dimension.key) if dimension.branches else OmegaConf.select(config, dimension.key)
-        if value is None or OmegaConf.is_dict(value):
+        key = dimension.key
+        value = OmegaConf.select(config, key) if "." in key else choices.get(key)
+        if value is None:
             continue
         settings[dimension.key] = OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
         settings |= _settings_of(config, choices, dimension.branches.get(str(value), ()))

@@ -29,8 +29,18 @@ def test_the_axis_has_numbers_and_every_bar_a_height(counts: list[int]):
     shown = [label.get_text() for label in axes.get_yticklabels()]
     ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
     assert 2 <= len(ticks) <= 25
-    assert {f"{tick:,.0f}" for tick in ticks} <= set(shown)
+    assert {f"{tick:,.0f}" for tick in ticks if tick >= 1} <= set(shown)
+    numbers = [text for text in shown if text]
+    assert len(numbers) == len(set(numbers))
     assert low < min(count for count in counts if count) <= max(counts) < high
+
+
+def test_a_subset_of_a_large_set_has_bars_of_its_own():
+    described_set = described([4000, 1200], kept=2)
+    described_set["counts"]["train"] = {"class 0": 80, "class 1": 1}
+    axes = label_distribution(described_set).axes[0]
+    assert axes.get_ylim()[0] < 1
+    assert [label.get_text() for label in axes.get_yticklabels()][-1] == "5,000"
 
 
 def test_dropped_classes_are_grey_alone():
