@@ -25,7 +25,8 @@ def test_a_run_without_a_name_starts_without_a_warning(
     ("setting", "message"),
     [
         ("trainer.max_epochs=abc", "trainer.max_epochs=abc: expected a whole number"),
-        ("+optimizer.learning_rate=0.1", "optimizer: .*unexpected keyword argument 'learning_rate'"),
+        ("+optimizer.learning_rate=0.1", "'optimizer.learning_rate': torch.optim.Adam takes no such option"),
+        ("optimizer.lr=-1", "Invalid learning rate: -1"),
     ],
 )
 def test_settings_that_libraries_refuse_are_named(
