@@ -32,8 +32,6 @@ SUGGESTIONS = 3
 def refuse_unknown(config: DictConfig, command: str) -> None:
     """Refuse names that nothing reads: Hydra adds `+lr=0.1` as it is told to, and the run would train without it.
 
-    A value that another setting takes over by `${...}` may have any name.
-
     Args:
         config: as composed.
         command: the file in `conf/` that it was composed from, without ending.
@@ -41,19 +39,29 @@ def refuse_unknown(config: DictConfig, command: str) -> None:
     Raises:
         InputError: names the setting, and those that are called so.
     """
+    for name in unknown_names(config, command):
+        raise InputError(_message(config, name, command))
+
+
+def unknown_names(config: DictConfig, command: str) -> list[str]:
+    """Full names of what nothing reads; a value that another setting takes over by `${...}` may have any name."""
+    plain = {prefix: set(names.split()) for prefix, names in PLAIN_NODES.items()}
+    nodes = {**plain, **dict(_nodes(_read(command))), "": _known_names(command)}
+    found = []
+    for prefix, known in nodes.items():
+        node = OmegaConf.select(config, prefix) if prefix else config
+        names = [str(name) for name in node if name not in known] if OmegaConf.is_dict(node) else []
+        found += [f"{prefix}.{name}" if prefix else name for name in names]
+    return [name for name in found if not _is_taken_over(config, name)]
+
+
+def _is_taken_over(config: DictConfig, full: str) -> bool:
     text = OmegaConf.to_yaml(config)
     if HydraConfig.initialized():  # names of folders may be made of it
         text += OmegaConf.to_yaml(HydraConfig.get())
-    own = dict(_nodes(_read(command)))
-    plain = {prefix: set(names.split()) for prefix, names in PLAIN_NODES.items()}
-    for prefix, known in {**plain, **own, "": _known_names(command)}.items():
-        node = OmegaConf.select(config, prefix) if prefix else config
-        for name in node if OmegaConf.is_dict(node) else ():
-            full = f"{prefix}.{name}" if prefix else str(name)
-            relative = rf"\.{{{1 if prefix else 2},}}{re.escape(str(name))}"
-            taken_over = rf"\$\{{([^}}]*(?<![\w.]){re.escape(full)}|{relative})\b"
-            if name not in known and not re.search(taken_over, text):
-                raise InputError(_message(config, full, command))
+    prefix, _, name = full.rpartition(".")
+    relative = rf"\.{{{1 if prefix else 2},}}{re.escape(name)}"
+    return re.search(rf"\$\{{([^}}]*(?<![\w.]){re.escape(full)}|{relative})\b", text) is not None
 
 
 def refuse_unknown_options(config: DictConfig) -> None:
@@ -63,20 +71,29 @@ def refuse_unknown_options(config: DictConfig) -> None:
         config: of a run.
 
     Raises:
-        InputError: names the option, and those that there are.
+        InputError: names the option, and those that are set there.
     """
+    for name in unknown_options(config):
+        part, _, option = name.rpartition(".")
+        node = OmegaConf.select(config, part)
+        there = (
+            ", ".join(str(key) for key in node if key != option and not str(key).startswith("_")) or "none"
+        )
+        raise InputError(f"'{name}': {node['_target_']} takes no such option. Set here: {there}.")
+
+
+def unknown_options(config: DictConfig) -> list[str]:
+    """Full names of the options that the targets of LATE_PARTS do not take."""
+    found = []
     for part in LATE_PARTS:
         node = OmegaConf.select(config, part)
         if node is None:
             continue
-        parameters = signature(get_object(node["_target_"])).parameters.values()
-        taken = [parameter.name for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD]
-        unknown = [str(name) for name in node if not str(name).startswith("_") and name not in taken]
-        if unknown and len(taken) == len(parameters):
-            there = ", ".join(str(name) for name in node if name in taken) or "none"
-            raise InputError(
-                f"'{part}.{unknown[0]}': {node['_target_']} takes no such option. Set here: {there}."
-            )
+        parameters = signature(get_object(node["_target_"])).parameters
+        if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            names = [str(name) for name in node if not str(name).startswith("_")]
+            found += [f"{part}.{name}" for name in names if name not in parameters]
+    return found
 
 
 def _read(command: str) -> dict[str, Any]:

@@ -93,9 +93,7 @@ def run(config: DictConfig) -> Results:
         if trainer.is_global_zero:
             with status.phase("records"):
                 if earlier.checkpoint is None:
-                    hash_index = _features_dir(config) / HASH_INDEX
-                    write_dataset(folder, datamodule, trainer.loggers, hash_index=hash_index)
-                    write_model(folder, backbone, model.head, config.model.name)
+                    _record_inputs(config, folder, trainer, model, backbone, datamodule)
                 log_settings(config, trainer.loggers)
         with status.phase("fit"):
             if earlier.checkpoint is None:
@@ -108,14 +106,7 @@ def run(config: DictConfig) -> Results:
             thresholds = tune_thresholds(model)
         if trainer.is_global_zero:
             with status.phase("records"):
-                store_thresholds(
-                    folder,
-                    thresholds,
-                    checkpoint=best_checkpoint(trainer),
-                    class_weights=datamodule.class_weights,
-                    precision=backbone.precision,
-                )
-                write_results(folder, model, datamodule, config, trainer.loggers)
+                _record_results(config, folder, trainer, model, backbone, datamodule, thresholds)
             _report(folder, model.results)
     return model.results
 
@@ -258,6 +249,40 @@ def _make_model(
     )
     model.save_hyperparameters({"config": plain}, logger=False)
     return model
+
+
+def _record_inputs(
+    config: DictConfig,
+    folder: RunFolder,
+    trainer: L.Trainer,
+    model: MultiLabelClassifier,
+    backbone: Backbone,
+    datamodule: MultiLabelDataModule,
+) -> None:
+    """What is trained on what."""
+    hash_index = _features_dir(config) / HASH_INDEX
+    write_dataset(folder, datamodule, trainer.loggers, hash_index=hash_index)
+    write_model(folder, backbone, model.head, config.model.name)
+
+
+def _record_results(
+    config: DictConfig,
+    folder: RunFolder,
+    trainer: L.Trainer,
+    model: MultiLabelClassifier,
+    backbone: Backbone,
+    datamodule: MultiLabelDataModule,
+    thresholds: dict[str, Any],
+) -> None:
+    """What came out, and the thresholds into the checkpoint."""
+    store_thresholds(
+        folder,
+        thresholds,
+        checkpoint=best_checkpoint(trainer),
+        class_weights=datamodule.class_weights,
+        precision=backbone.precision,
+    )
+    write_results(folder, model, datamodule, config, trainer.loggers)
 
 
 def _set_first_weights(
