@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from mlic.errors import InputError
+
+STATUS_FILE = "status.json"
+STATUS_TEXT = '"seconds": {'  # what status.json of other programs does not have
 # of a run; whatever else lies in its folder is left alone
 RESULT_FILES = (
     "status.json", "config.yaml", "metrics.json", "thresholds.json", "epochs.csv", "dataset.json", "model.json",
@@ -15,6 +19,8 @@ RESULT_FILES = (
 # of a search, whose winner is a run in a folder below
 TRIALS_FILE = "trials.csv"
 WINNER = "winner"
+# what a command, its shell or its scheduler puts into a folder before the command looks at it
+SIDE_FILES = (".*", "*.log", "*.out", "*.err")
 
 
 class RunFolder:
@@ -61,6 +67,39 @@ class RunFolder:
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file of the folder."""
         return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+
+def refuse_foreign_folder(
+    folder: str | Path, *, mark: str = STATUS_FILE, text: str = STATUS_TEXT, kind: str = "run folder"
+) -> None:
+    """Refuse to write results into a folder that holds something else.
+
+    Args:
+        folder: that results go to; it may be absent or empty. Hidden files and logs do not count.
+        mark: file that every earlier result of this kind has.
+        text: that this file contains, so that another program's file of the same name is not taken for it.
+        kind: of the folder, for the message.
+
+    Raises:
+        InputError: the folder is not empty and does not have the mark.
+    """
+    folder = Path(folder)
+    if not folder.is_dir() or has_mark(folder, mark=mark, text=text):
+        return
+    names = sorted(path.name for path in folder.iterdir() if not any(map(path.match, SIDE_FILES)))
+    if names:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise InputError(
+            f"output: '{folder}' is not a {kind} and not empty ({shown}). Choose another output."
+        )
+
+
+def has_mark(folder: str | Path, *, mark: str = STATUS_FILE, text: str = STATUS_TEXT) -> bool:
+    """Whether a folder holds results of ours: by default, whether it is a run folder."""
+    try:
+        return text in (Path(folder) / mark).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True, errors: str = "strict") -> None:

@@ -10,11 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from mlic.runs.faults import explain
-from mlic.runs.folder import RunFolder
+from mlic.runs.folder import STATUS_FILE, RunFolder
 
 logger = logging.getLogger(__name__)
-
-STATUS_FILE = "status.json"
 
 
 class RunStatus:

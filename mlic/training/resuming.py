@@ -15,8 +15,7 @@ from mlic.errors import InputError
 from mlic.inference.checkpoint import load_checkpoint
 from mlic.report.checking import FORMS, keep_fitting, load_plain_yaml
 from mlic.runs.faults import KEPT
-from mlic.runs.folder import RunFolder, write_atomically
-from mlic.runs.status import STATUS_FILE
+from mlic.runs.folder import STATUS_FILE, RunFolder, write_atomically
 from mlic.training.devices import number_of_devices
 
 SETTINGS_FILE, DATASET_FILE = "config.yaml", "dataset.json"
