@@ -121,16 +121,24 @@ class MultiLabelClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer over the head and what else is trained, and its learning rates."""
-        groups = [] if self.backbone is None else self.backbone.parameter_groups()
-        head = self.head.parameters()
-        try:
-            optimizer = self.optimizer([{"params": head}, *groups] if groups else head)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"optimizer: {error}. Correct it there, or leave it at its default.") from error
+        optimizer = self.make_optimizer()
         if self.scheduler is None:
             return optimizer
         schedule = self.scheduler(optimizer, total_steps=self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def make_optimizer(self) -> Optimizer:
+        """A new optimizer over the head and what else is trained.
+
+        Raises:
+            InputError: a setting that it refuses.
+        """
+        groups = [] if self.backbone is None else self.backbone.parameter_groups()
+        head = self.head.parameters()
+        try:
+            return self.optimizer([{"params": head}, *groups] if groups else head)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"optimizer: {error}. Correct it there, or leave it at its default.") from error
 
     def on_train_start(self) -> None:
         """Let BatchNorm that is trained take its mode: Lightning keeps the modes that it finds."""
@@ -138,14 +146,7 @@ class MultiLabelClassifier(L.LightningModule):
             self.backbone.train()
 
     def on_fit_start(self) -> None:
-        """Leave out what Lightning does at each step for nothing: together a tenth of a step on cached features.
-
-        Raises:
-            InputError: there is no epoch to train.
-        """
-        epochs = self.trainer.max_epochs
-        if not isinstance(epochs, int) or epochs == 0:
-            raise InputError(f"trainer.max_epochs={epochs}: expected a whole number of at least 1.")
+        """Leave out what Lightning does at each step for nothing: together a tenth of a step on cached features."""
         spare_gpu_lookups()
         trainer: Any = self.trainer
         if type(trainer.profiler) is PassThroughProfiler:

@@ -4,7 +4,7 @@ import errno
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from hydra.errors import InstantiationException
@@ -15,7 +15,6 @@ logger = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
-KEPT = "What was finished before is kept, and the same command goes on from there."
 # what libraries say that hand on no number of the system's error; of primitives oneDNN speaks
 _FULL_TEXT = re.compile(
     r"No space left on device|StorageFull|QuotaExceeded|PytorchStreamWriter failed|file write failed"
@@ -39,7 +38,7 @@ def explained() -> Iterator[None]:
     Also a decorator. Errors of other kinds pass.
 
     Raises:
-        InputError: what happened, and how to go on; the original error is its cause.
+        InputError: what happened, and what to do about it; the original error is its cause.
     """
     try:
         yield
@@ -73,7 +72,7 @@ def _tell_thread_error(arguments: threading.ExceptHookArgs) -> None:
 
 
 def explain(error: BaseException) -> str | None:
-    """What happened and how to go on; None for an error that is not the machine's."""
+    """What happened and what to do about it; None for an error that is not the machine's."""
     text = str(error)
     if isinstance(error, InstantiationException):
         return _refused_setting(error)
@@ -87,26 +86,28 @@ def explain(error: BaseException) -> str | None:
         return (
             f"a process that decodes images has ended ({_worker_end(text)}), as a rule because the system ran out of "
             "memory or of shared memory. Use fewer of them: data.num_workers, features.num_workers or num_workers, 0 "
-            f"for none. {KEPT}"
+            "for none."
         )
-    if _is_full(error, text):
-        if _SHARED_TEXT.search(text):
+    full = _with_number(error, FULL)
+    if full is not None or _is_full(error, text):
+        if _SHARED_TEXT.search(str(full or text)):
             return (
                 "shared memory is full, through which processes hand on images (/dev/shm; in a container its size is "
-                f"an option). Use fewer of them: data.num_workers or features.num_workers, 0 for none. {KEPT}"
+                "an option). Use fewer of them: data.num_workers or features.num_workers, 0 for none."
             )
-        return f"the disk is full{_place(error)}. Make room, or choose another place. {KEPT}"
-    if isinstance(error, OSError) and error.errno in NO_RIGHTS:
+        return f"the disk is full{_place(full)}. Make room, or choose another place."
+    denied = _with_number(error, NO_RIGHTS)
+    if denied is not None:
         return (
-            f"no access{_place(error)} ({error.strerror}). Change its rights, or choose another place (output, "
-            f"features.dir, or MLIC_CACHE for what is stored). {KEPT}"
+            f"no access{_place(denied)} ({denied.strerror}). Change its rights, or choose another place (output, "
+            "features.dir, or MLIC_CACHE for what is stored)."
         )
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError | OSError) and _MEMORY_TEXT.search(text)
     ):
         return (
             "the memory does not suffice. Lower features.batch_size and data.batch_size (or batch_size), use fewer "
-            f"processes (num_workers), pool the features (model.backbone.pool=avg), or ask for more memory. {KEPT}"
+            "processes (num_workers), pool the features (model.backbone.pool=avg), or ask for more memory."
         )
     return None
 
@@ -124,9 +125,16 @@ def _refused_setting(error: InstantiationException) -> str | None:
     return f"{key[1] if key else 'a setting'}: {cause}. Correct it there, or leave it at its default."
 
 
+def _with_number(error: BaseException | None, numbers: Collection[int]) -> OSError | None:
+    """The system's error behind this one: torch's archive says `unexpected pos` where a write has failed."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in numbers:
+            return error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
+
+
 def _is_full(error: BaseException, text: str) -> bool:
-    if isinstance(error, OSError) and error.errno in FULL:
-        return True
     # safetensors and torch have error classes of their own
     return not isinstance(error, ValueError | TypeError | KeyError) and _FULL_TEXT.search(text) is not None
 
@@ -140,7 +148,7 @@ def _worker_end(text: str) -> str:
     return " ".join(found[1].split())[:200].rstrip(". ") if found else ""
 
 
-def _place(error: BaseException) -> str:
+def _place(error: OSError | None) -> str:
     name = getattr(error, "filename", None)
     return f": '{name}' cannot be written" if name else ""
 

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,14 +12,15 @@ from mlic.errors import InputError
 
 STATUS_FILE = "status.json"
 STATUS_TEXT = '"seconds": {'  # what status.json of other programs does not have
-# of a run; whatever else lies in its folder is left alone
+# of a run besides its status; whatever else lies in its folder is left alone. First what a run could go on from
 RESULT_FILES = (
-    "status.json", "config.yaml", "metrics.json", "thresholds.json", "epochs.csv", "dataset.json", "model.json",
-    "split.csv", "checkpoints/*.ckpt", "predictions/*.parquet", "tensorboard/events.out.tfevents.*",
+    "checkpoints/*.ckpt", "config.yaml", "metrics.json", "thresholds.json", "epochs.csv", "dataset.json", "model.json",
+    "split.csv", "predictions/*.parquet", "tensorboard/events.out.tfevents.*",
 )  # fmt: skip
 # of a search, whose winner is a run in a folder below
 TRIALS_FILE = "trials.csv"
 WINNER = "winner"
+EARLIER = "earlier"  # folder of results that a run could not go on from
 # what a command, its shell or its scheduler puts into a folder before the command looks at it
 SIDE_FILES = (".*", "*.log", "*.out", "*.err")
 
@@ -45,18 +47,39 @@ class RunFolder:
         """Scores and targets of `val` or `test`."""
         return self.path / "predictions" / f"{part}.parquet"
 
+    def has_results(self) -> bool:
+        """Whether there is anything that `clear` would remove."""
+        return bool(self._find(RESULT_FILES))
+
     def clear(self) -> None:
-        """Take away what an earlier run left, its state first: a folder without one is no run."""
-        self._remove(RESULT_FILES)
+        """Remove what an earlier run left; its status stays, since a folder without one is not a run folder."""
+        for path in self._find(RESULT_FILES):
+            path.unlink(missing_ok=True)
+
+    def set_aside(self) -> Path:
+        """Move what an earlier run left, but for its status, to `earlier/1`, or the next number that is free.
+
+        Returns:
+            The new folder.
+        """
+        place = self._free_place()
+        for path in self._find(RESULT_FILES):
+            target = place / path.relative_to(self.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+        return place
+
+    def _free_place(self) -> Path:
+        places = (self.path / EARLIER / str(number) for number in count(1))
+        return next(place for place in places if not place.exists())
 
     def remove_unfinished(self) -> None:
-        """Take away files that a kill left half written, under their temporary names."""
-        self._remove((".*.tmp", "*/.*.tmp"))
+        """Remove files that a kill left half written, under their temporary names."""
+        for path in self._find((".*.tmp", "*/.*.tmp")):
+            path.unlink(missing_ok=True)
 
-    def _remove(self, patterns: Sequence[str]) -> None:
-        for pattern in patterns:
-            for path in self.path.glob(pattern):
-                path.unlink(missing_ok=True)
+    def _find(self, patterns: Sequence[str]) -> list[Path]:
+        return [path for pattern in patterns for path in self.path.glob(pattern)]
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Write a JSON file; NaN is refused, since it is no JSON."""

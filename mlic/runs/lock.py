@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from mlic.errors import InputError
 from mlic.runs.faults import explain, explained
+from mlic.runs.folder import refuse_foreign_folder
 from mlic.runs.processes import rank_of_process
 
 LOCK_FILE = ".lock"
@@ -101,6 +102,7 @@ class OneRunAFolder(Callback):
             config
         )  # Hydra does so after this, and a folder may be named by the choices
         try:
+            refuse_foreign_folder(config.hydra.run.dir)
             self._held.enter_context(locked_folder(config.hydra.run.dir))
             _check_room(config.hydra.run.dir)
         except InputError as error:

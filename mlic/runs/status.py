@@ -9,16 +9,20 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
+from mlic.errors import InputError
 from mlic.runs.faults import explain
 from mlic.runs.folder import STATUS_FILE, RunFolder
 
 logger = logging.getLogger(__name__)
 
+TOLD = (InputError, KeyboardInterrupt, SystemExit)  # their text says what happened, whatever was in hand
+
 
 class RunStatus:
     """A context that keeps status.json true: running, then finished, failed or interrupted.
 
-    The exception goes on its way: the file is for those who look at the folder later.
+    The exception goes on its way: the file is for those who look at the folder later. In a folder that holds an earlier
+    run nothing is written before `begin`, so that a run which fails until then leaves the earlier one as it was.
     """
 
     def __init__(
@@ -28,7 +32,8 @@ class RunStatus:
 
         Args:
             folder: of the run.
-            write: False for all processes but the first of a distributed run.
+            write: whether to write from the start; False where the folder holds an earlier run, and for all processes
+                but the first of a distributed run.
             seconds: of each phase, spent before the run was interrupted.
         """
         self.folder, self.write = folder, write
@@ -45,6 +50,11 @@ class RunStatus:
         self._write()
         return self
 
+    def begin(self) -> None:
+        """Write from now on, in the place of an earlier run's status."""
+        self.write = True
+        self._write()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -55,11 +65,17 @@ class RunStatus:
             self.content["state"] = "interrupted" if _ended_from_outside(error) else "failed"
             self.content["error"] = {
                 "type": type(error).__name__,
-                "message": explain(error) or str(error),
+                "message": (None if isinstance(error, TOLD) else explain(error)) or str(error),
                 "traceback": "".join(traceback.format_exception(error)),
             }
         self.content["ended"] = _now()
         self._save()
+        if error is not None and self.write and (self.folder.checkpoints / "last.ckpt").is_file():
+            logger.warning(
+                "the epochs that were finished are kept: mlic.train with the same settings and resume=auto output='%s' "
+                "goes on from there",
+                self.folder.path,
+            )
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -44,7 +44,7 @@ def reported_job(config: DictConfig) -> Iterator[None]:
             raise CompactHydraException(f"\n{error}") from error
         raise
     except SystemExit:
-        logger.warning("interrupted; resume=auto output='%s' goes on", config.output)
+        logger.warning("interrupted")
         raise
     finally:
         if in_sweep:

@@ -5,12 +5,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from mlic.runs.folder import write_atomically
 from mlic.runs.processes import find_processes, rank_of_process
-from mlic.runs.status import STATUS_FILE
 
+HYDRA_DIR = ".hydra"
 NAME_BYTES = 200  # file systems allow 255
 DIGEST_DIGITS = 8
 PARENTS = re.compile(r"(?<=[='\"\[])[^=,'\"\[\]]*/(?=[^/,'\"\]])")  # all of a path but its last part
@@ -32,8 +34,36 @@ def folder_name(overrides: str) -> str:
     return f"{name or 'defaults'}-{sha256(overrides.encode()).hexdigest()[:DIGEST_DIGITS]}"
 
 
+def hydra_subdir(folder: str) -> str | None:
+    """Where Hydra writes the settings of a job; nowhere in a folder that has them, which may be of an earlier run.
+
+    Args:
+        folder: of the job.
+    """
+    return None if (Path(folder) / HYDRA_DIR).exists() else HYDRA_DIR
+
+
+def record_command(config: DictConfig, folder: Path) -> None:
+    """Write the files that Hydra did not write into a folder of an earlier run, whose place a new run takes now.
+
+    Args:
+        config: of the new run.
+        folder: of the run; without Hydra, or where that has another folder, nothing is written.
+    """
+    if (
+        not HydraConfig.initialized()
+        or Path(HydraConfig.get().runtime.output_dir).resolve() != folder.resolve()
+    ):
+        return
+    hydra = HydraConfig.instance().cfg
+    contents = {"config": config, "hydra": hydra, "overrides": HydraConfig.get().overrides.task}
+    for name, content in contents.items():
+        write_atomically(folder / HYDRA_DIR / f"{name}.yaml", OmegaConf.to_yaml(content))
+
+
 # for conf/train.yaml; here, because a job that another machine takes over reads this file before its settings
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+OmegaConf.register_new_resolver("hydra_subdir", hydra_subdir, replace=True)
 
 
 class RunPlaces(Callback):
@@ -46,10 +76,7 @@ class RunPlaces(Callback):
     sweep: ClassVar[DictConfig | None] = None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Have `.hydra` and train.log in the run folder that `output` or `resume` names.
-
-        A run that is resumed keeps the `.hydra` it began with.
-        """
+        """Have `.hydra` and train.log in the run folder that `output` or `resume` names."""
         written = OmegaConf.to_container(config, resolve=False)
         assert isinstance(written, dict)
         if rank_of_process():
@@ -60,8 +87,6 @@ class RunPlaces(Callback):
         output = str(config.output if output == written["output"] else output)
         with open_dict(config.hydra):
             config.hydra.run.dir = output
-            if config.resume is not None and (Path(output) / STATUS_FILE).is_file():
-                config.hydra.output_subdir = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember the sweep for `summarized`: Hydra tells its callbacks nothing of an end with errors."""

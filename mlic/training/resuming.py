@@ -1,25 +1,35 @@
 """Whether a run goes on where an earlier one of its folder was ended, and where that is."""
 
+import logging
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mlic.config import flatten
-from mlic.data import MultiLabelDataModule
+from mlic.data import MultiLabelDataModule, cache_dir
 from mlic.errors import InputError
+from mlic.features import hash_files
+from mlic.features.extraction import HASH_INDEX
 from mlic.inference.checkpoint import load_checkpoint
 from mlic.report.checking import FORMS, keep_fitting, load_plain_yaml
-from mlic.runs.faults import KEPT
-from mlic.runs.folder import STATUS_FILE, RunFolder, write_atomically
+from mlic.runs.folder import STATUS_FILE, RunFolder, has_mark, refuse_foreign_folder, write_atomically
+from mlic.sweeps.places import record_command
 from mlic.training.devices import number_of_devices
 
-SETTINGS_FILE, DATASET_FILE = "config.yaml", "dataset.json"
-RESUMABLE = ("running", "interrupted")  # `running` is also the state that a kill leaves
+logger = logging.getLogger(__name__)
+
+SETTINGS_FILE, DATASET_FILE, SPLIT_FILE, METRICS_FILE = (
+    "config.yaml",
+    "dataset.json",
+    "split.csv",
+    "metrics.json",
+)
 # settings that change no result, or where things lie; labels and weights are checked by their digests. The number of
 # processes is none of them: data.batch_size is that of one
 WITHOUT_EFFECT = (
@@ -29,6 +39,7 @@ WITHOUT_EFFECT = (
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
 )  # fmt: skip
 SHOWN_DIFFERENCES = 10
+SHOWN_IMAGES = 3
 ANEW = "Set another output, or resume=null to begin anew."
 
 
@@ -41,59 +52,87 @@ class EarlierRun:
         checkpoint: of its last finished epoch, if it was ended after one.
         step: optimizer steps until then.
         seconds: of each phase until then.
+        refused: why there is nothing to go on from, although epochs were finished; None if none were.
     """
 
     results: dict[str, dict[str, Any]] | None = None
     checkpoint: Path | None = None
     step: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    refused: str | None = None
 
 
 def with_output(config: DictConfig) -> DictConfig:
     """The config, with the output that `resume=<run folder>` says."""
     if config.resume in (None, "auto"):
         return config
-    if not (Path(config.resume) / STATUS_FILE).is_file():
+    if not has_mark(config.resume):
         raise InputError(
-            f"resume: '{config.resume}' is no run folder (it has no {STATUS_FILE}). Expected auto or a run folder."
+            f"resume: '{config.resume}' is not a run folder (it has no {STATUS_FILE} of mlic.train). Expected auto or "
+            "a run folder."
         )
     return OmegaConf.merge(config, {"output": str(config.resume)})  # pyright: ignore[reportReturnType]
 
 
 def find_earlier_run(config: DictConfig) -> EarlierRun:
-    """Look at what is in the run folder.
+    """Look at what is in the run folder; nothing is changed there.
 
     Args:
-        config: of the new run. With `resume` null nothing is taken over, nor after a failure but the machine's.
+        config: of the new run. With `resume` null nothing is taken over; else a run that is not finished goes on from
+            its last checkpoint, whatever ended it.
 
     Raises:
-        InputError: the run there has other settings or data, or does not tell, or a file of it is broken.
+        InputError: the folder is not a run folder; or the run there has other settings, labels or images, or does not
+            tell.
     """
-    folder = Path(config.output)
-    if config.resume is None or not (folder / STATUS_FILE).is_file():
+    refuse_foreign_folder(config.output)
+    if config.resume is None or not has_mark(config.output):
         return EarlierRun()
-    _check_settings(config, folder)
-    run = RunFolder(folder)
+    run = RunFolder(config.output)
+    _check_settings(config, run.path)
     status = _read(run, STATUS_FILE)
-    state = status.get("state")
-    if state == "finished":
+    if status.get("state") == "finished" and (run.path / METRICS_FILE).is_file():
         _check_data(config, run)
-        return EarlierRun(results=_read(run, "metrics.json"))
+        return EarlierRun(results=_read(run, METRICS_FILE))
     last = run.checkpoints / "last.ckpt"
-    if not (state in RESUMABLE or _ended_by_machine(status)) or not last.is_file():
-        return EarlierRun()
-    return EarlierRun(checkpoint=last, step=_step_of(last), seconds=status.get("seconds", {}))
+    if not last.is_file():
+        has_epochs = (run.path / "epochs.csv").is_file() or any(run.checkpoints.glob("*.ckpt"))
+        return EarlierRun(refused=f"there is no '{last}' to go on from." if has_epochs else None)
+    try:
+        step = _step_of(last)
+    except InputError as error:
+        return EarlierRun(refused=str(error))
+    _check_data(config, run)
+    return EarlierRun(checkpoint=last, step=step, seconds=status.get("seconds", {}))
 
 
 def begin(config: DictConfig, folder: RunFolder, earlier: EarlierRun) -> None:
     """Make the folder ready to go on in; without a checkpoint empty it, and write config.yaml.
 
-    The file holds all settings, resolved, with paths in the run folder relative to it.
+    Results that cost epochs and cannot be gone on from are moved aside. The file holds all settings, resolved, with
+    paths in the run folder relative to it.
     """
     folder.remove_unfinished()
-    if earlier.checkpoint is None:
-        folder.clear()
-        write_atomically(folder.path / SETTINGS_FILE, OmegaConf.to_yaml(_settings(config)))
+    if earlier.checkpoint is not None:
+        return
+    if earlier.refused:
+        place = folder.set_aside()
+        logger.warning(
+            "resume: %s The run begins anew; what was there is now in '%s'.", earlier.refused, place
+        )
+    folder.clear()
+    write_atomically(folder.path / SETTINGS_FILE, OmegaConf.to_yaml(_settings(config)))
+    record_command(config, folder.path)
+
+
+def hash_index(config: DictConfig) -> Path:
+    """File of the digests of images, which live training uses too, see `mlic.features.hash_files`."""
+    return features_dir(config) / HASH_INDEX
+
+
+def features_dir(config: DictConfig) -> Path:
+    """Folder of all stores."""
+    return Path(config.features.get("dir") or cache_dir() / "features")
 
 
 def _read(run: RunFolder, name: str) -> dict[str, Any]:
@@ -107,13 +146,8 @@ def _read(run: RunFolder, name: str) -> dict[str, Any]:
     return content
 
 
-def _ended_by_machine(status: Mapping[str, Any]) -> bool:
-    """Failed by what a user was told to put right and to go on from, such as a full disk."""
-    return str((status.get("error") or {}).get("message", "")).endswith(KEPT)
-
-
 def _check_data(config: DictConfig, run: RunFolder) -> None:
-    """Refuse to take the results of other labels for these; where there is a checkpoint it is compared by itself."""
+    """Refuse to take a run on other labels or images for one on these."""
     described = _read(run, DATASET_FILE)
     there = described.get("split", {}).get("hash")
     datamodule: MultiLabelDataModule = instantiate(config.data)
@@ -121,17 +155,37 @@ def _check_data(config: DictConfig, run: RunFolder) -> None:
     datamodule.read_labels(os.path.relpath(path, folder) for path in described.get("bad_images") or {})
     if datamodule.split_hash != there:
         raise InputError(
-            f"resume: '{run.path}' is a finished run on other data: its file names, labels or classes are not those of "
+            f"resume: '{run.path}' is a run on other data: its file names, labels or classes are not those of "
             f"data.annotations and data.images now (split {str(there)[:12]}... there, {datamodule.split_hash[:12]}... "
             f"here). {ANEW}"
         )
+    table = datamodule.table  # the same split: the same names in the same order
+    digests = hash_files(table.paths(), hash_index(config)).digests.astype(str)
+    changed = np.asarray(table.file_names)[digests != _read_digests(run, len(table))]
+    if len(changed):
+        raise InputError(
+            f"resume: '{run.path}' is a run on other images: {len(changed)} of {len(table)} have changed or are "
+            f"missing, such as {', '.join(changed[:SHOWN_IMAGES])}. {ANEW}"
+        )
+
+
+def _read_digests(run: RunFolder, count: int) -> np.ndarray:
+    """sha256 of each image that the run was trained on, in the order of its table."""
+    file = run.path / SPLIT_FILE
+    try:
+        digests = pd.read_csv(file, usecols=["sha256"], dtype=str, na_filter=False)["sha256"].to_numpy(str)
+        if len(digests) != count:
+            raise ValueError(f"it has {len(digests)} rows, expected {count}")
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise InputError(f"resume: '{file}' cannot be used: {error}. {ANEW}") from error
+    return digests
 
 
 def _step_of(checkpoint: Path) -> int:
     try:
         return int(load_checkpoint(checkpoint, mmap=True)["global_step"])
     except (InputError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"resume: there is no step to go on from. {error} {ANEW}") from error
+        raise InputError(f"there is no step to go on from. {error}") from error
 
 
 def _settings(config: DictConfig) -> DictConfig:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
+from math import inf
 from typing import Any
 
 import lightning as L
@@ -12,10 +12,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from mlic.command_line import program
-from mlic.data import MultiLabelDataModule, cache_dir
+from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.features import CachedFeatures, ExtractionResult
-from mlic.features.extraction import HASH_INDEX
 from mlic.inference.checkpoint import SavedRun, read_run
 from mlic.models import Backbone, MultiLabelClassifier, fit_standardization
 from mlic.runs.faults import explained
@@ -27,7 +26,7 @@ from mlic.seeds import check_seed
 from mlic.settings import refuse_unknown_options
 from mlic.training.devices import check_shared_output, with_processes
 from mlic.training.records import log_settings, write_dataset, write_model, write_results
-from mlic.training.resuming import begin, find_earlier_run, with_output
+from mlic.training.resuming import begin, features_dir, find_earlier_run, hash_index, with_output
 from mlic.training.starting_point import refuse_own_output, start_from
 from mlic.training.tables import dataset_table, metrics_table
 from mlic.training.threads import head_threads
@@ -67,12 +66,12 @@ def run(config: DictConfig) -> Results:
     if earlier.results is not None:
         logger.info("finished before, skipped: %s", config.output)
         return earlier.results
-    folder, is_first = RunFolder(config.output), rank_zero_only.rank == 0
     refuse_own_output(config.init_from, config.output)
-    if is_first:
-        begin(config, folder, earlier)
+    folder, is_first = RunFolder(config.output), rank_zero_only.rank == 0
     quieten_lightning()
-    with RunStatus(folder, write=is_first, seconds=earlier.seconds) as status:
+    # an earlier run in the folder stays as it is until all that can be checked was checked
+    is_new = is_first and not folder.has_results()
+    with RunStatus(folder, write=is_new, seconds=earlier.seconds) as status:
         # before any long work
         refuse_unknown_options(config)
         start = read_run(config.init_from) if config.init_from and earlier.checkpoint is None else None
@@ -90,14 +89,18 @@ def run(config: DictConfig) -> Results:
         L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
         model = _make_model(config, backbone, datamodule)
         select_checkpoint_on(trainer, datamodule)
+        _check_optimizer(trainer, model, datamodule)
+        if earlier.checkpoint is None:
+            with status.phase("fit"):
+                _set_first_weights(config, trainer, model, backbone, datamodule, start)
         if trainer.is_global_zero:
+            status.begin()
+            begin(config, folder, earlier)
             with status.phase("records"):
                 if earlier.checkpoint is None:
                     _record_inputs(config, folder, trainer, model, backbone, datamodule)
                 log_settings(config, trainer.loggers)
         with status.phase("fit"):
-            if earlier.checkpoint is None:
-                _set_first_weights(config, trainer, model, backbone, datamodule, start)
             device = trainer.strategy.root_device
             with head_threads(model, backbone.feature_shape, datamodule.batch_size, device):
                 trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
@@ -210,17 +213,12 @@ def _make_features(
     engine = {key: config.trainer[key] for key in EXTRACTION_TRAINER_KEYS if key in config.trainer}
     return CachedFeatures(
         backbone,
-        directory=_features_dir(config),
+        directory=features_dir(config),
         device=trainer.strategy.root_device,
         draft_size=datamodule.draft_size,
         trainer=engine,
         **options,
     )
-
-
-def _features_dir(config: DictConfig) -> Path:
-    """Folder of all stores, and of the index of file hashes, which live training uses too."""
-    return Path(config.features.get("dir") or cache_dir() / "features")
 
 
 def _make_model(
@@ -251,6 +249,16 @@ def _make_model(
     return model
 
 
+def _check_optimizer(
+    trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule
+) -> None:
+    """Make what Lightning makes when it begins to train, so that a setting that is refused costs nothing."""
+    optimizer, epochs = model.make_optimizer(), trainer.max_epochs or 0
+    if model.scheduler is not None:
+        steps = len(datamodule.loader("train", training=True)) * epochs if epochs > 0 else inf
+        model.scheduler(optimizer, total_steps=steps)
+
+
 def _record_inputs(
     config: DictConfig,
     folder: RunFolder,
@@ -260,8 +268,7 @@ def _record_inputs(
     datamodule: MultiLabelDataModule,
 ) -> None:
     """What is trained on what."""
-    hash_index = _features_dir(config) / HASH_INDEX
-    write_dataset(folder, datamodule, trainer.loggers, hash_index=hash_index)
+    write_dataset(folder, datamodule, trainer.loggers, hash_index=hash_index(config))
     write_model(folder, backbone, model.head, config.model.name)
 
 
@@ -297,7 +304,7 @@ def _set_first_weights(
     if start is None:
         _standardize(trainer, model, datamodule)
     else:
-        start_from(start, model, backbone, datamodule, _features_dir(config) / HASH_INDEX)
+        start_from(start, model, backbone, datamodule, hash_index(config))
 
 
 def _standardize(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:

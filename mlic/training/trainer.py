@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import lightning as L
@@ -9,12 +11,17 @@ from hydra.utils import get_class, instantiate
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import DictConfig
+from torch.utils.tensorboard import SummaryWriter
 
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
+from mlic.evaluation.metrics import METRICS
 from mlic.runs.processes import cluster_environment
 from mlic.runs.trainer_signals import OwnSignals
 from mlic.training.resuming import EarlierRun
+
+OURS = ("mlic.", "lightning.")
+MONITORED_PARTS, MONITORED = ("train", "val"), ("loss", *METRICS)
 
 
 def quieten_lightning() -> None:
@@ -35,10 +42,32 @@ def quieten_lightning() -> None:
 
 
 def make_trainer(config: DictConfig, earlier: EarlierRun) -> L.Trainer:
-    """The trainer with its callbacks and loggers; curves go on at the step that the earlier run had reached."""
+    """The trainer with its callbacks and loggers; curves go on at the step that the earlier run had reached.
+
+    Raises:
+        InputError: there is no epoch to train, or a callback watches a metric that there is not.
+    """
     callbacks = [instantiate(callback) for callback in (config.callbacks or {}).values()]
     loggers = [_make_logger(entry, earlier) for entry in (config.logger or {}).values()]
-    return _build(config, callbacks=[*callbacks, OwnSignals()], logger=loggers)
+    _check_monitors(callbacks)
+    trainer = _build(config, callbacks=[*callbacks, OwnSignals()], logger=loggers)
+    if not isinstance(trainer.max_epochs, int) or trainer.max_epochs == 0:
+        raise InputError(f"trainer.max_epochs={trainer.max_epochs}: expected a whole number of at least 1.")
+    return trainer
+
+
+def _check_monitors(callbacks: Sequence[L.Callback]) -> None:
+    """Lightning looks after the first epoch; callbacks of the user's own may log metrics of their own."""
+    if not all(type(callback).__module__.startswith(OURS) for callback in callbacks):
+        return
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", None)
+        part, _, metric = str(monitor).partition("/")
+        if monitor is not None and (part not in MONITORED_PARTS or metric not in MONITORED):
+            raise InputError(
+                f"callbacks: {type(callback).__name__} watches '{monitor}', which is not a metric. Expected val/ or "
+                f"train/ and one of {', '.join(MONITORED)}."
+            )
 
 
 def make_bare_trainer(config: DictConfig) -> L.Trainer:
@@ -53,7 +82,13 @@ def _build(config: DictConfig, **parts: Any) -> L.Trainer:
 
 
 def _make_logger(entry: DictConfig, earlier: EarlierRun) -> Logger:
-    if earlier.checkpoint is not None and get_class(entry["_target_"]) is TensorBoardLogger:
+    if get_class(entry["_target_"]) is not TensorBoardLogger:
+        return instantiate(entry)
+    # it hands on what it does not know to its writer, which is made when the first value is logged
+    known = signature(TensorBoardLogger).parameters.keys() | signature(SummaryWriter).parameters.keys()
+    if unknown := [str(name) for name in entry if name not in known and not str(name).startswith("_")]:
+        raise InputError(f"logger.tensorboard: there is no option {', '.join(unknown)}.")
+    if earlier.checkpoint is not None:
         # what came after the checkpoint comes again
         return instantiate(entry, purge_step=earlier.step + 1)
     return instantiate(entry)

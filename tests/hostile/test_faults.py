@@ -172,7 +172,7 @@ def test_a_disk_that_fills_while_a_run_writes(leave_kb: int, job: Job, arguments
         ballast = fill(disk, leave=leave_kb * 1024)
         code, text = job("train", *arguments(disk / "run"))
         assert code == 1 and "Traceback" not in text, text
-        assert "the disk is full" in text and "the same command" in text
+        assert "the disk is full" in text
         assert not list(disk.rglob("*.tmp"))
         ballast.unlink()
         assert {path: path.read_bytes() for path in before} == before

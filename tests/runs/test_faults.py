@@ -38,7 +38,29 @@ def test_what_the_machine_does_is_told_with_a_way_on(error: Exception, message: 
     with pytest.raises(InputError, match=message) as told, explained():
         raise error
     assert told.value.__cause__ is error
-    assert "the same command goes on" in str(told.value)
+    assert "goes on" not in str(told.value)  # only the command knows what is kept
+
+
+def behind(
+    error: Exception, *, cause: Exception | None = None, context: Exception | None = None
+) -> Exception:
+    error.__context__ = context
+    if cause is not None:
+        error.__cause__ = cause
+    return error
+
+
+def test_the_systems_error_is_found_behind_that_of_a_library():
+    full = OSError(errno.ENOSPC, "No space left on device", "a.ckpt")
+    denied = PermissionError(errno.EACCES, "Permission denied", "/x")
+    # what torch raises where the file of its archive could not be written
+    message = explain(behind(RuntimeError("unexpected pos 704 vs 598"), context=full))
+    assert message == "the disk is full: 'a.ckpt' cannot be written. Make room, or choose another place."
+    message = explain(behind(RuntimeError("no store"), cause=behind(KeyError("a"), context=denied)))
+    assert message is not None and message.startswith("no access: '/x' cannot be written")
+    hidden = behind(RuntimeError("it is not there"), context=denied)
+    hidden.__suppress_context__ = True  # `from None`
+    assert explain(hidden) is None
 
 
 def test_other_errors_pass():

@@ -1,8 +1,10 @@
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
+from mlic.errors import InputError
 from mlic.runs.folder import RunFolder, write_atomically
 from mlic.runs.status import RunStatus
 
@@ -41,6 +43,27 @@ def test_other_processes_write_nothing(tmp_path: Path):
     with RunStatus(RunFolder(tmp_path), write=False):
         pass
     assert not (tmp_path / "status.json").exists()
+
+
+def test_the_status_of_an_earlier_run_stays_until_the_new_one_begins(tmp_path: Path):
+    with RunStatus(RunFolder(tmp_path)):
+        pass
+    before = (tmp_path / "status.json").read_bytes()
+    with pytest.raises(SystemExit), RunStatus(RunFolder(tmp_path), write=False) as run, run.phase("data"):
+        raise SystemExit(130)
+    assert (tmp_path / "status.json").read_bytes() == before
+    with RunStatus(RunFolder(tmp_path), write=False) as run:
+        with run.phase("data"):
+            pass
+        run.begin()
+        assert status(tmp_path)["state"] == "running" and "data" in status(tmp_path)["seconds"]
+    assert status(tmp_path)["state"] == "finished"
+
+
+def test_an_error_that_says_what_happened_is_not_explained_again(tmp_path: Path):
+    with pytest.raises(InputError), RunStatus(RunFolder(tmp_path)):
+        raise InputError("labels.csv cannot be read") from PermissionError(errno.EACCES, "Permission denied")
+    assert status(tmp_path)["error"]["message"] == "labels.csv cannot be read"
 
 
 def test_a_failed_write_keeps_the_former_file(tmp_path: Path):

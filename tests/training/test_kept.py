@@ -1,0 +1,169 @@
+"""What lies in a folder stays as it is until a run has passed all checks; a folder of something else is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from mlic.data import MultiLabelDataModule
+from mlic.errors import InputError
+from mlic.train import train
+
+MakeConfig = Callable[..., DictConfig]
+FOREIGN = (
+    "config.yaml",
+    "metrics.json",
+    "split.csv",
+    "checkpoints/epoch=99.ckpt",
+    ".hydra/config.yaml",
+    "train.log",
+)
+
+
+def content_of(folder: Path, *, but: tuple[str, ...] = ()) -> dict[str, str]:
+    """Path -> digest of each file, and the empty folders."""
+    return {
+        str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        for path in folder.rglob("*")
+        if path.name not in but
+    }
+
+
+@pytest.fixture
+def mistakes(tiny_csv: tuple[Path, Path], tmp_path: Path) -> dict[str, tuple[str, ...]]:
+    """Overrides that end in an error, by what is wrong with them."""
+    shutil.copytree(tiny_csv[1], tmp_path / "images")
+    broken = tmp_path / "images" / "shapes_07.jpg"
+    broken.write_bytes(broken.read_bytes()[:200] + b"\xff\xd9")  # with an end: only its decoding tells
+    (tmp_path / "junk.pth").write_bytes(b"junk")
+    images = f"data.images={tmp_path / 'images'}"
+    return {
+        "annotations": ("data.annotations=lables.csv",),
+        "network": ("model.backbone.name=nope",),
+        "weights": ("model.backbone.pretrained=true", f"model.backbone.weights={tmp_path / 'junk.pth'}"),
+        "setting": ("+epochs=3",),
+        "broken image": (images,),
+        "broken image, live": (images, "features=live"),
+        "option of the head": ("+head.width=3",),
+        "value of the head": ("head.hidden=[-1]",),
+        "value of the loss": ("loss.label_smoothing=7",),
+        "value of the optimizer": ("optimizer.lr=-1",),
+        "value of the scheduler": ("scheduler=cosine", "scheduler.warmup=2"),
+        "value of the trainer": ("trainer.precision=nope",),
+        "no epochs": ("trainer.max_epochs=0",),
+        "metric to choose by": ("callbacks.checkpoint.monitor=val/mpa",),
+        "metric to stop by": ("callbacks=early_stopping", "callbacks.early_stopping.monitor=map"),
+        "option of the logger": ("+logger.tensorboard.nope=1",),
+        "start": ("init_from=absent",),
+        "classes of the start": (f"init_from={tmp_path / 'other'}",),
+    }
+
+
+def test_a_command_that_fails_leaves_a_finished_run_as_it_was(
+    mistakes: dict[str, tuple[str, ...]], tiny_config: MakeConfig, tmp_path: Path
+):
+    train(tiny_config())
+    train(tiny_config("data.min_images_per_class=20", "trainer.max_epochs=1", output=tmp_path / "other"))
+    before = content_of(tmp_path / "run")
+    for name, overrides in mistakes.items():
+        failed = False
+        try:
+            train(tiny_config(*overrides))
+        except Exception:  # of Lightning and Hydra too
+            failed = True
+        assert failed and content_of(tmp_path / "run") == before, name
+    train(tiny_config("seed=1"))
+    after = content_of(tmp_path / "run")
+    assert after["metrics.json"] != before["metrics.json"] and not set(before) - set(after) - {
+        name for name in before if "tfevents" in name
+    }
+
+
+@pytest.mark.parametrize("overrides", [(), ("resume=auto",)])
+def test_an_interrupted_preparation_leaves_a_run_as_it_was(
+    overrides: tuple[str, ...], tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    train(tiny_config())
+    (tmp_path / "run" / "metrics.json").unlink()  # not finished
+    before = content_of(tmp_path / "run")
+
+    def interrupted(*_: Any) -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setattr(MultiLabelDataModule, "setup", interrupted)
+    with pytest.raises(SystemExit):
+        train(tiny_config(*overrides))
+    assert content_of(tmp_path / "run") == before
+
+
+def test_a_new_folder_says_how_far_its_run_came(
+    mistakes: dict[str, tuple[str, ...]], tiny_config: MakeConfig, tmp_path: Path
+):
+    """A sweep's table reads the state of jobs that failed, and of those that failed again."""
+    for name, reason in (("broken image", "shapes_07"), ("network", "nope")):
+        with pytest.raises(InputError):
+            train(tiny_config(*mistakes[name]))
+        status = json.loads((tmp_path / "run" / "status.json").read_text())
+        assert status["state"] == "failed" and reason in status["error"]["message"]
+
+
+def make_foreign(folder: Path) -> dict[str, str]:
+    for name in FOREIGN:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{name} of another project")
+    return content_of(folder)
+
+
+@pytest.mark.parametrize("resume", ["auto", "null"])
+def test_a_folder_of_another_project_is_refused(resume: str, tiny_config: MakeConfig, tmp_path: Path):
+    before = make_foreign(tmp_path / "run")
+    with pytest.raises(
+        InputError, match=r"^output: '.*run' is not a run folder and not empty \(checkpoints, config"
+    ):
+        train(tiny_config(f"resume={resume}"))
+    assert content_of(tmp_path / "run", but=(".lock",)) == before
+
+
+@pytest.mark.slow
+def test_the_command_line_leaves_what_is_there(
+    run_server: Any, tiny_overrides: Callable[..., list[str]], tmp_path: Path
+):
+    """Hydra writes its settings and a log before the command runs."""
+    foreign = make_foreign(tmp_path / "foreign")
+    assert run_server.run(*tiny_overrides(f"output={tmp_path / 'foreign'}"), folder=tmp_path) == 1
+    assert "is not a run folder and not empty" in (tmp_path / "command.log").read_text()
+    assert content_of(tmp_path / "foreign") == foreign
+
+    run = tmp_path / "run"
+    assert run_server.run(*tiny_overrides(f"output={run}"), folder=tmp_path) == 0
+    before = content_of(run, but=("train.log",))
+    for typo in ("model.backbone.name=nope", "data.annotations=lables.csv", "+epochs=3", "on_error=nope"):
+        assert run_server.run(*tiny_overrides(typo, f"output={run}"), folder=tmp_path) == 1
+        assert content_of(run, but=("train.log",)) == before, typo
+    assert "lables.csv" in (run / "train.log").read_text()
+    assert run_server.run(*tiny_overrides("seed=1", f"output={run}"), folder=tmp_path) == 0
+    for name in ("overrides", "config", "hydra"):
+        assert "seed" in (run / ".hydra" / f"{name}.yaml").read_text()
+    assert "- seed=1" in (run / ".hydra" / "overrides.yaml").read_text()
+    assert "seed: 1" in (run / ".hydra" / "config.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_a_sweep_given_again_keeps_runs_until_theirs_have_passed_the_checks(
+    run_server: Any, tiny_overrides: Callable[..., list[str]], tiny_csv: tuple[Path, Path], tmp_path: Path
+):
+    labels = tmp_path / "labels.csv"
+    shutil.copy(tiny_csv[0], labels)
+    jobs = ("seed=0,1", "trainer.max_epochs=1", f"data.annotations={labels}")
+    command = ["-m", *tiny_overrides(*jobs), "sweep=again"]
+    assert run_server.run(*command, folder=tmp_path) == 0
+    folders = [path for path in (tmp_path / "outputs" / "sweeps" / "again").iterdir() if path.is_dir()]
+    before = [content_of(folder, but=("train.log",)) for folder in folders]
+    labels.unlink()
+    assert run_server.run(*command, folder=tmp_path) == 1
+    assert [content_of(folder, but=("train.log",)) for folder in folders] == before and len(before) == 2
