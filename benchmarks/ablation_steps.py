@@ -1,5 +1,6 @@
 """The steps from the report's head to `experiment=best`, and what was tried beside it, as overrides."""
 
+# both on the features of _DEFAULT, 260 pixels and one view: later steps differ from them in their features too
 REFERENCE = "logistic regression"
 REPORT = "the report's head"
 
