@@ -197,6 +197,7 @@ def test_runs_with_other_test_images_are_not_compared(tmp_path: Path, write_run:
     table = result_table(comparison)
     assert table.to_frame()["test_set"].tolist() == ["set 1", "set 1", "set 2", "set 3"]
     assert any("different images" in note for note in table.notes)
+    assert any("for the F1 of each class: they serve CF1, and may cost OF1" in note for note in table.notes)
     pairs = pair_table(comparison).to_frame()
     refused = pairs.query("verdict.str.startswith('not compared')")
     assert len(refused) == 5
