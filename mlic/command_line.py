@@ -1,15 +1,53 @@
-"""The command line: paths as Hydra's grammar wants them, programs as the user can call them."""
+"""The command line: paths as Hydra's grammar wants them, programs as the user can call them, orderly ends."""
 
 import re
 import shlex
+import signal
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from hydra.errors import CompactHydraException
+
+from mlic.errors import InputError
+from mlic.runs.signals import SIGNALS, ending_on_signals
 
 PATH_KEYS = (
     "run", "images", "output", "init_from", "resume", "data.annotations", "data.images", "features.dir",
     "model.backbone.weights",
 )  # fmt: skip
+
+
+def run_command(main: Callable[[], Any], keys: Collection[str] = PATH_KEYS) -> None:
+    """Run `python -m mlic.<command>`; SIGINT and SIGTERM end it with status 130 and 143.
+
+    Args:
+        main: Hydra's entry point, decorated with `ending_in_order` below `hydra.main`.
+        keys: that stand for paths on the command line.
+    """
+    sys.argv[1:] = quote_paths(sys.argv[1:], keys)
+    try:
+        with ending_on_signals():
+            main()
+    finally:  # Python's handler would print a traceback from the end of the interpreter
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Show an `InputError` without a traceback, and end on signals; around the work of a command, below `hydra.main`.
+
+    Hydra prints the traceback of any other exception, so whatever a library makes of a signal has to become SystemExit
+    again before Hydra sees it.
+    """
+    try:
+        with ending_on_signals():
+            yield
+    except InputError as error:
+        raise CompactHydraException(f"\n{error}") from error
 
 
 def quote_paths(arguments: Sequence[str], keys: Collection[str] = PATH_KEYS) -> list[str]:

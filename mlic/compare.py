@@ -1,16 +1,14 @@
 """Compare runs: `python -m mlic.compare runs=outputs/sweeps output=outputs/compare` writes one report."""
 
 import logging
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
-from mlic.command_line import quote_paths
+from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
 from mlic.runs.faults import explained
@@ -47,14 +45,11 @@ def compare(config: DictConfig) -> Path:
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="compare")
+@ending_in_order()
 def main(config: DictConfig) -> None:
-    """Hydra's entry point; shows an InputError without a traceback."""
-    try:
-        compare(config)
-    except InputError as error:
-        raise CompactHydraException(f"\n{error}") from error
+    """Hydra's entry point."""
+    compare(config)
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quote_paths(sys.argv[1:], ("runs", "output"))
-    main()
+    run_command(main, ("runs", "output"))

@@ -4,18 +4,16 @@ python -m mlic.evaluate run=<run> data=csv data.annotations=... data.images=... 
 """
 
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from mlic.command_line import quote_paths
+from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
-from mlic.errors import InputError
 from mlic.runs.faults import explained
+from mlic.runs.folder import refuse_foreign_folder
 from mlic.settings import refuse_unknown
 
 logger = logging.getLogger(__name__)
@@ -36,10 +34,9 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
     """
     refuse_unknown(config, "evaluate")
     output = Path(config.output)
-    if (output / "split.csv").exists():
-        raise InputError(
-            f"output: '{output}' is a run folder, whose figures would be lost. Choose another one."
-        )
+    refuse_foreign_folder(
+        output, mark="evaluation.json", text='"images_in_run"', kind="folder of an evaluation"
+    )
     # torch and timm take seconds to import: not before the command line is known to be right
     from mlic.inference.classifier import Classifier
     from mlic.inference.evaluating import evaluate_run
@@ -66,14 +63,11 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="evaluate")
+@ending_in_order()
 def main(config: DictConfig) -> None:
-    """Hydra's entry point; shows an InputError without a traceback."""
-    try:
-        evaluate(config)
-    except InputError as error:
-        raise CompactHydraException(f"\n{error}") from error
+    """Hydra's entry point."""
+    evaluate(config)
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quote_paths(sys.argv[1:])
-    main()
+    run_command(main)

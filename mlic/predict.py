@@ -4,17 +4,14 @@ python -m mlic.predict run=<run> images=<folder, files or pattern> output=predic
 """
 
 import logging
-import sys
 import time
 from pathlib import Path
 
 import hydra
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
-from mlic.command_line import quote_paths
+from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
-from mlic.errors import InputError
 from mlic.runs.faults import explained
 from mlic.settings import refuse_unknown
 
@@ -38,14 +35,16 @@ def predict(config: DictConfig) -> dict[str, str]:
     """
     refuse_unknown(config, "predict")
     from mlic.inference.listing import list_images
+    from mlic.inference.prediction_table import open_predictions, prediction_rows, refuse_other_file
 
+    output = Path(config.output)
+    refuse_other_file(output)
     images = OmegaConf.to_container(config.images) if OmegaConf.is_list(config.images) else config.images
     paths, names = list_images(images)  # pyright: ignore[reportArgumentType]
     # torch and timm take seconds to import: not before the images are known to be there
     from tqdm import tqdm
 
     from mlic.inference.classifier import Classifier
-    from mlic.inference.prediction_table import open_predictions, prediction_rows
 
     classifier = Classifier.load(config.run, device=config.device, **config.model.backbone)
     thresholds = classifier.choose_thresholds(config.thresholds)
@@ -53,7 +52,7 @@ def predict(config: DictConfig) -> dict[str, str]:
     start, done = time.perf_counter(), 0
     batches = classifier.stream(paths, batch_size=config.batch_size, num_workers=config.num_workers)
     with (
-        open_predictions(Path(config.output)) as file,
+        open_predictions(output) as file,
         tqdm(total=len(paths), unit="image", disable=None, dynamic_ncols=True) as bar,
     ):
         for batch in batches:
@@ -79,16 +78,12 @@ def _tell(bad: dict[str, str], total: int) -> None:
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="predict")
+@ending_in_order()
 def main(config: DictConfig) -> None:
     """Hydra's entry point; ends with status 1 when an image could not be used."""
-    try:
-        bad = predict(config)
-    except InputError as error:
-        raise CompactHydraException(f"\n{error}") from error
-    if bad:
+    if predict(config):
         raise SystemExit(1)
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quote_paths(sys.argv[1:])
-    main()
+    run_command(main)

@@ -1,11 +1,9 @@
 """Train and test a classifier: `python -m mlic.train model=nasnetlarge`; `-m` sweeps, `--help` lists the choices."""
 
-import sys
-
 import hydra
 from omegaconf import DictConfig
 
-from mlic.command_line import quote_paths
+from mlic.command_line import run_command
 from mlic.config import CONFIG_DIR
 from mlic.runs.signals import ending_on_signals
 from mlic.settings import refuse_unknown
@@ -42,9 +40,7 @@ def main(config: DictConfig) -> float | None:
 
 def command() -> None:
     """`python -m mlic.train`."""
-    sys.argv[1:] = quote_paths(sys.argv[1:])
-    with ending_on_signals(), summarized():
-        main()
+    run_command(summarized()(main))
 
 
 if __name__ == "__main__":

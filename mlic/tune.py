@@ -1,18 +1,14 @@
 """Tune a head: `python -m mlic.tune model=efficientnet_lite2 tune.heads=64`; `--help` lists the choices."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from mlic.command_line import quote_paths
+from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR, compose_with_choices
-from mlic.errors import InputError
-from mlic.runs.signals import ending_on_signals
 from mlic.settings import refuse_unknown
 
 
@@ -41,15 +37,11 @@ def _tune(config: DictConfig, choices: Mapping[str, str | None]) -> dict[str, di
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="tune")
+@ending_in_order()
 def main(config: DictConfig) -> None:
-    """Hydra's entry point; shows an InputError without a traceback, which status.json keeps."""
-    try:
-        with ending_on_signals():
-            _tune(config, HydraConfig.get().runtime.choices)
-    except InputError as error:
-        raise CompactHydraException(f"\n{error}") from error
+    """Hydra's entry point."""
+    _tune(config, HydraConfig.get().runtime.choices)
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quote_paths(sys.argv[1:])
-    main()
+    run_command(main)

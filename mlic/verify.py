@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from mlic.command_line import quote_paths
+from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
 from mlic.runs.faults import explained
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 PROBLEMS_FOUND, UNUSABLE = 1, 2
 
 
-class Ending(SystemExit):
-    """The exit status that the check decided on; others are Hydra's."""
+class ProblemsFound(SystemExit):
+    """The check's own exit status; that of unusable input is Hydra's until the end."""
 
 
 @explained()
@@ -48,11 +48,11 @@ def verify(config: DictConfig) -> "Verification":
     if config.labels not in (None, "suspect"):
         raise InputError(f"labels: '{config.labels}' is none of null, suspect.")
     check_seed("seed", config.seed)
-    folder = open_output(config.output, config.data.get("annotations"))
     if config.labels == "suspect":
-        from mlic.verification.suspects import require_cleanlab
+        from mlic.verification.suspects import check_options
 
-        require_cleanlab()
+        check_options(config.suspects)
+    folder = open_output(config.output, config.data.get("annotations"))
     with locked_folder(folder.path):
         verification = verify_data(config.data, check=config.check)
         write(folder, verification, config.check)
@@ -66,22 +66,22 @@ def verify(config: DictConfig) -> "Verification":
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="verify")
+@ending_in_order()
 def main(config: DictConfig) -> None:
-    """Hydra's entry point; ends with status 1 when problems were found, 2 when the input cannot be used."""
+    """Hydra's entry point."""
+    if verify(config).findings:
+        raise ProblemsFound(PROBLEMS_FOUND)
+
+
+def command() -> None:
+    """`python -m mlic.verify`; ends with status 1 when problems were found, 2 when the input cannot be used."""
     try:
-        verification = verify(config)
-    except InputError as error:
-        print(f"\n{error}", file=sys.stderr)
-        raise Ending(UNUSABLE) from error
-    if verification.findings:
-        raise Ending(PROBLEMS_FOUND)
+        run_command(main)
+    except ProblemsFound:
+        raise
+    except SystemExit as ending:  # what Hydra refuses or shows has the status 1
+        sys.exit(UNUSABLE if ending.code == 1 else ending.code)
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quote_paths(sys.argv[1:])
-    try:
-        main()
-    except Ending:
-        raise
-    except SystemExit as ending:  # settings that Hydra refused: its status is 1
-        sys.exit(UNUSABLE if ending.code else 0)
+    command()

@@ -1,10 +1,14 @@
+import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hydra.errors import CompactHydraException
 
-from mlic.command_line import program, quote_paths
+from mlic.command_line import ending_in_order, program, quote_paths, run_command
 from mlic.config import compose
+from mlic.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -52,3 +56,40 @@ def test_programs_are_named_as_they_can_be_typed(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     assert program("tensorboard") == ".venv/bin/tensorboard"
     assert program("absent") == "absent"
+
+
+def test_an_input_error_goes_to_hydra_as_one_that_it_shows_without_a_traceback():
+    with pytest.raises(CompactHydraException, match="data: absent"), ending_in_order():
+        raise InputError("data: absent")
+
+
+def test_what_a_library_makes_of_a_signal_does_not_reach_hydra():
+    with pytest.raises(SystemExit) as ended, ending_in_order():  # noqa: PT012
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except SystemExit:
+            raise RuntimeError("a worker has ended") from None
+    assert ended.value.code == 143
+
+
+@pytest.mark.parametrize("command", ["compare", "evaluate", "extract", "predict", "train", "tune", "verify"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_every_command_in_order(
+    command: str, number: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Also before and after Hydra runs the command's own work."""
+    module = import_module(f"mlic.{command}")
+    start = getattr(module, "command", lambda: run_command(module.main))
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(sys, "argv", [f"mlic.{command}"])
+    monkeypatch.setattr(module, "main", lambda: signal.raise_signal(number))
+    try:
+        with pytest.raises(SystemExit) as ended:
+            start()
+        assert (
+            signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+        )  # no traceback from the end of the interpreter
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    assert ended.value.code == code

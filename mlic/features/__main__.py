@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from mlic.errors import InputError
 from mlic.features.store import DESCRIPTION, LAST_USED, LOCKS, FeatureStore, remove_store_files
+from mlic.runs.signals import ending_on_signals
 
 SECONDS_A_DAY = 86_400
 
@@ -113,4 +114,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ending_on_signals():
+        sys.exit(main())

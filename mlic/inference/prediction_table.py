@@ -1,18 +1,20 @@
 """The rows of predictions.csv, and the file that appears whole or never."""
 
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from mlic.errors import InputError
 from mlic.evaluation.predictions import SCORE
+from mlic.runs.folder import replacing
 
 SEPARATOR = "|"
+FILE_NAME, LABELS, ERROR = "file_name", "labels", "error"
+HEADER = f"{FILE_NAME},{LABELS},{ERROR},".encode()  # and scores
 
 
 class Scored(Protocol):
@@ -61,9 +63,9 @@ def prediction_rows(
     ]
     columns: dict[str, Any] = {
         # an object column keeps names that are not UTF-8
-        "file_name": pd.Series(list(names), dtype=object),
-        "labels": labels,
-        "error": batch.errors,
+        FILE_NAME: pd.Series(list(names), dtype=object),
+        LABELS: labels,
+        ERROR: batch.errors,
     }
     if top_k is None:
         columns |= {SCORE + name: scores[:, column] for column, name in enumerate(classes)}
@@ -79,21 +81,37 @@ def prediction_rows(
 class PredictionFile:
     """Appends tables to a CSV file."""
 
-    def __init__(self, path: Path) -> None:
-        """Write to `path`, which has to be new or empty."""
-        self._file = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+    def __init__(self, file: IO[bytes]) -> None:
+        """Write to a file that is new or empty."""
+        self._file = file
         self._has_header = False
 
     def append(self, table: pd.DataFrame) -> None:
         """Write rows, and hand them to the system."""
-        table.to_csv(self._file, header=not self._has_header, index=False)
+        text = table.to_csv(header=not self._has_header, index=False)
+        self._file.write(text.encode(errors="surrogateescape"))
         self._file.flush()
         self._has_header = True
 
-    def close(self) -> None:
-        """Put all on the disk."""
-        os.fsync(self._file.fileno())
-        self._file.close()
+
+def refuse_other_file(path: Path) -> None:
+    """Refuse to replace a file that is not a table of predictions.
+
+    Raises:
+        InputError: a folder, a device, or a file that `mlic.predict` did not write.
+    """
+    if path.is_dir():
+        raise InputError(f"output: '{path}' is a folder. Expected the name of a CSV file.")
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise InputError(f"output: '{path}' is not an ordinary file. Expected the name of a CSV file.")
+    with path.open("rb") as file:
+        start = file.read(len(HEADER))
+    if start not in (HEADER, b""):
+        raise InputError(
+            f"output: '{path}' was not written by mlic.predict and would be lost. Choose another name."
+        )
 
 
 @contextmanager
@@ -101,19 +119,11 @@ def open_predictions(path: Path) -> Iterator[PredictionFile]:
     """A file with a temporary name, which becomes `path` when all went well, and is removed otherwise.
 
     Raises:
-        InputError: a folder of that name, or one that cannot be written to.
+        InputError: the folder cannot be written to.
     """
-    if path.is_dir():
-        raise InputError(f"output: '{path}' is a folder. Expected the name of a CSV file.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = PredictionFile(temporary)
-    except OSError as error:
-        raise InputError(f"output: '{path}' cannot be written ({error.strerror}).") from error
-    try:
-        yield file
-        file.close()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(replacing(path))
+        except OSError as error:
+            raise InputError(f"output: '{path}' cannot be written ({error.strerror}).") from error
+        yield PredictionFile(file)

@@ -7,7 +7,7 @@ from typing import Any
 from mlic.inference.classifier import Classifier
 from mlic.inference.evaluating import EvaluatedRun
 from mlic.inference.labelled import LabelledSet
-from mlic.runs.folder import RunFolder
+from mlic.runs.folder import RunFolder, replacing_together
 from mlic.runs.lock import locked_folder
 from mlic.training.tables import metrics_table
 
@@ -38,13 +38,13 @@ def describe(
 
 
 def write(output: Path, evaluated: EvaluatedRun, description: dict[str, Any]) -> None:
-    """Write predictions.parquet, evaluation.json and metrics.json, each whole, and all three of one evaluation.
+    """Write predictions.parquet, evaluation.json and metrics.json, all three of one evaluation or none.
 
     Raises:
         InputError: another process writes there.
     """
-    with locked_folder(output):
-        folder = RunFolder(output)
+    with locked_folder(output), replacing_together(output) as new:
+        folder = RunFolder(new)
         evaluated.predictions.write_parquet(folder.path / "predictions.parquet")
         folder.write_json("evaluation.json", description)
         folder.write_json("metrics.json", evaluated.metrics)

@@ -33,9 +33,8 @@ from mlic.report.style import report_style, run_style
 from mlic.report.summary import summarise
 from mlic.report.tables import Table, write_table
 from mlic.report.thumbnails import Thumbnails, image_folder
-from mlic.runs.folder import write_atomically
+from mlic.runs.folder import refuse_foreign_folder, replacing_together, write_atomically
 from mlic.runs.lock import locked_folder
-from mlic.runs.status import STATUS_FILE
 from mlic.seeds import check_seed
 
 logger = logging.getLogger(__name__)
@@ -51,6 +50,8 @@ SECTIONS = {
     "runs": "Runs",
 }
 ERROR_PIXELS = 160
+PAGE = "index.html"
+PAGE_TEXT = "img-src data:; style-src 'unsafe-inline'; script-src 'sha256-"  # of the pages of all versions
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,7 @@ class ReportOptions:
             raise InputError(
                 f"reference: '{self.reference}' is unknown. Choices are {choices}, or null for none."
             )
-        if (self.output / STATUS_FILE).exists():
-            raise InputError(
-                f"output: '{self.output}' is a run folder. Choose another one, such as outputs/compare."
-            )
+        refuse_foreign_folder(self.output, mark=PAGE, text=PAGE_TEXT, kind="folder of a report")
         if not 0.5 <= self.level < 1:
             raise InputError(f"level: {self.level} must be at least 0.5 and under 1, such as 0.95.")
         check_seed("seed", self.seed)
@@ -147,15 +145,15 @@ def write_report(options: ReportOptions) -> Path:
     metrics = class_metrics(finished)
     _build_tables(report, options, metrics)
     _build_galleries(report, options)
-    with locked_folder(options.output):  # tables, figures and page are of one report
-        _write(report, options, metrics)
+    with locked_folder(options.output), replacing_together(options.output) as new:
+        _write(report, options, metrics, new)
     if options.tensorboard:
         from mlic.report.tensorboard_export import export_run  # imports torch
 
         for run in report.drawn:
             if run.test is not None:
                 export_run(run, report.galleries[run.name], report.thumbnails[run.name])
-    return options.output / "index.html"
+    return options.output / PAGE
 
 
 def choose_drawn(runs: Sequence[ReportedRun], count: int) -> list[ReportedRun]:
@@ -201,19 +199,18 @@ def _build_galleries(report: Report, options: ReportOptions) -> None:
             report.galleries[run.name] = add_activation_maps(run, report.galleries[run.name], small)
 
 
-def _write(report: Report, options: ReportOptions, metrics: dict[str, Any]) -> None:
-    folder = options.output / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
+def _write(report: Report, options: ReportOptions, metrics: dict[str, Any], folder: Path) -> None:
+    tables = folder / "tables"
     for table in report.tables.values():
-        table.write_csv(folder)
+        table.write_csv(tables)
     errors, confused = (
         error_table(report.finished, per_class=options.errors_per_class),
         confusion_table(report.finished),
     )
-    _write_long_tables(folder, report, metrics, errors, confused)
+    _write_long_tables(tables, report, metrics, errors, confused)
     browser = _browser(report, options, errors, confused)
     styles = {run.name: run_style(place) for place, run in enumerate(report.drawn)}
-    files = FigureFiles(options.output / "figures")
+    files = FigureFiles(folder / "figures")
     with report_style():
         drawn_metrics = {run.name: metrics[run.name] for run in report.drawn if run.name in metrics}
         classes = choose_classes(
@@ -242,9 +239,9 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any]) -> N
         "errors": browser,
         "errors_per_class": options.errors_per_class,
     }
-    write_atomically(options.output / "index.html", render_page(content))
+    write_atomically(folder / PAGE, render_page(content))
     shown = [table for table in report.tables.values() if table.rows]
-    write_atomically(options.output / "report.md", render_markdown(title, lead, shown, files.keys))
+    write_atomically(folder / "report.md", render_markdown(title, lead, shown, files.keys))
 
 
 def _browser(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlic.errors import InputError
+from mlic.runs.signals import signals_held
 
 STATUS_FILE = "status.json"
 STATUS_TEXT = '"seconds": {'  # what status.json of other programs does not have
@@ -23,6 +25,7 @@ WINNER = "winner"
 EARLIER = "earlier"  # folder of results that a run could not go on from
 # what a command, its shell or its scheduler puts into a folder before the command looks at it
 SIDE_FILES = (".*", "*.log", "*.out", "*.err")
+NEW = ".new"  # where a result is written before it takes its place
 
 
 class RunFolder:
@@ -104,9 +107,11 @@ def refuse_foreign_folder(
         kind: of the folder, for the message.
 
     Raises:
-        InputError: the folder is not empty and does not have the mark.
+        InputError: it is a file, or a folder that is not empty and does not have the mark.
     """
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output: '{folder}' is a file. Expected the name of a folder.")
     if not folder.is_dir() or has_mark(folder, mark=mark, text=text):
         return
     names = sorted(path.name for path in folder.iterdir() if not any(map(path.match, SIDE_FILES)))
@@ -149,3 +154,23 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_together(folder: Path) -> Iterator[Path]:
+    """A folder to write a result to, whose files take the places of those of the same names in `folder` at the end.
+
+    An error or a signal leaves the former result whole. Hold the folder meanwhile, see `locked_folder`.
+    """
+    new = folder / NEW
+    shutil.rmtree(new, ignore_errors=True)  # a kill left it
+    try:
+        new.mkdir(parents=True)
+        yield new
+        with signals_held():
+            for path in [path for path in new.rglob("*") if path.is_file()]:
+                place = folder / path.relative_to(new)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(place)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)

@@ -1,6 +1,8 @@
 """Tuning from a config to a folder: the trials, the winner's run, and how to go on from it."""
 
 import logging
+import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,10 +18,11 @@ from mlic.features.memory import available_memory
 from mlic.models import Backbone, DenseHead, Standardization
 from mlic.models.precision import has_native_bfloat16, spare_gpu_lookups
 from mlic.runs.faults import explained
-from mlic.runs.folder import WINNER, RunFolder
+from mlic.runs.folder import TRIALS_FILE, WINNER, RunFolder, has_mark, refuse_foreign_folder
 from mlic.runs.lock import one_at_a_time
-from mlic.runs.status import RunStatus
+from mlic.runs.status import STATUS_FILE, RunStatus
 from mlic.seeds import check_seed
+from mlic.training.resuming import SETTINGS_FILE
 from mlic.training.run import Results, prepare, run
 from mlic.training.weight_average import first_averaged_epoch
 from mlic.tuning.bank import Member
@@ -27,11 +30,11 @@ from mlic.tuning.folds import Fold, make_folds
 from mlic.tuning.halving import rungs
 from mlic.tuning.results import write_experiment, write_trials
 from mlic.tuning.search import Schedule, Search
-from mlic.tuning.space import Dimension
 from mlic.tuning.trials import Trial, make_trials
 
 logger = logging.getLogger(__name__)
 
+SEARCH_FILES = (STATUS_FILE, TRIALS_FILE, "figures/trials.*", "experiment/tuned.yaml")
 PRECISIONS = ("auto", "float32", "bfloat16")
 ADAM_COPIES = 4  # weights, gradients, two moments
 # of the trainer, which trains the winner alone, with the values that change nothing
@@ -57,13 +60,21 @@ def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results
         InputError: data, weights, settings or a search space that cannot be used.
     """
     _check(config)
+    _check_output(Path(config.output))
+    trials, dimensions = make_trials(config, choices)
+    start = time.perf_counter()
+    datamodule, backbone, device = prepare(config)
+    seconds = {"features": round(time.perf_counter() - start, 3)}
+    search = _make_search(config, trials, datamodule, backbone, device)
+    # what can be checked was checked: an earlier search may go
     folder = RunFolder(config.output)
-    with RunStatus(folder) as status:
-        trials, dimensions = make_trials(config, choices)
-        with status.phase("features"):
-            datamodule, backbone, device = prepare(config)
+    _clear(folder)
+    with RunStatus(folder, seconds=seconds) as status:
         with status.phase("search"):
-            winner = _search(config, trials, dimensions, datamodule, backbone, device, folder)
+            try:
+                winner = search.run()
+            finally:
+                write_trials(folder.path, trials, dimensions, search.schedule)
         chosen = _winning_config(config, winner)
         experiment = write_experiment(folder.path, chosen, _choices_of(winner, choices), winner)
         with status.phase("winner"):
@@ -99,15 +110,31 @@ def _check(config: DictConfig) -> None:
             )
 
 
-def _search(
+def _check_output(folder: Path) -> None:
+    """Refuse to replace anything but an earlier search."""
+    if (folder / SETTINGS_FILE).exists():
+        raise InputError(
+            f"output: '{folder}' is the folder of a run and not of a search. Choose another output."
+        )
+    refuse_foreign_folder(folder, kind="folder of a search")
+
+
+def _clear(folder: RunFolder) -> None:
+    """Remove what an earlier search left, so that its winner is not taken for that of a search which is interrupted."""
+    for pattern in SEARCH_FILES:
+        for path in folder.path.glob(pattern):
+            path.unlink()
+    if has_mark(folder.path / WINNER):
+        shutil.rmtree(folder.path / WINNER)
+
+
+def _make_search(
     config: DictConfig,
     trials: Sequence[Trial],
-    dimensions: Sequence[Dimension],
     datamodule: MultiLabelDataModule,
     backbone: Backbone,
     device: torch.device,
-    folder: RunFolder,
-) -> Trial:
+) -> Search:
     schedule = _schedule(config, device)
     folds = make_folds(datamodule, config.tune.folds, schedule.views)
     members: list[Member] = []
@@ -115,11 +142,7 @@ def _search(
         members.append(_make_member(trial, folds, datamodule, backbone, device))
         _check_memory(members, len(trials))
     spare_gpu_lookups()
-    search = Search(trials, members, datamodule, folds, schedule)
-    try:
-        return search.run()
-    finally:
-        write_trials(folder.path, trials, dimensions, schedule)
+    return Search(trials, members, datamodule, folds, schedule)
 
 
 def _check_memory(members: Sequence[Member], number: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mlic.errors import InputError
-from mlic.runs.folder import RunFolder, write_atomically
+from mlic.runs.folder import RunFolder, refuse_foreign_folder, replacing_together, write_atomically
 from mlic.verification.checking import Verification
 from mlic.verification.findings import KINDS, Finding, count_kinds, to_csv
 
@@ -26,7 +26,8 @@ def open_output(output: str | Path, annotations: str | Path | None) -> RunFolder
     """The folder to write to, made if it is not there.
 
     Raises:
-        InputError: it cannot be made, or a file in it that would be replaced is the annotation file.
+        InputError: it cannot be made, it holds something else than an earlier check, or a file in it that would be
+            replaced is the annotation file.
     """
     for name in FILES:
         file = Path(output) / name
@@ -34,6 +35,7 @@ def open_output(output: str | Path, annotations: str | Path | None) -> RunFolder
             raise InputError(
                 f"output: '{file}' is the annotation file, and would be replaced. Choose another folder."
             )
+    refuse_foreign_folder(output, mark=SUMMARY, text='"problems"', kind="folder of a check")
     try:
         return RunFolder(output)
     except OSError as error:
@@ -41,21 +43,20 @@ def open_output(output: str | Path, annotations: str | Path | None) -> RunFolder
 
 
 def write(folder: RunFolder, verification: Verification, check: str) -> None:
-    """Write problems.csv, classes.csv, class_pairs.csv and verification.json."""
-    _write_text(folder.path / PROBLEMS, to_csv(verification.findings))
-    write_table(folder.path / CLASSES, verification.classes)
-    write_table(folder.path / PAIRS, verification.pairs)
+    """Write problems.csv, classes.csv, class_pairs.csv and verification.json, all of them or none."""
     seconds = verification.inspected.seconds
-    folder.write_json(
-        SUMMARY,
-        {
-            "problems": count_kinds(verification.findings),
-            **verification.summary,
-            "check": check,
-            "seconds": seconds,
-            "images_per_second": len(verification.table) / seconds,
-        },
-    )
+    summary = {
+        "problems": count_kinds(verification.findings),
+        **verification.summary,
+        "check": check,
+        "seconds": seconds,
+        "images_per_second": len(verification.table) / seconds,
+    }
+    with replacing_together(folder.path) as new:
+        _write_text(new / PROBLEMS, to_csv(verification.findings))
+        write_table(new / CLASSES, verification.classes)
+        write_table(new / PAIRS, verification.pairs)
+        RunFolder(new).write_json(SUMMARY, summary)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from mlic.data.splitting import stratified_folds
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
-from mlic.runs.folder import RunFolder
+from mlic.runs.folder import RunFolder, replacing_together
 from mlic.verification.report import SUSPECT_IMAGES, SUSPECTS, write_table
 
 logger = logging.getLogger(__name__)
@@ -22,12 +22,15 @@ SEPARATOR = "|"
 SHOWN = 5
 
 
-def require_cleanlab() -> None:
-    """Refuse before any long work.
+def check_options(options: DictConfig) -> None:
+    """Refuse `suspects` before any long work.
 
     Raises:
-        InputError: cleanlab is not installed.
+        InputError: an option out of its range, or cleanlab is not installed.
     """
+    for key, least in (("strength", 1e-9), ("rows", 1), ("folds", 2)):
+        if not options[key] >= least:
+            raise InputError(f"suspects.{key}={options[key]}: expected a number from {least:g} on.")
     if find_spec("cleanlab") is None:
         raise InputError("labels=suspect needs cleanlab, which is not installed: pip install 'mlic[verify]'.")
 
@@ -46,9 +49,6 @@ def write_suspects(config: DictConfig, folder: RunFolder) -> None:
     from mlic.verification.cross_validation import cross_validated_scores
 
     options = config.suspects
-    for key, least in (("strength", 1e-9), ("rows", 1), ("folds", 2)):
-        if not options[key] >= least:
-            raise InputError(f"suspects.{key}={options[key]}: expected a number from {least:g} on.")
     # those that cannot be used were reported
     config = config.copy()
     config.data.on_bad_image = "drop"
@@ -64,8 +64,9 @@ def write_suspects(config: DictConfig, folder: RunFolder) -> None:
         device=device,
     )
     ranking = rank_suspects(table, scores, most=options.rows)
-    write_table(folder.path / SUSPECTS, ranking.labels)
-    write_table(folder.path / SUSPECT_IMAGES, ranking.images)
+    with replacing_together(folder.path) as new:
+        write_table(new / SUSPECTS, ranking.labels)
+        write_table(new / SUSPECT_IMAGES, ranking.images)
     _tell(folder, table, ranking, time.perf_counter() - start)
 
 

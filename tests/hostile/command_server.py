@@ -2,7 +2,8 @@
 
 Reads a JSON object a line: `command` (train, extract, predict, evaluate, compare), `arguments`, `folder` to work in,
 `log` for what it prints, and perhaps `memory_mb` (that its address space may grow by), `kill_worker` (end the first
-worker process that it starts) or `forward` (commands to run at the first forward pass of the backbone on images).
+worker process that it starts), `forward` or `figure` (commands to run at the first forward pass of the backbone on
+images, or at the first figure of a report).
 Forks a process for each, so that the imports are paid once, and prints its id; for `{"wait": id}` the exit status.
 """
 
@@ -25,9 +26,10 @@ import mlic.extract
 import mlic.predict
 import mlic.train
 import mlic.training.run
-from mlic.command_line import quote_paths
+from mlic.command_line import run_command
 from mlic.inference import Classifier
 from mlic.models import FrozenBackbone
+from mlic.report.figure_files import FigureFiles
 
 COMMANDS = {
     "train": mlic.train, "extract": mlic.extract, "predict": mlic.predict, "evaluate": mlic.evaluate,
@@ -45,8 +47,8 @@ def run(job: dict[str, Any]) -> None:
     try:
         os.chdir(job["folder"])
         _arrange(job)
-        sys.argv = [f"mlic.{job['command']}", *quote_paths(job["arguments"])]
-        COMMANDS[job["command"]].main()
+        sys.argv = [f"mlic.{job['command']}", *job["arguments"]]
+        run_command(COMMANDS[job["command"]].main)
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
@@ -64,20 +66,22 @@ def _arrange(job: dict[str, Any]) -> None:
         limit = used + job["memory_mb"] * 1_000_000
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     if "forward" in job:
-        _at_first_forward(job["forward"])
+        _at_first_call(FrozenBackbone, "forward", job["forward"])
+    if "figure" in job:
+        _at_first_call(FigureFiles, "save", job["figure"])
     if job.get("kill_worker"):
         _kill_first_worker()
 
 
-def _at_first_forward(commands: list[list[str]]) -> None:
-    original, done = FrozenBackbone.forward, []
+def _at_first_call(owner: type, name: str, commands: list[list[str]]) -> None:
+    original, done = getattr(owner, name), []
 
-    def forward(self: FrozenBackbone, images: torch.Tensor) -> torch.Tensor:
+    def called(*arguments: Any) -> Any:
         if not done:
             done.extend(subprocess.run(command, stderr=subprocess.DEVNULL) for command in commands)
-        return original(self, images)
+        return original(*arguments)
 
-    FrozenBackbone.forward = forward
+    setattr(owner, name, called)
 
 
 def _kill_first_worker() -> None:

@@ -210,12 +210,33 @@ def test_a_disk_that_fills_while_predictions_and_reports_are_written(
             ballast = fill(disk, leave=0)
             code, text = job(command, *filled)
             assert code == 1 and "Traceback" not in text, text
-            assert "the disk is full" in text
+            assert "the disk is full" in text and "goes on" not in text  # it begins again
             for path, content in before.items():  # the former result, whole
                 assert path.read_bytes() == content, path
             assert not list(disk.rglob("*.tmp"))
             ballast.unlink()
             assert job(command, *filled)[0] == 0
+
+
+@pytest.mark.parametrize(("name", "code"), [("INT", 130), ("TERM", 143)])
+def test_a_signal_ends_predictions_and_reports_in_order(
+    name: str, code: int, job: Job, arguments: Any, tiny_images: Path, tmp_path: Path
+):
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert job("train", *arguments(run))[0] == 0
+    places = {
+        "predict": (f"run={run}", f"images={tiny_images}", "device=cpu", "num_workers=2", f"output={out}/p.csv"),
+        "evaluate": (
+            f"run={run}", "part=test", "device=cpu", f"features.dir={tmp_path}/new", "num_workers=2",
+            f"output={out}/evaluated",
+        ),
+        "compare": (f"runs={run}", "resamples=10", f"output={out}/compared"),
+    }  # fmt: skip
+    signals = [["sh", "-c", f"kill -{name} $PPID"]]
+    for command, options in places.items():
+        code_there, text = job(command, *options, forward=signals, figure=signals)
+        assert code_there == code and "Traceback" not in text, text
+        assert not [path for path in out.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
 def test_folders_without_rights(job: Job, arguments: Any, tiny_images: Path, tmp_path: Path):

@@ -1,5 +1,6 @@
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig
 
+from mlic.command_line import ending_in_order
 from mlic.errors import InputError
 from mlic.evaluate import evaluate
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
+from mlic.runs.folder import RunFolder
 
 Command = Callable[..., DictConfig]
 
@@ -193,10 +196,49 @@ def test_what_to_evaluate_on_has_to_be_said(command_config: Command, tiny_run: P
     ):
         evaluate(command_config("evaluate", "part=test", output=out, run=alone))
     before = (tiny_run / "metrics.json").read_bytes()
-    with pytest.raises(InputError, match=r"output: '.*' is a run folder, whose figures would be lost"):
+    with pytest.raises(InputError, match=r"output: '.*' is not a folder of an evaluation and not empty"):
         evaluate(command_config("evaluate", "part=test", output=tiny_run))
     assert (tiny_run / "metrics.json").read_bytes() == before
     assert not out.exists()
+
+
+def test_an_earlier_evaluation_stays_whole_until_the_new_one_is(
+    command_config: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    output = tmp_path / "out"
+    config = command_config("evaluate", "part=test", output=output)
+    evaluate(config)
+    before = {path: path.read_bytes() for path in output.iterdir()}
+    write_json = RunFolder.write_json
+
+    def interrupted(self: RunFolder, name: str, content: dict) -> None:
+        write_json(self, name, content)
+        signal.raise_signal(signal.SIGTERM)
+
+    config.part = "val"
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_json", interrupted)
+        with pytest.raises(SystemExit) as ended:
+            ending_in_order()(evaluate)(config)
+    assert ended.value.code == 143
+    assert {path: path.read_bytes() for path in output.iterdir()} == before
+    evaluate(config)
+    assert list(read_json(output / "metrics.json")) == ["val", "val_calibrated"]
+    assert {path.name for path in output.iterdir()} == {path.name for path in before}
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "metrics.json", "notes.txt"])
+def test_a_folder_of_something_else_is_refused_before_the_run_is_read(
+    name: str, command_config: Command, tmp_path: Path
+):
+    (tmp_path / name).write_text("{}")
+    config = command_config("evaluate", "part=test", output=tmp_path, run=tmp_path / "absent")
+    with pytest.raises(InputError, match=rf"is not a folder of an evaluation and not empty \({name}\)"):
+        evaluate(config)
+    config.output = tmp_path / name
+    with pytest.raises(InputError, match=r"output: '.*' is a file\. Expected the name of a folder"):
+        evaluate(config)
+    assert (tmp_path / name).read_text() == "{}"
 
 
 def test_a_part_needs_its_images_in_the_annotations(on_csv: Command, all_rows: dict[str, str]):

@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,12 +8,14 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig
 
+from mlic.command_line import ending_in_order
 from mlic.errors import InputError
 from mlic.inference import Classifier
-from mlic.inference.prediction_table import open_predictions
+from mlic.inference.prediction_table import PredictionFile, open_predictions
 from mlic.predict import predict
 
 Command = Callable[..., DictConfig]
+OLD = "file_name,labels,error,score_circle\n"
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -87,7 +90,7 @@ def test_settings_that_cannot_be_used_leave_the_old_file(
     command_config: Command, tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     output = tmp_path / "predictions.csv"
-    output.write_text("old")
+    output.write_text(OLD)
     images = f"images={tiny_images}"
     with pytest.raises(InputError, match="thresholds: 'best' is neither"):
         predict(command_config("predict", images, "thresholds=best", output=output))
@@ -95,15 +98,60 @@ def test_settings_that_cannot_be_used_leave_the_old_file(
         predict(command_config("predict", images, output=tmp_path))
     with pytest.raises(InputError, match=r"output: '.*' cannot be written \((File exists|Not a directory)\)"):
         predict(command_config("predict", images, output=output / "below.csv"))
-
-    def interrupt(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("mlic.inference.prediction_table.PredictionFile.append", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        predict(command_config("predict", images, output=output))
-    assert output.read_text() == "old"
+    assert output.read_text() == OLD
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_the_old_file_and_no_other(
+    number: signal.Signals,
+    code: int,
+    command_config: Command,
+    tiny_images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    output = tmp_path / "predictions.csv"
+    output.write_text(OLD)
+    append = PredictionFile.append
+
+    def interrupted(self: PredictionFile, table: pd.DataFrame) -> None:
+        append(self, table)
+        assert len(list(tmp_path.iterdir())) == 2
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(PredictionFile, "append", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        ending_in_order()(predict)(command_config("predict", f"images={tiny_images}", output=output))
+    assert ended.value.code == code
+    assert output.read_text() == OLD
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+@pytest.mark.parametrize("content", ["file_name,labels\na.jpg,cat\n", "notes", "file_name,labels,error"])
+def test_a_file_of_something_else_is_refused_before_the_run_is_read(
+    content: str, command_config: Command, tiny_images: Path, tmp_path: Path
+):
+    output = tmp_path / "labels.csv"
+    output.write_text(content)
+    config = command_config("predict", f"images={tiny_images}", output=output, run=tmp_path / "absent")
+    with pytest.raises(InputError, match=r"output: '.*labels\.csv' was not written by mlic\.predict"):
+        predict(config)
+    assert output.read_text() == content
+    config.output = "/dev/null"
+    with pytest.raises(InputError, match="output: '/dev/null' is not an ordinary file"):
+        predict(config)
+
+
+def test_an_earlier_table_and_an_empty_file_are_replaced(
+    command_config: Command, tiny_images: Path, tmp_path: Path
+):
+    output = tmp_path / "predictions.csv"
+    output.touch()
+    config = command_config("predict", f"images={tiny_images}/shapes_00.jpg", output=output)
+    for _ in range(2):
+        predict(config)
+        assert len(pd.read_csv(output)) == 1
 
 
 def test_rows_are_on_the_disk_before_the_file_has_its_name(tmp_path: Path):

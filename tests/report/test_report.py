@@ -1,20 +1,24 @@
 """A whole report, from folders to files."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from mlic.command_line import ending_in_order
 from mlic.compare import compare
 from mlic.config import compose
 from mlic.errors import InputError
+from mlic.report.figure_files import EmbeddedFigure, FigureFiles
 from mlic.report.galleries import build_galleries
 from mlic.report.reading import ReportedRun, read_run
 from mlic.report.report import ReportOptions, choose_drawn, write_report
@@ -237,10 +241,43 @@ def test_options_out_of_range_are_refused(tmp_path: Path, change: dict, message:
         ReportOptions("runs", tmp_path, **change)
 
 
-def test_a_run_folder_is_no_place_for_a_report(tmp_path: Path):
-    (tmp_path / "status.json").write_text("{}")
-    with pytest.raises(InputError, match=r"output: .* is a run folder"):
+@pytest.mark.parametrize("name", ["status.json", "index.html"])
+def test_a_folder_of_something_else_is_no_place_for_a_report(name: str, tmp_path: Path):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=rf"is not a folder of a report and not empty \({name}\)"):
         ReportOptions("runs", tmp_path)
+
+
+def test_an_earlier_report_stays_whole_until_the_new_one_is(
+    tmp_path: Path, write_run: WriteRun, made: Made, monkeypatch: pytest.MonkeyPatch
+):
+    output = tmp_path / "out"
+    write_run(tmp_path / "runs" / "one", *made(0, IMAGES, 3), ("a", "b", "c"))
+    config = compose(f"runs='{tmp_path / 'runs'}'", "resamples=2", output=output, config_name="compare")
+    with monkeypatch.context() as patch:
+        patch.setattr(FigureFiles, "save", lambda *_: [])  # they take long, and are not what this is about
+        compare(config)
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    assert output / "index.html" in before
+    save = FigureFiles.save
+
+    def interrupted(self: FigureFiles, *arguments: Any) -> list[EmbeddedFigure]:
+        saved = save(self, *arguments)
+        assert list(self.folder.iterdir())
+        signal.raise_signal(signal.SIGTERM)
+        return saved
+
+    write_run(tmp_path / "runs" / "two", *made(1, IMAGES, 3), ("a", "b", "c"))
+    with monkeypatch.context() as patch:
+        patch.setattr(FigureFiles, "save", interrupted)
+        with pytest.raises(SystemExit) as ended:
+            ending_in_order()(compare)(config)
+    assert ended.value.code == 143
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+    with monkeypatch.context() as patch:
+        patch.setattr(FigureFiles, "save", lambda *_: [])
+        compare(config)
+    assert all(path.read_bytes() != before[path] for path in (output / "index.html", output / "report.md"))
 
 
 def test_two_reports_do_not_mix(tmp_path: Path, write_run: WriteRun, made: Made, held_by_another):

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from mlic.runs.signals import ending_on_signals
+from mlic.runs.signals import ending_on_signals, signals_held
 
 LONG = 60  # seconds: nothing here waits so long
 
@@ -117,6 +117,17 @@ def test_the_second_ends_it_where_the_handler_was_put_back(
     wait_for(tmp_path / "cleaning")
     os.kill(process, signal.SIGTERM)
     assert exit_status(process) == 143 and not (tmp_path / "cleaned").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_waits_for_a_short_piece_of_work(number: signal.Signals, code: int):
+    done = []
+    with pytest.raises(SystemExit) as ended, ending_on_signals():  # noqa: PT012
+        with signals_held():
+            signal.raise_signal(number)
+            done.append("held")
+        done.append("too late")
+    assert ended.value.code == code and done == ["held"]
 
 
 def test_the_handlers_of_before_are_put_back():

@@ -23,6 +23,8 @@ from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
 from mlic.features.dataset import FeatureDataset, MemoryRows
+from mlic.runs.folder import RunFolder
+from mlic.runs.status import RunStatus
 from mlic.training.run import run
 from mlic.tuning.bank import Bank
 from mlic.tuning.results import trials_figure
@@ -266,6 +268,52 @@ def test_what_cannot_be_searched_is_named(overrides: list[str], message: str, ti
         run_tuning(*tiny_search(*overrides))
 
 
+def test_an_earlier_search_stays_until_all_was_checked(tiny_search: Search, tmp_path: Path):
+    run_tuning(*tiny_search())
+    folder = tmp_path / "tuned"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for override, message in (
+        (f"data.annotations={tmp_path}/lables.csv", "lables.csv"),
+        ("model.backbone.name=nope", "nope"),
+        ("+tune.space.head.droput={uniform: [0, 1]}", "droput"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run_tuning(*tiny_search(override))
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_an_interrupted_search_does_not_show_the_winner_of_an_earlier_one(
+    tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "tuned"
+    with RunStatus(RunFolder(folder)), RunStatus(RunFolder(folder / "winner")):
+        (folder / "experiment").mkdir()
+        (folder / "experiment" / "tuned.yaml").touch()
+    (folder / "notes.txt").touch()
+
+    def interrupted(self: Search) -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setattr("mlic.tuning.search.Search.run", interrupted)
+    with pytest.raises(SystemExit):
+        run_tuning(*tiny_search())
+    assert json.loads((folder / "status.json").read_text())["state"] == "interrupted"
+    assert (folder / "trials.csv").is_file() and (folder / "notes.txt").is_file()
+    assert not (folder / "winner").exists() and not (folder / "experiment" / "tuned.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "trials.csv"])
+def test_a_folder_of_something_else_is_left_alone(name: str, tiny_search: Search, tmp_path: Path):
+    folder = tmp_path / "tuned"
+    folder.mkdir()
+    (folder / name).write_text("mine")
+    with pytest.raises(
+        InputError, match=r"output: '.*tuned' is (not a folder of a search|the folder of a run)"
+    ):
+        run_tuning(*tiny_search())
+    assert [path.name for path in folder.iterdir() if path.name != ".lock"] == [name]
+
+
 @pytest.mark.slow
 def test_the_command(tiny_csv: tuple[Path, Path], tmp_path: Path):
     annotations, images = tiny_csv
@@ -304,7 +352,7 @@ def test_a_signal_ends_a_search_at_once(number: int, tiny_csv: tuple[Path, Path]
             time.sleep(0.1)
         time.sleep(2)  # among the epochs
         process.send_signal(number)
-        assert process.wait(timeout=20) == 128 + number
+        assert process.wait(timeout=60) == 128 + number
     finally:
         process.kill()
     assert "Traceback" not in log.read_text()

@@ -2,14 +2,17 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 from unicodedata import normalize
 
 import pandas as pd
 import pytest
 
+from mlic.command_line import ending_in_order
 from mlic.config import compose
 from mlic.errors import InputError
+from mlic.verification.report import write_table
 from mlic.verify import verify
 
 
@@ -239,8 +242,39 @@ def test_the_annotations_are_not_overwritten(data_set, verify_set, tmp_path: Pat
 
 def test_an_output_that_is_a_file(data_set, verify_set, tmp_path: Path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(InputError, match=r"output: '.*out' cannot be made a folder \(File exists\)"):
+    with pytest.raises(InputError, match=r"output: '.*out' is a file\. Expected the name of a folder"):
         verify_set(data_set)
+
+
+@pytest.mark.parametrize("name", ["verification.json", "problems.csv"])
+def test_an_output_that_holds_something_else(data_set, verify_set, tmp_path: Path, monkeypatch, name: str):
+    monkeypatch.setattr("mlic.verification.checking.inspect_images", None)  # refused before the long work
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(InputError, match=rf"is not a folder of a check and not empty \({name}\)"):
+        verify_set(data_set)
+    assert (tmp_path / "out" / name).read_text() == "mine"
+
+
+def test_an_earlier_check_stays_whole_until_the_new_one_is(data_set, verify_set, tmp_path: Path, monkeypatch):
+    verify_set(data_set)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def interrupted(path: Path, table: pd.DataFrame) -> None:
+        write_table(path, table)
+        signal.raise_signal(signal.SIGINT)
+
+    data_set.add("new.png", "cat")
+    with monkeypatch.context() as patch:
+        patch.setattr("mlic.verification.report.write_table", interrupted)
+        with pytest.raises(SystemExit) as ended:
+            ending_in_order()(verify_set)(data_set)
+    assert ended.value.code == 130
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    verify_set(data_set)
+    assert {path for path in before if path.read_bytes() != before[path]} == {
+        tmp_path / "out" / name for name in ("class_pairs.csv", "classes.csv", "verification.json")
+    }
 
 
 def test_two_checks_do_not_mix(data_set, verify_set, held_by_another, tmp_path: Path):
