@@ -22,6 +22,7 @@ from mlic.runs.folder import TRIALS_FILE, WINNER, RunFolder, has_mark, refuse_fo
 from mlic.runs.lock import one_at_a_time
 from mlic.runs.status import STATUS_FILE, RunStatus
 from mlic.seeds import check_seed
+from mlic.sweeps.places import record_command
 from mlic.training.resuming import SETTINGS_FILE
 from mlic.training.run import Results, prepare, run
 from mlic.training.weight_average import first_averaged_epoch
@@ -69,6 +70,7 @@ def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results
     # what can be checked was checked: an earlier search may go
     folder = RunFolder(config.output)
     _clear(folder)
+    record_command(config, folder.path)
     with RunStatus(folder, seconds=seconds) as status:
         with status.phase("search"):
             try:
