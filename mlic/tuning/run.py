@@ -8,14 +8,14 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
 from mlic.command_line import program
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.features.memory import available_memory
-from mlic.models import Backbone, DenseHead, Standardization
+from mlic.models import AsymmetricLoss, Backbone, DenseHead, FocalLoss, Standardization, WeightedBCE
 from mlic.models.precision import has_native_bfloat16, spare_gpu_lookups
 from mlic.runs.faults import explained
 from mlic.runs.folder import TRIALS_FILE, WINNER, RunFolder, has_mark, refuse_foreign_folder
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 SEARCH_FILES = (STATUS_FILE, TRIALS_FILE, "figures/trials.*", "experiment/tuned.yaml")
 PRECISIONS = ("auto", "float32", "bfloat16")
 ADAM_COPIES = 4  # weights, gradients, two moments
+STACKED = {"head": (DenseHead,), "loss": (WeightedBCE, FocalLoss, AsymmetricLoss)}
 # of the trainer, which trains the winner alone, with the values that change nothing
 NOT_OF_TRIALS = {
     "accumulate_grad_batches": 1, "gradient_clip_val": None, "limit_train_batches": 1.0, "max_steps": -1,
@@ -63,6 +64,8 @@ def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results
     _check(config)
     _check_output(Path(config.output))
     trials, dimensions = make_trials(config, choices)
+    for trial in trials:
+        _check_classes(trial.config)
     start = time.perf_counter()
     datamodule, backbone, device = prepare(config)
     seconds = {"features": round(time.perf_counter() - start, 3)}
@@ -128,6 +131,17 @@ def _clear(folder: RunFolder) -> None:
             path.unlink()
     if has_mark(folder.path / WINNER):
         shutil.rmtree(folder.path / WINNER)
+
+
+def _check_classes(config: DictConfig) -> None:
+    """Refuse what the stacks were not made for: of a subclass too, they would take its own options from one trial."""
+    for part, known in STACKED.items():
+        name = config[part]["_target_"]
+        if get_object(name) not in known:
+            raise InputError(
+                f"{part}: mlic.tune stacks {', '.join(own.__name__ for own in known)} only, not {name}. Vary that one "
+                "with hydra/sweeper=search."
+            )
 
 
 def _make_search(
@@ -220,12 +234,7 @@ def _make_head(
     config: DictConfig, backbone: Backbone, num_classes: int, fold: Fold, device: torch.device
 ) -> DenseHead:
     L.seed_everything(config.seed, workers=True, verbose=False)  # as a run does before it makes its head
-    head = instantiate(config.head)(backbone.feature_shape, num_classes)
-    if not isinstance(head, DenseHead):
-        raise InputError(
-            f"head: mlic.tune stacks dense and linear heads, not {type(head).__name__}. Vary that one with "
-            "hydra/sweeper=search."
-        )
+    head: DenseHead = instantiate(config.head)(backbone.feature_shape, num_classes)
     for layer in head:
         if isinstance(layer, Standardization):
             layer.load_state_dict(fold.standardization.state_dict())

@@ -25,6 +25,7 @@ from mlic.evaluation.predictions import Predictions
 from mlic.features.dataset import FeatureDataset, MemoryRows
 from mlic.runs.folder import RunFolder
 from mlic.runs.status import RunStatus
+from mlic.models import DenseHead, FocalLoss
 from mlic.training.run import run
 from mlic.tuning.bank import Bank
 from mlic.tuning.results import trials_figure
@@ -244,7 +245,7 @@ def four_threads() -> Iterator[None]:
     [
         (["features=live"], "features=cached"),
         (["callbacks=early_stopping"], "tune.halving"),
-        (["head=csra", "features.views=1"], "not CSRAHead.*sweeper=search"),
+        (["head=csra", "features.views=1"], "not mlic.models.CSRAHead.*sweeper=search"),
         (["data.split.val=0"], "tune.folds=5"),
         (["tune.folds=100"], "tune.folds=100: expected from 2 to 48"),
         (["tune.metric=mpa"], "tune.metric: 'mpa' is none of map"),
@@ -312,6 +313,34 @@ def test_a_folder_of_something_else_is_left_alone(name: str, tiny_search: Search
     ):
         run_tuning(*tiny_search())
     assert [path.name for path in folder.iterdir() if path.name != ".lock"] == [name]
+class OwnFocal(FocalLoss):
+    """With a parameter that the stack does not know."""
+
+    def __init__(self, *arguments: Any, beta: float = 1.0, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.beta = beta
+
+
+class OwnHead(DenseHead):
+    """A head that may compute something else."""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            (f"loss._target_={__name__}.OwnFocal", "+loss.beta=1", "+tune.space.loss.beta={choice: [0, 5]}"),
+            r"^loss: mlic.tune stacks WeightedBCE, FocalLoss, AsymmetricLoss only, not .*OwnFocal.*sweeper=search",
+        ),
+        ((f"head._target_={__name__}.OwnHead",), "^head: mlic.tune stacks DenseHead only, not .*OwnHead"),
+    ],
+)
+def test_classes_of_ones_own_are_refused_before_any_work(
+    overrides: tuple[str, ...], message: str, tiny_search: Search, tmp_path: Path
+):
+    with pytest.raises(InputError, match=message):
+        run_tuning(*tiny_search("~tune.space.loss.choice", *overrides))
+    assert not (tmp_path / "tuned" / "status.json").exists()
 
 
 @pytest.mark.slow
