@@ -1,7 +1,6 @@
 """The Lightning side of extraction: a module that computes features, and a callback that stores them."""
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from mlic.features.images import PADDING, HashedImages, ImageBatch, RankSampler,
 from mlic.features.shard import DTYPES
 from mlic.features.store import FeatureStore
 from mlic.models.backbone import FrozenBackbone
+from mlic.runs.terminal import has_room_for_bar
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ class ExtractionProgress(Callback):
         assert isinstance(pl_module, FeatureExtractor)
         self._total, self._start = len(pl_module.work), time.perf_counter()
         self._done, self._next_line = 0, 0.1 * self._total
-        if trainer.is_global_zero and sys.stderr.isatty():
+        if trainer.is_global_zero and has_room_for_bar():
             self._bar = tqdm(total=self._total, unit="image", desc="features", dynamic_ncols=True)
 
     def on_predict_batch_end(

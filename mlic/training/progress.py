@@ -1,7 +1,6 @@
 """Progress of training: a bar on a terminal, one line an epoch elsewhere."""
 
 import logging
-import sys
 import time
 from typing import Any
 
@@ -9,28 +8,30 @@ import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from mlic.runs.terminal import has_room_for_bar
+
 logger = logging.getLogger(__name__)
 
 BAR_SECONDS = 0.2  # between two drawings of the bar; a step on cached features takes a hundredth of that
 
 
 class TrainingProgress(ProgressBar):
-    """One bar over the steps of all epochs; where the output is no terminal, one log line an epoch."""
+    """One bar over the steps of all epochs; one log line an epoch where the output is not a terminal with a width."""
 
     def __init__(self) -> None:
         """Draw only on a terminal."""
         super().__init__()
         self._bar: tqdm | None = None
-        self._is_terminal = sys.stderr.isatty()
+        self._draws_bar = has_room_for_bar()
         self._epoch_start = 0.0
 
     def disable(self) -> None:
         """Called on all processes but the first."""
-        self._is_terminal = False
+        self._draws_bar = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar."""
-        if self._is_terminal:
+        if self._draws_bar:
             done = trainer.current_epoch * int(trainer.num_training_batches)
             total = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
             self._bar = tqdm(
