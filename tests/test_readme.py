@@ -4,12 +4,16 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from mlic.command_line import quote_paths
 from mlic.config import compose
+from mlic.settings import refuse_unknown, unknown_options
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    \.venv/bin/python -m (\S+)(.*)$", README, flags=re.MULTILINE)
@@ -72,16 +76,85 @@ def test_python_examples_run(
     assert len(names["table"]) == 60
 
 
-def test_options_of_the_table_exist(tmp_path: Path):
-    table = README.split("Often needed:")[1].split("`.venv/bin/python -m mlic.train --help`")[0]
-    keys = re.findall(r"`((?:data|head|optimizer|trainer)\.[a-z_.]+)", table)
-    config = compose(output=tmp_path)
-    assert len(keys) >= 10
-    for key in keys:
-        node = config
-        for name in key.split("."):
-            assert name in node, key
-            node = node[name]
+OPTION_TABLES = ("`data=`", "option", "`model=`", "what")  # by the first cell of the header
+PLACES = ["data.annotations=labels", "data.images=photos"]
+NEEDED = {
+    "csv": PLACES, "coco": PLACES, "voc": PLACES, "webdataset": PLACES[1:],
+    "timm": ["model.backbone.name=resnet50.a1_in1k"],
+}  # fmt: skip
+
+
+def documented_options() -> Iterator[list[str]]:
+    """Overrides for each option of the tables, with each of its values; a key alone where no value is given."""
+    for table in re.findall(r"(?:^\|.*\n)+", README, flags=re.MULTILINE):
+        header, _, *rows = (re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines())
+        if header[0].strip() not in OPTION_TABLES:
+            continue
+        for row in rows:
+            yield from documented_in(header[0].strip(" `"), row)
+
+
+def documented_in(of_table: str, row: list[str]) -> Iterator[list[str]]:
+    group = of_table if of_table.endswith("=") else ""
+    words = [span.replace("\\|", "|") for cell in row for span in re.findall("`(.+?)`", cell)]
+    context = [f"{group}{words[0]}", *NEEDED.get(words[0], [])] if group else []
+    if context:
+        yield context
+    last = ""
+    for word in words:
+        if not group and word.startswith("."):
+            word = last.rpartition(".")[0] + word
+        key, _, value = word.partition("=")
+        if re.fullmatch(r"[a-z_]+", word) and last and not group:  # a value by itself
+            yield [f"{last}={word}"]
+        elif re.fullmatch(r"(data|head|optimizer|trainer|model|loss)\.[a-z_.]+", word):
+            yield [*context, word]
+        elif re.fullmatch(r"[a-z_.]+=.+", word):
+            values = [value] if "'" in value else value.split("|")
+            yield from ([*context, *re.split(r" (?=[a-z_.]+=)", f"{key}={one}")] for one in values)
+        if re.fullmatch(r"[a-z_.]+(=.*)?", word) and ("." in key or "=" in word):
+            last = key
+
+
+def test_options_of_the_tables_are_taken_as_they_stand_there(tmp_path: Path):
+    options = [*documented_options(), ["data.reader.classes=[a,b]", "data=csv", *PLACES]]
+    options.append(["data.reader.classes=[a,b]", "data=voc", *PLACES])
+    assert len(options) > 60
+    for wanted in (
+        ["data.class_weights.scale={person: 0.5}"], ["data.split.on_missing=warn"], ["head=csra"], ["data.split.val"],
+        ["features=augmented", "model.backbone.unfreeze=1"], ["data.class_weights.scheme=effective_number"],
+        ["data=coco", *PLACES, "data.reader.crowd=drop"],
+    ):  # fmt: skip
+        assert wanted in options
+    for overrides in bundled(options):
+        keys = [item for item in overrides if "=" not in item]
+        config = compose(*quote_paths([item for item in overrides if "=" in item]), output=tmp_path)
+        refuse_unknown(config, "train")
+        assert unknown_options(config) == [], overrides
+        plain = OmegaConf.to_container(config)
+        for key in keys:
+            node: Any = plain
+            for name in key.split("."):
+                assert name in node, key
+                node = node[name]
+
+
+def bundled(options: Iterable[list[str]]) -> list[list[str]]:
+    """As few lists as it takes to set no key twice, and no key of a group whose choice another option makes."""
+    bundles: list[list[str]] = []
+    for option in options:
+        bundle = next((own for own in bundles if not any(clash(a, b) for a in own for b in option)), None)
+        if bundle is None:
+            bundles.append([*option])
+        else:
+            bundle += option
+    return bundles
+
+
+def clash(first: str, second: str) -> bool:
+    one, other = first.partition("=")[0], second.partition("=")[0]
+    chooses = "." not in one or "." not in other
+    return one == other or (chooses and one.partition(".")[0] == other.partition(".")[0])
 
 
 def test_make_targets_of_the_readme_exist():

@@ -33,8 +33,9 @@ SETTINGS_FILE, DATASET_FILE, SPLIT_FILE, METRICS_FILE = (
 # settings that change no result, or where things lie; labels and weights are checked by their digests. The number of
 # processes is none of them: data.batch_size is that of one
 WITHOUT_EFFECT = (
-    "output", "resume", "sweep", "on_error", "compare", "objective", "logger", "data.annotations", "data.images",
-    "data.num_workers", "features.dir", "features.batch_size", "features.num_workers", "features.shard_mb",
+    "output", "resume", "sweep", "on_error", "compare", "compare_options", "objective", "logger",
+    "data.annotations", "data.images", "data.num_workers", "features.dir", "features.batch_size",
+    "features.num_workers", "features.shard_mb",
     "features.shard_seconds", "callbacks.progress", "trainer.accelerator", "trainer.strategy", "trainer.plugins",
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
 )  # fmt: skip
@@ -209,7 +210,8 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
     differences = [
         f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
         for key in sorted(there.keys() | here.keys())
-        if there.get(key, absent) != here.get(key, absent) and not _is_without_effect(key)
+        # null is what a setting is that an older version did not have
+        if there.get(key) != here.get(key) and not _is_without_effect(key)
     ]
     if differences:
         raise InputError(
