@@ -8,8 +8,8 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mlic.report.checking import load_overrides, load_plain_yaml
+from mlic.sweeps.places import SWEEP_FILE
 
-SWEEP_FILE = "multirun.yaml"
 OVERRIDES_FILE = Path(".hydra", "overrides.yaml")
 MAX_JOBS = 100_000
 

@@ -1,11 +1,14 @@
 """Where Hydra writes: one folder a run, which the same command finds again."""
 
 import re
+import sys
+from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -13,7 +16,8 @@ from mlic.runs.folder import write_atomically
 from mlic.runs.processes import find_processes, rank_of_process
 
 HYDRA_DIR = ".hydra"
-NAME_BYTES = 200  # file systems allow 255
+SWEEP_FILE = "multirun.yaml"  # of Hydra's
+NAME_BYTES = 120  # file systems allow 255
 DIGEST_DIGITS = 8
 PARENTS = re.compile(r"(?<=[='\"\[])[^=,'\"\[\]]*/(?=[^/,'\"\]])")  # all of a path but its last part
 
@@ -82,15 +86,58 @@ class RunPlaces(Callback):
         if rank_of_process():
             _leave_folder_to_first(config)
         output = written["output"] if config.resume in (None, "auto") else config.resume
-        if str(output).startswith("${hydra:"):
+        if not isinstance(output, str) or output.startswith("${hydra:"):
             return
         output = str(config.output if output == written["output"] else output)
         with open_dict(config.hydra):
             config.hydra.run.dir = output
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remember the sweep for `summarized`: Hydra tells its callbacks nothing of an end with errors."""
+        """Name the folders of jobs by what the sweep varies, and remember the sweep.
+
+        `summarized` needs it: Hydra tells its callbacks nothing of an end with errors.
+        """
+        names, ignored = config.hydra.job.config.override_dirname, _ignored_keys(config.hydra)
+        _refuse_another_sweep(config, names.exclude_keys)
         RunPlaces.sweep = config
+        names.exclude_keys = ignored
+        # each job is composed anew, from these and its own
+        config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys={ignored}")
+
+
+def _ignored_keys(hydra: DictConfig) -> list[str]:
+    """Keys that all jobs of a sweep have the same value of; but for the names of folders, where no other varies."""
+    fixed, varied = _overrides(hydra)
+    ignored = set(hydra.job.config.override_dirname.exclude_keys) - varied
+    return sorted(ignored | fixed.keys() if varied else ignored)
+
+
+def _overrides(hydra: DictConfig) -> tuple[dict[str, str], set[str]]:
+    """The fixed overrides of a sweep by key, and the keys that vary; of one given twice, the last counts."""
+    space = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
+    given = OverridesParser.create().parse_overrides([*space, *hydra.overrides.task])
+    last = {override.key_or_group: override for override in given}
+    varied = {key for key, override in last.items() if override.is_sweep_override()}
+    return {key: str(last[key].input_line) for key in last.keys() - varied}, varied
+
+
+def _refuse_another_sweep(config: DictConfig, shared: Collection[str]) -> None:
+    """Folders are named by what varies: a sweep of that name with other settings would overwrite its runs."""
+    file = Path(config.hydra.sweep.dir) / SWEEP_FILE
+    if config.resume is not None or not file.is_file():
+        return
+    here, there = (
+        {key: line for key, line in _overrides(hydra)[0].items() if key not in shared}
+        for hydra in (config.hydra, OmegaConf.load(file).hydra)
+    )
+    if here != there:
+        differ = sorted({*here.items()} ^ {*there.items()})
+        print(
+            f"sweep: '{file.parent}' holds a sweep with other settings ({', '.join(line for _, line in differ)}). "
+            "Give this one another name.",
+            file=sys.stderr,
+        )
+        raise SystemExit(1)
 
 
 def _leave_folder_to_first(config: DictConfig) -> None:

@@ -1,19 +1,20 @@
 """The end of a sweep: a table of all its jobs, and a report over its runs."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig, OmegaConf
 
 from mlic.command_line import quote_paths
 from mlic.errors import InputError
-from mlic.sweeps.jobs import SWEEP_FILE
-from mlic.sweeps.places import RunPlaces
+from mlic.sweeps.places import SWEEP_FILE, RunPlaces
 
 TABLE_FILE = "jobs.csv"
+JOB_WIDTH = 80  # characters
 INTERRUPTED_FROM = 128  # exit statuses above it say which signal ended a process
 
 
@@ -30,27 +31,28 @@ def summarized() -> Iterator[None]:
         if config is not None and (Path(config.hydra.sweep.dir) / SWEEP_FILE).is_file():
             code = ending.code if isinstance(ending, SystemExit) else int(ending is not None)
             interrupted = isinstance(code, int) and code > INTERRUPTED_FROM
-            _summarize(config, compare=not interrupted and config.compare)
+            _summarize(config, compare=not interrupted and bool(config.compare))
 
 
-def _summarize(config: DictConfig, *, compare: Any) -> None:
+def _summarize(config: DictConfig, *, compare: bool) -> None:
     from mlic.sweeps.table import sweep_table  # pandas takes long to import: not before `--help`
 
     folder = Path(config.hydra.sweep.dir)
     table = sweep_table(folder, config.hydra.job.config.override_dirname.exclude_keys)
     table.to_csv(folder / TABLE_FILE, index=False)
-    shown = table.drop(columns="error").to_string(
-        index=False, float_format="%.4f", na_rep="-", justify="left"
+    shown = table.drop(columns=["folder", "error"]).to_string(
+        index=False, float_format="%.4f", na_rep="-", justify="left", max_colwidth=JOB_WIDTH
     )
     print(f"\n{shown}\n\nsweep: {folder}", flush=True)
     for job, state, error in zip(table["job"], table["state"], table["error"], strict=True):
         if error:
             print(f"{state}: {job}: {error}")
     if compare and "finished" in set(table["state"]):
-        print(f"report: {_compare(folder, {} if compare is True else compare)}")
+        given = config.compare if OmegaConf.is_dict(config.compare) else {}
+        print(f"report: {_compare(folder, {**(config.compare_options or {}), **given})}")
 
 
-def _compare(sweep: Path, options: DictConfig | dict[str, Any]) -> Path | str:
+def _compare(sweep: Path, options: Mapping[str, Any]) -> Path | str:
     from mlic.compare import compare
     from mlic.config import compose
 
@@ -59,5 +61,5 @@ def _compare(sweep: Path, options: DictConfig | dict[str, Any]) -> Path | str:
     )
     try:
         return compare(compose(*overrides, output=sweep / "compare", config_name="compare"))
-    except InputError as error:
+    except (InputError, CompactHydraException) as error:
         return f"none ({error})"

@@ -1,6 +1,7 @@
 """All jobs of a sweep: what became of each."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from mlic.runs.status import STATUS_FILE
 from mlic.sweeps.jobs import planned_jobs, read_overrides, shared_overrides
 
 SHOWN_METRICS = (("val", "map"), ("test", "map"))
+NUMBERS = [*(f"{part} {name}" for part, name in SHOWN_METRICS), "seconds"]
+COLUMNS = ["job", "state", *NUMBERS, "folder", "error"]
 
 
 def sweep_table(sweep: Path, ignored: Sequence[str] = ()) -> pd.DataFrame:
@@ -27,7 +30,7 @@ def sweep_table(sweep: Path, ignored: Sequence[str] = ()) -> pd.DataFrame:
     """
 
     def relevant(overrides: Sequence[str]) -> tuple[str, ...]:
-        return tuple(item for item in overrides if item.partition("=")[0] not in ignored)
+        return tuple(item for item in overrides if re.split("[=@]", item.lstrip("+~"))[0] not in ignored)
 
     folders = {
         frozenset(relevant(read_overrides(file.parent))): file.parent
@@ -40,7 +43,7 @@ def sweep_table(sweep: Path, ignored: Sequence[str] = ()) -> pd.DataFrame:
         | _row(folders.get(frozenset(job)))
         for job in dict.fromkeys(jobs)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))  # None becomes NaN
 
 
 def _row(run: Path | None) -> dict[str, Any]:

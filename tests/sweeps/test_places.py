@@ -1,8 +1,37 @@
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
-from mlic.sweeps.places import folder_name
+from mlic.config import CONFIG_DIR
+from mlic.sweeps.places import SWEEP_FILE, RunPlaces, folder_name
+
+FIXED = ("data.num_images=100", "data.split.val=0.2", "trainer.max_epochs=3", "+data.class_weights.beta=0.9")
+
+
+@pytest.fixture
+def folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[str]]:
+    """A function (overrides, of jobs) -> names of the jobs' folders, as Hydra's launchers find them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(RunPlaces, "sweep", None)
+
+    def find(overrides: tuple[str, ...], *jobs: tuple[str, ...]) -> list[str]:
+        with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+            loader: Any = GlobalHydra.instance().config_loader()
+            config = loader.load_configuration("train", ["sweep=a", *overrides], run_mode=RunMode.MULTIRUN)
+            RunPlaces().on_multirun_start(config)
+            (tmp_path / "outputs" / "sweeps" / "a").mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(config, tmp_path / "outputs" / "sweeps" / "a" / SWEEP_FILE)
+            made = [loader.load_sweep_config(config, ["sweep=a", *own]) for own in jobs]
+        return [folder_name(one.hydra.job.override_dirname) for one in made]
+
+    return find
 
 
 @pytest.mark.parametrize(
@@ -53,3 +82,41 @@ def test_of_a_path_the_last_part_is_shown(overrides: str, name: str):
 def test_different_overrides_have_different_names():
     overrides = ["a=b/c", "a=d/c", "a=c", "a=b_c", "a=b//c", "x" * 300, "x" * 301, "", "defaults", "/", "_"]
     assert len({folder_name(item) for item in overrides}) == len(overrides)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_folders_are_named_by_what_a_sweep_varies(order: int, folders: Callable[..., list[str]]):
+    swept = ("seed=0,1", "model=vgg16,timm", *FIXED)[::order]
+    jobs = [("seed=0", "model=vgg16", *FIXED)[::order], ("seed=1", "model=vgg16", *FIXED)[::order]]
+    assert folders(swept, *jobs) == ["model=vgg16,seed=0", "model=vgg16,seed=1"]
+
+
+def test_those_of_a_search_by_its_space(folders: Callable[..., list[str]]):
+    job = ("optimizer.lr=0.01", "head.dropout=0.3", "loss=focal", *FIXED)
+    search = ("hydra/sweeper=search", "head.dropout=0.3", *FIXED)
+    assert folders(search, job) == ["loss=focal,optimizer.lr=0.01"]
+
+
+def test_of_one_job_by_all_its_settings(folders: Callable[..., list[str]]):
+    assert folders(("seed=3", "resume=auto"), ("seed=3", "resume=auto")) == ["seed=3"]
+
+
+def test_no_two_jobs_share_a_folder(folders: Callable[..., list[str]]):
+    """Also where what varies is otherwise left out of the names, or given before as one value."""
+    jobs = [("seed=0", f"objective={name}/map") for name in ("val", "test")]
+    assert len(set(folders(("seed=0", "objective=val/map,test/map", "resume=auto"), *jobs))) == 2
+    assert folders(("seed=5", "seed=0,1", "resume=auto"), ("seed=0",), ("seed=1",)) == ["seed=0", "seed=1"]
+
+
+def test_another_sweep_of_the_same_name_is_refused_before_it_overwrites_runs(
+    folders: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+):
+    folders(("seed=0,1", "optimizer.lr=0.1"))
+    folders(("seed=0,1,2", "optimizer.lr=0.1", "on_error=stop"))
+    with pytest.raises(SystemExit, match="1"):
+        folders(("seed=0,1", "optimizer.lr=0.2"))
+    assert (
+        "sweep: 'outputs/sweeps/a' holds a sweep with other settings (optimizer.lr=0.1, optimizer.lr=0.2)"
+        in (capsys.readouterr().err)
+    )
+    folders(("seed=0,1", "optimizer.lr=0.2", "resume=auto"))  # each job compares its settings itself

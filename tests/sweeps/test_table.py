@@ -1,0 +1,84 @@
+"""The table of jobs and the report at the end of a sweep."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from mlic.config import compose
+from mlic.sweeps import summary
+
+FIXED = [
+    f"data.annotations=/a/long/way/to/{'x' * 60}/labels.csv",
+    "data.split.val=0",
+    "+data.class_weights.beta=0.9",
+]
+IGNORED = ["sweep", "data.annotations", "data.split.val", "data.class_weights.beta"]
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Callable[..., DictConfig]:
+    """A function (overrides) -> config of a sweep over two seeds without val, of which the first is finished."""
+    task = [*FIXED, "sweep=a", "seed=0,1"]
+    record = {"hydra": {"sweeper": {"_target_": "hydra.BasicSweeper"}, "overrides": {"task": task}}}
+    (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(record))
+    run = tmp_path / "seed=0"
+    (run / ".hydra").mkdir(parents=True)
+    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*FIXED, "sweep=a", "seed=0"]))
+    (run / "status.json").write_text(json.dumps({"state": "finished", "seconds": {"fit": 1.5}}))
+    (run / "metrics.json").write_text(json.dumps({"test": {"map": 0.5}}))
+
+    def make(*overrides: str) -> DictConfig:
+        config = compose(*overrides, output=tmp_path / "x")
+        names: dict[str, Any] = {"job": {"config": {"override_dirname": {"exclude_keys": IGNORED}}}}
+        with open_dict(config):
+            config.hydra = OmegaConf.create({"sweep": {"dir": str(tmp_path)}, **names})
+        return config
+
+    return make
+
+
+def test_the_table_shows_what_the_sweep_varies(
+    ended: Callable[..., DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    summary._summarize(ended(), compare=False)
+    shown = capsys.readouterr().out
+    lines = [line.split() for line in shown.splitlines() if line.strip().startswith("seed=")]
+    assert lines == [
+        ["seed=0", "finished", "-", "0.5000", "1.5000"],
+        ["seed=1", "not", "begun", "-", "-", "-"],
+    ]
+    assert "None" not in shown and max(map(len, shown.splitlines())) < 120
+    first, second = (tmp_path / "jobs.csv").read_text().splitlines()[1:]
+    assert first == "seed=0,finished,,0.5,1.5,seed=0," and second.startswith("seed=1,not begun,,,,,")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options"),
+    [
+        (["experiment=report"], {"reference": "report"}),
+        (["experiment=report", "compare=true"], {"reference": "report"}),
+        (["experiment=report", "compare={level: 0.9}"], {"reference": "report", "level": 0.9}),
+        (["compare=true", "compare_options={level: 0.9}"], {"level": 0.9}),
+        (["compare=true"], {}),
+        (["experiment=report", "compare=false"], None),
+        (["experiment=report", "compare=null"], None),
+        ([], None),
+    ],
+)
+def test_compare_on_the_command_line_keeps_the_options_of_the_experiment(
+    overrides: list[str],
+    options: dict[str, Any] | None,
+    ended: Callable[..., DictConfig],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(summary, "_compare", lambda sweep, own: asked.append(dict(own)))
+    monkeypatch.setattr(summary.RunPlaces, "sweep", ended(*overrides))
+    with summary.summarized():
+        pass
+    assert asked == ([] if options is None else [options])
