@@ -32,8 +32,6 @@ def compare(config: DictConfig) -> Path:
         InputError: no runs found, or an option that cannot be used.
     """
     refuse_unknown(config, "compare")
-    if OmegaConf.is_missing(config, "runs"):
-        raise InputError("runs: expected a folder, a glob or a list of them, such as runs=outputs/sweeps.")
     # pandas, scikit-learn and matplotlib take a second to import: not before `--help`
     from mlic.report.report import ReportOptions, write_report
 

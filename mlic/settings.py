@@ -1,4 +1,4 @@
-"""Settings that nothing reads: what a `+` on the command line, or a file of one's own, adds under a wrong name."""
+"""Settings that no command can use: unknown names, such as a `+` adds them, missing values, values of a wrong kind."""
 
 import re
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from mlic.config import CONFIG_DIR, flatten
 from mlic.errors import InputError
@@ -27,20 +28,105 @@ PLAIN_NODES = {
 }
 LATE_PARTS = ("data.reader", "head", "loss", "optimizer", "scheduler")
 SUGGESTIONS = 3
+# of values that must be given
+EXAMPLES = {
+    "run": "outputs/first", "runs": "outputs", "data": "csv", "data.annotations": "labels.csv",
+    "data.images": "photos", "images": "photos", "output": "outputs/results",
+    "model.backbone.name": "resnet50.a1_in1k",
+}  # fmt: skip
+# by reader
+REQUIRED = {
+    "mlic.data.read_csv": "data.annotations data.images",
+    "mlic.data.read_coco": "data.annotations data.images",
+    "mlic.data.read_voc": "data.annotations data.images",
+    "mlic.data.read_webdataset": "data.images",
+}
+# in words, types, and settings; "?" marks those that may be null. Classes check the options that they take
+KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
+    ("a path", (str,), "run output data.annotations? data.images? init_from? resume? features.dir?"),
+    ("a path or a list of paths", (str, list), "runs images model.backbone.weights?"),
+    (
+        "a text",
+        (str,),
+        "device objective reference? tune.metric data.reader.separator model.name model.backbone.name",
+    ),
+    ("'calibrated' or a number", (str, int, float), "thresholds"),
+    ("a list of class names", (list,), "classes data.reader.classes?"),
+    ("true or false", (bool,), "tensorboard activation_maps"),
+    (
+        "a whole number",
+        (int,),
+        "top_k? batch_size? num_workers? resamples drawn_runs gallery_images thumbnail_pixels",
+    ),
+    (
+        "a whole number",
+        (int,),
+        "errors_per_class error_images data.num_workers? data.split.folds? data.split.fold",
+    ),
+    ("a number", (int, float), "level mixup data.batch_size"),
+    ("a factor for each class, such as {person: 0.5}", (dict,), "data.class_weights.scale?"),
+    ("true, false or options of mlic.compare", (bool, dict), "compare?"),
+)
+ABSENT = object()
 
 
 def refuse_unknown(config: DictConfig, command: str) -> None:
-    """Refuse names that nothing reads: Hydra adds `+lr=0.1` as it is told to, and the run would train without it.
+    """Refuse settings that a command cannot use, before any work.
+
+    Hydra adds `+lr=0.1` as it is told to, and the run would train without it.
 
     Args:
         config: as composed.
         command: the file in `conf/` that it was composed from, without ending.
 
     Raises:
-        InputError: names the setting, and those that are called so.
+        InputError: names a setting that is missing, unknown (with those that are called so), or of a wrong kind.
     """
+    _refuse_missing(config)
     for name in unknown_names(config, command):
         raise InputError(_message(config, name, command))
+    _refuse_wrong_kinds(config)
+
+
+def _refuse_missing(config: DictConfig) -> None:
+    plain = flatten(OmegaConf.to_container(config))
+    missing = [key for key, value in plain.items() if value == "???"]
+    for key in REQUIRED.get(str(plain.get("data.reader._target_")), "").split():
+        missing += [key] if plain.get(key, ABSENT) is None else []
+    if missing:
+        examples = " ".join(f"{key}={EXAMPLES.get(key, '...')}" for key in missing)
+        names = " and ".join([", ".join(missing[:-1]), missing[-1]] if missing[1:] else missing)
+        raise InputError(f"{names} must be given, such as {examples}.")
+
+
+def _refuse_wrong_kinds(config: DictConfig) -> None:
+    try:
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:  # of an interpolation
+        raise InputError(f"{error.full_key}: {str(error).splitlines()[0]}.") from error
+    for words, types, names in KINDS:
+        for key in names.split():
+            name = key.rstrip("?")
+            value = _value_of(plain, name)
+            if value is ABSENT or (value is None and key != name) or _is_for_reader(plain, name):
+                continue
+            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+                raise InputError(f"{name}: must be {words}, got {'null' if value is None else value}.")
+
+
+def _value_of(node: Any, name: str) -> Any:
+    for part in name.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return ABSENT
+        node = node[part]
+    return node
+
+
+def _is_for_reader(plain: dict[str, Any], name: str) -> bool:
+    """Tar shards may be a list, and a reader of one's own may take other things than paths."""
+    reader = str(_value_of(plain, "data.reader._target_"))
+    of_shards = name == "data.images" and reader == "mlic.data.read_webdataset"
+    return name.startswith("data.") and (of_shards or not reader.startswith("mlic."))
 
 
 def unknown_names(config: DictConfig, command: str) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,82 @@ def test_options_of_what_is_made_late_are_refused_early(added: str, message: str
 @pytest.mark.parametrize("choice", CHOICES)
 def test_options_of_all_choices_are_taken(choice: str, tmp_path: Path):
     assert unknown_options(compose(choice, output=tmp_path)) == []
+
+
+CSV = ["data=csv", "data.annotations=labels.csv", "data.images=photos"]
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "message"),
+    [
+        ("predict", [], r"^run and images must be given, such as run=outputs/first images=photos\.$"),
+        ("evaluate", [], "^run must be given, such as run=outputs/first"),
+        (
+            "evaluate",
+            ["run=x", "data=csv"],
+            "^data.annotations and data.images must be given, such as data.annotations=",
+        ),
+        ("verify", [], "^data must be given, such as data=csv"),
+        ("verify", ["data=csv", "data.images=x"], "^data.annotations must be given"),
+        ("verify", [*CSV, "data.annotations=null"], "^data.annotations must be given"),
+        ("compare", [], "^runs must be given, such as runs=outputs"),
+        ("train", ["data=csv"], "^data.annotations and data.images must be given"),
+        ("tune", ["model=timm"], "^model.backbone.name must be given, such as model.backbone.name=resnet50"),
+        (
+            "predict",
+            ["run=x", "images=y", "thresholds={person: 0.9}"],
+            "^thresholds: must be 'calibrated' or a number",
+        ),
+        ("predict", ["run=x", "images=y", "thresholds=null"], "'calibrated' or a number, got null"),
+        ("predict", ["run=[a,b]", "images=y"], "^run: must be a path, got "),
+        ("predict", ["run=x", "images=3"], "^images: must be a path or a list of paths, got 3"),
+        ("predict", ["run=x", "images=y", "top_k=true"], "^top_k: must be a whole number, got True"),
+        (
+            "predict",
+            ["run=x", "images=y", "batch_size=many"],
+            "^batch_size: must be a whole number, got many",
+        ),
+        ("predict", ["run=x", "images=y", "device=null"], "^device: must be a text, got null"),
+        ("evaluate", ["run=x", "num_workers=[1]"], "^num_workers: must be a whole number"),
+        ("compare", ["runs=x", "level=high"], "^level: must be a number, got high"),
+        ("compare", ["runs=x", "classes=null"], "^classes: must be a list of class names, got null"),
+        ("train", [*CSV, "data.annotations=[a.json,b.json]"], "^data.annotations: must be a path, got "),
+        ("extract", [*CSV, "data.images=[photos]"], "^data.images: must be a path, got "),
+        ("verify", [*CSV, "data.images=[photos]"], "^data.images: must be a path, got "),
+        ("evaluate", ["run=x", *CSV, "data.images=[photos]"], "^data.images: must be a path, got "),
+        ("tune", ["resume={a: 1}"], "^resume: must be a path, got "),
+        ("train", ["seed=${nope}"], "Interpolation key 'nope' not found"),
+        (
+            "train",
+            ["data.class_weights.scale=0.5"],
+            "^data.class_weights.scale: must be a factor for each class",
+        ),
+        ("train", ["data.batch_size=null"], "^data.batch_size: must be a number, got null"),
+        ("train", ["model.backbone.name=[a,b]"], "^model.backbone.name: must be a text, got "),
+        ("train", ["mixup=null"], "^mixup: must be a number, got null"),
+    ],
+)
+def test_what_is_missing_or_of_a_wrong_kind_is_named(
+    command: str, overrides: list[str], message: str, tmp_path: Path
+):
+    with pytest.raises(InputError, match=message):
+        refuse_unknown(compose(*overrides, output=tmp_path, config_name=command), command)
+
+
+@pytest.mark.parametrize("images", ["[a.tar,b.tar]", "'train-{000..099}.tar'"])
+def test_tar_shards_may_be_a_list(images: str, tmp_path: Path):
+    refuse_unknown(compose("data=webdataset", f"data.images={images}", output=tmp_path), "train")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_shows_its_help(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", [f"mlic.{command}", "--help"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        import_module(f"mlic.{command}").main()
+    shown = capsys.readouterr()
+    assert "output: " in shown.out and "Traceback" not in shown.err
 
 
 def test_the_commands_refuse_it_before_any_work(tmp_path: Path):

@@ -119,10 +119,13 @@ def _refused_setting(error: InstantiationException) -> str | None:
         cause = cause.__cause__
     if isinstance(cause, InputError):
         return str(cause)
-    if not isinstance(cause, ValueError | TypeError):
+    from lightning.fabric.utilities.exceptions import MisconfigurationException  # slow, and loaded by then
+
+    if not isinstance(cause, ValueError | TypeError | MisconfigurationException):
         return None if cause is None else explain(cause)
     key = re.search(r"full_key: (\S+)", str(error))
-    return f"{key[1] if key else 'a setting'}: {cause}. Correct it there, or leave it at its default."
+    reason = str(cause).rstrip(".!")
+    return f"{key[1] if key else 'a setting'}: {reason}. Correct it there, or leave it at its default."
 
 
 def _with_number(error: BaseException | None, numbers: Collection[int]) -> OSError | None:

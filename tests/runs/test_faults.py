@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from hydra.errors import InstantiationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mlic.data import BadImageError
 from mlic.errors import InputError
@@ -87,6 +88,10 @@ def test_what_a_constructor_refuses_is_told_without_hydras_wrapping():
     )
     assert explain(wrapped(ValueError("too big"))) == (
         "model.backbone: too big. Correct it there, or leave it at its default."
+    )
+    # trainer=cuda without a GPU
+    assert explain(wrapped(MisconfigurationException("No supported gpu backend found!"))) == (
+        "model.backbone: No supported gpu backend found. Correct it there, or leave it at its default."
     )
     assert explain(wrapped(ZeroDivisionError())) is None
 
