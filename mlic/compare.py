@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
-from mlic.errors import InputError
 from mlic.runs.faults import explained
 from mlic.settings import refuse_unknown
 

@@ -23,9 +23,9 @@ from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
 from mlic.features.dataset import FeatureDataset, MemoryRows
+from mlic.models import DenseHead, FocalLoss
 from mlic.runs.folder import RunFolder
 from mlic.runs.status import RunStatus
-from mlic.models import DenseHead, FocalLoss
 from mlic.training.run import run
 from mlic.tuning.bank import Bank
 from mlic.tuning.results import trials_figure
@@ -313,6 +313,8 @@ def test_a_folder_of_something_else_is_left_alone(name: str, tiny_search: Search
     ):
         run_tuning(*tiny_search())
     assert [path.name for path in folder.iterdir() if path.name != ".lock"] == [name]
+
+
 class OwnFocal(FocalLoss):
     """With a parameter that the stack does not know."""
 
