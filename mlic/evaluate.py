@@ -45,7 +45,8 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
 
     # leave the log to what a user can act on
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    classifier = Classifier.load(config.run, device=config.device, **config.model.backbone)
+    options = {"device": config.device, "packages": config.packages, **config.model.backbone}
+    classifier = Classifier.load(config.run, **options)
     labelled = read_labelled_set(
         classifier.saved, config.get("data"), config.part, missing_classes=config.missing_classes
     )

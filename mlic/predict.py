@@ -46,7 +46,8 @@ def predict(config: DictConfig) -> dict[str, str]:
 
     from mlic.inference.classifier import Classifier
 
-    classifier = Classifier.load(config.run, device=config.device, **config.model.backbone)
+    options = {"device": config.device, "packages": config.packages, **config.model.backbone}
+    classifier = Classifier.load(config.run, **options)
     thresholds = classifier.choose_thresholds(config.thresholds)
     bad: dict[str, str] = {}
     start, done = time.perf_counter(), 0

@@ -2,7 +2,8 @@
 
 A checkpoint may come from anyone. Hydra's `instantiate` would call whatever its `_target_` leads to, also
 through the modules that a module imports (`mlic.models.weights.logging.os.system`). Here a target is a class,
-of an allowed package itself, that is a network or a loss.
+of an allowed package itself, that is a network or a loss. Packages beside mlic's own are allowed by the user's
+settings alone, never by a checkpoint.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +20,27 @@ PACKAGES = ("mlic.models",)
 HYDRA_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_")
 
 
-def build(config: Any, *arguments: Any, packages: Sequence[str] = PACKAGES) -> Any:
+def check_packages(packages: Any) -> tuple[str, ...]:
+    """The setting `packages`: a list of names, or one name.
+
+    Raises:
+        InputError: something else.
+    """
+    names = (packages,) if isinstance(packages, str) else packages
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) and name for name in names):
+        raise InputError(
+            f"packages: '{packages}' must be a list of names of Python packages, such as packages=[mine]."
+        )
+    return tuple(names)
+
+
+def build(config: Any, *arguments: Any, packages: Sequence[str] = ()) -> Any:
     """Equivalent to Hydra's `instantiate` for a plain config, restricted to modules of some packages.
 
     Args:
         config: `_target_` and the keyword arguments; further ones may be nested in them.
         arguments: positional ones, put in front.
-        packages: names of those whose `nn.Module` classes may be built.
+        packages: the user's own ones, whose `nn.Module` classes may be built beside those of mlic.
 
     Raises:
         InputError: a target that is refused, or arguments that do not fit it.
@@ -51,24 +66,36 @@ def _build_nested(value: Any, packages: Sequence[str]) -> Any:
     return [_build_nested(item, packages) for item in value] if isinstance(value, list | tuple) else value
 
 
-def find_module_class(target: Any, packages: Sequence[str] = PACKAGES) -> type[nn.Module]:
+def find_module_class(target: Any, packages: Sequence[str] = ()) -> type[nn.Module]:
     """The `nn.Module` class with that full name.
 
+    Args:
+        target: the name.
+        packages: see `build`.
+
     Raises:
-        InputError: the class is not there, or not defined in one of the packages.
+        InputError: the class is not there, or not defined in mlic or one of the packages.
     """
     module_name, _, name = str(target).rpartition(".")
-    if _is_inside(module_name, packages):
+    allowed = tuple(dict.fromkeys((*PACKAGES, *packages)))
+    if _is_inside(module_name, allowed):
         try:
             found = getattr(import_module(module_name), name, None)
-        except ImportError:
+        except ImportError as error:
+            if not _is_inside(module_name, PACKAGES):
+                raise InputError(
+                    f"the checkpoint names '{target}' as a part of its network, which cannot be imported "
+                    f"({error}). Install its package, or put its folder on PYTHONPATH."
+                ) from error
             found = None
-        if _is_network(found) and _is_inside(found.__module__, packages):
+        if _is_network(found) and _is_inside(found.__module__, allowed):
             return found
+    own = str(target).partition(".")[0]
     raise InputError(
-        f"the checkpoint names '{target}' as a part of its network. Only classes of {', '.join(packages)} "
-        "are built from checkpoints, since anything else could run code of whoever made the file. Load a "
-        "network of your own with Classifier.load(run, packages=[..., 'your_package'])."
+        f"the checkpoint names '{target}' as a part of its network. Only classes of {', '.join(allowed)} "
+        "are built from checkpoints (each a torch.nn.Module), since anything else could run code of whoever "
+        "made the file. Allow a package that you trust, such as one of your own, with "
+        f"packages=[{own if own.isidentifier() and own not in allowed else 'mine'}]."
     )
 
 

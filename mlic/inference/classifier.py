@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mlic.data.images import DraftSize
 from mlic.errors import InputError
 from mlic.inference.batches import DecodedImages, image_batches
-from mlic.inference.building import PACKAGES
+from mlic.inference.building import check_packages
 from mlic.inference.checkpoint import SavedRun, read_run
 from mlic.inference.loading import WeightsFiles, make_backbone, make_fabric, make_head
 from mlic.inference.prediction_table import prediction_rows
@@ -52,11 +52,19 @@ class Classifier:
         classes: names in the order of the scores.
         backbone, head: on `device`, in eval mode.
         device: where they run.
+        packages: names of the user's packages whose classes the checkpoint may name.
     """
 
-    def __init__(self, saved: SavedRun, backbone: Backbone, head: nn.Module, fabric: L.Fabric) -> None:
+    def __init__(
+        self,
+        saved: SavedRun,
+        backbone: Backbone,
+        head: nn.Module,
+        fabric: L.Fabric,
+        packages: Sequence[str] = (),
+    ) -> None:
         """Put the parts together; see `load`."""
-        self.saved, self.backbone = saved, backbone
+        self.saved, self.backbone, self.packages = saved, backbone, packages
         self.classes, self.device = saved.classes, fabric.device
         self.is_cached = self.config["features"].get("mode") == "cached"
         self.views = check_views(self.config["features"].get("views", 1))
@@ -72,12 +80,12 @@ class Classifier:
         device: str = "auto",
         weights: WeightsFiles = None,
         precision: str | None = None,
-        packages: Sequence[str] = PACKAGES,
+        packages: Sequence[str] = (),
     ) -> Self:
         """Load a run folder (its chosen checkpoint) or a checkpoint file.
 
-        Nothing is unpickled, and no class outside `packages` is built, so that a file of unknown origin can
-        do no harm.
+        Nothing is unpickled, and no class outside mlic and `packages` is built, so that a file of unknown
+        origin can do no harm.
 
         Args:
             run: run folder or checkpoint.
@@ -85,18 +93,20 @@ class Classifier:
             weights: local file of the backbone's weights, where the run's own place is not to be had; of an
                 ensemble a list, with None for members that need none.
             precision: of the backbone, instead of the run's: `auto`, `float32`, `bfloat16`, `float16`.
-            packages: whose classes the checkpoint may name as backbone and head.
+            packages: names of packages of your own whose `torch.nn.Module` classes the checkpoint may name as
+                backbone, head or loss, such as `["mine"]`.
 
         Raises:
             InputError: no checkpoint, one that is refused, or other weights than the run's.
         """
-        saved = read_run(run)
+        packages, saved = check_packages(packages), read_run(run)
         try:
             fabric = make_fabric(device, saved.config["trainer"].get("precision"))
             backbone = make_backbone(
                 saved, fabric.device, weights=weights, precision=precision, packages=packages
             )
-            return cls(saved, backbone, make_head(saved, backbone.feature_shape, packages), fabric)
+            head = make_head(saved, backbone.feature_shape, packages)
+            return cls(saved, backbone, head, fabric, packages)
         except InputError:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Score a run on labelled images, the way training did."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
 from mlic.features import CachedFeatures, hash_files
 from mlic.features.extraction import HASH_INDEX
-from mlic.inference.building import PACKAGES, build
+from mlic.inference.building import build
 from mlic.inference.classifier import CALIBRATED, Classifier
 from mlic.inference.labelled import LabelledSet, read_split
 
@@ -51,7 +51,6 @@ def evaluate_run(
     on_bad_image: str = "error",
     features_dir: str | Path | None = None,
     num_workers: int | None = None,
-    packages: Sequence[str] = PACKAGES,
 ) -> EvaluatedRun:
     """Evaluate; on images of the run's own test part in one go, the figures are exactly those of training.
 
@@ -65,7 +64,6 @@ def evaluate_run(
         on_bad_image: `error`, or `drop` to leave unreadable images out.
         features_dir: folder of the feature stores; by default the run's if it is there, else the cache's.
         num_workers: processes that decode.
-        packages: as for `build`.
 
     Raises:
         InputError: images that cannot be used.
@@ -78,7 +76,7 @@ def evaluate_run(
     scores = torch.sigmoid(logits).numpy()
     columns = [classifier.classes.index(scored) for scored in table.classes]
     predictions = Predictions(table.file_names, scores[:, columns], table.labels, table.classes)
-    loss = _loss(classifier, logits[:, columns], table, packages)
+    loss = _loss(classifier, logits[:, columns], table)
     metrics = {name: {"loss": loss, **_evaluate(predictions, 0.5)}}
     stored = classifier.saved.thresholds
     if stored is not None and stored["fitted_on"] is not None:
@@ -153,7 +151,7 @@ def _without(table: LabelTable, bad: Mapping[Path, str], on_bad_image: str) -> L
     return table.select(good)
 
 
-def _loss(classifier: Classifier, logits: Tensor, table: LabelTable, packages: Sequence[str]) -> float | None:
+def _loss(classifier: Classifier, logits: Tensor, table: LabelTable) -> float | None:
     """The loss of training over all images at once.
 
     None when classes were left out, since it would be another loss, and for a checkpoint without class
@@ -162,7 +160,7 @@ def _loss(classifier: Classifier, logits: Tensor, table: LabelTable, packages: S
     if classifier.saved.class_weights is None or set(table.classes) != set(classifier.classes):
         return None
     weights = np.array(classifier.saved.class_weights, dtype=np.float32)
-    loss = build(classifier.config["loss"], weights, packages=packages)
+    loss = build(classifier.config["loss"], weights, packages=classifier.packages)
     # row by row, as in training: numbers are added up in the order in which they lie
     targets = torch.from_numpy(np.ascontiguousarray(table.labels, dtype=np.float32))
     return loss(logits.contiguous(), targets).item()

@@ -51,7 +51,7 @@ def make_backbone(
     *,
     weights: WeightsFiles = None,
     precision: str | None = None,
-    packages: Sequence[str] = PACKAGES,
+    packages: Sequence[str] = (),
 ) -> Backbone:
     """The backbone, or the ensemble, that the head was trained on.
 
@@ -148,16 +148,14 @@ def _differing(saved: SavedRun, backbone: Backbone) -> list[tuple[str, str, str]
     return found or [(backbone.name, saved.weights_digest, backbone.weights_digest)]
 
 
-def make_head(
-    saved: SavedRun, feature_shape: tuple[int, ...], packages: Sequence[str] = PACKAGES
-) -> nn.Module:
+def make_head(saved: SavedRun, feature_shape: tuple[int, ...], packages: Sequence[str] = ()) -> nn.Module:
     """The head with its trained weights, in eval mode.
 
     Raises:
         InputError: the weights do not fit the head of the config.
     """
     options = (saved.config["head"], feature_shape, len(saved.classes))
-    _check_size(saved, *options)
+    _check_size(saved, packages, *options)
     with torch.random.fork_rng(devices=[]):  # its first weights are random, and replaced
         head: nn.Module = build(*options, packages=packages)
     try:
@@ -170,7 +168,7 @@ def make_head(
     return head.eval()
 
 
-def _check_size(saved: SavedRun, config: Any, *arguments: Any) -> None:
+def _check_size(saved: SavedRun, packages: Sequence[str], config: Any, *arguments: Any) -> None:
     """Refuse settings that ask for a larger head than the file holds, before it takes memory.
 
     Heads of other packages are their authors' matter: they may need real weights while they are made.
@@ -179,9 +177,8 @@ def _check_size(saved: SavedRun, config: Any, *arguments: Any) -> None:
     if not str(target).startswith(tuple(f"{package}." for package in PACKAGES)):
         return
     with torch.device("meta"):  # shapes without values
-        shapes = {
-            name: tuple(tensor.shape) for name, tensor in build(config, *arguments).state_dict().items()
-        }
+        state = build(config, *arguments, packages=packages).state_dict()
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     for name, tensor in saved.head_state.items():
         if tuple(tensor.shape) != shapes.get(name, tuple(tensor.shape)):
             raise InputError(

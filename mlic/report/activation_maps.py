@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from mlic.data.images import load_image
 from mlic.errors import InputError
-from mlic.inference.building import PACKAGES
 from mlic.inference.classifier import Classifier
 from mlic.inference.loading import make_head
 from mlic.models import EnsembleBackbone, FrozenBackbone
@@ -26,7 +25,7 @@ OPACITY = 0.7  # where the support is strongest; where there is none the photogr
 
 
 def add_activation_maps(
-    run: ReportedRun, galleries: Sequence[Gallery], thumbnails: Thumbnails
+    run: ReportedRun, galleries: Sequence[Gallery], thumbnails: Thumbnails, packages: Sequence[str] = ()
 ) -> list[Gallery]:
     """Galleries with a map for each photograph, of its surest wrong label, else of its surest right one.
 
@@ -36,12 +35,13 @@ def add_activation_maps(
         run: with a checkpoint.
         galleries: as of `build_galleries`.
         thumbnails: of the run's photographs.
+        packages: as for `Classifier.load`.
     """
     try:
-        classifier = Classifier.load(run.path, device="cpu")
+        classifier = Classifier.load(run.path, device="cpu", packages=packages)
         if isinstance(classifier.backbone, EnsembleBackbone):
             raise InputError("its networks have feature maps of their own each")
-        head = make_head(classifier.saved, classifier.backbone.feature_shape, PACKAGES).eval()
+        head = make_head(classifier.saved, classifier.backbone.feature_shape, classifier.packages)
     except InputError as error:
         run.notes.append(f"no activation maps: {error}")
         return list(galleries)

@@ -72,6 +72,7 @@ class ReportOptions:
     error_images: int = 400
     tensorboard: bool = False
     activation_maps: bool = False
+    packages: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Check values.
@@ -196,7 +197,8 @@ def _build_galleries(report: Report, options: ReportOptions) -> None:
         if options.activation_maps:
             from mlic.report.activation_maps import add_activation_maps  # imports torch
 
-            report.galleries[run.name] = add_activation_maps(run, report.galleries[run.name], small)
+            galleries = report.galleries[run.name]
+            report.galleries[run.name] = add_activation_maps(run, galleries, small, options.packages)
 
 
 def _write(report: Report, options: ReportOptions, metrics: dict[str, Any], folder: Path) -> None:

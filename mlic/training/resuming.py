@@ -33,11 +33,11 @@ SETTINGS_FILE, DATASET_FILE, SPLIT_FILE, METRICS_FILE = (
 # settings that change no result, or where things lie; labels and weights are checked by their digests. The number of
 # processes is none of them: data.batch_size is that of one
 WITHOUT_EFFECT = (
-    "output", "resume", "sweep", "on_error", "compare", "compare_options", "objective", "logger",
+    "output", "resume", "sweep", "on_error", "compare", "compare_options", "objective", "packages", "logger",
     "data.annotations", "data.images", "data.num_workers", "features.dir", "features.batch_size",
-    "features.num_workers", "features.shard_mb",
-    "features.shard_seconds", "callbacks.progress", "trainer.accelerator", "trainer.strategy", "trainer.plugins",
-    "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
+    "features.num_workers", "features.shard_mb", "features.shard_seconds", "callbacks.progress",
+    "trainer.accelerator", "trainer.strategy", "trainer.plugins", "trainer.enable_progress_bar",
+    "trainer.enable_model_summary", "trainer.log_every_n_steps",
 )  # fmt: skip
 SHOWN_DIFFERENCES = 10
 SHOWN_IMAGES = 3
