@@ -44,15 +44,32 @@ class BadImageError(InputError):
 DraftSize = int | tuple[int, ...] | None
 
 
-def decode(path: Path, draft_size: DraftSize) -> Image.Image | list[Image.Image]:
+def decode(source: Path | Image.Image, draft_size: DraftSize) -> Image.Image | list[Image.Image]:
     """What a transform takes: an image, or with several draft sizes an image for each of them.
+
+    Args:
+        source: a file, or an image in memory, which is converted as `load_image` does, at its full size.
+        draft_size: see `load_image`.
 
     Raises:
         BadImageError: see `load_image`.
     """
+    if isinstance(source, Image.Image):
+        image = _convert(source)
+        return [image] * len(draft_size) if isinstance(draft_size, tuple) else image
     if isinstance(draft_size, tuple):
-        return _load(path, draft_size)
-    return load_image(path, draft_size=draft_size)
+        return _load(source, draft_size)
+    return load_image(source, draft_size=draft_size)
+
+
+def _convert(image: Image.Image) -> Image.Image:
+    path = Path(getattr(image, "filename", "") or "image")
+    if not 0 < image.width * image.height <= MAX_PIXELS:
+        raise BadImageError(path, _size_in_words(image))
+    try:
+        return _to_rgb(_upright(image))
+    except Exception as error:  # an opened file is decoded now
+        raise BadImageError(path, _reason(path, error)) from error
 
 
 def load_image(path: Path, *, draft_size: int | None = None) -> Image.Image:
@@ -199,8 +216,12 @@ def _identify(path: Path, file: Path | io.BytesIO) -> Image.Image:
     if 0 < pixels <= MAX_PIXELS:
         return image
     image.close()
-    excess = f", more than the limit of {MAX_PIXELS:,}" if pixels else ""
-    raise BadImageError(path, f"{image.width} x {image.height} pixels{excess}")
+    raise BadImageError(path, _size_in_words(image))
+
+
+def _size_in_words(image: Image.Image) -> str:
+    excess = f", more than the limit of {MAX_PIXELS:,}" if image.width * image.height else ""
+    return f"{image.width} x {image.height} pixels{excess}"
 
 
 def _no_such_file(path: Path) -> str:

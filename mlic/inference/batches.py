@@ -22,9 +22,12 @@ class DecodedImages(Dataset[Item]):
     """Image and an empty string, or None and what is wrong with the file."""
 
     def __init__(
-        self, paths: Sequence[Path], transform: Callable[..., np.ndarray], draft_size: DraftSize
+        self,
+        paths: Sequence[Path | Image.Image],
+        transform: Callable[..., np.ndarray],
+        draft_size: DraftSize,
     ) -> None:
-        """Take files, the `draft_size` of `decode`, and a transform from what that gives to uint8 (3, H, W)."""
+        """Take what `decode` takes, and a transform from what that gives to uint8 (3, H, W)."""
         self.paths, self.transform, self.draft_size = paths, transform, draft_size
 
     def __len__(self) -> int:

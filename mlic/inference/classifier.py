@@ -9,6 +9,7 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from mlic.data.images import DraftSize
@@ -16,6 +17,7 @@ from mlic.errors import InputError
 from mlic.inference.batches import DecodedImages, image_batches
 from mlic.inference.building import check_packages
 from mlic.inference.checkpoint import SavedRun, read_run
+from mlic.inference.listing import Images, find_images
 from mlic.inference.loading import WeightsFiles, make_backbone, make_fabric, make_head
 from mlic.inference.prediction_table import prediction_rows
 from mlic.models import Backbone
@@ -29,7 +31,7 @@ NOT_FINITE = "its features or scores are infinite or no number"
 class ScoredBatch(NamedTuple):
     """What the network said about some images."""
 
-    paths: Sequence[Path]
+    paths: Sequence[Path | Image.Image]
     logits: Tensor  # (B, C) float32 on the CPU; of no meaning where there is an error
     errors: list[str]  # what is wrong with the file; empty if nothing
 
@@ -115,6 +117,12 @@ class Classifier:
                 "mlic.train writes it."
             ) from error
 
+    def __repr__(self) -> str:
+        """Network, head, number of classes and run."""
+        head = str(self.config["head"].get("_target_")).rpartition(".")[2]
+        run = str(self.saved.folder or self.saved.checkpoint)
+        return f"Classifier(network={self.backbone.name!r}, head={head!r}, classes={len(self.classes)}, run={run!r})"
+
     @property
     def config(self) -> Mapping[str, Any]:
         """The run's whole config."""
@@ -156,12 +164,16 @@ class Classifier:
         return self.config["features"]["batch_size"] if self.is_cached else self.config["data"]["batch_size"]
 
     def stream(
-        self, paths: Sequence[Path], *, batch_size: int | None = None, num_workers: int | None = None
+        self,
+        paths: Sequence[Path | Image.Image],
+        *,
+        batch_size: int | None = None,
+        num_workers: int | None = None,
     ) -> Iterator[ScoredBatch]:
         """Score images batch by batch, in order; memory does not grow with their number.
 
         Args:
-            paths: image files; those that cannot be used come out with their error.
+            paths: image files, or images in memory; those that cannot be used come out with their error.
             batch_size: images a forward pass; by default the run's.
             num_workers: processes that decode; by default one a core.
         """
@@ -210,7 +222,7 @@ class Classifier:
 
     def predict(
         self,
-        paths: Sequence[str | Path],
+        images: Images,
         *,
         thresholds: str | float = CALIBRATED,
         top_k: int | None = None,
@@ -220,23 +232,27 @@ class Classifier:
         """Labels and scores of images.
 
         Args:
-            paths: image files.
+            images: a file, a folder, a pattern or tar shards, as for `list_images`; an image in memory (a PIL
+                image, or an array uint8 (H, W, 3), or uint8 or uint16 (H, W) for grey); or several of these.
             thresholds: `calibrated`, or one number for all classes; a label is given above it.
             top_k: list so many classes, best first, instead of the scores of all.
             batch_size: as for `stream`.
             num_workers: as for `stream`.
 
         Returns:
-            One row a path: file_name, labels (joined by `|`, best first), error (empty if none), and
+            One row an image: file_name (of a folder's files relative to it; `image <position>` where there is
+            none), labels (joined by `|`, best first), error (empty if none), and
             `score:<class>` for each class, or with `top_k` class_1, score_1, class_2, ...
 
         Raises:
-            InputError: bad settings. A broken image is a row with its error.
+            InputError: bad settings, or arrays of another form. A broken image is a row with its error.
+            TypeError: something else than images.
         """
         limits = self.choose_thresholds(thresholds)
-        files = [Path(path) for path in paths]
-        tables = [
-            prediction_rows([str(path) for path in batch.paths], batch, self.classes, limits, top_k)
-            for batch in self.stream(files, batch_size=batch_size, num_workers=num_workers)
-        ]
+        found, names = find_images(images)
+        tables, done = [], 0
+        for batch in self.stream(found, batch_size=batch_size, num_workers=num_workers):
+            own = names[done : done + len(batch.errors)]
+            tables.append(prediction_rows(own, batch, self.classes, limits, top_k))
+            done += len(own)
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

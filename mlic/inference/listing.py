@@ -1,9 +1,13 @@
-"""The image files that a user means: a folder, files, or a pattern."""
+"""The images that a user means: a folder, files, a pattern, or images in memory."""
 
 import glob
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from mlic.data.images import image_suffixes
 from mlic.data.tar_shards import image_names
@@ -12,6 +16,9 @@ from mlic.errors import InputError
 logger = logging.getLogger(__name__)
 
 PATTERN_CHARACTERS = "*?["
+
+OneImage = str | Path | Image.Image | np.ndarray
+Images = OneImage | Iterable[OneImage]
 
 
 def list_images(images: str | Path | Iterable[str | Path]) -> tuple[list[Path], list[str]]:
@@ -35,6 +42,58 @@ def list_images(images: str | Path | Iterable[str | Path]) -> tuple[list[Path], 
             "images: the list is empty. Expected a folder, files, or a pattern such as photos/*.jpg."
         )
     return [path for path, _ in found], [name for _, name in found]
+
+
+def find_images(images: Images) -> tuple[list[Path | Image.Image], list[str]]:
+    """Equivalent to `list_images`, for images in memory too.
+
+    Args:
+        images: what `list_images` takes, a PIL image, an array (uint8 (H, W, 3); uint8 or uint16 (H, W) for
+            grey), or several of these. In a list a file that is not there stays, for an error of its own.
+
+    Returns:
+        Files and PIL images, and a name for each; `image <position>` for those without.
+
+    Raises:
+        InputError: see `list_images`; or an array of another form.
+        TypeError: something else.
+    """
+    if isinstance(images, str | Path):
+        paths, names = list_images(images)
+        return [*paths], names
+    several = isinstance(images, Iterable) and not isinstance(
+        images, bytes | Mapping | Image.Image | np.ndarray
+    )
+    found = [
+        pair for place, entry in enumerate(images if several else [images]) for pair in _look_at(entry, place)
+    ]
+    return [image for image, _ in found], [name for _, name in found]
+
+
+def _look_at(entry: Any, place: int) -> list[tuple[Path | Image.Image, str]]:
+    if isinstance(entry, str | Path):
+        is_file = not Path(entry).is_dir() and not any(
+            mark in str(entry) for mark in (".tar", "://", *PATTERN_CHARACTERS)
+        )
+        return [(Path(entry), str(entry))] if is_file else [*_find(str(entry))]
+    if isinstance(entry, np.ndarray):
+        entry = _from_array(entry)
+    if not isinstance(entry, Image.Image):
+        raise TypeError(
+            f"images: {type(entry).__name__} is not an image; expected a path, a folder, a PIL image, a numpy array, "
+            "or a list of these."
+        )
+    return [(entry, str(getattr(entry, "filename", "") or f"image {place}"))]
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    form = (array.dtype.name, array.shape[2:])
+    if array.ndim not in (2, 3) or form not in (("uint8", (3,)), ("uint8", ()), ("uint16", ())):
+        raise InputError(
+            f"images: an array {array.dtype} {array.shape} is not an image; expected uint8 (height, width, 3), or "
+            "uint8 or uint16 (height, width) for grey."
+        )
+    return Image.fromarray(array)
 
 
 def _find(entry: str) -> list[tuple[Path, str]]:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from PIL import Image
 
 import mlic
 from mlic.errors import InputError
@@ -92,6 +93,72 @@ def test_a_broken_image_is_a_row_with_its_error(classifier: Classifier, tiny_ima
     )
     assert classifier.predict(paths, top_k=1, num_workers=0)["class_1"].tolist()[0] == ""
     assert classifier.predict([], num_workers=0).empty
+
+
+def test_images_in_any_form_give_a_row_each(classifier: Classifier, tiny_images: Path, tmp_path: Path):
+    files = [tiny_images / name for name in ("shapes_00.jpg", "shapes_01.jpg")]
+    expected = classifier.predict(files, num_workers=0)
+    picture = Image.open(files[0])
+    pixels = np.asarray(picture)
+    shutil.copy(files[0], tmp_path / "one.jpg")
+    for given, name in (
+        (files[0], str(files[0])),
+        (str(files[0]), str(files[0])),
+        (tmp_path, "one.jpg"),
+        ([tmp_path], "one.jpg"),
+        (picture, str(files[0])),
+        (pixels, "image 0"),
+    ):
+        table = classifier.predict(given, num_workers=0)
+        assert table["file_name"].tolist() == [name], given
+        np.testing.assert_allclose(table[SCORES], expected[SCORES][:1], rtol=1e-5)
+    several = classifier.predict([files[1], pixels, Image.fromarray(pixels)], num_workers=2)
+    assert several["file_name"].tolist() == [str(files[1]), "image 1", "image 2"]
+    np.testing.assert_allclose(several[SCORES], expected[SCORES].iloc[[1, 0, 0]], rtol=1e-5)
+    assert len(classifier.predict(tiny_images.glob("shapes_0*.jpg"), num_workers=0)) == 10
+
+
+def test_arrays_and_images_in_memory_are_converted_as_files_are(classifier: Classifier, tmp_path: Path):
+    grey = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    picture = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (32, 1)))
+    picture.getexif()[0x0112] = 6
+    for number, (given, image) in enumerate(((grey, Image.fromarray(grey)), (picture, picture))):
+        image.save(file := tmp_path / f"{number}.png", exif=image.getexif())
+        both = classifier.predict([given, file], num_workers=0)[SCORES].to_numpy()
+        np.testing.assert_array_equal(both[0], both[1])
+    cut = tmp_path / "cut.png"
+    cut.write_bytes((tmp_path / "0.png").read_bytes()[:90])
+    errors = classifier.predict([Image.open(cut), Image.new("RGB", (0, 3))], num_workers=0)["error"]
+    assert errors[0].startswith("truncated or damaged") and errors[1] == "0 x 3 pixels"
+
+
+@pytest.mark.parametrize("given", [3, None, b"a.jpg", {"a.jpg": 1}, [3.5], [["a.jpg"]], torch.zeros(3, 8, 8)])
+def test_what_is_not_an_image_is_refused_by_name(classifier: Classifier, given: Any):
+    inner = given[0] if isinstance(given, list | torch.Tensor) else given
+    with pytest.raises(TypeError, match=rf"images: {type(inner).__name__} is not an image; expected a path"):
+        classifier.predict(given)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((8, 8, 3)),
+        np.zeros((2, 8, 8, 3), np.uint8),
+        np.zeros((3, 8, 8), np.uint8),
+        np.zeros(8, np.uint8),
+    ],
+)
+def test_arrays_of_another_form_are_refused_by_shape(classifier: Classifier, array: np.ndarray):
+    with pytest.raises(
+        InputError, match=rf"array {array.dtype} \(.*\) is not an image; expected uint8 \(height"
+    ):
+        classifier.predict(array)
+
+
+def test_repr_names_network_head_classes_and_run(classifier: Classifier, tiny_run: Path):
+    assert repr(classifier) == (
+        f"Classifier(network='test_efficientnet', head='DenseHead', classes=4, run={str(tiny_run)!r})"
+    )
 
 
 def test_settings_out_of_range_are_told(classifier: Classifier, tiny_run: Path, tiny_images: Path):

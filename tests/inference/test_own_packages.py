@@ -15,7 +15,6 @@ from mlic.errors import InputError
 from mlic.evaluate import evaluate
 from mlic.inference import Classifier
 from mlic.predict import predict
-from mlic.train import train
 
 SOURCE = """
 from torch import nn
@@ -107,7 +106,7 @@ def test_a_checkpoint_allows_nothing_by_itself(own_run: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("wrong", [None, 3, [3], [""], {"own_parts": 1}])
 def test_the_setting_is_a_list_of_names(wrong: object, own_run: Path):
-    with pytest.raises(InputError, match="packages: .* must be a list of names of Python packages"):
+    with pytest.raises(InputError, match=r"packages: .* must be a list of names of Python packages"):
         Classifier.load(own_run, device="cpu", packages=wrong)  # pyright: ignore[reportArgumentType]
 
 
