@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mlic.data.augmentation import AugmentedImages
 from mlic.data.curation import CurationReport, curate
 from mlic.data.image_dataset import ImageDataset
-from mlic.data.images import DraftSize, check_images
+from mlic.data.images import FULL_BITS, DraftSize, check_bits_stored, check_images
 from mlic.data.sampling import EpochSeededSampler, RowSampler
 from mlic.data.splitting import Split, split_hash, stratified_split
 from mlic.data.table import LabelTable
@@ -82,6 +82,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         min_images_per_class: int | float = 0,
         unlabelled: str = "keep",
         decode: str = "reduced",
+        bits_stored: int = FULL_BITS,
         on_bad_image: str = "error",
         split: Mapping[str, Any] | None = None,
         class_weights: Mapping[str, Any] | None = None,
@@ -99,6 +100,7 @@ class MultiLabelDataModule(L.LightningDataModule):
             min_images_per_class: rarer classes are dropped; an int counts, a float in (0, 1) is a share of the images.
             unlabelled: `keep` or `drop` images without labels after that.
             decode: `reduced` scales JPEGs much larger than the input down while decoding; `exact` afterwards.
+            bits_stored: of 16-bit grey images, the bits in use; see `load_image`.
             on_bad_image: `error`, or `drop` to leave unreadable images out before the split.
             split: `test`, `val` (shares of all images) and `seed`.
             class_weights: keyword arguments of `mlic.data.class_weights`.
@@ -114,7 +116,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise InputError(f"data.{key}={value}: expected a whole number of at least {least}.")
-        self.decode = decode
+        self.decode, self.bits_stored = decode, check_bits_stored(bits_stored)
         self.reader, self.annotations, self.images = reader, annotations, images
         self.num_images, self.min_images_per_class = num_images, min_images_per_class
         self.unlabelled, self.on_bad_image = unlabelled, on_bad_image
@@ -139,8 +141,9 @@ class MultiLabelDataModule(L.LightningDataModule):
             InputError: annotations or images that cannot be used.
         """
         self.full_table = self._read()
+        paths, full = self._curate().paths(), self.features is None
         self._leave_out(
-            check_images(self._curate().paths(), full=self.features is None, workers=self.num_workers)
+            check_images(paths, full=full, workers=self.num_workers, bits_stored=self.bits_stored)
         )
         self.table = self._curate()
 
@@ -233,7 +236,13 @@ class MultiLabelDataModule(L.LightningDataModule):
             raise ValueError(
                 "set `transform` (such as FrozenBackbone.transform) or `features` before setup()"
             )
-        return ImageDataset(self.table.paths(), targets, self.transform, draft_size=self.draft_size)
+        return self._images(targets, self.transform, self.draft_size)
+
+    def _images(
+        self, targets: np.ndarray, transform: Callable[..., Any], draft_size: DraftSize
+    ) -> ImageDataset:
+        paths, bits = self.table.paths(), self.bits_stored
+        return ImageDataset(paths, targets, transform, draft_size=draft_size, bits_stored=bits)
 
     def _augmented(self) -> Dataset:
         """The images under `augmentation`; decoded at twice the size, since it may enlarge a part of them."""
@@ -241,8 +250,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         draft_size = tuple(2 * side for side in size) if isinstance(size, tuple) else size and 2 * size
         targets = self.table.labels.astype(np.float32)
         assert self.augmentation is not None
-        images = ImageDataset(self.table.paths(), targets, self.augmentation, draft_size=draft_size)
-        return AugmentedImages(images, seed=self.seed)
+        return AugmentedImages(self._images(targets, self.augmentation, draft_size), seed=self.seed)
 
     @property
     def draft_size(self) -> DraftSize:

@@ -12,10 +12,9 @@ from typing import IO, Any
 
 import numpy as np
 from fsspec.core import url_to_fs
-from PIL import Image
 
 from mlic.data.file_names import leaves_folder
-from mlic.data.images import FORMATS, quick_check_bytes
+from mlic.data.images import image_suffixes, quick_check_bytes, reads_heif
 from mlic.errors import InputError
 from mlic.tars.index import ShardIndex, Texts
 from mlic.tars.listing import ShardFile, refuse_compressed
@@ -214,7 +213,13 @@ class ShardScan:
 
 def index_key(shard: ShardFile, source: LabelSource) -> dict[str, Any]:
     """What an index depends on."""
-    return {"state": shard.state, "label_member": source.member, "label_key": source.key}
+    # with another reader the flaws are others; an index of before HEIC was looked for has no such key
+    return {
+        "state": shard.state,
+        "label_member": source.member,
+        "label_key": source.key,
+        "heif": reads_heif(),
+    }
 
 
 @contextmanager
@@ -264,6 +269,4 @@ def _from_json(text: str, key: str) -> Any:
 
 @cache
 def _image_endings() -> frozenset[str]:
-    return frozenset(
-        suffix.removeprefix(".") for suffix, name in Image.registered_extensions().items() if name in FORMATS
-    )
+    return frozenset(suffix.removeprefix(".") for suffix in image_suffixes())

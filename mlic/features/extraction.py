@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 
-from mlic.data.images import full_check
+from mlic.data.images import FULL_BITS, full_check
 from mlic.errors import InputError
 from mlic.features.hashing import HashedFiles, hash_files
 from mlic.features.predicting import ExtractionProgress, FeatureExtractor, FeatureWriter, Work
@@ -89,6 +89,7 @@ def extract_features(
     batch_size: int = 32,
     num_workers: int | None = None,
     draft_size: int | None = None,
+    bits_stored: int = FULL_BITS,
     shard_mb: float = 64,
     shard_seconds: float = 60,
     trainer: Mapping[str, Any] | None = None,
@@ -110,6 +111,7 @@ def extract_features(
         num_workers: processes that decode images; by default one a core.
         draft_size: short side in pixels to which JPEGs may be reduced while decoding; None decodes them
             whole.
+        bits_stored: of 16-bit grey images, the bits in use; see `mlic.data.load_image`.
         shard_mb: size in 10^6 bytes of a shard.
         shard_seconds: age at which a shard is closed even so.
         trainer: keyword arguments of `lightning.Trainer`: accelerator, devices, num_nodes, strategy.
@@ -125,11 +127,12 @@ def extract_features(
     engine = _make_trainer(trainer, FeatureWriter(shard_mb=shard_mb, shard_seconds=shard_seconds))
     if not backbone.is_optimized:
         backbone.optimize_for(engine.strategy.root_device)
-    stores = make_stores(backbone, directory, dtype=dtype, views=views, draft_size=draft_size)
+    decoding = {"draft_size": draft_size, "bits_stored": bits_stored}
+    stores = make_stores(backbone, directory, dtype=dtype, views=views, **decoding)
     extractor = FeatureExtractor(
         backbone,
         stores,
-        draft_size=draft_size,
+        **decoding,
         batch_size=batch_size,
         num_workers=_workers(num_workers, engine),
     )
@@ -141,7 +144,7 @@ def extract_features(
         # The first process sends its list of work. Hashing here too would only double the reading.
         _predict(engine, extractor)
         files, before = hash_files(paths, index), 0
-    return _summary(stores, paths, files, before, start)
+    return _summary(stores, paths, files, before, start, bits_stored)
 
 
 def _check_numbers(batch_size: int, num_workers: int | None, shard_mb: float) -> None:
@@ -158,6 +161,7 @@ def _summary(
     files: HashedFiles,
     lacking_before: int,
     start: float,
+    bits_stored: int,
 ) -> ExtractionResult:
     for store in stores:
         store.refresh()
@@ -169,13 +173,19 @@ def _summary(
         digests=files.digests,
         found=len(names) * len(stores) - max(lacking_before, lacking),
         computed=max(0, lacking_before - lacking),
-        bad=files.bad | _explain_missing(stores, paths, files),
+        bad=files.bad | _explain_missing(stores, paths, files, bits_stored),
         seconds=time.perf_counter() - start,
     )
 
 
 def make_stores(
-    backbone: FrozenBackbone, directory: str | Path, *, dtype: str, views: int, draft_size: int | None
+    backbone: FrozenBackbone,
+    directory: str | Path,
+    *,
+    dtype: str,
+    views: int,
+    draft_size: int | None,
+    bits_stored: int = FULL_BITS,
 ) -> tuple[FeatureStore, ...]:
     """The stores of a backbone, one a view; see `extract_features` for the arguments.
 
@@ -185,6 +195,8 @@ def make_stores(
     if views not in range(1, len(VIEWS) + 1):
         raise InputError(f"features.views: {views} is none of 1 (the image), 2 (its mirror image too).")
     identity = {**backbone.identity, "decoding": "whole" if draft_size is None else f"draft {draft_size}"}
+    if bits_stored != FULL_BITS:  # stores of before there was a choice stay valid
+        identity["bits_stored"] = bits_stored
     return tuple(
         FeatureStore(directory, identity, feature_shape=backbone.feature_shape, dtype=dtype, view=view)
         for view in VIEWS[:views]
@@ -302,11 +314,12 @@ def _predict(engine: L.Trainer, extractor: FeatureExtractor) -> None:
 
 
 def _explain_missing(
-    stores: Sequence[FeatureStore], paths: Sequence[Path], files: HashedFiles
+    stores: Sequence[FeatureStore], paths: Sequence[Path], files: HashedFiles, bits_stored: int
 ) -> dict[Path, str]:
     """Reasons why readable files have no row: decoding them once more tells."""
     lacks = np.any([store.lacks(files.digests) for store in stores], axis=0) & (files.digests != b"")
     changed = "no row was stored: it changed while it was read, or features.dir is not shared by all nodes"
     return {
-        paths[position]: full_check(paths[position]) or changed for position in np.flatnonzero(lacks).tolist()
+        paths[position]: full_check(paths[position], bits_stored) or changed
+        for position in np.flatnonzero(lacks).tolist()
     }

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mlic.data.images import BadImageError, load_image
+from mlic.data.images import FULL_BITS, BadImageError, load_image
 from mlic.data.workers import start_background_worker, start_worker
 from mlic.features.hashing import state_of
 from mlic.tars.members import read_ahead
@@ -28,7 +28,12 @@ class HashedImages(Dataset[Item]):
     """Images by number, decoded; None for one that cannot be decoded or is not what was hashed."""
 
     def __init__(
-        self, paths: Sequence[Path], states: np.ndarray, transform: Transform, draft_size: int | None
+        self,
+        paths: Sequence[Path],
+        states: np.ndarray,
+        transform: Transform,
+        draft_size: int | None,
+        bits_stored: int = FULL_BITS,
     ) -> None:
         """Take what `hash_files` found.
 
@@ -37,10 +42,12 @@ class HashedImages(Dataset[Item]):
             states: (N, 3), their size, mtime and ctime when they were hashed.
             transform: PIL image -> uint8 (3, H, W).
             draft_size: see `mlic.data.images.load_image`.
+            bits_stored: likewise.
         """
         # bytes in one array: worker processes would copy millions of Python strings as they count references
         self.names = np.array([os.fsencode(path) for path in paths], dtype=bytes)
-        self.states, self.transform, self.draft_size = states, transform, draft_size
+        self.states, self.transform = states, transform
+        self.draft_size, self.bits_stored = draft_size, bits_stored
         self.image_shape = tuple(transform(Image.new("RGB", (32, 32))).shape)
 
     def __len__(self) -> int:
@@ -53,7 +60,8 @@ class HashedImages(Dataset[Item]):
             return PADDING, None
         path = Path(os.fsdecode(self.names[index]))
         try:
-            image = self.transform(load_image(path, draft_size=self.draft_size))
+            decoded = load_image(path, draft_size=self.draft_size, bits_stored=self.bits_stored)
+            image = self.transform(decoded)
             unchanged = state_of(path) == tuple(self.states[index].tolist())
         except (BadImageError, OSError):
             return PADDING, None

@@ -59,12 +59,13 @@ class FeatureExtractor(L.LightningModule):
         stores: Sequence[FeatureStore],
         *,
         draft_size: int | None,
+        bits_stored: int,
         batch_size: int,
         num_workers: int,
     ) -> None:
         """Keep the parts; see `extract_features`."""
         super().__init__()
-        self.backbone, self.draft_size = backbone, draft_size
+        self.backbone, self.draft_size, self.bits_stored = backbone, draft_size, bits_stored
         self.batch_size, self.num_workers = batch_size, num_workers
         self.stores = {store.view: store for store in stores}
         self.dtype_name = stores[0].layout.dtype
@@ -76,7 +77,9 @@ class FeatureExtractor(L.LightningModule):
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """The images of this process."""
-        images = HashedImages(self.work.paths, self.work.states, self.backbone.transform, self.draft_size)
+        images = HashedImages(
+            self.work.paths, self.work.states, self.backbone.transform, self.draft_size, self.bits_stored
+        )
         return image_loader(
             images,
             RankSampler(len(self.work), self.trainer.global_rank, self.trainer.world_size),

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mlic.data.images import BadImageError, DraftSize, decode
+from mlic.data.images import FULL_BITS, BadImageError, DraftSize, decode
 from mlic.data.workers import start_background_worker, start_worker
 
 Item = tuple[np.ndarray | None, str]
@@ -26,9 +26,11 @@ class DecodedImages(Dataset[Item]):
         paths: Sequence[Path | Image.Image],
         transform: Callable[..., np.ndarray],
         draft_size: DraftSize,
+        bits_stored: int = FULL_BITS,
     ) -> None:
         """Take what `decode` takes, and a transform from what that gives to uint8 (3, H, W)."""
-        self.paths, self.transform, self.draft_size = paths, transform, draft_size
+        self.paths, self.transform = paths, transform
+        self.draft_size, self.bits_stored = draft_size, bits_stored
 
     def __len__(self) -> int:
         """Number of files."""
@@ -37,7 +39,7 @@ class DecodedImages(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         """Decode one file."""
         try:
-            return self.transform(decode(self.paths[index], self.draft_size)), ""
+            return self.transform(decode(self.paths[index], self.draft_size, self.bits_stored)), ""
         except BadImageError as error:
             return None, error.reason
 

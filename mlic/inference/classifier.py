@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mlic.data.images import DraftSize
+from mlic.data.images import FULL_BITS, DraftSize, check_bits_stored
 from mlic.errors import InputError
 from mlic.inference.batches import DecodedImages, image_batches
 from mlic.inference.building import check_packages
@@ -159,6 +159,11 @@ class Classifier:
         return self.backbone.resize_size if self.config["data"].get("decode") == "reduced" else None
 
     @property
+    def bits_stored(self) -> int:
+        """See `mlic.data.load_image`; as the run decoded its images."""
+        return check_bits_stored(self.config["data"].get("bits_stored", FULL_BITS))
+
+    @property
     def batch_size(self) -> int:
         """Images a forward pass of the backbone in the run's own evaluation."""
         return self.config["features"]["batch_size"] if self.is_cached else self.config["data"]["batch_size"]
@@ -181,7 +186,7 @@ class Classifier:
             raise InputError(f"batch_size: {batch_size} is below 1.")
         size = batch_size or self.batch_size
         workers = num_workers if num_workers is not None else (os.cpu_count() or 1)
-        images = DecodedImages(paths, self.backbone.transform, self.draft_size)
+        images = DecodedImages(paths, self.backbone.transform, self.draft_size, self.bits_stored)
         start = 0
         batches = image_batches(
             images,

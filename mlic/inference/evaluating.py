@@ -108,6 +108,7 @@ def _score_cached(
         device=classifier.device,
         batch_size=options["batch_size"],
         draft_size=classifier.draft_size,
+        bits_stored=classifier.bits_stored,
         num_workers=num_workers,
         trainer={"accelerator": classifier.device.type, "devices": 1 if index is None else [index]},
     )

@@ -2,6 +2,7 @@
 
 import glob
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mlic.data.images import image_suffixes
+from mlic.data.images import RAW_SUFFIXES, image_suffixes
 from mlic.data.tar_shards import image_names
 from mlic.errors import InputError
 
@@ -25,9 +26,10 @@ def list_images(images: str | Path | Iterable[str | Path]) -> tuple[list[Path], 
     """Find image files, and images in tar shards.
 
     Args:
-        images: a folder (all files below it with an image's name ending, in the order of their names; hidden
-            ones are left out), a file, a pattern such as `photos/**/*.jpg`, tar shards as for `read_webdataset`
-            (their names end with .tar), or several of these.
+        images: a folder (all files below it with a photograph's name ending, also of a kind that cannot be
+            read, in the order of their names; hidden ones are left out), a file, a pattern such as
+            `photos/**/*.jpg`, tar shards as for `read_webdataset` (their names end with .tar), or several of
+            these.
 
     Returns:
         The files, and a name for each: relative to the folder that was given, else as found.
@@ -72,10 +74,9 @@ def find_images(images: Images) -> tuple[list[Path | Image.Image], list[str]]:
 
 def _look_at(entry: Any, place: int) -> list[tuple[Path | Image.Image, str]]:
     if isinstance(entry, str | Path):
-        is_file = not Path(entry).is_dir() and not any(
-            mark in str(entry) for mark in (".tar", "://", *PATTERN_CHARACTERS)
-        )
-        return [(Path(entry), str(entry))] if is_file else [*_find(str(entry))]
+        text = str(entry)
+        means_more = Path(entry).is_dir() or text.endswith(".tar") or re.search(r"://|[*?\[]", text)
+        return [*_find(text)] if means_more else [(Path(entry), text)]
     if isinstance(entry, np.ndarray):
         entry = _from_array(entry)
     if not isinstance(entry, Image.Image):
@@ -123,7 +124,8 @@ def _in_folder(folder: Path) -> list[tuple[Path, str]]:
     chosen = [
         (path, name.as_posix())
         for path, name in zip(files, relative, strict=True)
-        if path.suffix.lower() in image_suffixes() and not any(part.startswith(".") for part in name.parts)
+        if path.suffix.lower() in image_suffixes() | RAW_SUFFIXES
+        and not any(part.startswith(".") for part in name.parts)
     ]
     if not chosen:
         raise InputError(

@@ -97,7 +97,8 @@ def _with_map(
         return photograph
     backbone: Any = classifier.backbone  # one of them, no ensemble
     draft_size: Any = classifier.draft_size
-    crop = backbone.transform(load_image(path, draft_size=draft_size))
+    image = load_image(path, draft_size=draft_size, bits_stored=classifier.bits_stored)
+    crop = backbone.transform(image)
     pixels = torch.from_numpy(np.array(crop))[None]
     found = activation_map(backbone, head, pixels, list(classifier.classes).index(label))
     return replace(photograph, map_image=_overlay(crop, found, thumbnails.pixels), map_label=label)

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlic.config import flatten
 from mlic.data import MultiLabelDataModule, cache_dir
+from mlic.data.images import FULL_BITS
 from mlic.errors import InputError
 from mlic.features import hash_files
 from mlic.features.extraction import HASH_INDEX
@@ -207,6 +208,7 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
     for settings in (there, here):
         settings["trainer.devices"] = number_of_devices(settings.get("trainer.devices"))
         settings.setdefault("trainer.num_nodes", 1)
+        settings.setdefault("data.bits_stored", FULL_BITS)
     differences = [
         f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
         for key in sorted(there.keys() | here.keys())

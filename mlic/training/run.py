@@ -216,6 +216,7 @@ def _make_features(
         directory=features_dir(config),
         device=trainer.strategy.root_device,
         draft_size=datamodule.draft_size,
+        bits_stored=datamodule.bits_stored,
         trainer=engine,
         **options,
     )

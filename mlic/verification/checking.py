@@ -1,7 +1,7 @@
 """A data set from its config to all that is wrong with it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mlic.data.curation import curate
+from mlic.data.images import check_bits_stored
 from mlic.data.splitting import part_sizes, try_split
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
@@ -67,7 +68,15 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
     if not findings:
         _check_settings(table, data, split)
     logger.info("opening %d images (check=%s)", len(table), check)
-    inspected = inspect_images(table.image_dir, table.file_names, check=check, num_workers=data.num_workers)
+    bits_stored = check_bits_stored(data.bits_stored)
+    inspected = inspect_images(
+        table.image_dir,
+        table.file_names,
+        check=check,
+        num_workers=data.num_workers,
+        bits_stored=bits_stored,
+    )
+    findings += find_unused_bits(inspected.largest_greys, bits_stored)
     findings += [
         Finding("bad_image", table.file_names[row], detail=reason) for row, reason in inspected.bad.items()
     ]
@@ -82,6 +91,24 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
     return Verification(
         sort_findings(findings), table, inspected, label_summary(table), classes, pair_table(table)
     )
+
+
+def find_unused_bits(largest_greys: Sequence[int], bits_stored: int) -> list[Finding]:
+    """One finding where no 16-bit grey image needs all of `bits_stored`; 8 bits are the fewest that can be set.
+
+    Args:
+        largest_greys: the largest value of each of these images.
+        bits_stored: see `mlic.data.load_image`.
+    """
+    largest = max(largest_greys, default=0)
+    used = max(8, largest.bit_length())
+    if not largest or used >= bits_stored:
+        return []
+    detail = (
+        f"{len(largest_greys)} 16-bit grey images use {used} of {bits_stored} bits (largest value {largest}): "
+        f"data.bits_stored={used} scales them to the full range"
+    )
+    return [Finding("unused_bits", detail=detail)]
 
 
 def _read(data: DictConfig) -> tuple[LabelTable, list[Finding]]:

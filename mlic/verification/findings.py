@@ -11,6 +11,7 @@ KINDS = {
     "annotations": "the annotations cannot be read",
     "conflicting_duplicate": "the bytes of another image, under other labels",
     "bad_image": "cannot be used",
+    "unused_bits": "16-bit grey images that come out dark",
     "missing_image": "annotated, but not there",
     "split": "the split cannot be made",
     "rare_class": "too rare for every part of the split",

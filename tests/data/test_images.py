@@ -3,6 +3,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from mlic.data import BadImageError, ImageDataset, check_images, load_image
 from mlic.data import images as images_module
-from mlic.data.images import decode, full_check, quick_check
+from mlic.data.images import check_bits_stored, decode, full_check, largest_grey, quick_check
 from mlic.errors import InputError
 
 WIDTH, HEIGHT = 48, 32
@@ -61,6 +62,76 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, ending: str):
     loaded = load_image(save(Image.fromarray(values), tmp_path / f"deep.{ending}"))
     assert np.asarray(loaded)[0, :, 0].tolist() == [0, 1, 128, 255]
     assert loaded.mode == "RGB"
+
+
+def test_sixteen_bits_of_the_full_range_are_scaled_by_default(tmp_path: Path):
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    path = save(Image.fromarray(values), tmp_path / "deep.png")
+    expected = (values.astype(np.int64) + 128) // 257
+    np.testing.assert_array_equal(np.asarray(load_image(path))[..., 1], expected)
+    assert largest_grey(path) == 65535
+    assert largest_grey(save(picture(), tmp_path / "colour.png")) is None
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_bits_stored_scale_what_is_used_to_the_full_range(tmp_path: Path, bits: int):
+    largest = 2**bits - 1
+    values = np.linspace(0, largest, 64).astype(np.uint16).reshape(8, 8)
+    dark = np.zeros((8, 8), dtype=np.uint16)
+    dark[0, 0] = largest // 2
+    deep, other = (
+        save(Image.fromarray(pixels), tmp_path / f"{pixels.max()}.tiff") for pixels in (values, dark)
+    )
+    for loaded in (
+        load_image(deep, bits_stored=bits),
+        decode(deep, None, bits),
+        decode(Image.open(deep), (9,), bits),
+    ):
+        image = loaded[0] if isinstance(loaded, list) else loaded
+        np.testing.assert_allclose(np.asarray(image)[..., 0], values * (255 / largest), atol=0.5)
+    # the same value is the same grey in each file
+    assert colour(load_image(other, bits_stored=bits), 0, 0)[0] == round(largest // 2 * 255 / largest)
+    reason = f"its largest value, {largest}, does not fit data.bits_stored={bits - 1}"
+    assert full_check(deep, bits - 1) == reason
+    assert check_images([deep], full=True, bits_stored=bits - 1) == {deep: reason}
+    assert check_images([deep], full=True, bits_stored=bits) == {}
+
+
+@pytest.mark.parametrize("wrong", [7, 17, 12.0, "12", None, True])
+def test_bits_stored_out_of_range_are_told(wrong: Any):
+    with pytest.raises(InputError, match=rf"data.bits_stored: '{wrong}' must be a whole number from 8 to 16"):
+        check_bits_stored(wrong)
+
+
+def test_heic_is_read_upright_without_a_change_of_pillow(tmp_path: Path, heic_photo: bytes):
+    path = tmp_path / "IMG_0001.HEIC"
+    path.write_bytes(heic_photo)
+    loaded = load_image(path, draft_size=8)
+    assert (loaded.mode, loaded.size) == ("RGB", (48, 64))
+    np.testing.assert_allclose(colour(loaded, 4, 4), ORANGE, atol=6)
+    np.testing.assert_allclose(colour(loaded, 44, 4), (0, 0, 0), atol=6)
+    assert (quick_check(path), full_check(path)) == (None, None)
+    path.write_bytes(heic_photo[:560])
+    assert "truncated or damaged" in (full_check(path) or "") and "truncated or damaged" in (
+        quick_check(path) or ""
+    )
+    assert "HEIF" not in Image.OPEN and ".heic" not in Image.registered_extensions()
+
+
+def test_heic_without_its_reader_names_the_extra(
+    tmp_path: Path, heic_photo: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(images_module, "HEIF_READER", "not_installed_heif")
+    path = tmp_path / "photo.heic"
+    path.write_bytes(heic_photo)
+    expected = "a HEIC file, which needs: pip install 'mlic[heif]'"
+    assert check_images([path], full=True) == check_images([path]) == {path: expected}
+
+
+def test_the_preview_in_a_raw_file_is_not_taken_for_the_photograph(tmp_path: Path):
+    raw = save(picture(), tmp_path / "DSC_0001.NEF", format="TIFF")
+    assert quick_check(raw) == full_check(raw) == "a camera's raw file; convert it to JPEG or TIFF"
+    assert full_check(save(picture(), tmp_path / "really_jpeg.dng", format="JPEG")) is None
 
 
 def test_pixels_that_are_no_picture_are_refused(tmp_path: Path):

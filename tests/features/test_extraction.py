@@ -195,6 +195,25 @@ def test_a_disk_without_the_room_is_refused_before_the_start(
     assert "pool=avg" not in str(error.value)
 
 
+def test_bits_stored_are_part_of_a_store_only_where_they_are_not_all(
+    extract: Callable[..., ExtractionResult], backbone: Any, images: list[Path], tmp_path: Path
+):
+    greys = np.linspace(0, 1023, 24 * 24).astype(np.uint16).reshape(24, 24)
+    files = [tmp_path / "deep.png", tmp_path / "same.png"]
+    Image.fromarray(greys).save(files[0])
+    Image.fromarray(((greys.astype(np.int64) * 255 + 511) // 1023).astype(np.uint8)).save(files[1])
+    plain, full, ten = (
+        extract(backbone, files, **options) for options in ({}, {"bits_stored": 16}, {"bits_stored": 10})
+    )
+    assert full.folder == plain.folder != ten.folder
+    assert "bits_stored" not in plain.stores[0].identity
+    rows = ten.stores[0].load(ten.digests)
+    torch.testing.assert_close(rows[0], rows[1], rtol=0, atol=0)
+    assert extract(backbone, files, bits_stored=9).bad == {
+        files[0]: "its largest value, 1023, does not fit data.bits_stored=9"
+    }
+
+
 def test_features_out_of_range_are_named(
     extract: Callable[..., ExtractionResult], make_backbone: Callable[..., Any], images: list[Path]
 ):

@@ -21,6 +21,20 @@ def test_a_folder_gives_its_images_with_names_relative_to_it(photos: Path):
     assert paths == [photos / name for name in names]
 
 
+def test_a_photograph_of_a_kind_that_cannot_be_read_is_not_passed_over(photos: Path):
+    for name in ("p.HEIC", "p.avif", "p.cr2", "p.DNG", "p.jxl", "p.nef", "p.json", "p.xmp", "p.mp4"):
+        (photos / name).write_bytes(b"x")
+    names = list_images(photos)[1]
+    assert [name for name in names if name[0] == "p"] == [
+        "p.DNG",
+        "p.HEIC",
+        "p.avif",
+        "p.cr2",
+        "p.jxl",
+        "p.nef",
+    ]
+
+
 def test_a_pattern_gives_what_matches(photos: Path):
     paths, names = list_images(f"{photos}/**/*.??g")
     assert [path.name for path in paths] == ["a.png", "odd[1].jpg"]

@@ -4,12 +4,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import DictConfig
+from PIL import Image
 
 from mlic.command_line import ending_in_order
 from mlic.errors import InputError
+from mlic.evaluate import evaluate
+from mlic.evaluation.predictions import Predictions
 from mlic.inference import Classifier
 from mlic.inference.prediction_table import PredictionFile, open_predictions
 from mlic.predict import predict
@@ -49,6 +53,55 @@ def test_rows_are_those_of_python(command_config: Command, tiny_run: Path, tiny_
         rtol=1e-5,
     )
     assert [path.name for path in output.parent.iterdir()] == ["predictions.csv"]
+
+
+def test_each_photograph_of_a_folder_has_a_row(
+    command_config: Command,
+    tiny_images: Path,
+    heic_photo: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    folder, output = tmp_path / "photos", tmp_path / "predictions.csv"
+    folder.mkdir()
+    contents = {
+        "a.jpg": (tiny_images / "shapes_00.jpg").read_bytes(), "b.HEIC": heic_photo, "c.CR3": b"raw", "notes.txt": b"x",
+    }  # fmt: skip
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    config = command_config("predict", f"images={folder}", output=output)
+    assert list(predict(config)) == ["c.CR3"]
+    assert pd.read_csv(output)["file_name"].tolist() == ["a.jpg", "b.HEIC", "c.CR3"]
+    monkeypatch.setattr("mlic.data.images.HEIF_READER", "not_installed_heif")
+    bad = predict(config)
+    assert list(bad) == ["b.HEIC", "c.CR3"] and "mlic[heif]" in bad["b.HEIC"]
+
+
+@pytest.mark.parametrize("features", ["cached", "live"])
+def test_bits_stored_of_the_run_are_those_of_new_photographs(
+    features: str, make_run: Callable[..., Path], command_config: Command, tmp_path: Path
+):
+    greys = np.linspace(0, 4095, 64 * 64).astype(np.uint16).reshape(64, 64)
+    same = ((greys.astype(np.int64) * 255 + 2047) // 4095).astype(np.uint8)
+    files = [tmp_path / "deep.png", tmp_path / "same.png"]
+    for pixels, file in zip((greys, same), files, strict=True):
+        Image.fromarray(pixels).save(file)
+    run = make_run(f"features={features}", "data.bits_stored=12", "trainer.max_epochs=1")
+    classifier = Classifier.load(run, device="cpu")
+    scores = classifier.predict(files, num_workers=0).filter(like="score:").to_numpy()
+    np.testing.assert_array_equal(scores[0], scores[1])
+    labels, output = tmp_path / "labels.csv", tmp_path / "out"
+    labels.write_text("file_name,labels\ndeep.png,circle\nsame.png,square\n")
+    data = (
+        "data=csv",
+        f"data.annotations={labels}",
+        f"data.images={tmp_path}",
+        f"features.dir={tmp_path / 'store'}",
+    )
+    evaluate(command_config("evaluate", *data, output=output, run=run))
+    evaluated = Predictions.read_parquet(output / "predictions.parquet")
+    columns = [classifier.classes.index(name) for name in evaluated.classes]
+    np.testing.assert_allclose(evaluated.scores, scores[:, columns], rtol=1e-5)
 
 
 def test_options_reach_the_table(command_config: Command, tiny_images: Path, tmp_path: Path):

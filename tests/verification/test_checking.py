@@ -6,8 +6,10 @@ import signal
 from pathlib import Path
 from unicodedata import normalize
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from mlic.command_line import ending_in_order
 from mlic.config import compose
@@ -46,6 +48,52 @@ def test_bad_images_are_named_with_reasons(data_set, verify_set, tmp_path, probl
     assert found[1][2] == "the file is empty (0 bytes)"
     assert found[2][2] == "not a regular file"
     assert found[3][2].startswith("not an image that can be read")
+
+
+def test_sixteen_bits_that_are_not_used_are_told_with_the_setting(data_set, verify_set, tmp_path, problems):
+    for name, largest in (("deep.png", 4095), ("dark.png", 900)):
+        pixels = np.linspace(0, largest, 64).astype(np.uint16).reshape(8, 8)
+        Image.fromarray(pixels).save(data_set.add(name, "cat"))
+    verify_set(data_set)
+    ((kind, detail),) = problems(tmp_path / "out")
+    assert kind == "unused_bits"
+    assert detail.startswith(
+        "2 16-bit grey images use 12 of 16 bits (largest value 4095): data.bits_stored=12 "
+    )
+    assert verify_set(data_set, "data.bits_stored=12").findings == []
+    verify_set(data_set, "data.bits_stored=10")
+    too_bright = "its largest value, 4095, does not fit data.bits_stored=10"
+    assert problems(tmp_path / "out") == [("bad_image", "deep.png", too_bright)]
+    Image.fromarray(np.array([[0, 65535]], dtype=np.uint16)).save(data_set.add("full.png", "cat"))
+    assert verify_set(data_set).findings == []
+
+
+def test_images_in_tar_shards_are_opened_like_files(data_set, pack, tmp_path, problems):
+    members = {}
+    for name, labels in data_set.labels.items():
+        members |= {name: (data_set.images / name).read_bytes(), name.replace(".png", ".txt"): labels}
+    (tmp_path / "shards").mkdir()
+    shard = tmp_path / "shards" / "a.tar"
+
+    def found(content, *overrides):
+        shard.write_bytes(pack(content))
+        places = ("data=webdataset", f"data.images={shard}", "data.num_workers=2", *overrides)
+        verified = verify(compose(*places, output=tmp_path / "out", config_name="verify"))
+        return len(verified.table), problems(tmp_path / "out")
+
+    assert found(members) == (24, [])
+    assert found(members, "check=quick") == (24, [])
+    first = next(iter(members))
+    broken = {
+        **members,
+        first: members[first][:150],
+        "same.png": members["n001.png"],
+        "same.txt": members["n001.txt"],
+    }
+    number, rows = found(broken)
+    assert number == 25
+    assert [row[:2] for row in rows] == [("bad_image", f"a.tar/{first}"), ("duplicate", "a.tar/same.png")]
+    assert rows[0][2].startswith("truncated or damaged")
 
 
 def test_a_pipe_is_not_waited_for(data_set, verify_set, tmp_path, problems):

@@ -65,6 +65,22 @@ def test_samples_of_all_shards(shards: Callable[..., Path], caplog: pytest.LogCa
     assert "2 tar shards: 4 images, 3 classes; 1 images have no label" in caplog.text
 
 
+def test_heic_is_an_image_and_indexed_again_once_it_can_be_read(
+    shards: Callable[..., Path], heic_photo: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    folder = shards(a={**GOOD, "003.HEIC": heic_photo, "003.txt": "cat"})
+    monkeypatch.setattr("mlic.data.images.HEIF_READER", "not_installed_heif")
+    table = read_webdataset(folder)
+    assert table.file_names.tolist()[2] == "a.tar/003.HEIC"
+    (reason,) = check_images(table.paths()).values()
+    assert "mlic[heif]" in reason
+    monkeypatch.undo()
+    monkeypatch.setenv("MLIC_CACHE", str(folder.parent / "cache"))
+    table = read_webdataset(folder)
+    assert check_images(table.paths()) == {}
+    assert load_image(table.paths()[2]).size == (48, 64)
+
+
 def test_images_are_read_as_files_are(shards: Callable[..., Path], tmp_path: Path):
     table = read_webdataset(shards(a=GOOD))
     files = [tmp_path / name for name in ("0", "1", "2")]
