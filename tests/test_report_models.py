@@ -29,7 +29,7 @@ def test_model_of_the_report_trains_with_random_weights(
         "experiment=report", "data=csv", f"data.annotations={annotations}", f"data.images={images}",
         "data.num_images=10", "data.split.test=0.2", "data.split.on_missing=warn", "~data.class_weights.scale.person",
         f"model={model}", "model.backbone.pretrained=false", "features.num_workers=0", "features.batch_size=2",
-        f"features.dir={tmp_path / 'store'}", "features.dtype=float32",
+        f"features.dir={tmp_path / 'store'}",
         "trainer.max_epochs=1", "trainer=cpu", "optimizer=sgd",
     )  # fmt: skip
     results = train(compose(*overrides, output=tmp_path / "run"))

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mlic.features.reader import FeatureReader
-from mlic.features.side_by_side import SideBySideReader
+from mlic.features.side_by_side import SideBySideReader, widest
 
 Batch = tuple[Tensor, Tensor, Tensor]
 Reader = FeatureReader | SideBySideReader
@@ -77,8 +77,8 @@ class StreamedRows:
             memory_bytes: for the rows held.
             block_bytes: read at a time.
         """
-        self.readers = list(readers)
-        row_bytes = self.readers[0].row_bytes
+        self.readers, self.dtype = list(readers), widest(readers)
+        row_bytes = max(reader.row_bytes for reader in readers)
         self.block_rows = max(1, int(block_bytes / row_bytes))
         self.window_blocks = max(1, int(memory_bytes / 2 / row_bytes / self.block_rows))
         self._held: list[tuple[np.ndarray, Tensor]] = []
@@ -91,7 +91,7 @@ class StreamedRows:
     def gather(self, indices: Tensor) -> Tensor:
         """Rows (B,) -> float32 (B, *feature_shape) on the CPU."""
         wanted = indices.numpy()
-        features = torch.empty((len(wanted), *self.readers[0].feature_shape), dtype=self.readers[0].dtype)
+        features = torch.empty((len(wanted), *self.readers[0].feature_shape), dtype=self.dtype)
         absent = np.ones(len(wanted), dtype=bool)
         for held, rows in self._held:
             places = np.minimum(np.searchsorted(held, wanted), len(held) - 1)
@@ -142,9 +142,9 @@ class StreamedRows:
     def _read(self, rows: np.ndarray) -> Tensor:
         if len(self.readers) == 1:
             return self.readers[0].gather(rows)
-        features = torch.empty((len(rows), *self.readers[0].feature_shape), dtype=self.readers[0].dtype)
+        features = torch.empty((len(rows), *self.readers[0].feature_shape), dtype=self.dtype)
         for reader, positions, numbers in self._by_view(rows):
-            features[torch.from_numpy(positions)] = reader.gather(numbers)
+            features[torch.from_numpy(positions)] = reader.gather(numbers).to(self.dtype)
         return features
 
 

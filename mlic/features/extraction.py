@@ -104,7 +104,7 @@ def extract_features(
             `feature_shape` and `transform`.
         paths: N image files.
         directory: folder of all stores and of the index of file hashes.
-        dtype: of the stored numbers: `float16`, `bfloat16` or `float32`.
+        dtype: of the stored numbers: `float16`, `bfloat16` or `float32`; rows that overflow it are float32.
         views: 1, or 2 to store the features of the horizontally flipped images too.
         batch_size: images a forward pass; always filled up to that number, so that rows do not depend on the
             rest.
@@ -120,7 +120,7 @@ def extract_features(
         What was found and computed. Bad images are listed there, all of them, and not raised.
 
     Raises:
-        InputError: no room on the disk, a folder that cannot be written, bad settings, features out of range.
+        InputError: no room on the disk, a folder that cannot be written, bad settings, features that are not finite.
     """
     start = time.perf_counter()
     _check_numbers(batch_size, num_workers, shard_mb)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from mlic.errors import InputError
 from mlic.features.hashing import DIGEST_DTYPE
 from mlic.features.images import PADDING, HashedImages, ImageBatch, RankSampler, image_loader
-from mlic.features.shard import DTYPES
+from mlic.features.shard import DTYPES, finite_rows
 from mlic.features.store import FeatureStore
 from mlic.models.backbone import FrozenBackbone
 from mlic.runs.terminal import has_room_for_bar
@@ -27,6 +27,7 @@ from mlic.runs.terminal import has_room_for_bar
 logger = logging.getLogger(__name__)
 
 Prediction = tuple[np.ndarray, dict[str, Tensor]]
+NAMES_SHOWN = 3
 
 
 @dataclass
@@ -68,7 +69,7 @@ class FeatureExtractor(L.LightningModule):
         self.backbone, self.draft_size, self.bits_stored = backbone, draft_size, bits_stored
         self.batch_size, self.num_workers = batch_size, num_workers
         self.stores = {store.view: store for store in stores}
-        self.dtype_name = stores[0].layout.dtype
+        self.row_dtype = DTYPES[stores[0].layout.dtype]
         self.work = Work([], np.empty(0, dtype=DIGEST_DTYPE), np.empty((0, 3), dtype=np.int64), ())
 
     def setup(self, stage: str) -> None:
@@ -89,25 +90,34 @@ class FeatureExtractor(L.LightningModule):
         )
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Prediction:
-        """Image numbers (b,) without padding, and features (b, *feature_shape) of each view, on the CPU."""
+        """Image numbers (b,) without padding, and features (b, *feature_shape) of each view, on the CPU.
+
+        Raises:
+            InputError: features that are infinite or not a number.
+        """
         numbers, images = batch
         valid = numbers != PADDING
         kept = numbers[valid].cpu().numpy()
         features = {}
         for view in self.work.views:
             pixels = self.backbone.mirror(images) if view == "flip" else images
-            rows = self.backbone(pixels)[valid].to(DTYPES[self.dtype_name])
+            wide = self.backbone(pixels)[valid]
+            rows = wide.to(self.row_dtype)
             if not torch.isfinite(rows).all():
-                raise InputError(self._overflow_message(kept, rows))
+                rows = wide  # the writer keeps each row in the narrowest format that holds it
+                self._refuse_broken(kept, finite_rows(wide).cpu().numpy())
             features[view] = rows.cpu()
         return kept, features
 
-    def _overflow_message(self, numbers: np.ndarray, rows: Tensor) -> str:
-        finite = torch.isfinite(rows).flatten(1).all(1).cpu().numpy()
-        names = ", ".join(str(self.work.paths[number]) for number in numbers[~finite])
-        return (
-            f"features that are infinite or no number in {self.dtype_name}: {names}. Keep them in a wider "
-            "format with features.dtype=float32, or look for broken weights."
+    def _refuse_broken(self, numbers: np.ndarray, finite: np.ndarray) -> None:
+        if finite.all():
+            return
+        broken = [str(self.work.paths[number]) for number in numbers[~finite]]
+        more = f" and {len(broken) - NAMES_SHOWN} more" if len(broken) > NAMES_SHOWN else ""
+        raise InputError(
+            f"features of {len(broken)} of {len(numbers)} images in a batch are infinite or not a number: "
+            f"{', '.join(broken[:NAMES_SHOWN])}{more}. Look for broken weights, or set "
+            "model.backbone.precision=float32."
         )
 
 

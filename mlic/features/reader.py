@@ -15,7 +15,7 @@ class FeatureReader:
     """Rows of a store by number, read from its shards and checked each time.
 
     Attributes:
-        feature_shape, dtype: of a row, as torch has them.
+        feature_shape, dtype: of a row, as torch has them; float32 where one row is.
         row_bytes: of a row.
     """
 
@@ -33,8 +33,9 @@ class FeatureReader:
         """
         self._shards, self._shard_numbers, self._rows, self._refuse = shards, shard_numbers, rows, refuse
         self.feature_shape = layout.feature_shape
-        self.dtype = DTYPES[layout.dtype]
-        self.row_bytes = layout.row_bytes
+        used = [shards[number].layout for number in np.unique(shard_numbers).tolist()]
+        self.layout = layout.wide if layout.wide in used else layout
+        self.dtype, self.row_bytes = DTYPES[self.layout.dtype], self.layout.row_bytes
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -45,7 +46,7 @@ class FeatureReader:
         return np.lexsort((self._rows, self._shard_numbers))
 
     def gather(self, indices: np.ndarray) -> Tensor:
-        """Rows by number (m,), in any order -> (m, *feature_shape) in the dtype of the store.
+        """Rows by number (m,), in any order -> (m, *feature_shape) in `dtype`.
 
         Raises:
             DamagedShardError: a shard is damaged or gone; it is set aside, so that another run computes its
@@ -57,12 +58,12 @@ class FeatureReader:
             first, last = int(positions[0]), int(positions[-1])
             in_place = bool((np.diff(positions) == 1).all())
             try:
-                if in_place:
+                if in_place and shard.layout == self.layout:
                     shard.read(rows, features[first : last + 1])
                     continue
                 for start in range(0, len(rows), step):
                     part = slice(start, start + step)
-                    features[torch.from_numpy(positions[part])] = shard.read(rows[part])
+                    features[torch.from_numpy(positions[part])] = shard.read(rows[part]).to(self.dtype)
             except DamagedShardError as error:
                 self._refuse(error)
                 raise

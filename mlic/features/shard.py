@@ -3,7 +3,7 @@
 import json
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -21,6 +21,7 @@ FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 TEMPORARY_SUFFIX = ".tmp"
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+WIDE = "float32"  # of the rows that overflow another format
 _SAFETENSORS_NAMES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own bound
 _DIGEST_LENGTH = 64
@@ -37,6 +38,11 @@ class DamagedShardError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         """Survive the way between processes."""
         return DamagedShardError, (self.path, self.reason)
+
+
+def finite_rows(rows: Tensor) -> Tensor:
+    """(n,) bool: which of the rows (n, ...) are finite throughout."""
+    return torch.isfinite(rows).reshape(len(rows), -1).all(dim=1)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,11 @@ class ShardLayout:
         """Bytes of one row."""
         return prod(self.feature_shape) * DTYPES[self.dtype].itemsize
 
+    @property
+    def wide(self) -> "ShardLayout":
+        """That of shards whose rows do not fit `dtype`: the same store, in float32."""
+        return replace(self, dtype=WIDE)
+
     def checksum(self, digest: bytes, row: Any) -> int:
         """CRC-32 over key, row name and row bytes: a row of another name or store does not fit."""
         return zlib.crc32(row, zlib.crc32(digest, self._key_checksum))
@@ -72,6 +83,7 @@ class Shard:
 
     Attributes:
         path: the file.
+        layout: of the store, or its `wide` one.
         digests: (n,) `S64`, names of the rows.
     """
 
@@ -82,9 +94,10 @@ class Shard:
             DamagedShardError: truncated, not a safetensors file, or of another store, format version or
                 shape.
         """
-        self.path, self.layout = path, layout
+        self.path = path
         try:
             header, self._data_start = _read_header(path)
+            self.layout = layout = layout.wide if header["__metadata__"]["dtype"] == WIDE else layout
             self.digests = _check_metadata(header, layout)
             spans = _check_tensors(header, layout, len(self.digests))
             if os.path.getsize(path) != self._data_start + spans["end"]:
@@ -127,7 +140,7 @@ class Shard:
             out: contiguous tensor for the result, if there is one already.
 
         Returns:
-            (m, *feature_shape) in the dtype of the store.
+            (m, *feature_shape) in the dtype of the shard.
 
         Raises:
             DamagedShardError: the file is gone or cut short, or a row does not fit its checksum.

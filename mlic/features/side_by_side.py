@@ -1,6 +1,7 @@
 """Rows of several stores as one: the features of several backbones for the same images."""
 
 from collections.abc import Sequence
+from functools import reduce
 from math import prod
 
 import numpy as np
@@ -19,12 +20,12 @@ class SideBySideReader:
     """
 
     def __init__(self, members: Sequence[FeatureReader]) -> None:
-        """Take readers of the same N images in the same order, of one dtype."""
+        """Take readers of the same N images in the same order; their widest dtype is that of all."""
         self.members = list(members)
         self.widths = [prod(member.feature_shape) for member in self.members]
         self.feature_shape = (sum(self.widths),)
-        self.dtype = self.members[0].dtype
-        self.row_bytes = sum(member.row_bytes for member in self.members)
+        self.dtype = widest(self.members)
+        self.row_bytes = self.feature_shape[0] * self.dtype.itemsize
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -50,3 +51,8 @@ class SideBySideReader:
         """Let the system read those rows ahead, in the background."""
         for member in self.members:
             member.announce(indices)
+
+
+def widest(readers: Sequence["FeatureReader | SideBySideReader"]) -> torch.dtype:
+    """The dtype that holds the rows of all."""
+    return reduce(torch.promote_types, (reader.dtype for reader in readers))

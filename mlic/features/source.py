@@ -54,7 +54,7 @@ class CachedFeatures:
         Args:
             backbone: a `FrozenBackbone`, or an `EnsembleBackbone`.
             directory: folder of all stores.
-            dtype: of the stored numbers.
+            dtype: of the stored numbers; see `FeatureStore`.
             views: 1, or 2 to store the flipped images too; training then draws one view an image and epoch, and
                 evaluation averages the logits of both.
             memory_gb: in 10^9 bytes, for features in memory; larger sets are read from the disk while

@@ -65,7 +65,8 @@ class FeatureStore:
             identity: JSON types, all that determines the features of an image: weights, preprocessing, pool,
                 precision.
             feature_shape: of one row.
-            dtype: of the stored numbers: `float16`, `bfloat16` or `float32`.
+            dtype: of the stored numbers: `float16`, `bfloat16` or `float32`. A row that overflows it is kept
+                as float32.
             view: what was done to the images before: `identity` or `flip`.
 
         Raises:
@@ -240,6 +241,8 @@ class FeatureStore:
 
     def load(self, digests: np.ndarray) -> Tensor:
         """Rows of those digests (N,) as one tensor (N, *feature_shape) in the dtype of the store.
+
+        It is float32 where one of the rows is.
 
         Raises:
             KeyError: a digest has no row.

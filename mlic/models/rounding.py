@@ -8,7 +8,10 @@ from mlic.models.precision import DTYPES
 
 
 class Rounding(nn.Module):
-    """Rounds to a number format and back to float32, so that live and cached features are the same numbers."""
+    """Rounds to a number format and back to float32, so that live and cached features are the same numbers.
+
+    A row that overflows the format stays as it is, as in a store.
+    """
 
     def __init__(self, dtype: str | None) -> None:
         """`float16`, `bfloat16` or `float32`, which changes nothing as None does.
@@ -22,5 +25,9 @@ class Rounding(nn.Module):
         self.dtype = DTYPES[dtype or "float32"]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Any shape, float -> the same, float32 where it was rounded; gradients pass as they are."""
-        return features if self.dtype == torch.float32 else features.to(self.dtype).float()
+        """Rows (B, ...), float -> the same shape, float32 where it was rounded; gradients pass as they are."""
+        if self.dtype == torch.float32:
+            return features
+        rounded = features.to(self.dtype).float()
+        fits = torch.isfinite(rounded).reshape(len(rounded), -1).all(dim=1)
+        return torch.where(fits.view(-1, *[1] * (features.dim() - 1)), rounded, features.float())

@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from mlic.errors import InputError
-from mlic.features import ExtractionResult, extract_features
+from mlic.features import CachedFeatures, ExtractionResult, extract_features
 from mlic.features.images import PADDING, FixedBatch, HashedImages, RankSampler
 from mlic.models import FrozenBackbone
+from mlic.models.rounding import Rounding
 
 MakeImages = Callable[..., list[Path]]
 
@@ -214,12 +215,71 @@ def test_bits_stored_are_part_of_a_store_only_where_they_are_not_all(
     }
 
 
-def test_features_out_of_range_are_named(
+def overflowing(make_backbone: Callable[..., Any], images: list[Path], rows: list[int]) -> Any:
+    """A backbone whose features of some of the images are beyond the range of float16."""
+    backbone = make_backbone()
+    expected, forward = _expected(backbone, images).float(), backbone.forward
+
+    def enlarge(pixels: Tensor) -> Tensor:
+        features = forward(pixels)
+        large = torch.cdist(features, expected[rows]).min(dim=1).values < 0.1
+        return torch.where(large[:, None], features * 1e6, features)
+
+    backbone.forward = enlarge
+    return backbone
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_rows_beyond_the_range_of_float16_are_float32_by_themselves(
+    extract: Callable[..., ExtractionResult],
+    make_backbone: Callable[..., Any],
+    images: list[Path],
+    views: int,
+):
+    backbone = overflowing(make_backbone, images, [2, 3, 9])
+    result = extract(backbone, images, views=views)
+    assert (result.computed, result.bad) == (10 * views, {})
+    assert extract(backbone, images, views=views).computed == 0
+    store, plain = result.stores[0], _expected(make_backbone(), images)
+    rows = store.load(result.digests)
+    assert rows.dtype == torch.float32
+    kept = [0, 1, 4, 5, 6, 7, 8]
+    assert torch.equal(rows[kept], plain[kept].float()), "the others are rounded as ever"
+    assert torch.isfinite(rows).all() and rows[[2, 3, 9]].abs().max() > 65504
+    assert store.load(result.digests[kept]).dtype == torch.float16
+    assert store.verify() == [] and store.num_rows == 10
+    # a live backbone, and new photographs, are rounded in the same way
+    pixels = [torch.from_numpy(backbone.transform(Image.open(path)).copy()) for path in images]
+    torch.testing.assert_close(Rounding("float16")(backbone(torch.stack(pixels))), rows)
+
+
+def test_training_takes_float32_rows_among_the_others(
+    make_backbone: Callable[..., Any], images: list[Path], tmp_path: Path
+):
+    served = []
+    for memory_gb in (None, 1e-9):
+        features = CachedFeatures(
+            overflowing(make_backbone, images, [2, 9]),
+            directory=tmp_path / "features", views=2, memory_gb=memory_gb, batch_size=4, num_workers=0,
+            trainer={"accelerator": "cpu"},
+        )  # fmt: skip
+        features.extract(images)
+        features.dataset(images, np.zeros((10, 1)))
+        served.append(features.evaluation_dataset().__getitems__(list(range(10)))[0])
+    assert served[0].shape == (10, 2, 6) and torch.isfinite(served[0]).all()
+    assert served[0][[2, 9]].abs().max() > 65504
+    assert torch.equal(*served), "from memory and from the disk"
+
+
+def test_features_that_are_no_numbers_are_told_with_three_images_and_a_count(
     extract: Callable[..., ExtractionResult], make_backbone: Callable[..., Any], images: list[Path]
 ):
-    with pytest.raises(InputError, match=r"in float16: .*image_0_0000.png.*features.dtype=float32"):
-        extract(make_backbone(scale=1e6), images)
-    assert extract(make_backbone(scale=1e6), images, dtype="float32").computed == 10
+    backbone = make_backbone(scale=float("inf"))
+    with pytest.raises(
+        InputError, match=r"features of 10 of 10 images .*_0002\.png and 7 more\. Look for"
+    ) as error:
+        extract(backbone, images, batch_size=16)
+    assert str(error.value).count(".png") == 3
 
 
 def test_rows_before_an_error_are_kept(

@@ -16,6 +16,14 @@ def test_numbers_are_those_of_the_format(dtype: str):
     assert not torch.equal(rounded, features)
 
 
+def test_a_row_that_overflows_stays_as_it_is():
+    features = torch.tensor([[1.0001, 2.0], [70_000.1, 1.0001]], requires_grad=True)
+    rounded = Rounding("float16")(features)
+    assert rounded.tolist() == [[1.0, 2.0], features[1].tolist()]
+    rounded.sum().backward()
+    assert torch.equal(features.grad, torch.ones(2, 2))  # pyright: ignore[reportArgumentType]
+
+
 def test_gradients_pass():
     features = torch.randn(4, requires_grad=True)
     Rounding("float16")(features).sum().backward()
