@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from PIL import Image, ImageOps
 
+from mlic.data.images import FULL_BITS
 from mlic.report.style import GREY, PRIMARY, new_figure
-from mlic.report.thumbnails import image_source
+from mlic.report.thumbnails import thumbnail
 
 CLASS_NAMES_AT_MOST = 100  # more do not fit under the axis
 THUMBNAIL_PIXELS = 224
@@ -57,7 +57,13 @@ def label_distribution(dataset: Mapping[str, Any]) -> Figure:
 
 
 def sample_grid(
-    paths: Sequence[Path], labels: np.ndarray, classes: Sequence[str], *, count: int = 12, seed: int = 0
+    paths: Sequence[Path],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    *,
+    count: int = 12,
+    seed: int = 0,
+    bits_stored: int = FULL_BITS,
 ) -> Figure:
     """A grid of randomly drawn images with their labels as titles.
 
@@ -67,6 +73,7 @@ def sample_grid(
         classes: C names.
         count: images to show, at most.
         seed: of the draw.
+        bits_stored: see `mlic.data.load_image`.
 
     Returns:
         A figure of up to 4 images a row.
@@ -77,19 +84,10 @@ def sample_grid(
     figure = new_figure(width=2.6 * columns, height=2.9 * lines)
     for place, row in enumerate(rows.tolist(), start=1):
         axes = figure.add_subplot(lines, columns, place)
-        axes.imshow(thumbnail(paths[row]))
+        axes.imshow(np.asarray(thumbnail(paths[row], THUMBNAIL_PIXELS, bits_stored)))
         axes.axis("off")
         names = ", ".join(classes[int(column)] for column in np.flatnonzero(labels[row])) or "no label kept"
         axes.set_title(
             fill(names, 32, max_lines=3, placeholder=" …"), fontsize=8, fontweight="normal", parse_math=False
         )
     return figure
-
-
-def thumbnail(path: Path) -> np.ndarray:
-    """Image file -> uint8 (h, w, 3), its longer side at most 224 pixels, upright."""
-    with Image.open(image_source(path)) as image:
-        image.draft("RGB", (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-        upright = ImageOps.exif_transpose(image).convert("RGB")
-    upright.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-    return np.asarray(upright)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlic.data.images import FULL_BITS
 from mlic.errors import InputError
 from mlic.evaluation.errors import co_occurrence
 from mlic.report.comparison import HALF, Comparison, compare_runs
@@ -187,7 +188,8 @@ def _build_tables(report: Report, options: ReportOptions, metrics: dict[str, Any
 
 def _build_galleries(report: Report, options: ReportOptions) -> None:
     for run in report.drawn:
-        small = Thumbnails(image_folder(run.dataset), options.thumbnail_pixels)
+        bits_stored = run.dataset.get("source", {}).get("bits_stored", FULL_BITS)
+        small = Thumbnails(image_folder(run.dataset), options.thumbnail_pixels, bits_stored)
         report.thumbnails[run.name] = small
         if run.test is None:
             continue
@@ -250,7 +252,8 @@ def _browser(
     report: Report, options: ReportOptions, errors: pd.DataFrame, confused: pd.DataFrame
 ) -> dict[str, Any]:
     names = [run.name for run in report.drawn]
-    small = {name: Thumbnails(report.thumbnails[name].folder, ERROR_PIXELS) for name in names}
+    large = report.thumbnails
+    small = {name: Thumbnails(large[name].folder, ERROR_PIXELS, large[name].bits_stored) for name in names}
     own_errors, own_confused = (frame.loc[frame["run"].isin(names)] for frame in (errors, confused))
     return error_browser(report.drawn, own_errors, own_confused, small, max_images=options.error_images)
 

@@ -4,23 +4,22 @@ import base64
 import io
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from mlic.tars.members import find_member, read_member
+from mlic.data.images import FULL_BITS, check_bits_stored, load_image
+from mlic.errors import InputError
+from mlic.tars.members import find_member
 
-# Pictures only; Pillow would also hand PostScript to an interpreter.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 QUALITY = 80
 
 
 class Thumbnails:
     """Photographs of one folder, or of tar shards, as JPEG bytes; each is read once."""
 
-    def __init__(self, folder: Path | None, pixels: int) -> None:
-        """Read from `folder` (None: there is none), longer side at most `pixels`."""
+    def __init__(self, folder: Path | None, pixels: int, bits_stored: int = FULL_BITS) -> None:
+        """Read from `folder` (None: there is none), longer side at most `pixels`; bits as for `load_image`."""
         self.folder = None if folder is None else folder.resolve()
-        self.pixels = pixels
-        self._formats: list[str] | None = None
+        self.pixels, self.bits_stored = pixels, bits_stored
         self._read: dict[str, bytes | None] = {}
 
     @property
@@ -52,32 +51,23 @@ class Thumbnails:
         if path is None:
             return None
         try:
-            with Image.open(image_source(path), formats=self._known_formats()) as image:
-                image.draft("RGB", (self.pixels, self.pixels))
-                upright = ImageOps.exif_transpose(image).convert("RGB")
-            upright.thumbnail((self.pixels, self.pixels))
-            stream = io.BytesIO()
-            upright.save(stream, "JPEG", quality=QUALITY, optimize=True)
-            return stream.getvalue()
-        except Exception:  # decoders raise almost anything on broken data; the page shows a gap
+            small = thumbnail(path, self.pixels, check_bits_stored(self.bits_stored))
+        except InputError:  # the page shows a gap
             return None
-
-    def _known_formats(self) -> list[str]:
-        """Those of FORMATS that this Pillow was built with; it fails on others."""
-        if self._formats is None:
-            Image.init()
-            self._formats = [name for name in FORMATS if name in Image.OPEN]
-        return self._formats
+        stream = io.BytesIO()
+        small.save(stream, "JPEG", quality=QUALITY, optimize=True)
+        return stream.getvalue()
 
 
-def image_source(path: Path) -> Path | io.BytesIO:
-    """What Pillow opens: the file, or the content of an image in a tar shard.
+def thumbnail(path: Path, pixels: int, bits_stored: int = FULL_BITS) -> Image.Image:
+    """An image as training reads it, upright RGB, its longer side at most `pixels`.
 
     Raises:
-        InputError: the shard cannot be read.
+        InputError: see `mlic.data.load_image`.
     """
-    member = find_member(path)
-    return path if member is None else io.BytesIO(read_member(member))
+    image = load_image(path, draft_size=pixels, bits_stored=bits_stored)
+    image.thumbnail((pixels, pixels))
+    return image
 
 
 def image_folder(dataset: dict) -> Path | None:

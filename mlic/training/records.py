@@ -54,7 +54,13 @@ def write_dataset(
     with report_style():
         figures = {
             "labels": label_distribution(description),
-            "samples": sample_grid(table.paths(), table.labels, table.classes, seed=datamodule.seed),
+            "samples": sample_grid(
+                table.paths(),
+                table.labels,
+                table.classes,
+                seed=datamodule.seed,
+                bits_stored=datamodule.bits_stored,
+            ),
         }
     folder.figures.mkdir(exist_ok=True)
     for name, figure in figures.items():
@@ -87,6 +93,7 @@ def describe_dataset(datamodule: MultiLabelDataModule) -> dict[str, Any]:
         "source": {
             "annotations": None if datamodule.annotations is None else str(datamodule.annotations),
             "images": str(table.image_dir),
+            "bits_stored": datamodule.bits_stored,
         },
     }
 

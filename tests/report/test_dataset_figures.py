@@ -63,3 +63,13 @@ def test_labels_stand_over_the_images_as_they_are_spelled(tmp_path: Path):
     picture.write(tmp_path / "drawn.png")
     with Image.open(tmp_path / "drawn.png") as image:
         assert image.size == (260, 145)
+
+
+def test_samples_are_read_as_training_reads_images(tmp_path: Path, heic_photo: bytes):
+    paths = [tmp_path / "photo.heic", tmp_path / "deep.png"]
+    paths[0].write_bytes(heic_photo)
+    Image.fromarray(np.full((8, 8), 4095, dtype=np.uint16)).save(paths[1])
+    figure = sample_grid(paths, np.array([[1], [0]]), ["a"], bits_stored=12)
+    shown = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+    assert shown[0].shape == (64, 48, 3)
+    assert (shown[1] == 255).all()

@@ -72,6 +72,24 @@ def test_files_that_are_no_pictures_or_outside_the_folder_are_gaps(run: Reported
     assert small.jpeg(str(tmp_path / "outside.jpg")) is None
 
 
+def test_thumbnails_are_read_as_training_reads_images(run: ReportedRun, heic_photo: bytes):
+    folder = image_folder(run.dataset)
+    assert folder is not None
+    (folder / "photo.heic").write_bytes(heic_photo)
+    Image.fromarray(np.full((32, 48), 3000, dtype=np.uint16)).save(folder / "deep.png")
+    small = Thumbnails(folder, 32, 12)
+    for name, size, colour in (
+        ("photo.heic", (24, 32), (230, 120, 20)),
+        ("deep.png", (32, 21), (187, 187, 187)),
+    ):
+        content = small.jpeg(name)
+        assert content is not None
+        with Image.open(io.BytesIO(content)) as image:
+            assert image.size == size
+            np.testing.assert_allclose(np.asarray(image)[-2, 2], colour, atol=8)
+    assert Thumbnails(folder, 32, 10**9).jpeg("deep.png") is None, "a sender's number"
+
+
 def test_errors_of_a_class_with_their_photographs(run: ReportedRun):
     small = Thumbnails(image_folder(run.dataset), 64)
     errors, confused = error_table([run], per_class=4), confusion_table([run])
