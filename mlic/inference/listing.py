@@ -63,12 +63,9 @@ def find_images(images: Images) -> tuple[list[Path | Image.Image], list[str]]:
     if isinstance(images, str | Path):
         paths, names = list_images(images)
         return [*paths], names
-    several = isinstance(images, Iterable) and not isinstance(
-        images, bytes | Mapping | Image.Image | np.ndarray
-    )
-    found = [
-        pair for place, entry in enumerate(images if several else [images]) for pair in _look_at(entry, place)
-    ]
+    alone = isinstance(images, bytes | Mapping | Image.Image | np.ndarray) or not isinstance(images, Iterable)
+    entries: Any = [images] if alone else images
+    found = [pair for place, entry in enumerate(entries) for pair in _look_at(entry, place)]
     return [image for image, _ in found], [name for _, name in found]
 
 

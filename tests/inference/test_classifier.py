@@ -128,15 +128,15 @@ def test_arrays_and_images_in_memory_are_converted_as_files_are(classifier: Clas
         np.testing.assert_array_equal(both[0], both[1])
     cut = tmp_path / "cut.png"
     cut.write_bytes((tmp_path / "0.png").read_bytes()[:90])
-    errors = classifier.predict([Image.open(cut), Image.new("RGB", (0, 3))], num_workers=0)["error"]
+    errors = classifier.predict([Image.open(cut), Image.new("RGB", (0, 3))], num_workers=0)["error"].tolist()
     assert errors[0].startswith("truncated or damaged") and errors[1] == "0 x 3 pixels"
 
 
 @pytest.mark.parametrize("given", [3, None, b"a.jpg", {"a.jpg": 1}, [3.5], [["a.jpg"]], torch.zeros(3, 8, 8)])
 def test_what_is_not_an_image_is_refused_by_name(classifier: Classifier, given: Any):
-    inner = given[0] if isinstance(given, list | torch.Tensor) else given
+    inner: Any = given[0] if isinstance(given, list | torch.Tensor) else given
     with pytest.raises(TypeError, match=rf"images: {type(inner).__name__} is not an image; expected a path"):
-        classifier.predict(given)
+        classifier.predict(given)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
