@@ -26,7 +26,7 @@ from mlic.seeds import check_seed
 from mlic.settings import refuse_unknown_options
 from mlic.training.devices import check_shared_output, with_processes
 from mlic.training.records import log_settings, write_dataset, write_model, write_results
-from mlic.training.resuming import begin, features_dir, find_earlier_run, hash_index, with_output
+from mlic.training.resuming import EarlierRun, begin, features_dir, find_earlier_run, hash_index, with_output
 from mlic.training.starting_point import refuse_own_output, start_from
 from mlic.training.tables import dataset_table, metrics_table
 from mlic.training.threads import head_threads
@@ -67,12 +67,11 @@ def run(config: DictConfig) -> Results:
         logger.info("finished before, skipped: %s", config.output)
         return earlier.results
     refuse_own_output(config.init_from, config.output)
-    folder, is_first = RunFolder(config.output), rank_zero_only.rank == 0
+    folder = RunFolder(config.output)
     quieten_lightning()
     # an earlier run in the folder stays as it is until all that can be checked was checked
-    is_new = is_first and not folder.has_results()
+    is_new = rank_zero_only.rank == 0 and not folder.has_results()
     with RunStatus(folder, write=is_new, seconds=earlier.seconds) as status:
-        # before any long work
         refuse_unknown_options(config)
         start = read_run(config.init_from) if config.init_from and earlier.checkpoint is None else None
         trainer = make_trainer(config, earlier)
@@ -88,8 +87,7 @@ def run(config: DictConfig) -> Results:
         # again: how many numbers were drawn so far depends on what features were found
         L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
         model = _make_model(config, backbone, datamodule)
-        select_checkpoint_on(trainer, datamodule)
-        _check_optimizer(trainer, model, datamodule)
+        _check_training(trainer, model, datamodule)
         if earlier.checkpoint is None:
             with status.phase("fit"):
                 _set_first_weights(config, trainer, model, backbone, datamodule, start)
@@ -97,13 +95,10 @@ def run(config: DictConfig) -> Results:
             status.begin()
             begin(config, folder, earlier)
             with status.phase("records"):
-                if earlier.checkpoint is None:
-                    _record_inputs(config, folder, trainer, model, backbone, datamodule)
-                log_settings(config, trainer.loggers)
-        with status.phase("fit"):
-            device = trainer.strategy.root_device
-            with head_threads(model, backbone.feature_shape, datamodule.batch_size, device):
-                trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
+                _record_inputs(config, folder, earlier, trainer, model, backbone, datamodule)
+        device = trainer.strategy.root_device
+        with status.phase("fit"), head_threads(model, backbone.feature_shape, datamodule.batch_size, device):
+            trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
         with status.phase("test"):
             _test(trainer, model, datamodule)
             thresholds = tune_thresholds(model)
@@ -250,10 +245,11 @@ def _make_model(
     return model
 
 
-def _check_optimizer(
+def _check_training(
     trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule
 ) -> None:
     """Make what Lightning makes when it begins to train, so that a setting that is refused costs nothing."""
+    select_checkpoint_on(trainer, datamodule)
     optimizer, epochs = model.make_optimizer(), trainer.max_epochs or 0
     if model.scheduler is not None:
         steps = len(datamodule.loader("train", training=True)) * epochs if epochs > 0 else inf
@@ -263,14 +259,17 @@ def _check_optimizer(
 def _record_inputs(
     config: DictConfig,
     folder: RunFolder,
+    earlier: EarlierRun,
     trainer: L.Trainer,
     model: MultiLabelClassifier,
     backbone: Backbone,
     datamodule: MultiLabelDataModule,
 ) -> None:
-    """What is trained on what."""
-    write_dataset(folder, datamodule, trainer.loggers, hash_index=hash_index(config))
-    write_model(folder, backbone, model.head, config.model.name)
+    """What is trained on what; a run that goes on has written it."""
+    if earlier.checkpoint is None:
+        write_dataset(folder, datamodule, trainer.loggers, hash_index=hash_index(config))
+        write_model(folder, backbone, model.head, config.model.name)
+    log_settings(config, trainer.loggers)
 
 
 def _record_results(

@@ -197,8 +197,7 @@ def test_a_finished_run_is_not_taken_for_one_on_other_labels(
     assert train(tiny_config("resume=auto", f"data.annotations={other_labels}")) == results
 
 
-@pytest.mark.parametrize("features", ["cached", "live"])
-@pytest.mark.parametrize("state", ["finished", "interrupted"])
+@pytest.mark.parametrize(("state", "features"), [("finished", "live"), ("interrupted", "cached")])
 def test_a_run_is_not_taken_for_one_on_changed_images(
     state: str,
     features: str,
@@ -254,9 +253,7 @@ def test_another_number_of_processes_is_another_setting(tiny_config: MakeConfig)
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device", "a file"),
-        OSError(errno.EIO, "Input/output error"),
         RuntimeError("[gloo/transport/tcp/pair.cc:537] Connection closed by peer"),
-        InputError("features.dir: rows have vanished"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -271,9 +268,7 @@ def test_a_run_goes_on_whatever_ended_it(
     train(tiny_config(output=tmp_path / "whole"))
     with monkeypatch.context() as patch:
         patch.setattr(MultiLabelClassifier, "on_train_epoch_start", raises_in(2, error), raising=False)
-        with pytest.raises(
-            type(error) if not isinstance(error, OSError) or error.errno == errno.EIO else InputError
-        ):
+        with pytest.raises(InputError if isinstance(error, OSError) else RuntimeError):
             train(tiny_config())
     assert status_of(tmp_path / "run")["state"] == "failed"
     assert f"resume=auto output='{tmp_path / 'run'}' goes on from there" in caplog.text
@@ -317,8 +312,9 @@ def test_a_run_of_other_settings_is_refused_and_kept(
         train(tiny_config("resume=auto"))
 
 
-@pytest.mark.parametrize("state", ["interrupted", "failed", "running"])
-@pytest.mark.parametrize("damage", ["cut", "malicious", "gone"])
+@pytest.mark.parametrize(
+    ("damage", "state"), [("cut", "failed"), ("malicious", "running"), ("gone", "interrupted")]
+)
 def test_epochs_that_cannot_be_gone_on_from_are_moved_aside(
     damage: str,
     state: str,
