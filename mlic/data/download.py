@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mlic.addresses import may_connect
 from mlic.data.cache import atomic_folder
 from mlic.errors import InputError
 
@@ -60,6 +61,11 @@ def download(remote: RemoteFile, target: Path, *, attempts: int = 4, pause_secon
     if target.is_file():
         _verify(target, remote)
         return target
+    if not may_connect():
+        raise InputError(
+            f"{remote.url} is not downloaded on the word of a run folder or checkpoint. If you trust it, name the "
+            "data yourself, such as data=coco_val2017."
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     for attempt in range(attempts):

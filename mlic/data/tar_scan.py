@@ -11,8 +11,8 @@ from posixpath import normpath
 from typing import IO, Any
 
 import numpy as np
-from fsspec.core import url_to_fs
 
+from mlic.addresses import open_address
 from mlic.data.file_names import leaves_folder
 from mlic.data.images import image_suffixes, quick_check_bytes, reads_heif
 from mlic.errors import InputError
@@ -226,7 +226,7 @@ def index_key(shard: ShardFile, source: LabelSource) -> dict[str, Any]:
 def _opened(url: str) -> Iterator[IO[bytes]]:
     """The shard, to be read in order; errors of the protocol become ours."""
     try:
-        system, path = url_to_fs(url)
+        system, path = open_address(url)
         options = {"cache_type": "readahead", "block_size": REQUEST_BYTES} if "://" in url else {}
         with system.open(path, "rb", **options) as file:
             yield file

@@ -10,7 +10,6 @@ from pathlib import Path
 from filelock import FileLock
 from tqdm import tqdm
 
-from mlic.data.cache import cache_dir
 from mlic.data.tar_scan import LabelSource, ShardScan, index_key
 from mlic.errors import InputError
 from mlic.tars.index import ShardIndex, load_index
@@ -43,7 +42,7 @@ def index_shards(images: Places, source: LabelSource) -> tuple[Path, list[ShardF
         InputError: shards that are not there or cannot be read.
     """
     root, shards = list_shards(images)
-    folder = index_folder(cache_dir() / "webdataset", f"{root} {source.member} {source.key}")
+    folder = index_folder(f"{root} {source.member} {source.key}")
     folder.mkdir(parents=True, exist_ok=True)
     # several processes of one training would read the same shards
     with FileLock(folder / ".lock"), ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as threads:

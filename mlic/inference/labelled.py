@@ -10,16 +10,19 @@ import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from mlic.addresses import local_only
 from mlic.data import LabelTable, curate
 from mlic.data.datamodule import PARTS
 from mlic.errors import InputError
 from mlic.inference.building import find_reader
 from mlic.inference.checkpoint import SPLIT_FILE, SavedRun
+from mlic.tars.members import is_member
 
 logger = logging.getLogger(__name__)
 
 NAMES_SHOWN = 10
 MISSING = ("ignore", "absent")
+WEBDATASET = "mlic.data.read_webdataset"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +80,17 @@ def _read(data: DictConfig) -> tuple[LabelTable, dict[str, Any]]:
 
 
 def _read_own(data: Mapping[str, Any]) -> tuple[LabelTable, dict[str, Any]]:
+    """On the word of a checkpoint, which may come from anyone: from the local disk alone."""
     options = {key: value for key, value in data["reader"].items() if key not in ("_target_", "_partial_")}
     places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
     reader = find_reader(data["reader"]["_target_"])
-    table = reader(**places, **options)
+    if data["reader"]["_target_"] != WEBDATASET and is_member(f"{places.get('images')}/shard/image"):
+        raise InputError(
+            f"data.images: '{places['images']}' is an index of tar shards, and the checkpoint may not name it. Give "
+            "data=webdataset data.images=<the shards>."
+        )
+    with local_only():
+        table = reader(**places, **options)
     return table, {"reader": data["reader"]["_target_"], **places}
 
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from timm.models import get_pretrained_cfg
 from torch import nn
 
+from mlic.addresses import may_connect
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -130,6 +131,10 @@ def _hub_weights(name: str) -> Path:
 
 
 def _download(name: str, repository: str, file_names: tuple[str, ...]) -> Path:
+    if not may_connect():
+        raise InputError(
+            no_weights_message(name, "they are not on this disk, and this command downloads none")
+        )
     try:
         # The client retries an unreachable hub for a minute; one request of our own tells at once.
         url = huggingface_hub.hf_hub_url(repository, file_names[0])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlic.addresses import local_only
 from mlic.data.images import FULL_BITS
 from mlic.errors import InputError
 from mlic.evaluation.errors import co_occurrence
@@ -127,8 +128,9 @@ class Report:
     thumbnails: dict[str, Thumbnails] = field(default_factory=dict)
 
 
+@local_only()
 def write_report(options: ReportOptions) -> Path:
-    """Write index.html, report.md, tables/ and figures/ into `options.output`.
+    """Write index.html, report.md, tables/ and figures/ into `options.output`, from what is on the disk alone.
 
     Returns:
         The path of index.html.

@@ -8,9 +8,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from mlic.addresses import open_address
+from mlic.data.file_names import leaves_folder
 from mlic.errors import InputError
 
 EXPECTED = (
@@ -68,6 +69,9 @@ def list_shards(places: str | Path | Iterable[str | Path]) -> tuple[str, list[Sh
     levels = takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False))
     root = [level[0] for level in levels]
     names = {url: "/".join(_parts(url)[len(root) :]) for url in states}
+    outside = [name for name in names.values() if leaves_folder(name)]  # a server may list anything
+    if outside:
+        raise InputError(f"data.images: the shard '{outside[0]}' leads out of its folder. {EXPECTED}.")
     by_name = {name: ShardFile(url, name, states[url]) for url, name in names.items()}
     if len(by_name) < len(names):
         raise InputError("data.images: two addresses differ only behind '?' or '#'; give each shard once.")
@@ -102,7 +106,7 @@ def _find(entry: str) -> tuple[list[str], dict[str, dict[str, str]]]:
     if entry.startswith("pipe:"):
         raise InputError(f"data.images: '{entry}': commands are not run. {EXPECTED}.")
     try:
-        system, path = url_to_fs(entry)
+        system, path = open_address(entry)
         if isinstance(system, LocalFileSystem):
             path = os.path.abspath(path)
         folders, paths = _paths(system, path)

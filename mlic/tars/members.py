@@ -1,22 +1,24 @@
 """Images in tar shards under paths of their own, so that all else may treat them as files.
 
-The path of such an image is `<cache>/tar-index-<16 digits>/<shard>/<name in the shard>`; in the folder of the shard
-lies its index. Nothing else of the path exists.
+The path of such an image is `<cache>/webdataset/tar-index-<16 digits>/<shard>/<name in the shard>`; in the folder of
+the shard lies its index. Nothing else of the path exists. An index names an address, so that one in any other place,
+which a sender may have put there, is not read.
 """
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
-from fsspec.core import url_to_fs
-
+from mlic.addresses import open_address
+from mlic.data.cache import cache_dir
 from mlic.errors import InputError
 from mlic.tars.index import INDEX_FILE, Member, ShardIndex, load_index
 
-MARK = "tar-index-"
+_INDEX_FOLDER = re.compile(r"/tar-index-[0-9a-f]{16}/")
 ATTEMPTS = 4
 PAUSE_SECONDS = 1.0
 # A request takes about as long as this many bytes; more than so many are not held.
@@ -26,23 +28,36 @@ _indexes: dict[str, tuple[tuple[int, int], ShardIndex]] = {}
 _ahead: dict[tuple[str, int], bytes] = {}
 
 
-def index_folder(cache: Path, root: str) -> Path:
-    """The folder for the indexes of all shards below `root`, a folder or address."""
-    return cache / f"{MARK}{hashlib.sha256(root.encode()).hexdigest()[:16]}"
+def _indexes_folder() -> Path:
+    return cache_dir() / "webdataset"
+
+
+def index_folder(root: str) -> Path:
+    """The folder in the cache for the indexes of all shards below `root`, a folder or address."""
+    return _indexes_folder() / f"tar-index-{hashlib.sha256(root.encode()).hexdigest()[:16]}"
 
 
 def is_member(path: str | Path) -> bool:
     """Whether a path is that of an image in a shard, by its form alone."""
-    return f"/{MARK}" in os.fspath(path)
+    return _start_of_shard(os.fspath(path)) is not None
+
+
+def _start_of_shard(text: str) -> int | None:
+    """Position of the slash behind the folder of indexes; None where the path leads elsewhere."""
+    found = _INDEX_FOLDER.search(text)
+    if found is None or "/../" in text:
+        return None
+    parent, cache = text[: found.start()], str(_indexes_folder())
+    # a caller may have resolved the path, and the cache may lie behind a link
+    return found.end() - 1 if parent == cache or parent == os.path.realpath(cache) else None
 
 
 def find_member(path: str | Path) -> Member | None:
     """The image that a path stands for; None where it is no such path, or there is no such image."""
     text = os.fspath(path)
-    start = text.find(f"/{MARK}")
-    if start < 0:
+    start = _start_of_shard(text)
+    if start is None:
         return None
-    start = text.find("/", start + 1)
     while start > 0 and (end := text.find("/", start + 1)) > 0:
         index = _index_in(text[:end])
         if index is not None:
@@ -114,6 +129,8 @@ def _runs(members: list[Member]) -> list[list[Member]]:
 def _read_range(url: str, offset: int, size: int) -> bytes:
     try:
         content = _read_file(url, offset, size) if "://" not in url else _request(url, offset, size)
+    except InputError:
+        raise
     except Exception as error:  # each protocol has errors of its own
         raise InputError(
             f"{url}: the shard cannot be read ({type(error).__name__}: {error}). Start again when it can; nothing "
@@ -139,10 +156,10 @@ def _read_file(path: str, offset: int, size: int) -> bytes:
 
 def _request(url: str, offset: int, size: int) -> bytes:
     """Some protocols repeat requests by themselves, HTTP does not."""
+    # anew each time, which is cheap: connections do not survive a fork
+    system, path = open_address(url)
     for attempt in range(ATTEMPTS):
         try:
-            # anew each time, which is cheap: connections do not survive a fork
-            system, path = url_to_fs(url)
             return system.cat_file(path, start=offset, end=offset + size)
         except FileNotFoundError:
             raise

@@ -42,7 +42,7 @@ def read_webdataset(
     folder while size and time of change (or tag) of the shard stay the same.
 
     Args:
-        images: tar shards: a folder, file, pattern, address of fsspec (`s3://`, `https://`, ...), or several.
+        images: tar shards: a folder, file, pattern, address (`https://`, `s3://`, `gs://`, `hf://`), or several.
         annotations: a CSV file as for `read_csv`, instead of labels in the shards; its file names are
             `<shard>/<name in the shard>`, or the latter alone where that is clear.
         label_member: `json`, `cls`, `txt`, `labels`; `auto` takes the one that is there.

@@ -11,6 +11,7 @@ import fsspec
 import pytest
 from PIL import Image
 
+from mlic import addresses
 from mlic.data import BadImageError, LabelTable, check_images, load_image, read_webdataset
 from mlic.data.images import full_check, quick_check
 from mlic.errors import InputError
@@ -317,7 +318,8 @@ def test_labels_from_a_csv_file(shards: Callable[..., Path], tmp_path: Path):
         read_webdataset(folder, file)
 
 
-def test_shards_in_memory(shards: Callable[..., Path], pack: Pack):
+def test_shards_in_memory(shards: Callable[..., Path], pack: Pack, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(addresses, "PROTOCOLS", ("memory",))
     shards()
     system = fsspec.filesystem("memory")
     system.pipe("/made/a.tar", pack(GOOD))
