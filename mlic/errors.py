@@ -1,8 +1,14 @@
 """The one error class for what a user can put right."""
 
+from mlic.escaping import printable
+
 
 class InputError(ValueError):
     """Bad input: a file, a row or a config key that cannot be used as it is.
 
     The message names the place, says what was expected and how to go on; entry points show it without a traceback.
     """
+
+    def __str__(self) -> str:
+        """The message; names in it may hold control characters, which are made visible."""
+        return printable(super().__str__())

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mlic.errors import InputError
+from mlic.escaping import printable
 from mlic.features.store import DESCRIPTION, LAST_USED, LOCKS, FeatureStore, remove_store_files
 from mlic.runs.signals import ending_on_signals
 
@@ -48,7 +49,9 @@ def show(folders: Sequence[Path]) -> int:
             rows = str(FeatureStore.at(folder).num_rows)
         except InputError:
             rows = "other format"
-        print(f"{rows:>10} {size_of(folder) / 1e6:>10.1f} {days_unused(folder):>12.1f}  {folder}")
+        print(
+            f"{rows:>10} {size_of(folder) / 1e6:>10.1f} {days_unused(folder):>12.1f}  {printable(str(folder))}"
+        )
     return 0
 
 
@@ -63,7 +66,7 @@ def verify(folders: Sequence[Path]) -> int:
             continue
         damaged = store.verify()
         num_damaged += len(damaged)
-        print(f"{folder}: {store.num_rows} rows good, {len(damaged)} shards damaged")
+        print(f"{printable(str(folder))}: {store.num_rows} rows good, {len(damaged)} shards damaged")
         for error in damaged:
             print(f"  {error}; set aside")
     return 1 if num_damaged else 0
@@ -80,9 +83,9 @@ def prune(folders: Sequence[Path], days: float) -> int:
             with FileLock(folder.parent / LOCKS / f"{folder.name}.lock", timeout=0):
                 remove_store_files(folder)
         except Timeout:
-            print(f"in use, left alone: {folder}")
+            print(f"in use, left alone: {printable(str(folder))}")
         else:
-            print(f"removed {size / 1e6:.1f} MB: {folder}")
+            print(f"removed {size / 1e6:.1f} MB: {printable(str(folder))}")
     return 0
 
 

@@ -14,6 +14,7 @@ from mlic.addresses import local_only
 from mlic.data import LabelTable, curate
 from mlic.data.datamodule import PARTS
 from mlic.errors import InputError
+from mlic.escaping import restore_cell
 from mlic.inference.building import find_reader
 from mlic.inference.checkpoint import SPLIT_FILE, SavedRun
 from mlic.tars.members import is_member
@@ -113,7 +114,7 @@ def read_split(saved: SavedRun) -> pd.DataFrame | None:
         raise InputError(
             f"{file}: has no columns file_name and split. Expected the split that mlic.train wrote."
         )
-    return split
+    return split.assign(file_name=split["file_name"].map(restore_cell))
 
 
 def _select_part(table: LabelTable, saved: SavedRun, part: str) -> LabelTable:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlic.errors import InputError
+from mlic.escaping import escape_table
 from mlic.evaluation.predictions import SCORE
 from mlic.runs.folder import replacing
 
@@ -87,8 +88,8 @@ class PredictionFile:
         self._has_header = False
 
     def append(self, table: pd.DataFrame) -> None:
-        """Write rows, and hand them to the system."""
-        text = table.to_csv(header=not self._has_header, index=False)
+        """Write rows, text as by `escape_table`, and hand them to the system."""
+        text = escape_table(table).to_csv(header=not self._has_header, index=False)
         self._file.write(text.encode(errors="surrogateescape"))
         self._file.flush()
         self._has_header = True

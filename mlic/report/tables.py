@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from mlic.escaping import escape_table
 from mlic.runs.folder import write_atomically
 
 BEST, AHEAD = "best", "ahead"  # ahead: best, and the difference to the next is beyond chance
@@ -146,7 +147,7 @@ class Table:
 
 def write_table(path: Path, frame: pd.DataFrame) -> Path:
     """Write a CSV file whole: a full disk leaves the former one."""
-    write_atomically(path, frame.to_csv(index=False), durable=False)
+    write_atomically(path, escape_table(frame).to_csv(index=False), durable=False)
     return path
 
 

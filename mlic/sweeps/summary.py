@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlic.command_line import quote_paths
 from mlic.errors import InputError
+from mlic.escaping import escape_table, printable
 from mlic.sweeps.places import SWEEP_FILE, RunPlaces
 
 TABLE_FILE = "jobs.csv"
@@ -39,14 +40,14 @@ def _summarize(config: DictConfig, *, compare: bool) -> None:
 
     folder = Path(config.hydra.sweep.dir)
     table = sweep_table(folder, config.hydra.job.config.override_dirname.exclude_keys)
-    table.to_csv(folder / TABLE_FILE, index=False)
+    escape_table(table).to_csv(folder / TABLE_FILE, index=False)
     shown = table.drop(columns=["folder", "error"]).to_string(
         index=False, float_format="%.4f", na_rep="-", justify="left", max_colwidth=JOB_WIDTH
     )
-    print(f"\n{shown}\n\nsweep: {folder}", flush=True)
+    print(printable(f"\n{shown}\n\nsweep: {folder}"), flush=True)
     for job, state, error in zip(table["job"], table["state"], table["error"], strict=True):
         if error:
-            print(f"{state}: {job}: {error}")
+            print(printable(f"{state}: {job}: {error}"))
     if compare and "finished" in set(table["state"]):
         given = config.compare if OmegaConf.is_dict(config.compare) else {}
         print(f"report: {_compare(folder, {**(config.compare_options or {}), **given})}")

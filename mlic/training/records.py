@@ -13,6 +13,7 @@ from torch import nn
 from mlic.config import flatten
 from mlic.data import MultiLabelDataModule
 from mlic.data.datamodule import PARTS
+from mlic.escaping import escape_table
 from mlic.evaluation.predictions import Predictions
 from mlic.features import hash_files
 from mlic.models import Backbone, MultiLabelClassifier
@@ -50,7 +51,7 @@ def write_dataset(
     folder.write_json("dataset.json", description)
     digests = hash_files(table.paths(), hash_index).digests.astype(str)
     frame = pd.DataFrame({"file_name": table.file_names, "split": split.names(len(table)), "sha256": digests})
-    write_atomically(folder.path / "split.csv", frame.to_csv(index=False))
+    write_atomically(folder.path / "split.csv", escape_table(frame).to_csv(index=False))
     with report_style():
         figures = {
             "labels": label_distribution(description),

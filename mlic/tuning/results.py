@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from omegaconf import DictConfig, OmegaConf
 
+from mlic.escaping import escape_table
 from mlic.report.figure_files import FigureFiles
 from mlic.report.style import FAINT, PANEL_HEIGHT, PANEL_WIDTH, PRIMARY, SECONDARY, new_figure, report_style
 from mlic.runs.folder import TRIALS_FILE, write_atomically
@@ -64,7 +65,7 @@ def write_trials(
         schedule: of the search.
     """
     table = trials_table(trials, schedule)
-    write_atomically(folder / TRIALS_FILE, table.to_csv(index=False, float_format="%.6g"))
+    write_atomically(folder / TRIALS_FILE, escape_table(table).to_csv(index=False, float_format="%.6g"))
     if schedule.metric in table:
         with report_style():
             FigureFiles(folder / "figures").save(

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
+from mlic.escaping import escape_cell
+
 # kind -> what it means, in the order of problems.csv: what makes figures wrong first
 KINDS = {
     "annotations": "the annotations cannot be read",
@@ -61,5 +63,5 @@ def to_csv(findings: Iterable[Finding]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(map(astuple, findings))
+    writer.writerows([escape_cell(value) for value in astuple(finding)] for finding in findings)
     return stream.getvalue()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mlic.errors import InputError
+from mlic.escaping import escape_table, printable
 from mlic.runs.folder import RunFolder, refuse_foreign_folder, replacing_together, write_atomically
 from mlic.verification.checking import Verification
 from mlic.verification.findings import KINDS, Finding, count_kinds, to_csv
@@ -61,7 +62,7 @@ def write(folder: RunFolder, verification: Verification, check: str) -> None:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, whole or not at all."""
-    _write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    _write_text(path, escape_table(table).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -119,5 +120,5 @@ def _describe(finding: Finding) -> str:
 
 
 def _printable(text: str) -> str:
-    """Line ends in file names, and bytes that are no text, must not spoil the output."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\r", "\\r").replace("\n", "\\n")
+    """Also line ends in file names must not spoil the output."""
+    return printable(text).replace("\n", "\\n")
