@@ -14,6 +14,7 @@ from PIL import Image
 from mlic.command_line import ending_in_order
 from mlic.config import compose
 from mlic.errors import InputError
+from mlic.escaping import restore_cell
 from mlic.verification.report import write_table
 from mlic.verify import verify
 
@@ -225,7 +226,7 @@ def test_odd_names_survive_the_csv(data_set, verify_set, tmp_path, problems):
     (data_set.images / os.fsdecode(b"latin-\xe4.png")).write_bytes(b"")
     verify_set(data_set)
     found = problems(tmp_path / "out")
-    assert [row[1] for row in found] == [*sorted(names), os.fsdecode(b"latin-\xe4.png")]
+    assert [restore_cell(row[1]) for row in found] == [*sorted(names), os.fsdecode(b"latin-\xe4.png")]
     assert b"latin-\xe4.png" in (tmp_path / "out" / "problems.csv").read_bytes()
 
 
