@@ -29,8 +29,13 @@ def restore_cell(text: str) -> str:
 
 def escape_table(frame: "pd.DataFrame") -> "pd.DataFrame":
     """The table with `escape_cell` on all text, that of the header too; to be written as CSV."""
+    import pandas as pd  # takes long to import: not before a table is written
+
     escaped = {
-        name: column.map(escape_cell) for name, column in frame.items() if column.dtype.kind not in "biuf"
+        # pandas' own type of text refuses names that are not UTF-8
+        name: pd.Series(map(escape_cell, column), index=column.index, dtype=object)
+        for name, column in frame.items()
+        if column.dtype.kind not in "biuf"
     }
     return frame.assign(**escaped).rename(columns=escape_cell)  # pyright: ignore[reportCallIssue]
 

@@ -69,6 +69,8 @@ def test_escaping_is_undone(text: str):
 def test_numbers_stay_numbers_and_text_of_older_files_stays():
     table = pd.DataFrame({"a": [-0.5, 1], "b": ["-0.5", None], "c": [-1, "=x"]})
     assert escape_table(table).to_csv(index=False) == "a,b,c\n-0.5,'-0.5,-1\n1.0,,'=x\n"
+    raw = pd.DataFrame({"file_name": pd.Series(["\udcfc.jpg", "=\udcfc"], dtype=object)})
+    assert escape_table(raw)["file_name"].tolist() == ["\udcfc.jpg", "'=\udcfc"]
     assert [restore_cell(name) for name in ("'abc", "=abc", "'", "abc")] == ["'abc", "=abc", "'", "abc"]
 
 
