@@ -12,6 +12,7 @@ from PIL import Image
 
 from mlic.command_line import ending_in_order
 from mlic.errors import InputError
+from mlic.escaping import restore_cell
 from mlic.evaluate import evaluate
 from mlic.evaluation.predictions import Predictions
 from mlic.inference import Classifier
@@ -121,7 +122,7 @@ def test_broken_images_are_rows_and_the_status_is_1(photos: Path, tiny_run: Path
     assert done.returncode == 1
     assert "2 images scored" in done.stdout and "2 of 4 images could not be used" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    table = pd.read_csv(output, keep_default_na=False).set_index("file_name")
+    table = pd.read_csv(output, keep_default_na=False).set_index("file_name").rename(index=restore_cell)
     assert list(table.index) == ["'ü'.jpg", "a b.jpg", "cut.jpg", "empty.jpg"]
     assert table["error"].astype(bool).tolist() == [False, False, True, True]
     good = run_command(f"run={tiny_run}", f"images={photos}/*ü*.jpg", f"output={output}")
