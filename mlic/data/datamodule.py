@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from mlic.data.augmentation import AugmentedImages
 from mlic.data.curation import CurationReport, curate
@@ -20,7 +20,7 @@ from mlic.data.sampling import EpochSeededSampler, RowSampler
 from mlic.data.splitting import Split, split_hash, stratified_split
 from mlic.data.table import LabelTable
 from mlic.data.weighting import class_weights
-from mlic.data.workers import start_worker
+from mlic.data.workers import SharedCollate, start_worker
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -290,6 +290,7 @@ class MultiLabelDataModule(L.LightningDataModule):
             self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
+            collate_fn=SharedCollate(default_collate),
             worker_init_fn=start_worker,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -1,10 +1,41 @@
-"""How the processes begin that decode images."""
+"""How the processes that decode images begin, and hand on their batches."""
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import get_worker_info
 
 DECODER_NICENESS = 5
+Batch = Sequence[Any]
+
+
+class SharedCollate:
+    """Collates, and in a worker process moves the batch's tensors into shared memory; a `collate_fn`.
+
+    Otherwise torch moves them in a background thread of the worker, whose errors reach nobody: with shared memory full
+    the loader would wait for that batch forever.
+    """
+
+    def __init__(self, collate: Callable[[list[Any]], Batch]) -> None:
+        """Wrap a `collate_fn` that gives a sequence of tensors and other objects."""
+        self.collate = collate
+
+    def __call__(self, items: list[Any]) -> Batch:
+        """Collate the items.
+
+        Raises:
+            RuntimeError: there is no room left in shared memory.
+        """
+        batch = self.collate(items)
+        if get_worker_info() is not None:
+            for part in batch:
+                if isinstance(part, Tensor):
+                    part.share_memory_()
+        return batch
 
 
 def start_worker(worker: int) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mlic.data.images import FULL_BITS, BadImageError, load_image
-from mlic.data.workers import start_background_worker, start_worker
+from mlic.data.workers import SharedCollate, start_background_worker, start_worker
 from mlic.features.hashing import state_of
 from mlic.tars.members import read_ahead
 
@@ -127,7 +127,7 @@ def image_loader(
         batch_size=batch_size,  # by name: Lightning makes the loader again from its arguments
         sampler=sampler,
         num_workers=min(num_workers, num_batches),
-        collate_fn=FixedBatch(batch_size, images.image_shape),
+        collate_fn=SharedCollate(FixedBatch(batch_size, images.image_shape)),
         worker_init_fn=start_background_worker if on_cpu else start_worker,
         pin_memory=not on_cpu,
     )

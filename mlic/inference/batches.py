@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mlic.data.images import FULL_BITS, BadImageError, DraftSize, decode
-from mlic.data.workers import start_background_worker, start_worker
+from mlic.data.workers import SharedCollate, start_background_worker, start_worker
 
 Item = tuple[np.ndarray | None, str]
 ImageBatch = tuple[Tensor, list[str]]
@@ -73,7 +73,7 @@ def image_batches(
         images,
         batch_size,
         num_workers=min(num_workers, ceil(len(images) / batch_size)),
-        collate_fn=BatchOfImages(shape, batch_size if fill else None),
+        collate_fn=SharedCollate(BatchOfImages(shape, batch_size if fill else None)),
         worker_init_fn=start_background_worker if on_cpu else start_worker,
         pin_memory=not on_cpu,
     )

@@ -93,7 +93,7 @@ def explain(error: BaseException) -> str | None:
         if _SHARED_TEXT.search(str(full or text)):
             return (
                 "shared memory is full, through which processes hand on images (/dev/shm; in a container its size is "
-                "an option). Use fewer of them: data.num_workers or features.num_workers, 0 for none."
+                "an option). Use fewer of them: data.num_workers, features.num_workers or num_workers, 0 for none."
             )
         return f"the disk is full{_place(full)}. Make room, or choose another place."
     denied = _with_number(error, NO_RIGHTS)

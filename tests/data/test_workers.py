@@ -8,8 +8,10 @@ from multiprocessing.resource_sharer import DupFd
 from typing import Any
 
 import pytest
+import torch
 
-from mlic.data.workers import DECODER_NICENESS, start_background_worker, start_worker
+from mlic.data import workers
+from mlic.data.workers import DECODER_NICENESS, SharedCollate, start_background_worker, start_worker
 
 
 @pytest.mark.parametrize("quiet", [True, False])
@@ -57,3 +59,11 @@ def test_priority(monkeypatch: pytest.MonkeyPatch):
     assert steps == []
     start_background_worker(0)
     assert steps == [DECODER_NICENESS]
+
+
+def test_a_worker_shares_the_tensors_of_a_batch_itself(monkeypatch: pytest.MonkeyPatch):
+    collate = SharedCollate(lambda items: [torch.zeros(len(items)), "names"])
+    assert not collate([1, 2])[0].is_shared()
+    monkeypatch.setattr(workers, "get_worker_info", lambda: "a worker")
+    images, names = collate([1, 2])
+    assert images.is_shared() and images.tolist() == [0, 0] and names == "names"

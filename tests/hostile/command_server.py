@@ -1,12 +1,13 @@
 """Runs the commands in processes of their own, under limits and faults; not a test itself.
 
 Reads a JSON object a line: `command` (train, extract, predict, evaluate, compare), `arguments`, `folder` to work in,
-`log` for what it prints, and perhaps `memory_mb` (that its address space may grow by), `kill_worker` (end the first
-worker process that it starts), `forward` or `figure` (commands to run at the first forward pass of the backbone on
-images, or at the first figure of a report).
+`log` for what it prints, and perhaps `memory_mb` (that its address space may grow by), `shared_memory` (the size of a
+/dev/shm of its own, as of tmpfs), `kill_worker` (end the first worker process that it starts), `forward` or `figure`
+(commands to run at the first forward pass of the backbone on images, or at the first figure of a report).
 Forks a process for each, so that the imports are paid once, and prints its id; for `{"wait": id}` the exit status.
 """
 
+import ctypes
 import json
 import os
 import resource
@@ -35,6 +36,8 @@ COMMANDS = {
     "train": mlic.train, "extract": mlic.extract, "predict": mlic.predict, "evaluate": mlic.evaluate,
     "compare": mlic.compare,
 }  # fmt: skip
+CLONE_NEWNS = 0x20000  # of Linux's sched.h
+SECONDS_TO_END = 60
 assert Classifier  # imported for the commands to find
 
 
@@ -65,12 +68,23 @@ def _arrange(job: dict[str, Any]) -> None:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         limit = used + job["memory_mb"] * 1_000_000
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    if "shared_memory" in job:
+        signal.alarm(SECONDS_TO_END)  # a hang is a failure
+        _own_shared_memory(job["shared_memory"])
     if "forward" in job:
         _at_first_call(FrozenBackbone, "forward", job["forward"])
     if "figure" in job:
         _at_first_call(FigureFiles, "save", job["figure"])
     if job.get("kill_worker"):
         _kill_first_worker()
+
+
+def _own_shared_memory(size: str) -> None:
+    """Mount a new /dev/shm that only this process and its children see."""
+    if ctypes.CDLL(None).unshare(CLONE_NEWNS):
+        raise OSError("cannot unshare mounts")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", "/dev/shm"], check=True)
 
 
 def _at_first_call(owner: type, name: str, commands: list[list[str]]) -> None:

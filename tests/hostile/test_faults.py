@@ -304,6 +304,32 @@ def test_a_worker_that_is_killed(job: Job, arguments: Any, tmp_path: Path):
     assert job("train", *arguments(tmp_path / "run", *workers))[0] == 0
 
 
+def test_shared_memory_too_small_for_a_batch(job: Job, arguments: Any, tiny_images: Path, tmp_path: Path):
+    """A container has 64 MB: a few batches of many workers."""
+    probe = subprocess.run(
+        ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"], capture_output=True
+    )
+    if probe.returncode:
+        pytest.skip("cannot mount a /dev/shm of its own")
+    run, workers = tmp_path / "run", ("features.num_workers=2", "features.batch_size=30")
+    assert job("train", *arguments(run))[0] == 0
+    live = [item for item in arguments(tmp_path / "live") if not item.startswith("features.")]
+    for command, options in {
+        "predict": (
+            f"run={run}",
+            f"images={tiny_images}",
+            "device=cpu",
+            "num_workers=2",
+            f"output={tmp_path}/a.csv",
+        ),
+        "extract": arguments(tmp_path / "extract", *workers, features=tmp_path / "other"),
+        "train": [*live, "features=live", "data.num_workers=2"],
+    }.items():
+        code, text = job(command, *options, shared_memory="64k")
+        assert code == 1 and "Traceback" not in text, text
+        assert "shared memory is full" in text and "num_workers" in text
+
+
 def test_no_memory(job: Job, arguments: Any, tmp_path: Path):
     images = tmp_path / "large"
     images.mkdir()
