@@ -1,11 +1,15 @@
 """Compute the features of a data set and nothing else: `python -m mlic.extract model=nasnetlarge data=...`."""
 
+import logging
+
 import hydra
 from omegaconf import DictConfig
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
 from mlic.settings import refuse_unknown
+
+logger = logging.getLogger(__name__)
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="extract")
@@ -15,7 +19,13 @@ def main(config: DictConfig) -> None:
     refuse_unknown(config, "extract")
     from mlic.training.run import extract
 
-    extract(config)
+    try:
+        extract(config)
+    except SystemExit:  # a signal
+        logger.warning(
+            "interrupted; the features computed so far are kept, and the same command goes on from there"
+        )
+        raise
 
 
 if __name__ == "__main__":

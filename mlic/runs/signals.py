@@ -32,6 +32,9 @@ def ending_on_signals() -> Iterator[None]:
             received.append(number)
             for each in SIGNALS:  # the default also ends a process that is busy outside Python
                 signal.signal(each, signal.SIG_DFL)
+            if hasattr(signal, "SIGCHLD"):
+                # torch's handler raises, wherever it is called, for a worker that got the same signal
+                before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}

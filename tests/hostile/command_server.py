@@ -2,12 +2,14 @@
 
 Reads a JSON object a line: `command` (train, extract, predict, evaluate, compare), `arguments`, `folder` to work in,
 `log` for what it prints, and perhaps `memory_mb` (that its address space may grow by), `shared_memory` (the size of a
-/dev/shm of its own, as of tmpfs), `kill_worker` (end the first worker process that it starts), `forward` or `figure`
-(commands to run at the first forward pass of the backbone on images, or at the first figure of a report).
+/dev/shm of its own, as of tmpfs), `kill_worker` (end the first worker process that it starts), `forward` (commands to
+run at the first forward pass of the backbone on images, or at pass number `forward_pass`) or `figure` (commands to run
+at the first figure of a report).
 Forks a process for each, so that the imports are paid once, and prints its id; for `{"wait": id}` the exit status.
 """
 
 import ctypes
+import itertools
 import json
 import os
 import resource
@@ -72,9 +74,9 @@ def _arrange(job: dict[str, Any]) -> None:
         signal.alarm(SECONDS_TO_END)  # a hang is a failure
         _own_shared_memory(job["shared_memory"])
     if "forward" in job:
-        _at_first_call(FrozenBackbone, "forward", job["forward"])
+        _at_call(FrozenBackbone, "forward", job.get("forward_pass", 1), job["forward"])
     if "figure" in job:
-        _at_first_call(FigureFiles, "save", job["figure"])
+        _at_call(FigureFiles, "save", 1, job["figure"])
     if job.get("kill_worker"):
         _kill_first_worker()
 
@@ -87,12 +89,13 @@ def _own_shared_memory(size: str) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", "/dev/shm"], check=True)
 
 
-def _at_first_call(owner: type, name: str, commands: list[list[str]]) -> None:
-    original, done = getattr(owner, name), []
+def _at_call(owner: type, name: str, number: int, commands: list[list[str]]) -> None:
+    original, calls = getattr(owner, name), itertools.count(1)
 
     def called(*arguments: Any) -> Any:
-        if not done:
-            done.extend(subprocess.run(command, stderr=subprocess.DEVNULL) for command in commands)
+        if next(calls) == number:
+            for command in commands:
+                subprocess.run(command, stderr=subprocess.DEVNULL)
         return original(*arguments)
 
     setattr(owner, name, called)

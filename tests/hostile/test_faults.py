@@ -330,6 +330,19 @@ def test_shared_memory_too_small_for_a_batch(job: Job, arguments: Any, tiny_imag
         assert "shared memory is full" in text and "num_workers" in text
 
 
+@pytest.mark.parametrize(("name", "status"), [("TERM", 143), ("INT", 130)])
+def test_an_extraction_ended_by_a_signal_keeps_its_rows(
+    name: str, status: int, job: Job, arguments: Any, tmp_path: Path
+):
+    options = arguments(tmp_path / "run", "features.batch_size=8")
+    end = [["sh", "-c", f"kill -{name} $PPID"]]
+    code, text = job("extract", *options, forward=end, forward_pass=3)
+    assert code == status and "Traceback" not in text, text
+    assert "interrupted; the features computed so far are kept" in text
+    code, text = job("extract", *options)
+    assert code == 0 and "features: 16 rows found, 44 to compute" in text
+
+
 def test_no_memory(job: Job, arguments: Any, tmp_path: Path):
     images = tmp_path / "large"
     images.mkdir()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,27 @@ def test_the_second_ends_a_run_that_is_still_cleaning_up(
     wait_for(tmp_path / "cleaning")
     os.kill(process, second)
     assert exit_status(process) == -second and not (tmp_path / "cleaned").exists()
+
+
+def test_a_child_that_got_the_same_signal_does_not_disturb_the_end(
+    started: Callable[[Callable[[], None]], int], tmp_path: Path
+):
+    """Torch raises in its handler of SIGCHLD, which would keep the last rows of an extraction from being written."""
+
+    def raise_for_a_worker(number: int, frame: object) -> NoReturn:
+        raise RuntimeError("a worker is gone")
+
+    def work() -> None:
+        signal.signal(signal.SIGCHLD, raise_for_a_worker)
+        try:
+            time.sleep(LONG)
+        finally:
+            subprocess.run(["true"])
+            (tmp_path / "cleaned").touch()
+
+    process = started(work)
+    os.kill(process, signal.SIGTERM)
+    assert exit_status(process) == 143 and (tmp_path / "cleaned").exists()
 
 
 def test_the_second_ends_it_where_the_handler_was_put_back(
