@@ -102,6 +102,10 @@ def explain(error: BaseException) -> str | None:
             f"no access{_place(denied)} ({denied.strerror}). Change its rights, or choose another place (output, "
             "features.dir, or MLIC_CACHE for what is stored)."
         )
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"the name '{error.filename}' is too long for the file system. Choose a shorter one."
+    if isinstance(error, ValueError) and "embedded null" in text:
+        return "the name of a file or folder contains a NUL character. Choose another one."
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError | OSError) and _MEMORY_TEXT.search(text)
     ):

@@ -76,6 +76,21 @@ def test_other_errors_pass():
         assert passed.value is error
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a" * 300, r"the name '.*aaa.*' is too long for the file system. Choose"),
+        ("a\0b", "contains a NUL character"),
+    ],
+)
+def test_names_that_no_file_can_have(name: str, message: str, tmp_path: Path):
+    # train, tune and verify hold their folder; the other commands are decorated by `explained`
+    with pytest.raises(InputError, match=message), locked_folder(tmp_path / name):
+        pass
+    with pytest.raises(InputError, match=message), explained():
+        write_atomically(tmp_path / name, "")
+
+
 def test_what_a_constructor_refuses_is_told_without_hydras_wrapping():
     def wrapped(cause: Exception) -> InstantiationException:
         error = InstantiationException(f"Error in call to target 'x':\n{cause!r}\nfull_key: model.backbone")
