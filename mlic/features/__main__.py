@@ -9,11 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from mlic.errors import InputError
 from mlic.escaping import printable
-from mlic.features.store import DESCRIPTION, LAST_USED, LOCKS, FeatureStore, remove_store_files
+from mlic.features.store import DESCRIPTION, LAST_USED, FeatureStore, remove_store
 from mlic.runs.signals import ending_on_signals
 
 SECONDS_A_DAY = 86_400
@@ -56,7 +54,7 @@ def show(folders: Sequence[Path]) -> int:
 
 
 def verify(folders: Sequence[Path]) -> int:
-    """Read and check every row of each store; damaged shards are set aside."""
+    """Read and check every row of each store; the good rows of damaged shards are kept."""
     num_damaged = 0
     for folder in folders:
         try:
@@ -68,21 +66,20 @@ def verify(folders: Sequence[Path]) -> int:
         num_damaged += len(damaged)
         print(f"{printable(str(folder))}: {store.num_rows} rows good, {len(damaged)} shards damaged")
         for error in damaged:
-            print(f"  {error}; set aside")
+            print(f"  {error}")
     return 1 if num_damaged else 0
 
 
 def prune(folders: Sequence[Path], days: float) -> int:
-    """Remove the stores that were not used for so many days."""
+    """Remove the stores that were not used for so many days, and are not in use now."""
     old = [folder for folder in folders if days_unused(folder) >= days]
     if not old:
         print(f"none of {len(folders)} stores was unused for {days:g} days")
     for folder in old:
         size = size_of(folder)
         try:
-            with FileLock(folder.parent / LOCKS / f"{folder.name}.lock", timeout=0):
-                remove_store_files(folder)
-        except Timeout:
+            remove_store(folder)
+        except InputError:
             print(f"in use, left alone: {printable(str(folder))}")
         else:
             print(f"removed {size / 1e6:.1f} MB: {printable(str(folder))}")
@@ -111,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("list", help="rows, size and last use of each store (the default)")
     commands.add_parser("verify", help="read and check every row; exit status 1 when some are damaged")
-    remove = commands.add_parser("prune", help="remove the stores that were not used for some days")
+    remove = commands.add_parser(
+        "prune", help="remove the stores that were not used for some days, nor are now"
+    )
     remove.add_argument("--days", type=float, required=True, help="remove what was not used for so many days")
     return parser
 

@@ -49,8 +49,7 @@ class FeatureReader:
         """Rows by number (m,), in any order -> (m, *feature_shape) in `dtype`.
 
         Raises:
-            DamagedShardError: a shard is damaged or gone; it is set aside, so that another run computes its
-                rows again.
+            DamagedShardError: a shard is damaged or gone; what is lost with it is computed again by another run.
         """
         features = torch.empty((len(indices), *self.feature_shape), dtype=self.dtype)
         step = max(1, PIECE_BYTES // self.row_bytes)

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mlic.errors import InputError
 from mlic.features.hashing import DIGEST_DTYPE
 
 FORMAT_VERSION = 1
@@ -27,12 +28,15 @@ _MAX_HEADER_BYTES = 100_000_000  # safetensors' own bound
 _DIGEST_LENGTH = 64
 
 
-class DamagedShardError(Exception):
-    """A shard that must not be read; `path` names it, `reason` says why."""
+class DamagedShardError(InputError):
+    """A shard that must not be read as it is; `path` names it, `reason` says why."""
 
     def __init__(self, path: Path, reason: str) -> None:
         """Name the file and the reason."""
-        super().__init__(f"shard '{path}' is refused: {reason}")
+        super().__init__(
+            f"shard '{path}' is refused: {reason}. The rows that are lost with it are computed again by the next "
+            "command that needs them."
+        )
         self.path, self.reason = path, reason
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -145,6 +149,22 @@ class Shard:
         Raises:
             DamagedShardError: the file is gone or cut short, or a row does not fit its checksum.
         """
+        features, fits = self._read(rows, out)
+        if not fits.all():
+            raise DamagedShardError(self.path, f"row {rows[~fits][0]} does not fit its checksum")
+        return features
+
+    def read_intact(self) -> tuple[np.ndarray, Tensor]:
+        """Names (m,) `S64` and features (m, *feature_shape) of the rows that fit their checksum.
+
+        Raises:
+            DamagedShardError: the file is gone or cut short.
+        """
+        features, fits = self._read(np.arange(len(self)))
+        return self.digests[fits], features[torch.from_numpy(fits)]
+
+    def _read(self, rows: np.ndarray, out: Tensor | None = None) -> tuple[Tensor, np.ndarray]:
+        """Rows (m, *feature_shape), and (m,) bool, true where the row fits its checksum."""
         row_bytes = self.layout.row_bytes
         shape, dtype = (len(rows), *self.layout.feature_shape), DTYPES[self.layout.dtype]
         features = torch.empty(shape, dtype=dtype) if out is None else out
@@ -154,15 +174,12 @@ class Shard:
                 file.seek(self._features_start + int(rows[start]) * row_bytes)
                 if file.readinto(data[start * row_bytes : stop * row_bytes]) != (stop - start) * row_bytes:
                     raise DamagedShardError(self.path, "truncated while it was in use")
-        self._check(rows, data)
-        return features
-
-    def _check(self, rows: np.ndarray, data: memoryview) -> None:
-        row_bytes, checksum = self.layout.row_bytes, self.layout.checksum
-        names, expected = self.digests[rows].tolist(), self._checksums[rows].tolist()
-        for position, (name, value) in enumerate(zip(names, expected, strict=True)):
-            if checksum(name, data[position * row_bytes : (position + 1) * row_bytes]) != value:
-                raise DamagedShardError(self.path, f"row {rows[position]} does not fit its checksum")
+        checksum = self.layout.checksum
+        found = [
+            checksum(name, data[position * row_bytes : (position + 1) * row_bytes])
+            for position, name in enumerate(self.digests[rows].tolist())
+        ]
+        return features, np.array(found, dtype=np.int64) == self._checksums[rows]
 
     def announce(self, rows: np.ndarray) -> None:
         """Let the system read rows ahead, in the background, where it can."""

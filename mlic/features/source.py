@@ -115,7 +115,7 @@ class CachedFeatures:
     def dataset(self, paths: Sequence[Path], targets: np.ndarray) -> FeatureDataset:
         """Features and targets of images that `extract` was given, in the order asked.
 
-        Rows found damaged are set aside and computed again, once.
+        Rows found damaged are computed again, once.
 
         Args:
             paths: N image files.
@@ -134,7 +134,8 @@ class CachedFeatures:
             return self._served
         except DamagedShardError as error:
             raise InputError(
-                f"{error}, after its rows were just computed: check the disk of features.dir."
+                f"shard '{error.path}' is damaged ({error.reason}), though its rows were just computed: check the disk "
+                "of features.dir."
             ) from error
 
     def _dataset(self, paths: Sequence[Path], targets: np.ndarray) -> FeatureDataset:

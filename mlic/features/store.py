@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from mlic.errors import InputError
+from mlic.features.locks import hold, lock_file, without_readers
 from mlic.features.reader import FeatureReader
 from mlic.features.row_index import RowIndex
 from mlic.features.shard import (
@@ -26,6 +28,7 @@ from mlic.features.shard import (
     DamagedShardError,
     Shard,
     ShardLayout,
+    write_shard,
 )
 from mlic.features.writer import ShardWriter
 
@@ -34,15 +37,15 @@ logger = logging.getLogger(__name__)
 DESCRIPTION = "store.json"
 LAST_USED = "last_used"
 REFUSED_SUFFIX = ".refused"
-LOCKS = ".locks"
 
 
 class FeatureStore:
     """Rows of features under the sha256 of their image's bytes, in shards; no central index.
 
     A folder `<root>/<readable name>-<first 16 digits of the key>/` holds the shards, `store.json` (what the
-    key stands for, to read) and `last_used`. Reading needs no lock. Adding, and setting damaged shards aside,
-    is done by the one process that holds `lock`, or by the processes that it started.
+    key stands for, to read) and `last_used`. Any number of processes read; the store cannot be removed while an
+    object of this class that has looked into it lives. Adding, and replacing damaged shards, is done by the one
+    process that holds `lock`, or by the processes that it started.
 
     Attributes:
         root, folder: folder of all stores, and of this one.
@@ -84,6 +87,7 @@ class FeatureStore:
         self._shards: dict[str, Shard] = {}
         self._index: RowIndex | None = None
         self._lock: FileLock | None = None
+        self._held: weakref.finalize | None = None
 
     @classmethod
     def at(cls, folder: Path) -> "FeatureStore":
@@ -115,7 +119,7 @@ class FeatureStore:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the lock and what was read: another process looks for itself."""
-        return {**self.__dict__, "_lock": None, "_shards": {}, "_index": None}
+        return {**self.__dict__, "_lock": None, "_held": None, "_shards": {}, "_index": None}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -146,11 +150,15 @@ class FeatureStore:
 
     def _file_lock(self) -> FileLock:
         if self._lock is None:
-            # beside the folder, so that removing a store never removes a lock that others wait for
-            path = self.root / LOCKS / f"{self.folder.name}.lock"
+            path = lock_file(self.folder)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(path)
         return self._lock
+
+    def _hold(self) -> None:
+        """Keep the store from being removed while this object lives; without locks nothing is held."""
+        if self._held is None and self.folder.is_dir() and (descriptor := hold(self.folder)) is not None:
+            self._held = weakref.finalize(self, os.close, descriptor)
 
     def _prepare(self) -> None:
         try:
@@ -182,6 +190,7 @@ class FeatureStore:
 
     def refresh(self) -> list[DamagedShardError]:
         """Look for shards that came or went; refuse, by name, and return those that are not of this store."""
+        self._hold()
         refused = []
         names = {path.name for path in self.folder.glob(f"*{SUFFIX}")}
         shards = {name: shard for name, shard in self._shards.items() if name in names}
@@ -197,14 +206,35 @@ class FeatureStore:
         return refused
 
     def refuse(self, error: DamagedShardError) -> None:
-        """Warn about a shard, and set it aside if no other process holds the store."""
-        logger.warning("%s; its rows are computed again", error)
+        """Warn about a shard, and replace it by one of its good rows if no other process holds the store.
+
+        A shard without any is set aside, in the place of the one before.
+        """
+        logger.warning("%s", error)
+        shards = dict(self._shards)
+        shard = shards.pop(error.path.name, None)
         # where another process holds the store, that one does so; a folder that is read-only stays as it is
         with suppress(Timeout, OSError), self._file_lock().acquire(timeout=0):
-            if error.path.exists():
+            kept = None if shard is None else self._keep_intact(shard)
+            if kept is not None:
+                shards[kept.path.name] = kept
+            elif error.path.exists():
+                for former in self.folder.glob(f"*{REFUSED_SUFFIX}"):
+                    former.unlink()
                 os.replace(error.path, error.path.with_suffix(REFUSED_SUFFIX))
-        if self._shards.pop(error.path.name, None) is not None:
-            self._index = RowIndex([shard.digests for shard in self._shards.values()])
+        if shard is not None:
+            self._shards, self._index = shards, RowIndex([shard.digests for shard in shards.values()])
+
+    def _keep_intact(self, shard: Shard) -> Shard | None:
+        try:
+            digests, features = shard.read_intact()
+        except DamagedShardError:
+            return None
+        if not len(digests):
+            return None
+        path = write_shard(self.folder, self.layout, digests, features)
+        shard.path.unlink()
+        return Shard(path, self.layout)
 
     def _rows(self) -> RowIndex:
         if self._index is None:
@@ -229,12 +259,13 @@ class FeatureStore:
         """Access to the rows of those digests (N,) by number, with memory bounded by what is asked for.
 
         Raises:
-            KeyError: a digest has no row.
+            InputError: a digest has no row.
         """
         shard_numbers, rows = self._rows().find(digests)
         if (shard_numbers < 0).any():
-            raise KeyError(
-                f"{int((shard_numbers < 0).sum())} of {len(digests)} rows are not in '{self.folder}'"
+            raise InputError(
+                f"features.dir: {int((shard_numbers < 0).sum())} of {len(digests)} rows are not in '{self.folder}'. "
+                "Start the command again: it computes what is missing."
             )
         self.touch()
         return FeatureReader(self.layout, list(self._shards.values()), shard_numbers, rows, self.refuse)
@@ -245,9 +276,8 @@ class FeatureStore:
         It is float32 where one of the rows is.
 
         Raises:
-            KeyError: a digest has no row.
-            DamagedShardError: a shard was found damaged; it is set aside, and its rows are missing from now
-                on.
+            InputError: a digest has no row.
+            DamagedShardError: a row was found damaged; such rows are missing from now on.
         """
         return self.reader(digests).gather(np.arange(len(digests)))
 
@@ -276,7 +306,7 @@ class FeatureStore:
         return len(self._rows())
 
     def verify(self) -> list[DamagedShardError]:
-        """Read every row of every shard; damaged shards are set aside, and returned."""
+        """Read every row of every shard; what is damaged is taken out, and returned."""
         damaged = self.refresh()
         for shard in list(self._shards.values()):
             try:
@@ -288,24 +318,21 @@ class FeatureStore:
                 damaged.append(error)
         return damaged
 
-    def remove(self) -> None:
-        """Delete the store's files, and the folder when nothing else lies in it.
 
-        Raises:
-            InputError: another process is adding to it.
-        """
-        try:
-            with self._file_lock().acquire(timeout=0):
-                remove_store_files(self.folder)
-        except Timeout as error:
-            raise InputError(f"'{self.folder}' is in use by another process; it is left alone.") from error
-        self._shards, self._index = {}, None
+def remove_store(folder: Path) -> None:
+    """Delete what a store of any format version keeps in its folder, and the folder if that empties it.
+
+    Raises:
+        InputError: another process reads it or adds to it.
+    """
+    try:
+        with FileLock(lock_file(folder), timeout=0), without_readers(folder):
+            _remove_files(folder)
+    except (Timeout, BlockingIOError) as error:
+        raise InputError(f"'{folder}' is in use by another process; it is left alone.") from error
 
 
-def remove_store_files(folder: Path) -> None:
-    """Delete what a store of any format version keeps in its folder, and the folder if that empties it."""
-    if not folder.is_dir():
-        return
+def _remove_files(folder: Path) -> None:
     for path in list(folder.iterdir()):
         if path.suffix in (SUFFIX, TEMPORARY_SUFFIX, REFUSED_SUFFIX) or path.name in (DESCRIPTION, LAST_USED):
             path.unlink(missing_ok=True)

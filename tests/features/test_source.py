@@ -1,6 +1,7 @@
 """Cached features in the place of images."""
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,20 @@ def test_damaged_rows_are_computed_again(
     _damage(cached.result.stores[0])
     after = cached.dataset(images, targets).__getitems__(list(range(10)))[0]
     assert torch.equal(before, after)
-    assert (cached.result.found, cached.result.computed) == (0, 10)
+    assert (cached.result.found, cached.result.computed) == (9, 1)
+
+
+def test_rows_that_vanish_while_they_are_streamed_are_told(
+    make_source: Callable[..., CachedFeatures], images: list[Path], targets: np.ndarray
+):
+    cached = make_source(memory_gb=1e-8)
+    cached.extract(images)
+    dataset = cached.dataset(images, targets)
+    shutil.rmtree(cached.result.folder)
+    with pytest.raises(
+        InputError, match=r"cannot be opened \(No such file.* computed again by the next command"
+    ):
+        dataset.__getitems__([0, 8])
 
 
 def test_rows_damaged_again_and_again_are_an_error(

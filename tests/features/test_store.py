@@ -1,9 +1,12 @@
 """The store: rows by digest, over many shards, and everything that may be wrong with them."""
 
+import errno
 import json
 import logging
+import multiprocessing
 import os
 import pickle
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +20,9 @@ from torch import Tensor
 
 from mlic.errors import InputError
 from mlic.features import FeatureStore
-from mlic.features.shard import DamagedShardError
+from mlic.features.locks import without_readers
+from mlic.features.shard import DamagedShardError, Shard
+from mlic.features.store import remove_store
 
 Filled = tuple[FeatureStore, np.ndarray, Tensor]
 MakeStore = Callable[..., FeatureStore]
@@ -42,7 +47,7 @@ def test_missing_rows_are_listed_once_in_order(filled: Filled, numbered: Numbere
     asked = np.concatenate([new[[2, 0]], digests[:5], new[[2, 1]]])
     assert store.missing(asked).tolist() == new[[2, 0, 1]].tolist()
     assert store.lacks(asked).tolist() == [True, True, *[False] * 5, True, True]
-    with pytest.raises(KeyError, match="4 of 9 rows"):
+    with pytest.raises(InputError, match=r"4 of 9 rows .* Start the command again"):
         store.load(asked)
 
 
@@ -115,20 +120,30 @@ def test_a_bad_shard_is_refused_by_name_and_set_aside(
     assert not caplog.records
 
 
-def test_a_flipped_byte_is_found_when_its_row_is_read(filled: Filled, make_store: MakeStore):
+def test_a_flipped_byte_costs_the_row_that_it_is_in(filled: Filled, make_store: MakeStore):
     store, digests, features = filled
     bad = _shards(store)[1]
+    row = Shard(bad, store.layout).digests[3]
     content = bytearray(bad.read_bytes())
-    content[-5] ^= 4
+    content[content.index(features[digests == row].numpy().tobytes())] ^= 4
     bad.write_bytes(content)
     again = make_store()
     assert len(again.missing(digests)) == 0
-    with pytest.raises(DamagedShardError, match=bad.name):
+    with pytest.raises(DamagedShardError, match=rf"{bad.name}' is refused: row 3 does not fit its checksum"):
         again.load(digests)
-    left = ~again.lacks(digests)
-    assert left.sum() == 30
-    assert torch.equal(again.load(digests[left]), features[left])
-    assert not bad.exists()
+    for looking in (again, make_store()):
+        assert looking.missing(digests).tolist() == [row]
+        left = digests != row
+        assert torch.equal(looking.load(digests[left]), features[torch.from_numpy(left)])
+    assert not bad.exists() and len(_shards(store)) == 4 and not list(store.folder.glob("*.refused"))
+
+
+def test_of_the_files_set_aside_the_last_is_kept(filled: Filled, make_store: MakeStore):
+    store, digests, _ = filled
+    for number, bad in enumerate(_shards(store)[:2], 1):
+        bad.write_bytes(b"")
+        assert len(make_store().missing(digests)) == 10 * number
+        assert list(store.folder.glob("*.refused")) == [bad.with_suffix(".refused")]
 
 
 def test_verify_names_damaged_shards(filled: Filled):
@@ -139,7 +154,7 @@ def test_verify_names_damaged_shards(filled: Filled):
     content[-1] ^= 1
     bad.write_bytes(content)
     assert [error.path for error in store.verify()] == [bad]
-    assert store.num_rows == 30
+    assert store.num_rows == 39
 
 
 def test_leftovers_of_a_killed_process_are_removed_under_the_lock(filled: Filled):
@@ -207,7 +222,7 @@ def test_a_second_holder_waits_says_so_and_then_sees_all(
         while "waiting until it is done" not in caplog.text:
             time.sleep(0.01)
         with pytest.raises(InputError, match="in use by another process"):
-            make_store().remove()
+            remove_store(first.folder)
         with first.writer() as writer:
             writer.add(numbered(2), torch.zeros(2, 3))
         assert not found
@@ -246,17 +261,58 @@ def test_a_folder_of_another_format_or_of_none_is_refused(filled: Filled, tmp_pa
         FeatureStore.at(tmp_path)
 
 
+def _let_go(store: FeatureStore) -> None:
+    assert store._held is not None
+    store._held()
+
+
+def test_a_store_is_not_removed_while_a_process_reads_it(filled: Filled):
+    store, digests, features = filled
+    _let_go(store)
+    here, there = multiprocessing.Pipe()
+    process = os.fork()
+    if process == 0:
+        reading = FeatureStore.at(store.folder)
+        there.send(reading.num_rows)
+        time.sleep(60)
+        os._exit(0)
+    try:
+        assert here.recv() == 40
+        with pytest.raises(InputError, match="in use by another process"):
+            remove_store(store.folder)
+        assert torch.equal(FeatureStore.at(store.folder).load(digests), features)
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+    remove_store(store.folder)
+    assert not store.folder.exists()
+
+
+def test_where_there_are_no_locks_a_store_can_be_read_and_removed(
+    filled: Filled, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    store, digests, features = filled
+    _let_go(store)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert torch.equal(make_store().load(digests), features)
+    with without_readers(store.folder):
+        pass
+
+
 def test_removing_leaves_what_is_not_the_stores(filled: Filled, caplog: pytest.LogCaptureFixture):
     store, digests, _ = filled
+    _let_go(store)
     note = store.folder / "note.txt"
     note.write_text("mine")
-    store.remove()
+    remove_store(store.folder)
     assert list(store.folder.iterdir()) == [note]
     assert "not the store's" in caplog.text
     note.unlink()
-    store.remove()
+    remove_store(store.folder)
     assert not store.folder.exists()
-    store.remove()
     store.refresh()
     assert len(store.missing(digests)) == 40
 

@@ -62,8 +62,11 @@ def test_prune_removes_only_what_was_not_used(filled: Filled, capsys: pytest.Cap
     assert store.folder.exists()
     days_ago = time.time() - 3 * 86_400
     os.utime(store.folder / "last_used", (days_ago, days_ago))
-    lock = FeatureStore.at(store.folder)._file_lock()
-    with lock:
+    main(arguments)
+    assert "in use, left alone" in capsys.readouterr().out  # `store` has read it
+    assert store.folder.exists() and store._held is not None
+    store._held()
+    with FeatureStore.at(store.folder)._file_lock():
         main(arguments)
         assert "in use, left alone" in capsys.readouterr().out
     assert store.folder.exists()
