@@ -18,24 +18,6 @@ def lock_file(folder: Path, suffix: str = ".lock") -> Path:
     return folder.parent / LOCKS / f"{folder.name}{suffix}"
 
 
-def hold(folder: Path) -> int | None:
-    """Read a store: the descriptor returned keeps it from being removed until it is closed, or the process ends.
-
-    Waits while the store is being removed. None on a file system without locks, where nothing is held.
-    """
-    if fcntl is None:
-        return None
-    with suppress(OSError):
-        descriptor = _open(folder)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
-    return None
-
-
 @contextmanager
 def without_readers(folder: Path) -> Iterator[None]:
     """Keep readers out of a store; on a file system without locks nobody knows of them.
@@ -43,19 +25,39 @@ def without_readers(folder: Path) -> Iterator[None]:
     Raises:
         BlockingIOError: a process reads it.
     """
-    if fcntl is None:
-        yield
-        return
-    descriptor = _open(folder)
+    descriptor = hold(folder, alone=True)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if isinstance(error, BlockingIOError):
-                raise
         yield
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def hold(folder: Path, *, alone: bool = False) -> int | None:
+    """Read a store: the descriptor returned keeps it from being removed until it is closed, or the process ends.
+
+    Waits while the store is being removed. None on a file system without locks, where nothing is held.
+
+    Args:
+        folder: of the store.
+        alone: to remove it instead; does not wait.
+
+    Raises:
+        BlockingIOError: `alone`, and a process reads it.
+    """
+    if fcntl is None:
+        return None
+    descriptor = None
+    try:
+        descriptor = _open(folder)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+    except OSError as error:
+        if descriptor is not None:
+            os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return descriptor
 
 
 def _open(folder: Path) -> int:
