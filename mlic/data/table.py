@@ -3,7 +3,7 @@
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, overload
 
@@ -49,12 +49,15 @@ class LabelTable:
         file_names: (N,) array of str, sorted, each once.
         labels: (N, C) uint8, 1 where the image has the class.
         classes: C names, sorted, each once.
+        groups: (N,) int64, the same number for images that must stay in one part of a split; None where each image is
+            by itself.
     """
 
     image_dir: Path
     file_names: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
+    groups: np.ndarray | None = None
 
     @classmethod
     def build(
@@ -63,6 +66,7 @@ class LabelTable:
         file_names: Sequence[str] | np.ndarray,
         labels: np.ndarray,
         classes: Sequence[str],
+        groups: np.ndarray | None = None,
     ) -> Self:
         """Sort rows and columns and check them.
 
@@ -71,6 +75,7 @@ class LabelTable:
             file_names: N names, in any order.
             labels: (N, C) of 0 and 1, any dtype.
             classes: C names, in any order.
+            groups: (N,) numbers, see the attribute.
 
         Raises:
             InputError: a file name or class given twice, a class name that is empty, no text or looks like another, or
@@ -83,12 +88,14 @@ class LabelTable:
                 f"labels have shape {labels.shape}, "
                 f"expected ({len(names)} file names, {len(class_names)} classes)."
             )
-        check_class_names(classes)
+        check_class_names(classes, labels=labels)
         rows, columns = np.argsort(names, kind="stable"), np.argsort(class_names, kind="stable")
         names, class_names = names[rows], class_names[columns]
         _refuse_repeats(names, "file name")
         _refuse_repeats(class_names, "class")
-        return cls(Path(image_dir), names, labels[rows][:, columns].astype(np.uint8), tuple(class_names))
+        labels = labels[rows][:, columns].astype(np.uint8)
+        groups = None if groups is None else groups[rows]
+        return cls(Path(image_dir), names, labels, tuple(class_names), groups)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -106,14 +113,28 @@ class LabelTable:
         """The table of some rows, given as row numbers or as a boolean mask; their order stays sorted."""
         chosen = np.asarray(rows)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else np.sort(chosen.astype(np.int64))
-        return LabelTable.build(self.image_dir, self.file_names[chosen], self.labels[chosen], self.classes)
+        groups = None if self.groups is None else self.groups[chosen]
+        return LabelTable.build(
+            self.image_dir, self.file_names[chosen], self.labels[chosen], self.classes, groups
+        )
 
     def select_classes(self, columns: np.ndarray | Sequence[int]) -> "LabelTable":
         """The table of all rows and some classes, given as column numbers or as a boolean mask."""
         chosen = np.asarray(columns)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         classes = [self.classes[column] for column in chosen]
-        return LabelTable.build(self.image_dir, self.file_names, self.labels[:, chosen], classes)
+        return LabelTable.build(self.image_dir, self.file_names, self.labels[:, chosen], classes, self.groups)
+
+    def group_copies(self, digests: np.ndarray) -> "LabelTable":
+        """The same table, with images of the same bytes in one group.
+
+        Args:
+            digests: (N,) of the bytes, in row order; an image with an empty one is by itself.
+        """
+        _, groups = np.unique(digests, return_inverse=True)
+        unknown = np.flatnonzero(digests == np.zeros(1, digests.dtype))
+        groups[unknown] = len(digests) + unknown
+        return replace(self, groups=groups)
 
 
 def is_text(name: str) -> bool:
@@ -125,16 +146,17 @@ def is_text(name: str) -> bool:
     return True
 
 
-def check_class_names(classes: Sequence[str], place: str = "") -> None:
+def check_class_names(classes: Sequence[str], place: str = "", labels: np.ndarray | None = None) -> None:
     """Refuse class names that files and figures cannot show, or that nobody can tell apart.
 
     Args:
         classes: C names.
         place: where they are from, for the message.
+        labels: (N, C), whose counts the message tells.
 
     Raises:
-        InputError: a name that is empty or holds a control character or no text, or two that differ only in how
-            Unicode composes their letters.
+        InputError: a name that is empty or holds a control character or no text, or names that differ only in capital
+            letters, in blanks or in how Unicode composes their letters.
     """
     start = f"{place}: " if place else ""
     if "" in classes:
@@ -144,17 +166,30 @@ def check_class_names(classes: Sequence[str], place: str = "") -> None:
             raise InputError(
                 f"{start}the class name {name!r} holds a control character or no text; correct it."
             )
-    forms: dict[str, set[str]] = defaultdict(set)
-    for name in classes:
-        if not name.isascii():
-            forms[unicodedata.normalize("NFC", name)].add(name)
-    alike = next((names for names in forms.values() if len(names) > 1), None)
-    if alike is not None:
-        codes = " and ".join(ascii(name) for name in sorted(alike))
+    forms: dict[str, list[int]] = defaultdict(list)
+    for column, name in enumerate(classes):
+        forms[" ".join(unicodedata.normalize("NFC", name).lower().split())].append(column)
+    for columns in forms.values():
+        alike = {classes[column]: column for column in columns}
+        if len(alike) > 1:
+            _refuse_alike(start, alike, labels)
+
+
+def _refuse_alike(start: str, alike: dict[str, int], labels: np.ndarray | None) -> None:
+    """Raise for class names, each with its column, that differ in nothing but their form."""
+    names = sorted(alike)
+    if len({unicodedata.normalize("NFC", name) for name in names}) == 1:
+        codes = " and ".join(map(ascii, names))
         raise InputError(
-            f"{start}two classes look alike, '{min(alike)}': {codes} differ only in how Unicode composes their "
+            f"{start}two classes look alike, '{names[0]}': {codes} differ only in how Unicode composes their "
             "letters. Write them in one form (NFC)."
         )
+    counts = ["" if labels is None else f" ({labels[:, alike[name]].sum()} images)" for name in names]
+    listed = " and ".join(f"'{name}'{count}" for name, count in zip(names, counts, strict=True))
+    raise InputError(
+        f"{start}classes that differ only in capital letters or blanks: {listed}. Write them in one way, or rename one "
+        "if they are different classes."
+    )
 
 
 def _is_control(character: str) -> bool:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,15 @@ def test_shapes_and_empty_class_names_are_refused():
         build(["a"], ["x"], [[1, 0]])
     with pytest.raises(InputError, match="a class has an empty name"):
         build(["a"], [""], [[1]])
+
+
+@pytest.mark.parametrize(
+    "alike", [("Dog", "dog"), ("fire  truck", "Fire truck"), ("Äpfel", "a\u0308pfel"), ("dog ", "dog")]
+)
+def test_classes_that_differ_in_case_or_blanks_are_refused_with_their_counts(alike: tuple[str, str]):
+    counts = {alike[0]: 2, alike[1]: 1}
+    listed = " and ".join(f"'{name}' ({counts[name]} images)" for name in sorted(alike))
+    with pytest.raises(
+        InputError, match=re.escape(f"only in capital letters or blanks: {listed}. Write them")
+    ):
+        build(["a", "b", "c"], ["cat", *alike], [[0, 1, 0], [1, 1, 0], [1, 0, 1]])

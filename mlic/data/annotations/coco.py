@@ -61,6 +61,7 @@ def read_coco(
     is_crowd = _crowd(file, content)
     kept = ~is_crowd if crowd == "drop" else np.ones_like(is_crowd)
     labels = label_matrix(len(names), len(classes), rows[kept], columns[kept])
+    check_class_names(classes, f"{file}, categories", labels)
 
     file_names, labels = merge_repeated(names, labels, lambda row: f"{file}, image id {image_ids[row]}")
     without = ~labels.any(axis=1)
@@ -148,7 +149,6 @@ def _categories(file: Path, content: dict[str, list[dict[str, Any]]]) -> tuple[p
                 f"{file}, categories[{row}]: {key} {values[row]!r} is there twice; "
                 "each category needs its own id and name."
             )
-    check_class_names(classes, f"{file}, categories")
     return pd.Index(ids), classes
 
 

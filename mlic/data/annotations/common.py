@@ -1,6 +1,7 @@
 """What all readers share: places that must exist, safe file names, images listed more than once."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from posixpath import normpath
@@ -11,8 +12,12 @@ from mlic.data.file_names import leaves_folder
 from mlic.data.table import is_text
 from mlic.errors import InputError
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _NOT_PLAIN = re.compile(r"//|(^|/)\.(/|$)|/$")
+_BARE = re.compile(r"[A-Za-z_][\w/.-]*")  # what the shell and Hydra take without quotes
 CLASSES_SHOWN = 20
+CELL_SHOWN = 60
+SEPARATORS = (",", ";", "|", "\t", "/", "&", "+", " ")  # the first that fits is proposed
 
 
 def require_choice(key: str, value: str, choices: Sequence[str]) -> None:
@@ -77,13 +82,96 @@ def safe_file_names(names: Sequence[object], place: Callable[[int], str]) -> lis
                 f"{place(row)}: {name!r} holds a byte or half of a character that is no text; rename the file, and "
                 "write its name in UTF-8."
             )
-        if leaves_folder(name):
+        if _ADDRESS.match(name):
             raise InputError(
-                f"{place(row)}: '{name}' leaves the image folder. File names must be relative to "
-                "data.images, without '..'; point data.images at a folder that holds all images."
+                f"{place(row)}: '{name}' is an address. Download the images, and give file names relative to "
+                "data.images."
             )
+        if leaves_folder(name):
+            raise InputError(f"{place(row)}: '{name}' leaves the image folder. {_how_to_stay(names)}")
         safe.append(normpath(name) if _NOT_PLAIN.search(name) else name)
     return safe
+
+
+def _how_to_stay(names: Sequence[object]) -> str:
+    leaving = [name for name in names if isinstance(name, str) and leaves_folder(name)]
+    start = re.sub(r"[^/\\]*$", "", leaving[0])
+    number = sum(name.startswith(start) for name in leaving)
+    change = f" {number} names begin with '{start}': remove that, and" if number > 1 else ""
+    return (
+        f"File names must be relative to data.images, without '..';{change} point data.images at a folder that holds "
+        "all images."
+    )
+
+
+def check_separator(separator: str) -> str:
+    """The separator, with a tab for its escape.
+
+    Raises:
+        InputError: it is empty.
+    """
+    if not separator:
+        raise InputError("data.reader.separator is empty; give what stands between two labels, such as '|'.")
+    return separator.replace(r"\t", "\t")
+
+
+def setting(key: str, names: Sequence[str]) -> str:
+    """`data.reader.<key>=[a,b]` as it is typed in a shell."""
+    if all(map(_BARE.fullmatch, names)):
+        return f"data.reader.{key}=[{','.join(names)}]"
+    quoted = ",".join('"' + name.replace('"', r"\"") + '"' for name in names)
+    return f"'data.reader.{key}=[{quoted}]'"
+
+
+def refuse_list(text: str, place: str, separator: str, classes: Sequence[str] | None) -> None:
+    """Refuse labels that are written as a list or an object of JSON or Python.
+
+    Raises:
+        InputError: the text begins with a bracket or a brace, and is not one of the classes.
+    """
+    if text.startswith(("[", "{")) and text not in (classes or ()):
+        shown = text if len(text) <= CELL_SHOWN else f"{text[:CELL_SHOWN]}..."
+        raise InputError(
+            f"{place}: the labels are {shown}, a list or an object of JSON or Python. Expected class names joined by "
+            f"'{separator}', such as car{separator}cat, and nothing for an image without labels "
+            "(data.reader.separator sets what joins them)."
+        )
+
+
+def refuse_combinations(names: Sequence[str], place: str) -> None:
+    """Refuse class names that are several names joined by something else than the separator.
+
+    That is so where most names hold a character that splits them into names that occur too: by themselves, or in other
+    combinations. Names that all have the same number of words are left alone unless a word occurs by itself: "red car",
+    "blue car", "red bus" and "blue bus" are names.
+
+    Args:
+        names: C different class names, none of them given by the user.
+        place: where they are from.
+
+    Raises:
+        InputError: names the setting.
+    """
+    for separator in SEPARATORS:
+        found = _combinations(names, separator)
+        if 2 * len(found) > len(names):
+            character = r"\t" if separator == "\t" else separator
+            raise InputError(
+                f"{place}: {len(found)} of {len(names)} class names are combinations of others, such as {found[0]!r}. "
+                f"Set what stands between two labels: \"data.reader.separator='{character}'\". If they are names, list "
+                "all classes in data.reader.classes."
+            )
+
+
+def _combinations(names: Sequence[str], separator: str) -> list[str]:
+    """Names that split into names which occur too."""
+    pieces = {name: [part.strip() for part in name.split(separator) if part.strip()] for name in names}
+    joined = {name: parts for name, parts in pieces.items() if len(parts) > 1}
+    alone = {parts[0] for parts in pieces.values() if len(parts) == 1}
+    times = Counter(part for parts in joined.values() for part in set(parts))
+    if len({len(parts) for parts in joined.values()}) < 2 and not alone & times.keys():
+        return []
+    return [name for name, parts in joined.items() if all(part in alone or times[part] > 1 for part in parts)]
 
 
 def merge_repeated(

@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from mlic.data.annotations.common import (
+    check_separator,
     column_of,
     existing_file,
     image_folder,
     label_matrix,
     merge_repeated,
+    refuse_combinations,
+    refuse_list,
     safe_file_names,
+    setting,
 )
 from mlic.data.table import NAMES_SHOWN, LabelTable, check_class_names
 from mlic.errors import InputError
@@ -23,48 +27,103 @@ from mlic.errors import InputError
 logger = logging.getLogger(__name__)
 
 FORMS = "'file_name,labels' or 'file_name' and then one column of 0 and 1 for each class"
+# columns of other things, as tables of public data sets and of pandas name them
+NOT_CLASSES = frozenset({
+    "is_valid", "is_train", "is_test", "is_val", "split", "subset", "part", "fold", "kfold", "train", "test", "val",
+    "valid", "validation", "dev", "index", "id", "image_id", "unnamed: 0",
+})  # fmt: skip
 BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
 
 
 def read_csv(
-    annotations: str | Path, images: str | Path, *, separator: str = "|", classes: Sequence[str] | None = None
+    annotations: str | Path,
+    images: str | Path,
+    *,
+    separator: str = "|",
+    classes: Sequence[str] | None = None,
+    ignore_columns: Sequence[str] | None = None,
 ) -> LabelTable:
-    """Read labels from a comma-separated file with a header, UTF-8.
+    r"""Read labels from a comma-separated file with a header, UTF-8.
 
     The header tells the form: `file_name,labels`, with the names of an image's classes joined by `separator`
-        (nothing
-    for an image without labels), or `file_name` and one column of 0 and 1 for each class.
+    (nothing for an image without labels), or `file_name` and one column of 0 and 1 for each class.
 
     Args:
         annotations: the CSV file.
         images: folder that the file names are relative to.
-        separator: between the labels of an image, in the first form.
+        separator: between the labels of an image, in the first form; `\t` is a tab.
         classes: all class names; others are then an error. By default those that occur.
+        ignore_columns: columns that are not classes. By default there are none, and a column whose name is usual for
+            something else, such as `is_valid`, is an error unless `classes` has it.
 
     Returns:
         The table of labels.
 
     Raises:
-        InputError: the file is missing or malformed, has a label outside `classes`, lists an image with two
-            sets of labels, or names an image outside the folder.
+        InputError: the file is missing or malformed, has a label outside `classes` or columns that are not classes,
+            lists an image with two sets of labels, or names an image outside the folder; or most of its class names
+            are several names that another separator joins.
     """
     file, folder = existing_file(annotations, "a CSV file"), image_folder(images)
-    if not separator:
-        raise InputError("data.reader.separator is empty; give what stands between two labels, such as '|'.")
-    header, rows, lines = _rows(file)
+    separator = check_separator(separator)
+    header, rows, lines = _leave_out(file, *_rows(file), ignore_columns)
     names = safe_file_names([row[0].strip() for row in rows], lambda row: f"{file}, line {lines[row]}")
-    if header[1:] == ["labels"]:
+    if "labels" in header:
+        _refuse_other_columns(file, header)
         labels, found = _joined_labels(file, rows, lines, separator, classes)
     else:
+        if ignore_columns is None:
+            _ask_about_columns(file, header, classes or ())
         labels, found = _bits(file, header, rows, lines), header[1:]
         labels, found = _arrange(file, labels, found, classes)
-    check_class_names(found, str(file))
+    check_class_names(found, str(file), labels)
     file_names, labels = merge_repeated(names, labels, lambda row: f"{file}, line {lines[row]}")
     logger.info(
         "%s: %d images kept, %d classes; %d images have no label",
         *(file, len(file_names), len(found), (~labels.any(axis=1)).sum()),
     )
     return LabelTable.build(folder, file_names, labels, found)
+
+
+def _leave_out(
+    file: Path, header: list[str], rows: list[list[str]], lines: list[int], ignored: Sequence[str] | None
+) -> tuple[list[str], list[list[str]], list[int]]:
+    """Header, rows and lines without the ignored columns."""
+    if not ignored:
+        return header, rows, lines
+    if isinstance(ignored, str):
+        raise InputError(
+            f"data.reader.ignore_columns={ignored} must be a list of columns, such as [is_valid]."
+        )
+    if unknown := [name for name in ignored if name not in header[1:]]:
+        raise InputError(
+            f"{file}, line 1: there is no column '{unknown[0]}' to ignore (data.reader.ignore_columns). Columns after "
+            f"file_name: {', '.join(header[1:])}."
+        )
+    kept = [place for place, name in enumerate(header) if name not in ignored]
+    if len(kept) == 1:
+        raise InputError(f"{file}: data.reader.ignore_columns leaves no column, expected {FORMS}.")
+    return [header[place] for place in kept], [[row[place] for place in kept] for row in rows], lines
+
+
+def _refuse_other_columns(file: Path, header: list[str]) -> None:
+    others = [name for name in header[1:] if name != "labels"]
+    if others:
+        raise InputError(
+            f"{file}, line 1: there are columns beside 'labels': {', '.join(others)}. Expected {FORMS}. Leave the "
+            f"others out with {setting('ignore_columns', others)}."
+        )
+
+
+def _ask_about_columns(file: Path, header: list[str], classes: Sequence[str]) -> None:
+    """Refuse columns that are hardly classes; a column of parts would be learnt like any other."""
+    doubtful = [name for name in header[1:] if name.lower() in NOT_CLASSES and name not in classes]
+    if doubtful:
+        raise InputError(
+            f"{file}, line 1: columns that are usually not classes: {', '.join(doubtful)}. Leave them out with "
+            f"{setting('ignore_columns', doubtful)}. If they are classes, say so with data.reader.ignore_columns=[] or "
+            "name all classes with data.reader.classes=[...]."
+        )
 
 
 def _rows(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
@@ -112,12 +171,17 @@ def _joined_labels(
     file: Path, rows: list[list[str]], lines: list[int], separator: str, classes: Sequence[str] | None
 ) -> tuple[np.ndarray, list[str]]:
     """Labels (N, C) and the C class names from names joined by a separator."""
-    labels_of = [[label.strip() for label in row[1].split(separator) if label.strip()] for row in rows]
+    cells = [row[1].strip() for row in rows]
+    for cell, line in zip(cells, lines, strict=True):
+        refuse_list(cell, f"{file}, line {line}", separator, classes)
+    labels_of = [[label.strip() for label in cell.split(separator) if label.strip()] for cell in cells]
     found = sorted({*chain.from_iterable(labels_of)}) if classes is None else list(classes)
     if not found:
         raise InputError(
             f"{file}: no image has a label; expected class names joined by '{separator}' in 'labels'."
         )
+    if classes is None:
+        refuse_combinations(found, str(file))
     column = {name: place for place, name in enumerate(found)}
     row_numbers = np.repeat(np.arange(len(rows)), [len(labels) for labels in labels_of])
     columns = [
@@ -136,13 +200,30 @@ def _bits(file: Path, header: list[str], rows: list[list[str]], lines: list[int]
         return np.fromiter(cells, dtype=np.uint8, count=shape[0] * shape[1]).reshape(shape)
     except KeyError:
         pass
-    for row, line in zip(rows, lines, strict=True):
-        for name, cell in zip(header[1:], row[1:], strict=True):
-            if cell.strip() not in BITS:
-                raise InputError(
-                    f"{file}, line {line}: column '{name}' is '{cell}', expected 0 or 1 ({FORMS})."
-                )
+    wrong = {
+        name: next(
+            ((row[place], line) for row, line in zip(rows, lines, strict=True) if not _is_bit(row[place])),
+            None,
+        )
+        for place, name in enumerate(header[1:], 1)
+    }
+    wrong = {name: found for name, found in wrong.items() if found is not None}
+    if wrong:
+        others = [
+            name
+            for place, name in enumerate(header)
+            if name in wrong and not any(_is_bit(row[place]) for row in rows)
+        ]
+        name, (cell, line) = next(iter(wrong.items()))
+        raise InputError(
+            f"{file}, line {line}: column '{name}' is '{cell}', expected 0 or 1 ({FORMS}). Columns that are not "
+            f"classes are left out with {setting('ignore_columns', others or [name])}."
+        )
     return np.array([[BITS[cell.strip()] for cell in row[1:]] for row in rows], dtype=np.uint8)
+
+
+def _is_bit(cell: str) -> bool:
+    return cell.strip() in BITS
 
 
 def _arrange(

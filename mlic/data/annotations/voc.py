@@ -89,13 +89,13 @@ def _labels(
         raise InputError(
             f"{entries[0].file.parent}: no image has an object; expected <object> elements with <name>."
         )
-    check_class_names(found, str(entries[0].file.parent))
     labels = np.zeros((len(entries), len(found)), dtype=np.uint8)
     for row, entry in enumerate(entries):
         for name, is_difficult in zip(entry.names, entry.difficult, strict=True):
             column = column_of(found, name, str(entry.file))
             if difficult == "keep" or not is_difficult:
                 labels[row, column] = 1
+    check_class_names(found, str(entries[0].file.parent), labels)
     return labels, found
 
 

@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from mlic.data.annotations.common import column_of, label_matrix, require_choice
+from mlic.data.annotations.common import (
+    check_separator,
+    column_of,
+    label_matrix,
+    refuse_combinations,
+    refuse_list,
+    require_choice,
+)
 from mlic.data.annotations.csv import read_csv
 from mlic.data.table import LabelTable
 from mlic.data.tar_scan import LABEL_MEMBERS, LabelSource
@@ -33,6 +40,7 @@ def read_webdataset(
     label_key: str = "labels",
     separator: str = "|",
     classes: Sequence[str] | None = None,
+    ignore_columns: Sequence[str] | None = None,
     on_bad_sample: str = "error",
 ) -> LabelTable:
     """Read labels from tar shards; images are then read from the shards too, never unpacked.
@@ -49,6 +57,7 @@ def read_webdataset(
         label_key: of a `.json`: a list of class names, or of numbers into `classes`.
         separator: between class names in a text; lines separate them too.
         classes: all class names, in the order of their numbers; others are then an error.
+        ignore_columns: of a CSV file, see `read_csv`.
         on_bad_sample: `error`; `drop` leaves out samples that are broken or not whole.
 
     Returns:
@@ -59,13 +68,13 @@ def read_webdataset(
     """
     require_choice("label_member", label_member, ("auto", *LABEL_MEMBERS))
     require_choice("on_bad_sample", on_bad_sample, ("error", "drop"))
-    if not separator:
-        raise InputError("data.reader.separator is empty; give what stands between two labels, such as '|'.")
+    separator = check_separator(separator)
     source = LabelSource(label_member if annotations is None else "none", label_key)
     folder, shards = index_shards(images, source)
     refuse_problems(folder, shards, on_bad_sample)
     if annotations is not None:
-        table = _from_csv(annotations, folder, shards, separator, classes)
+        options = {"separator": separator, "classes": classes, "ignore_columns": ignore_columns}
+        table = _from_csv(annotations, folder, shards, options)
     else:
         table = _from_members(folder, shards, separator, classes)
     logger.info(
@@ -90,7 +99,7 @@ def _from_members(
                 _column(label, columns_of, classes, f"{shard.url}, {index.names[row].decode()}")
                 for label in labels
             ]
-            for row, labels in enumerate(_labels(index, separator))
+            for row, labels in enumerate(_labels(shard, index, separator, classes))
         ]
         rows.append(np.repeat(len(names) + np.arange(len(index)), [len(labels) for labels in found]))
         columns.append(np.array([column for labels in found for column in labels], dtype=np.int64))
@@ -99,14 +108,19 @@ def _from_members(
         raise InputError(f"data.images: {len(shards)} tar shards hold no usable sample. {SAMPLE}")
     if not columns_of:
         raise InputError(f"data.images: no image of {len(shards)} tar shards has a label. {SAMPLE}")
+    if classes is None:
+        refuse_combinations(list(columns_of), "data.images")
     labels = label_matrix(len(names), len(columns_of), np.concatenate(rows), np.concatenate(columns))
     return LabelTable.build(folder, names, labels, list(columns_of))
 
 
-def _labels(index: ShardIndex, separator: str) -> Iterable[list[Any]]:
+def _labels(
+    shard: ShardFile, index: ShardIndex, separator: str, classes: Sequence[str] | None
+) -> Iterable[list[Any]]:
     for row in range(len(index)):
         found = json.loads(index.labels[row])
         if isinstance(found, str):
+            refuse_list(found.strip(), f"{shard.url}, {index.names[row].decode()}", separator, classes)
             found = [
                 label.strip()
                 for line in found.splitlines()
@@ -137,10 +151,9 @@ def _from_csv(
     annotations: str | Path,
     folder: Path,
     shards: Sequence[ShardFile],
-    separator: str,
-    classes: Sequence[str] | None,
+    options: dict[str, Any],
 ) -> LabelTable:
-    table = read_csv(annotations, folder, separator=separator, classes=classes)
+    table = read_csv(annotations, folder, **options)
     whole = {name for shard in shards for name in names_in(shard, load_shard(folder, shard))}
     by_member: dict[str, list[str]] = {}
     if not whole.issuperset(table.file_names):
