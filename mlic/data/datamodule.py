@@ -13,7 +13,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from mlic.data.augmentation import AugmentedImages
+from mlic.data.bad_images import leave_out
 from mlic.data.curation import CurationReport, curate
+from mlic.data.grouping import find_copies
 from mlic.data.image_dataset import ImageDataset
 from mlic.data.images import FULL_BITS, DraftSize, check_bits_stored, check_images
 from mlic.data.sampling import EpochSeededSampler, RowSampler
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
 EVALUATION_BATCH = 256
+COPIES_SHOWN = 3
 
 
 class FeatureSource(Protocol):
@@ -61,9 +64,11 @@ class MultiLabelDataModule(L.LightningDataModule):
         bad_images: path -> reason, of the images left out with `on_bad_image="drop"`.
         split: row numbers of train, val and test.
         class_weights: (C,) float32, from the training rows alone.
+        digests: (N,) of the images' bytes, where `hash_images` is set.
 
     Set before `setup`: `features`, or `transform` and `resize_size` of a backbone, and perhaps `augmentation`, an image
-    transform for training alone.
+    transform for training alone; and `hash_images`, from paths to digests (N,) of their bytes, so that copies of an
+    image stay in one part of the split.
     """
 
     table: LabelTable
@@ -71,6 +76,7 @@ class MultiLabelDataModule(L.LightningDataModule):
     curation: CurationReport
     split: Split
     class_weights: np.ndarray
+    digests: np.ndarray
 
     def __init__(
         self,
@@ -128,6 +134,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         self.augmentation: Callable[..., Any] | None = None
         self.resize_size: DraftSize = None
         self.features: FeatureSource | None = None
+        self.hash_images: Callable[[Sequence[Path]], np.ndarray] | None = None
         self.bad_images: dict[Path, str] = {}
         self._dataset: Dataset | None = None
 
@@ -141,9 +148,15 @@ class MultiLabelDataModule(L.LightningDataModule):
             InputError: annotations or images that cannot be used.
         """
         self.full_table = self._read()
-        paths, full = self._curate().paths(), self.features is None
+        table = self._curate()
         self._leave_out(
-            check_images(paths, full=full, workers=self.num_workers, bits_stored=self.bits_stored)
+            check_images(
+                table.paths(),
+                full=self.features is None,
+                workers=self.num_workers,
+                bits_stored=self.bits_stored,
+            ),
+            table,
         )
         self.table = self._curate()
 
@@ -171,9 +184,11 @@ class MultiLabelDataModule(L.LightningDataModule):
         if not hasattr(self, "table"):
             self.read()
         # before the hours that extraction may take; again only if that leaves images out
+        self.group_copies()
         self.split, images = stratified_split(self.table, **self.split_options), len(self.table)
         self.extract()
         if len(self.table) != images:
+            self.group_copies()
             self.split = stratified_split(self.table, **self.split_options)
         counts = self.table.labels[self.split.train].sum(axis=0, dtype=np.int64)
         self.class_weights = class_weights(counts, self.table.classes, **self.weight_options)
@@ -185,9 +200,29 @@ class MultiLabelDataModule(L.LightningDataModule):
         Raises:
             InputError: broken images with `on_bad_image="error"`, or what `FeatureSource.extract` raises.
         """
-        if self.features is not None:
-            self._leave_out(self.features.extract(self.table.paths()))
+        if self.features is not None and (bad := self.features.extract(self.table.paths())):
+            self._leave_out(bad, self.table)
             self.table = self._curate()
+
+    def group_copies(self) -> None:
+        """Put images of the same bytes into one group of the table, and warn of those whose labels differ."""
+        if self.hash_images is None:
+            return
+        self.digests = self.hash_images(self.table.paths())
+        self.table = self.table.group_copies(self.digests)
+        copies = find_copies(self.digests)
+        differ = copies[(self.table.labels[copies[:, 0]] != self.table.labels[copies[:, 1]]).any(axis=1)]
+        if len(copies):
+            logger.info("%d images are copies of another: they stay in one part with it", len(copies))
+        if len(differ):
+            names = self.table.file_names[differ[:COPIES_SHOWN]]
+            logger.warning(
+                "%d images have the bytes of another image and other labels: %s%s. Correct one of each pair; "
+                "mlic.verify lists all.",
+                len(differ),
+                ", ".join(f"'{copy}' (as '{first}')" for copy, first in names),
+                ", ..." if len(differ) > COPIES_SHOWN else "",
+            )
 
     def _read(self) -> LabelTable:
         places = {"annotations": self.annotations, "images": self.images}
@@ -216,16 +251,8 @@ class MultiLabelDataModule(L.LightningDataModule):
         )
         return table
 
-    def _leave_out(self, bad: dict[Path, str]) -> None:
-        if not bad:
-            return
-        listing = "\n".join(f"  {path}: {reason}" for path, reason in sorted(bad.items()))
-        if self.on_bad_image == "error":
-            raise InputError(
-                f"{len(bad)} images cannot be used:\n{listing}\n"
-                "Repair or remove them, or leave them out before the split with data.on_bad_image=drop."
-            )
-        logger.warning("%d images cannot be used and are left out:\n%s", len(bad), listing)
+    def _leave_out(self, bad: dict[Path, str], table: LabelTable) -> None:
+        leave_out(bad, table, self.on_bad_image)
         self.bad_images |= bad
 
     def _make_dataset(self) -> Dataset:

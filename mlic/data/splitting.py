@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 
+from mlic.data.grouping import stratify_groups
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
 from mlic.seeds import check_seed
@@ -62,7 +63,8 @@ def stratified_split(
     Both fractions are of the whole: 0.2 and 0.1 leave 0.7 for training. Sizes are only nearly the fractions, because
     the shares of the classes come first (Sechidis et al., On the Stratification of Multi-Label Data, 2011).
     Images without labels are a stratum of their own. Rows lie in the order of file names, so the same labels
-    give the same split.
+    give the same split. Rows of one group of the table stay in one part; where there are such, sizes are those that
+    the groups allow.
 
     Args:
         table: the curated labels.
@@ -83,7 +85,7 @@ def stratified_split(
     num_test, num_val = part_sizes(
         len(table), test=test, val=val, seed=seed, on_missing=on_missing, folds=folds, fold=fold
     )
-    split = _split_rows(table.labels, num_test, num_val, seed, folds, fold)
+    split = _split_rows(table.labels, group_numbers(table), num_test, num_val, seed, folds, fold)
     missing = _missing(table.labels, split, num_test, num_val)
     if missing.any():
         message = _describe_missing(table, missing, num_test, num_val, seed, folds, fold)
@@ -148,7 +150,7 @@ def try_split(table: LabelTable, *, on_missing: str = "error", **options: Any) -
     """
     num_test, num_val = part_sizes(len(table), on_missing=on_missing, **options)
     seed, folds, fold = options.get("seed", 0), options.get("folds"), options.get("fold", 0)
-    split = _split_rows(table.labels, num_test, num_val, seed, folds, fold)
+    split = _split_rows(table.labels, group_numbers(table), num_test, num_val, seed, folds, fold)
     missing = _missing(table.labels, split, num_test, num_val)
     lacking = {
         table.classes[column]: tuple(
@@ -169,7 +171,7 @@ def stratified_folds(table: LabelTable, folds: int, seed: int = 0) -> list[np.nd
         InputError: fewer than 2 folds, or more than images.
     """
     _check_folds(len(table), folds, 0, 0)
-    return [test for _, test in _fold_parts(table.labels, folds, seed)]
+    return [test for _, test in _fold_parts(table.labels, group_numbers(table), folds, seed)]
 
 
 def split_hash(
@@ -182,7 +184,9 @@ def split_hash(
     folds: int | None = None,
     fold: int = 0,
 ) -> str:
-    """64 hex digits over file names, classes, labels, seed and fractions or fold; equal if and only if the split is.
+    """64 hex digits over file names, classes, labels, groups, seed and fractions or fold.
+
+    Equal if and only if the split is.
 
     `on_missing` is taken so that the settings of `stratified_split` can be handed over whole; it changes no
     split.
@@ -194,6 +198,8 @@ def split_hash(
     for part in (*table.file_names, "", *table.classes, "", settings):
         digest.update(part.encode(errors="surrogatepass") + b"\0")
     digest.update(np.ascontiguousarray(table.labels).tobytes())
+    if (groups := group_numbers(table)) is not None:
+        digest.update(groups.tobytes())
     return digest.hexdigest()
 
 
@@ -230,24 +236,45 @@ def _check_folds(num_images: int, folds: int, fold: int, val: float) -> float:
     return 1 / folds
 
 
+def group_numbers(table: LabelTable) -> np.ndarray | None:
+    """(N,) int64 number of the group of each row, in the order of the rows; None where each row is by itself."""
+    if table.groups is None:
+        return None
+    _, first, inverse = np.unique(table.groups, return_index=True, return_inverse=True)
+    return None if len(first) == len(table) else np.argsort(np.argsort(first))[inverse]
+
+
 def _split_rows(
-    labels: np.ndarray, num_test: int, num_val: int, seed: int, folds: int | None = None, fold: int = 0
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    num_test: int,
+    num_val: int,
+    seed: int,
+    folds: int | None = None,
+    fold: int = 0,
 ) -> Split:
     if folds is None:
-        rest, test = _carve(labels, np.arange(len(labels)), num_test, seed)
+        rest, test = _carve(labels, groups, np.arange(len(labels)), num_test, seed)
     else:
-        rest, test = _fold_parts(labels, folds, seed)[fold]
-    train, val = _carve(labels, rest, num_val, seed)
+        rest, test = _fold_parts(labels, groups, folds, seed)[fold]
+    train, val = _carve(labels, groups, rest, num_val, seed)
     return Split(train, val, test)
 
 
-def _fold_parts(labels: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _fold_parts(
+    labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """(The others, those of the fold) for each fold, sorted."""
+    if groups is not None:
+        parts = stratify_groups(_strata(labels), groups, np.full(folds, 1 / folds), seed)
+        return [(np.flatnonzero(parts != fold), np.flatnonzero(parts == fold)) for fold in range(folds)]
     splitter = MultilabelStratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
     return list(splitter.split(np.zeros(len(labels)), _strata(labels)))
 
 
-def _carve(labels: np.ndarray, rows: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _carve(
+    labels: np.ndarray, groups: np.ndarray | None, rows: np.ndarray, size: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Take about `size` of `rows` out: (the others, those), both sorted."""
     if size == 0:
         return rows, rows[:0]
@@ -256,6 +283,10 @@ def _carve(labels: np.ndarray, rows: np.ndarray, size: int, seed: int) -> tuple[
             f"{len(labels)} images are too few for this split: of the {len(rows)} that are left, val would take "
             f"{size}. Lower data.split.test or val, or data.split.folds."
         )
+    if groups is not None:
+        shares = np.array([len(rows) - size, size]) / len(rows)
+        parts = stratify_groups(_strata(labels[rows]), groups[rows], shares, seed)
+        return rows[parts == 0], rows[parts == 1]
     splitter = MultilabelStratifiedShuffleSplit(
         n_splits=1,
         test_size=size,  # pyright: ignore[reportArgumentType]  (its default is the string "default")
@@ -324,7 +355,7 @@ def _least_min_images(
         keep = counts >= least
         if not keep.any():
             return None
-        split = _split_rows(table.labels[:, keep], num_test, num_val, seed, folds, fold)
+        split = _split_rows(table.labels[:, keep], group_numbers(table), num_test, num_val, seed, folds, fold)
         missing = np.zeros_like(missing)
         missing[:, keep] = _missing(table.labels[:, keep], split, num_test, num_val)
     return least

@@ -37,6 +37,7 @@ class SavedRun:
         split_hash: see `mlic.data.splitting.split_hash`.
         head_state: weights of the head.
         backbone_state: weights of what was trained of the backbone.
+        seen: see `mlic.inference.seen.SeenImages.plain`, or None of a run before there was that.
     """
 
     checkpoint: Path
@@ -51,6 +52,7 @@ class SavedRun:
     backbone_state: dict[str, Tensor] = field(default_factory=dict)
     member_digests: tuple[str, ...] = ()
     split_hash: str | None = None
+    seen: Mapping[str, Any] | None = None
 
 
 def read_run(run: str | Path) -> SavedRun:
@@ -78,6 +80,7 @@ def read_run(run: str | Path) -> SavedRun:
             precision=info.get("precision"),  # pyright: ignore[reportOptionalMemberAccess]
             head_state=_state_of(HEAD_PREFIX, content["state_dict"]),
             backbone_state=_state_of(BACKBONE_PREFIX, content["state_dict"]),
+            seen=info.get("seen"),  # pyright: ignore[reportOptionalMemberAccess]
             split_hash=info.get("split_hash"),  # pyright: ignore[reportOptionalMemberAccess]
             member_digests=tuple(str(member["weights"]) for member in info.get("members", ())),  # pyright: ignore[reportOptionalMemberAccess]
         )
@@ -162,6 +165,14 @@ def _check(saved: SavedRun) -> None:
             raise ValueError(f"its config has no section '{section}'")
     if saved.class_weights is not None and len(saved.class_weights) != len(saved.classes):
         raise ValueError(f"{len(saved.class_weights)} class weights for {len(saved.classes)} classes")
+    if saved.seen is not None:
+        tensors = [saved.seen["train"], saved.seen["val"]]
+        if not all(
+            isinstance(each, Tensor) and (each.dtype, each.ndim) == (torch.int64, 1) for each in tensors
+        ):
+            raise ValueError("no list of the images that it has seen")
+        if not isinstance(saved.seen["is_whole"], bool):
+            raise ValueError("it does not tell whether it knows all images that it has seen")
     if saved.thresholds is not None:
         per_class = saved.thresholds["per_class"]
         if set(per_class) != set(saved.classes) or not all(

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mlic.data import LabelTable, cache_dir
-from mlic.data.datamodule import EVALUATION_BATCH, PARTS
+from mlic.data.bad_images import leave_out
+from mlic.data.datamodule import EVALUATION_BATCH
 from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
@@ -20,6 +21,7 @@ from mlic.features.extraction import HASH_INDEX
 from mlic.inference.building import build
 from mlic.inference.classifier import CALIBRATED, Classifier
 from mlic.inference.labelled import LabelledSet, read_split
+from mlic.inference.seen import fingerprints, images_seen
 
 logger = logging.getLogger(__name__)
 
@@ -137,19 +139,8 @@ def _score_live(
 
 
 def _without(table: LabelTable, bad: Mapping[Path, str], on_bad_image: str) -> LabelTable:
-    if not bad:
-        return table
-    listing = "\n".join(f"  {path}: {reason}" for path, reason in sorted(bad.items()))
-    if on_bad_image == "error":
-        raise InputError(
-            f"{len(bad)} images cannot be used:\n{listing}\n"
-            "Repair or remove them, or leave them out with data.on_bad_image=drop."
-        )
-    logger.warning("%d images cannot be used and are left out:\n%s", len(bad), listing)
-    good = np.array([path not in bad for path in table.paths()])
-    if not good.any():
-        raise InputError("no image is left to evaluate on.")
-    return table.select(good)
+    leave_out(bad, table, on_bad_image)
+    return table.select(np.array([path not in bad for path in table.paths()])) if bad else table
 
 
 def _loss(classifier: Classifier, logits: Tensor, table: LabelTable) -> float | None:
@@ -170,12 +161,16 @@ def _loss(classifier: Classifier, logits: Tensor, table: LabelTable) -> float | 
 def count_in_run(
     classifier: Classifier, table: LabelTable, hash_index: Path | None = None
 ) -> dict[str, int] | None:
-    """How many images have the bytes of one in each part of the run; None if the run did not record that."""
-    split = read_split(classifier.saved)
-    if split is None or "sha256" not in split.columns:
+    """How many images have the bytes of one in each part of the run; None if the run did not record that.
+
+    Those of train and val are also the images of the runs that it started from. Test is left out where only the
+    checkpoint is there.
+    """
+    seen, split = images_seen(classifier.saved), read_split(classifier.saved)
+    if seen is None:
         return None
-    digests = hash_files(table.paths(), hash_index).digests.astype(str)
-    return {
-        part: int(np.isin(digests, split.loc[split["split"] == part, "sha256"].to_numpy(dtype=str)).sum())
-        for part in PARTS
-    }
+    known = {"train": seen.train, "val": seen.val}
+    if split is not None:
+        known["test"] = fingerprints(split.loc[split["split"] == "test", "sha256"].to_numpy(str))
+    own = fingerprints(hash_files(table.paths(), hash_index).digests)
+    return {part: int(np.isin(own, images).sum()) for part, images in known.items()}

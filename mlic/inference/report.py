@@ -56,11 +56,14 @@ def tell(output: Path, evaluated: EvaluatedRun) -> None:
     total, in_run = len(evaluated.predictions), evaluated.in_run
     if in_run is None:
         logger.warning(
-            "whether the run was trained on any of these %d images is unknown: no split.csv", total
+            "whether the run was trained on any of these %d images is unknown: neither its checkpoint nor a split.csv "
+            "tells",
+            total,
         )
     elif in_run["train"]:
         logger.warning(
-            "%d of %d images were in the training part of this run, by content: figures are too good there",
+            "%d of %d images were in the training part of this run, or of one that it started from, by content: "
+            "figures are too good there",
             in_run["train"],
             total,
         )

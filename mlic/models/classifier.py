@@ -49,6 +49,8 @@ class MultiLabelClassifier(L.LightningModule):
     Attributes:
         results: after `Trainer.test`, the metrics of each part that was tested, in the layout of metrics.json.
         predictions: after `Trainer.test`, the collected scores of each part.
+        seen: goes into each checkpoint, and comes from one that is loaded: the images that the weights have seen, see
+            `mlic.inference.seen`.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class MultiLabelClassifier(L.LightningModule):
         self.test_parts: tuple[str, ...] = ("test",)
         self.results: dict[str, dict[str, Any]] = {}
         self.predictions: dict[str, CollectedScores] = {}
+        self.seen: dict[str, Any] | None = None
 
     def features(self, inputs: Tensor) -> Tensor:
         """Features, or uint8 images as its `transform` gives them when there is a backbone -> (B, *feature_shape)."""
@@ -257,8 +260,8 @@ class MultiLabelClassifier(L.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to use the head: which backbone, which classes."""
-        checkpoint[CHECKPOINT_KEY] = self.checkpoint_info
+        """Add what is needed to use the head: which backbone, which classes, and which images it has seen."""
+        checkpoint[CHECKPOINT_KEY] = {**self.checkpoint_info, "seen": self.seen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another backbone, other classes or another split."""
@@ -266,3 +269,4 @@ class MultiLabelClassifier(L.LightningModule):
         for key, expected in self.checkpoint_info.items():
             if saved.get(key) != expected:
                 raise InputError(f"the checkpoint has {key} = {saved.get(key)!r}, this run has {expected!r}.")
+        self.seen = saved.get("seen")

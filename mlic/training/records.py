@@ -1,7 +1,6 @@
 """What a run writes besides checkpoints: data set, model, figures, predictions, metrics."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from mlic.data import MultiLabelDataModule
 from mlic.data.datamodule import PARTS
 from mlic.escaping import escape_table
 from mlic.evaluation.predictions import Predictions
-from mlic.features import hash_files
 from mlic.models import Backbone, MultiLabelClassifier
 from mlic.report.dataset_figures import label_distribution, sample_grid
 from mlic.report.figure_files import draw
@@ -28,13 +26,7 @@ PREDICTED_PARTS = ("val", "test")
 LOGGED_SETTINGS = ("seed", "data", "model", "head", "loss", "optimizer", "scheduler", "mixup")
 
 
-def write_dataset(
-    folder: RunFolder,
-    datamodule: MultiLabelDataModule,
-    loggers: Sequence[Logger],
-    *,
-    hash_index: Path | None = None,
-) -> None:
+def write_dataset(folder: RunFolder, datamodule: MultiLabelDataModule, loggers: Sequence[Logger]) -> None:
     """Write dataset.json, split.csv and the figures of labels and samples, to the folder and to TensorBoard.
 
     split.csv holds the sha256 of each image's bytes, so that a later evaluation can tell what the run was
@@ -42,14 +34,13 @@ def write_dataset(
 
     Args:
         folder: of the run.
-        datamodule: after `setup`.
+        datamodule: after `setup`, with digests.
         loggers: of the trainer.
-        hash_index: file of known digests, which saves reading the images again; see `hash_files`.
     """
     table, split = datamodule.table, datamodule.split
     description = describe_dataset(datamodule)
     folder.write_json("dataset.json", description)
-    digests = hash_files(table.paths(), hash_index).digests.astype(str)
+    digests = datamodule.digests.astype(str)
     frame = pd.DataFrame({"file_name": table.file_names, "split": split.names(len(table)), "sha256": digests})
     write_atomically(folder.path / "split.csv", escape_table(frame).to_csv(index=False))
     with report_style():

@@ -15,6 +15,7 @@ from mlic.config import flatten
 from mlic.data import MultiLabelDataModule, cache_dir
 from mlic.data.images import FULL_BITS
 from mlic.errors import InputError
+from mlic.escaping import restore_cell
 from mlic.features import hash_files
 from mlic.features.extraction import HASH_INDEX
 from mlic.inference.checkpoint import load_checkpoint
@@ -154,33 +155,34 @@ def _check_data(config: DictConfig, run: RunFolder) -> None:
     there = described.get("split", {}).get("hash")
     datamodule: MultiLabelDataModule = instantiate(config.data)
     folder = described.get("source", {}).get("images") or ""
+    datamodule.hash_images = lambda paths: hash_files(paths, hash_index(config)).digests
     datamodule.read_labels(os.path.relpath(path, folder) for path in described.get("bad_images") or {})
+    datamodule.group_copies()
+    table = datamodule.table
+    names, digests = _read_images(run)
+    if names == list(table.file_names):
+        changed = np.asarray(names)[datamodule.digests.astype(str) != digests]
+        if len(changed):
+            raise InputError(
+                f"resume: '{run.path}' is a run on other images: {len(changed)} of {len(table)} have changed or are "
+                f"missing, such as {', '.join(changed[:SHOWN_IMAGES])}. {ANEW}"
+            )
     if datamodule.split_hash != there:
         raise InputError(
             f"resume: '{run.path}' is a run on other data: its file names, labels or classes are not those of "
             f"data.annotations and data.images now (split {str(there)[:12]}... there, {datamodule.split_hash[:12]}... "
             f"here). {ANEW}"
         )
-    table = datamodule.table  # the same split: the same names in the same order
-    digests = hash_files(table.paths(), hash_index(config)).digests.astype(str)
-    changed = np.asarray(table.file_names)[digests != _read_digests(run, len(table))]
-    if len(changed):
-        raise InputError(
-            f"resume: '{run.path}' is a run on other images: {len(changed)} of {len(table)} have changed or are "
-            f"missing, such as {', '.join(changed[:SHOWN_IMAGES])}. {ANEW}"
-        )
 
 
-def _read_digests(run: RunFolder, count: int) -> np.ndarray:
-    """sha256 of each image that the run was trained on, in the order of its table."""
+def _read_images(run: RunFolder) -> tuple[list[str], np.ndarray]:
+    """File name and sha256 of each image that the run was trained on, in the order of its table."""
     file = run.path / SPLIT_FILE
     try:
-        digests = pd.read_csv(file, usecols=["sha256"], dtype=str, na_filter=False)["sha256"].to_numpy(str)
-        if len(digests) != count:
-            raise ValueError(f"it has {len(digests)} rows, expected {count}")
+        columns = pd.read_csv(file, usecols=["file_name", "sha256"], dtype=str, na_filter=False)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"resume: '{file}' cannot be used: {error}. {ANEW}") from error
-    return digests
+    return [restore_cell(name) for name in columns["file_name"]], columns["sha256"].to_numpy(str)
 
 
 def _step_of(checkpoint: Path) -> int:

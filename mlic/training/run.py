@@ -14,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from mlic.command_line import program
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
-from mlic.features import CachedFeatures, ExtractionResult
+from mlic.features import CachedFeatures, ExtractionResult, hash_files
 from mlic.inference.checkpoint import SavedRun, read_run
+from mlic.inference.seen import SeenImages, fingerprints
 from mlic.models import Backbone, MultiLabelClassifier, fit_standardization
 from mlic.runs.faults import explained
 from mlic.runs.folder import RunFolder
@@ -192,6 +193,8 @@ def _make_backbone(config: DictConfig, trainer: L.Trainer) -> Backbone:
 def _make_datamodule(config: DictConfig, backbone: Backbone, trainer: L.Trainer) -> MultiLabelDataModule:
     datamodule: MultiLabelDataModule = instantiate(config.data)
     datamodule.transform, datamodule.resize_size = backbone.transform, backbone.resize_size
+    # in one process: in all of them it would only multiply the reading
+    datamodule.hash_images = lambda paths: agreed(lambda: hash_files(paths, hash_index(config)).digests)
     if config.features.mode == "cached":
         datamodule.features = _make_features(config, backbone, datamodule, trainer)
     elif config.features.augment is not None:
@@ -267,7 +270,7 @@ def _record_inputs(
 ) -> None:
     """What is trained on what; a run that goes on has written it."""
     if earlier.checkpoint is None:
-        write_dataset(folder, datamodule, trainer.loggers, hash_index=hash_index(config))
+        write_dataset(folder, datamodule, trainer.loggers)
         write_model(folder, backbone, model.head, config.model.name)
     log_settings(config, trainer.loggers)
 
@@ -301,10 +304,13 @@ def _set_first_weights(
     start: SavedRun | None,
 ) -> None:
     """The weights to begin with: of another run, or random with the features' statistics."""
+    split, own = datamodule.split, fingerprints(datamodule.digests)
+    seen = SeenImages(own[split.train], own[split.val])
     if start is None:
         _standardize(trainer, model, datamodule)
     else:
-        start_from(start, model, backbone, datamodule, hash_index(config))
+        seen = seen.join(start_from(start, model, backbone, datamodule))
+    model.seen = seen.plain()
 
 
 def _standardize(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:

@@ -7,9 +7,8 @@ import numpy as np
 
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
-from mlic.features import hash_files
 from mlic.inference.checkpoint import SavedRun
-from mlic.inference.labelled import read_split
+from mlic.inference.seen import SeenImages, fingerprints, images_seen
 from mlic.models import Backbone, MultiLabelClassifier
 
 logger = logging.getLogger(__name__)
@@ -32,23 +31,24 @@ def start_from(
     model: MultiLabelClassifier,
     backbone: Backbone,
     datamodule: MultiLabelDataModule,
-    hash_index: Path | None = None,
-) -> None:
+) -> SeenImages | None:
     """Give a model the head of a run, and what the run trained of its backbone.
 
     Args:
         saved: the run.
         model: whose weights are set.
         backbone: of the new run.
-        datamodule: of the new run, after `setup`.
-        hash_index: see `mlic.features.hash_files`.
+        datamodule: of the new run, after `setup`, with digests.
+
+    Returns:
+        The images that the weights have seen; None where the run does not tell.
 
     Raises:
         InputError: other classes, another backbone or another head than the run's, or a run that has seen images which
             the new one is evaluated on.
     """
     _check(saved, model, backbone)
-    _check_images(saved, datamodule, hash_index)
+    seen = _check_images(saved, datamodule)
     try:
         model.head.load_state_dict(saved.head_state)
     except RuntimeError as error:
@@ -58,32 +58,34 @@ def start_from(
             "model.backbone.pool, as in that run."
         ) from error
     backbone.load_state_dict(saved.backbone_state, strict=False)
+    return seen
 
 
-def _check_images(saved: SavedRun, datamodule: MultiLabelDataModule, hash_index: Path | None) -> None:
-    """Images are compared by their bytes; a checkpoint outside its run folder tells of its split alone."""
+def _check_images(saved: SavedRun, datamodule: MultiLabelDataModule) -> SeenImages | None:
+    """What the run has seen; images are compared by their bytes."""
+    seen = images_seen(saved)
     if saved.split_hash == datamodule.split_hash:
-        return
-    split = read_split(saved)
-    if split is None or "sha256" not in split.columns:
+        return seen
+    if seen is None or not seen.is_whole:
         logger.warning(
-            "init_from: '%s' was trained on another split, and does not tell on which images. Scores of val and test "
-            "mean nothing for images that it has seen.",
+            "init_from: '%s', or a run that it started from, does not tell on which images it was trained. Scores of "
+            "val and test mean nothing for images that it has seen.",
             saved.checkpoint,
         )
-        return
-    digests = hash_files(datamodule.table.paths(), hash_index).digests.astype(str)
+    if seen is None:
+        return None
+    own = fingerprints(datamodule.digests)
     for part, others in (("test", ("train", "val")), ("val", ("train",))):
         rows = getattr(datamodule.split, part)
-        known = split.loc[split["split"].isin(others), "sha256"].to_numpy(dtype=str)
-        seen = rows[np.isin(digests[rows], known)]
-        if len(seen):
-            example = datamodule.table.file_names[seen[0]]
+        found = rows[np.isin(own[rows], np.concatenate([getattr(seen, other) for other in others]))]
+        if len(found):
+            example = datamodule.table.file_names[found[0]]
             raise InputError(
-                f"init_from: {len(seen)} of the {len(rows)} {part} images of this run, such as {example}, are among "
-                f"the {' and '.join(others)} images of '{saved.checkpoint}': their scores would say nothing of others. "
-                "Set data and data.split as in that run."
+                f"init_from: {len(found)} of the {len(rows)} {part} images of this run, such as {example}, are among "
+                f"the {' and '.join(others)} images of '{saved.checkpoint}' or of a run that it started from: their "
+                "scores would say nothing of others. Set data and data.split as in that run."
             )
+    return seen
 
 
 def _check(saved: SavedRun, model: MultiLabelClassifier, backbone: Backbone) -> None:

@@ -11,13 +11,14 @@ import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from mlic.data.bad_images import explain_missing
 from mlic.data.curation import curate
 from mlic.data.images import check_bits_stored
 from mlic.data.splitting import part_sizes, try_split
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
 from mlic.verification.duplicates import find_duplicates
-from mlic.verification.files import explain_missing, find_unannotated, image_files
+from mlic.verification.files import find_missing, find_unannotated, image_files
 from mlic.verification.findings import Finding, sort_findings
 from mlic.verification.images import CHECKS, InspectedImages, inspect_images
 from mlic.verification.statistics import add_parts, class_table, label_summary, pair_table
@@ -85,8 +86,12 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
     if table.classes:
         unannotated = find_unannotated(table.image_dir, table.file_names)
         missing = [table.file_names[row] for row in inspected.missing]
-        findings += unannotated + explain_missing(missing, [finding.file_name for finding in unannotated])
-        classes, rare = _try_split(table.select(inspected.usable), data, split, classes)
+        if cause := explain_missing(table.image_dir, missing):
+            findings.append(Finding("file_names", detail=cause))
+        findings += unannotated + find_missing(missing, [finding.file_name for finding in unannotated])
+        classes, rare = _try_split(
+            table.group_copies(inspected.digests).select(inspected.usable), data, split, classes
+        )
         findings += rare
     return Verification(
         sort_findings(findings), table, inspected, label_summary(table), classes, pair_table(table)
@@ -140,6 +145,8 @@ def _try_split(
     usable: LabelTable, data: DictConfig, split: Mapping[str, Any], classes: pd.DataFrame
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """`classes` with the parts' counts, and the classes too rare; of the images that training would be left with."""
+    if not len(usable):
+        return classes, [Finding("split", detail="no image can be used")]
     try:
         curated, _ = curate(usable, **{key: data[key] for key in CURATION_KEYS})
         trial = try_split(curated, **split)

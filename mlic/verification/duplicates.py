@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mlic.data.grouping import find_copies
 from mlic.data.table import LabelTable
 from mlic.verification.findings import Finding
 
@@ -15,13 +16,7 @@ def find_duplicates(table: LabelTable, digests: np.ndarray) -> list[Finding]:
         table: N images and their labels.
         digests: (N,) of their bytes; empty ones are left out.
     """
-    rows = np.flatnonzero(digests != b"")
-    order = rows[np.argsort(digests[rows], kind="stable")]
-    repeats = np.flatnonzero(digests[order[1:]] == digests[order[:-1]]) + 1
-    first_of = np.arange(len(order))
-    first_of[repeats] = 0
-    first_of = np.maximum.accumulate(first_of)
-    return [_compare(table, int(order[place]), int(order[first_of[place]])) for place in repeats.tolist()]
+    return [_compare(table, row, first) for row, first in find_copies(digests).tolist()]
 
 
 def _compare(table: LabelTable, row: int, first: int) -> Finding:

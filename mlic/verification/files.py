@@ -28,7 +28,7 @@ def find_unannotated(folder: Path, annotated: Iterable[str]) -> list[Finding]:
     return [Finding("unannotated_image", name) for name in image_files(folder) if name not in known]
 
 
-def explain_missing(missing: Collection[str], unannotated: Iterable[str]) -> list[Finding]:
+def find_missing(missing: Collection[str], unannotated: Iterable[str]) -> list[Finding]:
     """One finding for each annotated name without a file, with the file that it may mean.
 
     That is one in no annotation whose name differs by capital letters or the form of its accents (file systems

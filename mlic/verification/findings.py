@@ -14,6 +14,7 @@ KINDS = {
     "conflicting_duplicate": "the bytes of another image, under other labels",
     "bad_image": "cannot be used",
     "unused_bits": "16-bit grey images that come out dark",
+    "file_names": "the names of many files differ from the annotated ones",
     "missing_image": "annotated, but not there",
     "split": "the split cannot be made",
     "rare_class": "too rare for every part of the split",

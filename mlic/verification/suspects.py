@@ -53,6 +53,7 @@ def write_suspects(config: DictConfig, folder: RunFolder) -> None:
     config = config.copy()
     config.data.on_bad_image = "drop"
     datamodule, device = prepare_features(config)
+    datamodule.group_copies()  # a copy of an image would tell its labels
     table = _learnable(datamodule.table, options.folds)
     start = time.perf_counter()
     features: Any = datamodule.features

@@ -1,6 +1,7 @@
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlic.data import LabelTable, Split, class_weights, curate, read_csv, split_hash, stratified_split
-from mlic.data.splitting import stratified_folds, try_split
+from mlic.data.splitting import group_numbers, stratified_folds, try_split
 from mlic.errors import InputError
 
 MakeTable = Callable[..., LabelTable]
@@ -290,3 +291,52 @@ def test_folds_are_the_test_parts_of_cross_validation(make_table: MakeTable):
         np.testing.assert_array_equal(fold, split.test)
     with pytest.raises(InputError, match="folds=31: expected from 2 to 30"):
         stratified_folds(table, 31)
+
+
+def test_copies_stay_in_one_part_and_classes_keep_their_shares(make_table: MakeTable):
+    labels = skewed_labels(600, 6)
+    groups = np.arange(600)
+    groups[100:400] = groups[100:400] // 4 * 4  # 75 groups of 4
+    labels[groups == 100] = 1
+    table = replace(make_table(labels), groups=groups)
+    split = stratified_split(table, test=0.2, val=0.1, seed=0)
+    parts = np.array(split.names(600))
+    assert all(len(set(parts[groups == group])) == 1 for group in groups)
+    assert np.abs([len(split.train) - 420, len(split.val) - 60, len(split.test) - 120]).max() <= 8
+    shares = table.labels[split.test].sum(axis=0) / table.counts()
+    assert np.abs(shares - 0.2).max() < 0.05
+    for folds in (
+        stratified_folds(table, 3),
+        [stratified_split(table, val=0, folds=3, fold=f).test for f in range(3)],
+    ):
+        assert not set.intersection(*(set(groups[fold]) for fold in folds))
+        assert [len(fold) for fold in folds] == pytest.approx([200] * 3, abs=10)
+        assert sum(len(set(groups[fold])) for fold in folds) == len(set(groups))
+
+
+def test_thirty_copies_of_one_image_come_to_one_part(make_table: MakeTable):
+    table = make_table(skewed_labels(95, 3))
+    digests = np.array([str(max(row, 30)) for row in range(95)], dtype="S64")  # 31 copies
+    digests[60:63] = b""  # broken images are no copies of each other
+    grouped = table.group_copies(digests)
+    names = stratified_split(grouped, on_missing="warn").names()
+    assert len(set(names[:31])) == 1
+    assert len(set(stratified_split(grouped, seed=1, on_missing="warn").names()[:31])) == 1
+    assert split_hash(grouped, test=0.2, val=0.1, seed=0) != split_hash(table, test=0.2, val=0.1, seed=0)
+    rest = grouped.select(np.arange(30, 95))
+    assert group_numbers(rest) is None
+
+
+def test_without_copies_groups_change_nothing(make_table: MakeTable):
+    table = make_table(skewed_labels(80, 3))
+    grouped = table.group_copies(np.array([f"{7 * row % 80:02d}" for row in range(80)], dtype="S64"))
+    options = {"test": 0.2, "val": 0.1, "seed": 0}
+    splits = [stratified_split(each, **options, on_missing="warn") for each in (grouped, table)]
+    assert splits[0].names() == splits[1].names()
+    assert split_hash(grouped, **options) == split_hash(table, **options)
+
+
+def test_a_part_that_copies_leave_empty_is_refused(make_table: MakeTable):
+    table = make_table(np.ones((10, 2))).group_copies(np.full(10, b"same", dtype="S64"))
+    with pytest.raises(InputError, match=r"a part empty: copies .*, and only 1 of the 10 images differ"):
+        stratified_split(table, on_missing="warn")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from omegaconf import DictConfig
 
 from mlic.command_line import ending_in_order
@@ -110,7 +111,7 @@ def test_images_of_the_training_part_are_counted_by_content(
     counted = read_json(tmp_path / "out" / "evaluation.json")["images_in_run"]
     assert sum(counted.values()) == 60
     assert counted["train"] > 30
-    assert f"{counted['train']} of 60 images were in the training part of this run, by content" in caplog.text
+    assert f"{counted['train']} of 60 images were in the training part of this run" in caplog.text
 
 
 def test_classes_are_matched_by_name(
@@ -178,7 +179,7 @@ def test_bad_images_are_all_named_or_left_out(
     assert len(saved) == 58 and "shapes_03.jpg" not in saved.file_names
     assert sum(row["support"] for row in metrics["all"]["per_class"].values()) == saved.targets.sum()
     assert len(read_json(tmp_path / "out" / "evaluation.json")["bad_images"]) == 2
-    with pytest.raises(InputError, match="no image is left to evaluate on"):
+    with pytest.raises(InputError, match=r"\d+ of \d+ images cannot be used"):
         evaluate(on_csv({"shapes_03.jpg": "circle"}, "data.on_bad_image=drop", images=broken, run=run))
     with pytest.raises(InputError, match=r"data\.on_bad_image: 'skip' is none of error, drop"):
         evaluate(on_csv(all_rows, "data.on_bad_image=skip", run=run))
@@ -262,6 +263,14 @@ def test_a_checkpoint_by_itself_is_evaluated(
     metrics = evaluate(on_csv(all_rows, run=alone))
     assert list(metrics) == ["all"]  # thresholds and class weights are in the chosen checkpoint
     assert metrics["all"]["loss"] is None
+    split = pd.read_csv(tiny_run / "split.csv")["split"]
+    counted = read_json(tmp_path / "out" / "evaluation.json")["images_in_run"]
+    assert counted == {part: (split == part).sum() for part in ("train", "val")}
+    assert f"{counted['train']} of 60 images were in the training part of this run" in caplog.text
+    content = torch.load(alone, weights_only=True)
+    del content["mlic"]["seen"]  # of a version that did not record it
+    torch.save(content, alone)
+    evaluate(on_csv(all_rows, run=alone))
     assert read_json(tmp_path / "out" / "evaluation.json")["images_in_run"] is None
     assert "whether the run was trained on any of these 60 images is unknown" in caplog.text
     assert np.isfinite(metrics["all"]["map"])

@@ -11,9 +11,11 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from mlic.data import read_csv
 from mlic.errors import InputError
 from mlic.evaluation.predictions import Predictions
 from mlic.inference import Classifier
+from mlic.inference.evaluating import count_in_run
 from mlic.models.backbone import FrozenBackbone
 from mlic.models.unfreezing import network_stages
 from mlic.train import train
@@ -173,9 +175,48 @@ def test_a_start_that_has_seen_the_test_images_is_refused(
     # the same test part, and more to train on
     train(tiny_config("trainer.max_epochs=1", output=tmp_path / "second"))
     train(tiny_config("trainer.max_epochs=1", "data.split.val=0", f"init_from='{tmp_path / 'second'}'"))
-    alone = shutil.copy(tmp_path / "first" / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt")
+    alone = Path(shutil.copy(tmp_path / "first" / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt"))
+    with pytest.raises(InputError, match=r"are among the train and val images of '.*alone\.ckpt'"):
+        train(tiny_config(f"init_from='{alone}'"))
+    forget_seen(alone)
     train(tiny_config("trainer.max_epochs=1", f"init_from='{alone}'"))
     assert "does not tell on which images" in caplog.text
+    assert saved(tmp_path / "run")["mlic"]["seen"]["is_whole"] is False
+
+
+def forget_seen(checkpoint: Path) -> None:
+    """Make it one of a version that did not record the images that were seen."""
+    content = torch.load(checkpoint, weights_only=True)
+    del content["mlic"]["seen"]
+    torch.save(content, checkpoint)
+
+
+def test_a_run_carries_on_what_the_runs_it_comes_from_have_seen(
+    tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+):
+    """A -> B on other images -> C, tested on images of A; A is of a version that recorded its split alone."""
+    rows = tiny_csv[0].read_text(encoding="utf-8").splitlines()
+    files = {"a": rows[1:31], "b": rows[31:]}
+    for name, half in files.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join([rows[0], *half]) + "\n", encoding="utf-8")
+    one = ("trainer.max_epochs=1", "data.split.val=0", "data.split.on_missing=warn")
+    on = {name: f"data.annotations='{tmp_path / name}.csv'" for name in files}
+    train(tiny_config(*one, on["a"], output=tmp_path / "A"))
+    for checkpoint in (tmp_path / "A" / "checkpoints").iterdir():
+        forget_seen(checkpoint)
+    train(tiny_config(*one, on["b"], f"init_from='{tmp_path / 'A'}'", output=tmp_path / "B"))
+    of_b = f"init_from='{tmp_path / 'B'}'"
+    with pytest.raises(InputError, match=r"test images of this run, .* or of a run that it started from"):
+        train(tiny_config(*one, on["a"], of_b, "data.split.seed=1"))
+    train(
+        tiny_config(*one, on["a"], of_b, output=tmp_path / "C")
+    )  # tested on images that neither has trained on
+    trained = [(pd.read_csv(tmp_path / name / "split.csv")["split"] == "train").sum() for name in "AB"]
+    assert len(saved(tmp_path / "C")["mlic"]["seen"]["train"]) == sum(trained)
+    counted = count_in_run(
+        Classifier.load(tmp_path / "B", device="cpu"), read_csv(tmp_path / "a.csv", tiny_csv[1])
+    )
+    assert counted == {"train": trained[0], "val": 0, "test": 0}
 
 
 def test_a_start_is_read_before_anything_is_removed_or_computed(tiny_config: MakeConfig, tmp_path: Path):

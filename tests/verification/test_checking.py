@@ -331,3 +331,23 @@ def test_two_checks_do_not_mix(data_set, verify_set, held_by_another, tmp_path: 
         verify_set(data_set)
     assert not (tmp_path / "out" / "problems.csv").exists()
     assert not verify_set(data_set).findings
+
+
+def test_one_cause_of_many_missing_files_is_named(data_set, verify_set, tmp_path, problems):
+    for file in data_set.images.iterdir():
+        file.rename(file.with_suffix(".jpg"))
+    verify_set(data_set)
+    found = problems(tmp_path / "out")
+    assert found[0] == (
+        "file_names",
+        "With the ending '.jpg' instead of theirs 24 of 24 are there. Correct the names in the annotations.",
+    )
+    assert ("split", "no image can be used") in found
+
+
+def test_label_combinations_are_a_finding(data_set, verify_set):
+    for row, name in enumerate(data_set.labels):
+        data_set.labels[name] = ("cat, dog", "dog, owl", "cat, owl", "cat", "cat, dog, owl")[row % 5]
+    (finding,) = verify_set(data_set).findings
+    assert finding.kind == "annotations"
+    assert "4 of 5 class names are combinations of others" in finding.detail
