@@ -326,3 +326,19 @@ def test_shards_in_memory(shards: Callable[..., Path], pack: Pack, monkeypatch: 
     table = read_webdataset("memory://made/*.tar")
     assert labels_of(table).keys() == {"a.tar/000.jpg", "a.tar/001.jpg", "a.tar/sub/002.png"}
     assert load_image(table.paths()[1]).getbbox() == (0, 0, 20, 10)
+
+
+def test_lists_and_combinations_in_texts_are_refused(shards: Callable[..., Path]):
+    with pytest.raises(InputError, match=r"a\.tar, 000\.jpg: the labels are \['dog'\], a list or an object"):
+        read_webdataset(shards(a={"000.jpg": picture(0), "000.txt": "['dog']\n"}))
+    labels = ("cat", "cat, dog", "dog, cow", "cow, cat, dog")
+    joined = {
+        f"{row}.{end}": part
+        for row, text in enumerate(labels)
+        for end, part in (("jpg", picture(row)), ("txt", text))
+    }
+    with pytest.raises(
+        InputError, match=r"3 of 4 class names are combinations .*data\.reader\.separator=','"
+    ):
+        read_webdataset(shards(a=joined))
+    assert read_webdataset(shards(a=joined), separator=",").classes == ("cat", "cow", "dog")
