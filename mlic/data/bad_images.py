@@ -45,7 +45,10 @@ def leave_out(bad: Mapping[Path, str], table: LabelTable, on_bad_image: str) -> 
         lines.append(f"  and {len(bad) - SHOWN} more; mlic.verify lists all")
     listing = "\n".join([*lines, *([cause] if cause else [])])
     if on_bad_image == "error":
-        advice = "" if cause else "\nRepair or remove them, or leave them out with data.on_bad_image=drop."
+        is_mended = cause and len(missing) == len(bad)
+        advice = (
+            "" if is_mended else "\nRepair or remove them, or leave them out with data.on_bad_image=drop."
+        )
         raise InputError(f"{len(bad)} images cannot be used:\n{listing}{advice}")
     if len(bad) == len(table) or (cause and 2 * len(missing) > len(table)):
         raise InputError(f"{len(bad)} of {len(table)} images cannot be used:\n{listing}")

@@ -166,9 +166,13 @@ def check_class_names(classes: Sequence[str], place: str = "", labels: np.ndarra
             raise InputError(
                 f"{start}the class name {name!r} holds a control character or no text; correct it."
             )
+    plain = [name if name.isascii() else unicodedata.normalize("NFC", name) for name in classes]
+    plain = [" ".join(name.lower().split()) for name in plain]
+    if len(set(plain)) == len(classes):  # a million columns take a second
+        return
     forms: dict[str, list[int]] = defaultdict(list)
-    for column, name in enumerate(classes):
-        forms[" ".join(unicodedata.normalize("NFC", name).lower().split())].append(column)
+    for column, name in enumerate(plain):
+        forms[name].append(column)
     for columns in forms.values():
         alike = {classes[column]: column for column in columns}
         if len(alike) > 1:

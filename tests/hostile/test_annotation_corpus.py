@@ -114,7 +114,9 @@ CSV: dict[str, Case] = {
     "absolute": Case("file_name,labels\n/etc/passwd,cat\n", f"line 2: '/etc/passwd' {LEAVES}"),
     "of windows": Case("file_name,labels\nC:\\a.jpg,cat\n", LEAVES),
     "of a network": Case("file_name,labels\n\\\\host\\share\\a.jpg,cat\n", LEAVES),
-    "an address": Case("file_name,labels\nfile:///etc/passwd,cat\n", {"file:/etc/passwd": {"cat"}}),
+    "an address": Case(
+        "file_name,labels\nfile:///etc/passwd,cat\n", "line 2: 'file:///etc/passwd' is an address"
+    ),
     "NUL in a name": Case(
         "file_name,labels\na\0.jpg,cat\n", r"line 2: the image's file name is 'a\\x00.jpg'"
     ),
