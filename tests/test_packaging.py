@@ -118,7 +118,7 @@ def test_lock_covers_each_dependency() -> None:
     locked = dict(line.split("==") for line in LOCK)
     development = PROJECT["optional-dependencies"]
     extras = Requirement(development["dev"][0]).extras
-    assert extras == {"models", "sweeps", "notebooks", "verify"}
+    assert extras == {"models", "sweeps", "notebooks", "verify", "heif"}
     texts = [
         *PROJECT["dependencies"],
         *development["dev"][1:],

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
 from mlic.config import compose
@@ -193,6 +194,7 @@ def test_tar_shards_may_be_a_list(images: str, tmp_path: Path):
 def test_each_command_shows_its_help(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # Hydra sets it for the whole process
     monkeypatch.setattr(sys, "argv", [f"mlic.{command}", "--help"])
     with pytest.raises(SystemExit, match=r"^0$"):
         import_module(f"mlic.{command}").main()
