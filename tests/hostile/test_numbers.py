@@ -116,16 +116,14 @@ def test_settings_out_of_range(override: str, message: str, tiny_config: MakeCon
         train(tiny_config(override))
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_features_that_are_no_numbers(value: float, tiny_config: MakeConfig, tmp_path: Path):
     file = tmp_path / "weights.safetensors"
     state = load_network("test_efficientnet", pretrained=False).state_dict()
     last = [name for name in state if name.endswith("bias")][-2]
     state[last] = torch.full_like(state[last], value)
     save_file(state, file)
-    with pytest.raises(
-        InputError, match=r"features that are infinite or no number in float16: .*shapes_00.jpg"
-    ):
+    with pytest.raises(InputError, match=r"are infinite or not a number: .*shapes_00.jpg"):
         train(tiny_config("model.backbone.pretrained=true", f"model.backbone.weights={file}"))
     assert not list((tmp_path / "store").glob("*/*.safetensors"))
 

@@ -292,7 +292,7 @@ def test_two_reports_do_not_mix(tmp_path: Path, write_run: WriteRun, made: Made,
 
 
 def test_without_runs_the_error_says_what_to_give(tmp_path: Path):
-    with pytest.raises(InputError, match="runs: expected a folder"):
+    with pytest.raises(InputError, match="runs must be given"):
         compare(compose(output=tmp_path / "out", config_name="compare"))
 
 

@@ -23,25 +23,13 @@ from mlic.training import run as run_module
 MakeConfig = Callable[..., DictConfig]
 Fingerprint = Callable[[Path], dict[str, str]]
 LIVE = ("features=augmented", "model.backbone.unfreeze=1", "model.backbone.learning_rate=0.01")
+TWO_VIEWS = ("scheduler=cosine", "features.views=2")
 # each head, loss, optimizer, callback and kind of features at least once
 SETTINGS = {
     "cached": ("optimizer=adam", "head=dense", "head.standardize=true"),
-    "averaged": (
-        "head=csra",
-        "scheduler=cosine",
-        "mixup=0.3",
-        "callbacks=weight_average",
-        "features.views=2",
-    ),
+    "averaged": ("head=csra", "mixup=0.3", "callbacks=weight_average", *TWO_VIEWS),
     "attention": ("head=attention", "optimizer=adamw", "loss=asymmetric", "features.dtype=float32"),
-    "live": (
-        "features=live",
-        "head=linear",
-        "loss=focal",
-        "optimizer=sgd",
-        "scheduler=cosine",
-        "features.views=2",
-    ),
+    "live": ("features=live", "head=linear", "loss=focal", "optimizer=sgd", *TWO_VIEWS),
     "trained": (*LIVE, "optimizer=sgd", "model.backbone.train_batch_norm=true", "callbacks=weight_average"),
 }
 CHOICES = ("head", "loss", "optimizer", "scheduler", "callbacks", "features")
