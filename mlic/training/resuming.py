@@ -20,7 +20,14 @@ from mlic.features import hash_files
 from mlic.features.extraction import HASH_INDEX
 from mlic.inference.checkpoint import load_checkpoint
 from mlic.report.checking import FORMS, keep_fitting, load_plain_yaml
-from mlic.runs.folder import STATUS_FILE, RunFolder, has_mark, refuse_foreign_folder, write_atomically
+from mlic.runs.folder import (
+    STATUS_FILE,
+    TRIALS_FILE,
+    RunFolder,
+    has_mark,
+    refuse_foreign_folder,
+    write_atomically,
+)
 from mlic.sweeps.places import record_command
 from mlic.training.devices import number_of_devices
 
@@ -89,6 +96,10 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
             tell.
     """
     refuse_foreign_folder(config.output)
+    if (Path(config.output) / TRIALS_FILE).is_file():
+        raise InputError(
+            f"output: '{config.output}' is the folder of a search and not of a run. Choose another output."
+        )
     if config.resume is None or not has_mark(config.output):
         return EarlierRun()
     run = RunFolder(config.output)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
+from mlic.runs.folder import RunFolder
 from mlic.train import train
 
 MakeConfig = Callable[..., DictConfig]
@@ -127,6 +128,17 @@ def test_a_folder_of_another_project_is_refused(resume: str, tiny_config: MakeCo
     ):
         train(tiny_config(f"resume={resume}"))
     assert content_of(tmp_path / "run", but=(".lock",)) == before
+
+
+def test_the_folder_of_a_search_is_not_a_place_for_a_run(tiny_config: MakeConfig, tmp_path: Path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    RunFolder(folder).write_json("status.json", {"state": "finished", "error": None, "seconds": {}})
+    (folder / "trials.csv").write_text("trial,score\n")
+    before = content_of(folder)
+    with pytest.raises(InputError, match=r"^output: '.*run' is the folder of a search"):
+        train(tiny_config())
+    assert content_of(folder, but=(".lock",)) == before
 
 
 @pytest.mark.slow
