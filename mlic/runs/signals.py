@@ -33,8 +33,9 @@ def ending_on_signals() -> Iterator[None]:
             for each in SIGNALS:  # the default also ends a process that is busy outside Python
                 signal.signal(each, signal.SIG_DFL)
             if hasattr(signal, "SIGCHLD"):
-                # torch's handler raises, wherever it is called, for a worker that got the same signal
-                before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                # torch's handler raises, wherever it is called, for a worker that got the same signal. Not SIG_DFL:
+                # Python would print a traceback if a child ended at the same time
+                before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda number, frame: None)
             raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
