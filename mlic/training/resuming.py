@@ -103,6 +103,8 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
     if config.resume is None or not has_mark(config.output):
         return EarlierRun()
     run = RunFolder(config.output)
+    if not run.has_results():  # it ended before it was known to be right
+        return EarlierRun()
     _check_settings(config, run.path)
     status = _read(run, STATUS_FILE)
     if status.get("state") == "finished" and (run.path / METRICS_FILE).is_file():

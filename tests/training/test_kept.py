@@ -130,6 +130,13 @@ def test_a_folder_of_another_project_is_refused(resume: str, tiny_config: MakeCo
     assert content_of(tmp_path / "run", but=(".lock",)) == before
 
 
+def test_a_run_that_was_killed_in_its_preparation_is_begun_by_resume(tiny_config: MakeConfig, tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_json("status.json", {"state": "running", "error": None, "seconds": {}})
+    train(tiny_config("resume=auto", "trainer.max_epochs=1"))
+    assert folder.read_json("status.json")["state"] == "finished"
+
+
 def test_the_folder_of_a_search_is_not_a_place_for_a_run(tiny_config: MakeConfig, tmp_path: Path):
     folder = tmp_path / "run"
     folder.mkdir()
