@@ -126,10 +126,10 @@ def _refuse_another_sweep(config: DictConfig, shared: Collection[str]) -> None:
     file = Path(config.hydra.sweep.dir) / SWEEP_FILE
     if config.resume is not None or not file.is_file():
         return
-    here, there = (
-        {key: line for key, line in _overrides(hydra)[0].items() if key not in shared}
-        for hydra in (config.hydra, OmegaConf.load(file).hydra)
-    )
+    both = [_overrides(hydra) for hydra in (config.hydra, OmegaConf.load(file).hydra)]
+    # what one of them varies stands in the names of its folders
+    named = {*shared, *both[0][1], *both[1][1]}
+    here, there = ({key: line for key, line in fixed.items() if key not in named} for fixed, _ in both)
     if here != there:
         differ = sorted({*here.items()} ^ {*there.items()})
         print(

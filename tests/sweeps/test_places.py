@@ -113,6 +113,8 @@ def test_another_sweep_of_the_same_name_is_refused_before_it_overwrites_runs(
 ):
     folders(("seed=0,1", "optimizer.lr=0.1"))
     folders(("seed=0,1,2", "optimizer.lr=0.1", "on_error=stop"))
+    folders(("seed=0,1", "optimizer.lr=0.1,0.3"))  # its folders are named by both
+    folders(("seed=0,1", "optimizer.lr=0.1"))
     with pytest.raises(SystemExit, match="1"):
         folders(("seed=0,1", "optimizer.lr=0.2"))
     assert (

@@ -30,7 +30,8 @@ def test_the_exit_status_tells_clean_from_problems_from_unusable_input(data_set,
 
     unusable = run_command(*arguments, "data.split.val=2")
     assert unusable.returncode == 2
-    assert unusable.stderr.strip().startswith("data.split.val=2: expected a share of all images")
+    assert "\ndata.split.val=2: expected a share of all images" in unusable.stderr
+    assert "Traceback" not in unusable.stderr
     misspelt = run_command(*arguments, "chek=full")
     assert misspelt.returncode == 2 and "chek" in misspelt.stderr
 
