@@ -1,4 +1,4 @@
-"""What is opened of files and addresses: a few protocols, and none on the word of a run folder or checkpoint."""
+"""Open files and addresses: few protocols are allowed, and no address that a run folder names."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def local_only() -> Iterator[None]:
 
 
 def may_connect() -> bool:
-    """Whether connections may be opened here; see `local_only`."""
+    """Return True where connections may be opened; see `local_only`."""
     return _connections_allowed.get()
 
 

@@ -75,7 +75,7 @@ def explain_missing(folder: Path, missing: Sequence[str]) -> str | None:
 
 
 def _changes(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, Callable[[str], str], str]]:
-    """What may be wrong with names: the change in words, the change, and what to do if it is right."""
+    """Yield each possible mistake in the names: the change in words, the change, and the remedy."""
     if not names:
         return
     for ending in ENDINGS:

@@ -240,7 +240,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 def reads_heif() -> bool:
-    """Whether the extra `mlic[heif]` is installed."""
+    """Return True if the extra `mlic[heif]` is installed."""
     return find_spec(HEIF_READER) is not None
 
 

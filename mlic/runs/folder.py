@@ -51,8 +51,8 @@ class RunFolder:
         return self.path / "predictions" / f"{part}.parquet"
 
     def has_results(self) -> bool:
-        """Whether there is more than a status, which a run that ended in its preparation leaves alone."""
-        return any(path.name != STATUS_FILE for path in self._find(RESULT_FILES))
+        """Return True where there is more than a status, which is all that a run leaves that ends in its preparation."""
+        return bool(self._find(RESULT_FILES))
 
     def clear(self) -> None:
         """Remove what an earlier run left; its status stays, since a folder without one is not a run folder."""
