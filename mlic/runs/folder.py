@@ -51,7 +51,7 @@ class RunFolder:
         return self.path / "predictions" / f"{part}.parquet"
 
     def has_results(self) -> bool:
-        """Return True where there is more than a status, which is all that a run leaves that ends in its preparation."""
+        """Return True where there is more than a status, all that a run leaves which ends in its preparation."""
         return bool(self._find(RESULT_FILES))
 
     def clear(self) -> None:
