@@ -103,7 +103,19 @@ def test_installed_wheel_trains_from_another_folder(clean_python: Path, tmp_path
     for group in groups:
         assert re.search(rf"^(hydra/)?{group}[:/]", shown, re.MULTILINE), f"--help does not list {group}"
     assert "efficientnet_lite0" in shown and "nasnetlarge" in shown
+    mlic = clean_python.with_name("mlic")
+    assert run(mlic, "train", "--help", cwd=tmp_path) == shown
+    assert "\n  predict " in run(mlic, cwd=tmp_path)
+    assert subprocess.run([mlic, "trian"], capture_output=True, check=False).returncode == 2
     assert list(tmp_path.iterdir()) == [], "--help left something behind"
+
+    # a class in the working folder is found, as with `python -m`
+    (tmp_path / "mine.py").write_text("def read(**options):\n    raise SystemExit(7)\n")
+    own = [mlic, "verify", "data=csv", "data.annotations=a", "data.images=b", "output=o"]
+    done = subprocess.run(
+        [*own, "data.reader._target_=mine.read"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 7, done.stdout + done.stderr
 
 
 def test_lock_holds_names_and_exact_versions_only() -> None:

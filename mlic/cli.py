@@ -1,0 +1,70 @@
+"""The console script `mlic`: `mlic train model=nasnetlarge` is the same as `python -m mlic.train model=nasnetlarge`."""
+
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+# Not read from the modules: listing the commands should not import torch.
+COMMANDS = {
+    "verify": "check a data set before any training",
+    "extract": "compute the features of a data set and nothing else",
+    "train": "train and test a classifier; -m runs a sweep",
+    "tune": "search for the best head on the features of one backbone",
+    "evaluate": "score a run on a labelled data set",
+    "predict": "score new photographs",
+    "compare": "write one report over many runs",
+    "features": "list, verify and prune the stores of features",
+}
+USAGE_ERROR = 2  # exit status
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command, with the exit status of `python -m mlic.<command>`.
+
+    Args:
+        arguments: name of the command and its own arguments; by default those of the process.
+
+    Returns:
+        0, or 2 when the name of the command is unknown.
+
+    Raises:
+        SystemExit: a command has ended by itself with its own status.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    name, *rest = given or ["--help"]
+    if name in ("-h", "--help"):
+        print(usage())
+        return 0
+    if name not in COMMANDS:
+        similar = get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean '{similar[0]}'?" if similar else ""
+        print(f"command: must be one of {', '.join(COMMANDS)}, got '{name}'.{hint}", file=sys.stderr)
+        return USAGE_ERROR
+    # `python -m` finds the user's own classes in the working folder. At the end of the path, so that no file there
+    # takes the place of an installed module.
+    if not sys.flags.safe_path:
+        sys.path.append(os.getcwd())
+    sys.argv[1:] = rest
+    # Not a call of the module's `main`: Lightning starts the other processes of DDP by the name of the main module.
+    runpy.run_module(f"mlic.{name}", run_name="__main__", alter_sys=True)
+    return 0
+
+
+def usage() -> str:
+    """Return the list of commands with one line each."""
+    lines = [f"  {name:<10}{summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: mlic <command> [group=choice ...] [key=value ...]",
+            "",
+            *lines,
+            "",
+            "mlic <command> --help lists the settings of a command.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

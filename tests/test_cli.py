@@ -1,0 +1,57 @@
+"""The console script `mlic`; the installed one is tried in test_packaging.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlic.cli import COMMANDS, main
+
+PACKAGE = Path(__file__).parent.parent / "mlic"
+
+
+def entry_points() -> set[str]:
+    """The modules that `python -m` runs."""
+    files = [*PACKAGE.glob("*.py"), *PACKAGE.glob("*/__main__.py")]
+    found = [path for path in files if "__main__" in path.read_text()]
+    return {path.parent.name if path.stem == "__main__" else path.stem for path in found} - {"cli"}
+
+
+def python(*arguments: str, folder: Path) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"]])
+def test_each_command_is_listed(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert set(COMMANDS) == entry_points()
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+
+
+def test_the_list_imports_neither_torch_nor_hydra(tmp_path: Path):
+    program = (
+        "import sys; from mlic.cli import main; main(['-h']); print({'torch', 'hydra'} & set(sys.modules))"
+    )
+    status, shown = python("-c", program, folder=tmp_path)
+    assert status == 0 and shown.endswith("set()\n")
+
+
+def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
+    assert main(["trian", "model=vgg16"]) == 2
+    error = capsys.readouterr().err
+    assert "must be one of verify, extract, train" in error and "Did you mean 'train'?" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["predict", "run=x"], 1), (["verify", "data=csv", "+bogus=1"], 2)]
+)
+def test_a_command_ends_as_its_module_does(arguments: list[str], status: int, tmp_path: Path):
+    name, *rest = arguments
+    expected = python("-m", f"mlic.{name}", *rest, folder=tmp_path)
+    assert expected[0] == status
+    assert python("-m", "mlic.cli", *arguments, folder=tmp_path) == expected
