@@ -1,0 +1,13 @@
+from .config import compose as compose
+from .data import LabelTable as LabelTable
+from .data import MultiLabelDataModule as MultiLabelDataModule
+from .data import read_coco as read_coco
+from .data import read_csv as read_csv
+from .data import read_voc as read_voc
+from .data import read_webdataset as read_webdataset
+from .errors import InputError as InputError
+from .inference import Classifier as Classifier
+from .models import DenseHead as DenseHead
+from .models import FrozenBackbone as FrozenBackbone
+from .models import MultiLabelClassifier as MultiLabelClassifier
+from .models import WeightedBCE as WeightedBCE
