@@ -43,12 +43,16 @@ REQUIRED = {
 }
 # in words, types, and settings; "?" marks those that may be null. Classes check the options that they take
 KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
-    ("a path", (str, Path), "run output data.annotations? data.images? init_from? resume? features.dir?"),
+    (
+        "a path",
+        (str, Path),
+        "run output dir? data.annotations? data.images? init_from? resume? features.dir?",
+    ),
     ("a path or a list of paths", (str, Path, list), "runs images model.backbone.weights?"),
     (
         "a text",
         (str,),
-        "device objective reference? tune.metric data.reader.separator model.name model.backbone.name",
+        "action device objective reference? tune.metric data.reader.separator model.name model.backbone.name",
     ),
     ("'calibrated' or a number", (str, int, float), "thresholds"),
     ("a list of class names", (list,), "classes data.reader.classes?"),
@@ -63,7 +67,7 @@ KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
         (int,),
         "errors_per_class error_images data.num_workers? data.split.folds? data.split.fold",
     ),
-    ("a number", (int, float), "level mixup data.batch_size"),
+    ("a number", (int, float), "level mixup days? data.batch_size"),
     ("a factor for each class, such as {person: 0.5}", (dict,), "data.class_weights.scale?"),
     ("true, false or options of mlic.compare", (bool, dict), "compare?"),
 )

@@ -1,49 +1,43 @@
-"""List, verify and remove feature stores.
+"""List, verify and prune feature stores.
 
-python -m mlic.features [--dir FOLDER] [list | verify | prune --days N]
+python -m mlic.features action=prune days=30 dir=<folder>
 """
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from mlic.features.maintenance import default_folder, find_stores, prune, show, verify
-from mlic.runs.signals import ending_on_signals
+import hydra
+from omegaconf import DictConfig
+
+from mlic.command_line import ending_in_order, run_command
+from mlic.config import CONFIG_DIR
+from mlic.settings import refuse_unknown
+
+FORMER_ARGUMENTS = {"list", "verify", "prune", "--days", "--dir"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 1 when `verify` found damage, else 0."""
-    options = _parser().parse_args(arguments)
-    root = Path(options.dir) if options.dir else default_folder()
-    folders = find_stores(root)
-    if not folders:
-        print(f"no feature stores in '{root}'")
-        return 0
-    if options.command == "verify":
-        return verify(folders)
-    if options.command == "prune":
-        return prune(folders, options.days)
-    return show(folders)
+@hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="features")
+@ending_in_order()
+def main(config: DictConfig) -> None:
+    """Hydra's entry point; ends with status 1 when `action=verify` found damage."""
+    refuse_unknown(config, "features")
+    # torch takes seconds to import: not before the command line is known to be right
+    from mlic.features.maintenance import default_folder, manage_stores
+
+    folder = Path(config.dir) if config.dir else default_folder()
+    if not manage_stores(config.action, folder, days=config.days):
+        raise SystemExit(1)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m mlic.features", description="Look after the stores of features."
-    )
-    parser.add_argument(
-        "--dir", help="folder of the stores (features.dir); by default in the user's cache folder"
-    )
-    commands = parser.add_subparsers(dest="command")
-    commands.add_parser("list", help="rows, size and last use of each store (the default)")
-    commands.add_parser("verify", help="read and check every row; exit status 1 when some are damaged")
-    remove = commands.add_parser(
-        "prune", help="remove the stores that were not used for some days, nor are now"
-    )
-    remove.add_argument("--days", type=float, required=True, help="remove what was not used for so many days")
-    return parser
+def command() -> None:
+    """`python -m mlic.features`."""
+    former = [argument for argument in sys.argv[1:] if argument.partition("=")[0] in FORMER_ARGUMENTS]
+    if former:
+        sys.exit(
+            f"'{former[0]}': settings are given as key=value, such as action=prune days=30 dir=<folder>."
+        )
+    run_command(main, keys=["dir"])
 
 
 if __name__ == "__main__":
-    with ending_on_signals():
-        sys.exit(main())
+    command()

@@ -289,9 +289,7 @@ def _announce(stores: Sequence[FeatureStore], found: int, lacking: int, num_imag
     )
     free = shutil.disk_usage(folder).free
     if size + ROOM_MARGIN_BYTES > free:
-        advice = (
-            "Choose another folder with features.dir, or make room (python -m mlic.features prune --days 30)."
-        )
+        advice = "Choose another folder with features.dir, or make room (python -m mlic.features action=prune days=30)."
         if stores[0].identity.get("pool") != "avg":
             advice = (
                 f"Pool the features with model.backbone.pool=avg, which makes them much smaller. {advice}"

@@ -10,6 +10,37 @@ from mlic.escaping import printable
 from mlic.features.store import DESCRIPTION, LAST_USED, FeatureStore, remove_store
 
 SECONDS_A_DAY = 86_400
+ACTIONS = ("list", "verify", "prune")
+
+
+def manage_stores(action: str, root: Path, days: float | None = None) -> bool:
+    """List, verify or prune all stores in a folder, and print the results.
+
+    Args:
+        action: one of ACTIONS.
+        root: folder of the stores.
+        days: of `prune`; stores that were not used for so many days are removed.
+
+    Returns:
+        False if `verify` found damage.
+
+    Raises:
+        InputError: unknown action, or `prune` without days.
+    """
+    if action not in ACTIONS:
+        raise InputError(f"action: must be one of {', '.join(ACTIONS)}, got '{action}'.")
+    if action == "prune" and days is None:
+        raise InputError("days: must be given with action=prune, such as days=30.")
+    folders = find_stores(root)
+    if not folders:
+        print(f"no feature stores in '{printable(str(root))}'")
+    elif action == "verify":
+        return verify(folders)
+    elif action == "prune" and days is not None:
+        prune(folders, days)
+    else:
+        show(folders)
+    return True
 
 
 def find_stores(root: Path) -> list[Path]:
@@ -22,7 +53,7 @@ def default_folder() -> Path:
     return cache_dir() / "features"
 
 
-def show(folders: Sequence[Path]) -> int:
+def show(folders: Sequence[Path]) -> None:
     """Print rows, size and last use of each store."""
     print(f"{'rows':>10} {'MB':>10} {'days unused':>12}  store")
     for folder in folders:
@@ -33,11 +64,10 @@ def show(folders: Sequence[Path]) -> int:
         print(
             f"{rows:>10} {size_of(folder) / 1e6:>10.1f} {days_unused(folder):>12.1f}  {printable(str(folder))}"
         )
-    return 0
 
 
-def verify(folders: Sequence[Path]) -> int:
-    """Read and check every row of each store; the good rows of damaged shards are kept."""
+def verify(folders: Sequence[Path]) -> bool:
+    """Read and check every row of each store; returns True if none is damaged. Good rows of damaged shards are kept."""
     num_damaged = 0
     for folder in folders:
         try:
@@ -50,10 +80,10 @@ def verify(folders: Sequence[Path]) -> int:
         print(f"{printable(str(folder))}: {store.num_rows} rows good, {len(damaged)} shards damaged")
         for error in damaged:
             print(f"  {error}")
-    return 1 if num_damaged else 0
+    return num_damaged == 0
 
 
-def prune(folders: Sequence[Path], days: float) -> int:
+def prune(folders: Sequence[Path], days: float) -> None:
     """Remove the stores that were not used for so many days, and are not in use now."""
     old = [folder for folder in folders if days_unused(folder) >= days]
     if not old:
@@ -66,7 +96,6 @@ def prune(folders: Sequence[Path], days: float) -> int:
             print(f"in use, left alone: {printable(str(folder))}")
         else:
             print(f"removed {size / 1e6:.1f} MB: {printable(str(folder))}")
-    return 0
 
 
 def size_of(folder: Path) -> int:

@@ -1,6 +1,8 @@
 """python -m mlic.features"""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -8,77 +10,100 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+from mlic.errors import InputError
 from mlic.features import FeatureStore
-from mlic.features.__main__ import main
+from mlic.features.maintenance import manage_stores
 
 Filled = tuple[FeatureStore, np.ndarray, Tensor]
+SECONDS_A_DAY = 86_400
 
 
 def test_list_shows_rows_size_and_last_use(filled: Filled, capsys: pytest.CaptureFixture[str]):
     store = filled[0]
-    days_ago = time.time() - 3 * 86_400
+    days_ago = time.time() - 3 * SECONDS_A_DAY
     os.utime(store.folder / "last_used", (days_ago, days_ago))
-    assert main(["--dir", str(store.root)]) == 0
+    assert manage_stores("list", store.root)
     words = capsys.readouterr().out.splitlines()[1].split()
     assert (words[0], words[2], words[3]) == ("40", "3.0", str(store.folder))
     assert float(words[1]) == pytest.approx(store.size / 1e6, abs=0.1)
-    (store.folder / "store.json").write_text("{}")
-    main(["--dir", str(store.root), "list"])
-    assert "other format" in capsys.readouterr().out
 
 
-def test_an_empty_folder_and_the_default_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("MLIC_CACHE", str(tmp_path / "cache"))
-    assert main([]) == 0
-    assert f"no feature stores in '{tmp_path / 'cache' / 'features'}'" in capsys.readouterr().out
-
-
-def test_verify_fails_on_damage_and_names_it(filled: Filled, capsys: pytest.CaptureFixture[str]):
+def test_other_formats_are_listed_and_not_verified(filled: Filled, capsys: pytest.CaptureFixture[str]):
     store = filled[0]
-    assert main(["--dir", str(store.root), "verify"]) == 0
+    (store.folder / "store.json").write_text("{}")
+    assert manage_stores("list", store.root)
+    assert "other format" in capsys.readouterr().out
+    assert manage_stores("verify", store.root)
+    assert str(store.folder) in capsys.readouterr().out
+
+
+def test_verify_finds_damage_and_names_it(filled: Filled, capsys: pytest.CaptureFixture[str]):
+    store = filled[0]
+    assert manage_stores("verify", store.root)
     assert "40 rows good, 0 shards damaged" in capsys.readouterr().out
     bad = next(store.folder.glob("*.safetensors"))
     bad.write_bytes(bad.read_bytes()[:-3])
-    assert main(["--dir", str(store.root), "verify"]) == 1
+    assert not manage_stores("verify", store.root)
     output = capsys.readouterr().out
     assert "30 rows good, 1 shards damaged" in output
     assert bad.name in output
-    assert main(["--dir", str(store.root), "verify"]) == 0
-
-
-def test_verify_passes_over_other_formats(filled: Filled, capsys: pytest.CaptureFixture[str]):
-    store = filled[0]
-    (store.folder / "store.json").write_text("{}")
-    assert main(["--dir", str(store.root), "verify"]) == 0
-    assert "is no feature store" in capsys.readouterr().out
+    assert manage_stores("verify", store.root)
 
 
 def test_prune_removes_only_what_was_not_used(filled: Filled, capsys: pytest.CaptureFixture[str]):
     store = filled[0]
-    arguments = ["--dir", str(store.root), "prune", "--days", "2"]
-    assert main(arguments) == 0
+    manage_stores("prune", store.root, days=2)
     assert store.folder.exists()
-    days_ago = time.time() - 3 * 86_400
+    days_ago = time.time() - 3 * SECONDS_A_DAY
     os.utime(store.folder / "last_used", (days_ago, days_ago))
-    main(arguments)
+    manage_stores("prune", store.root, days=2)
     assert "in use, left alone" in capsys.readouterr().out  # `store` has read it
     assert store.folder.exists() and store._held is not None
     store._held()
     with FeatureStore.at(store.folder)._file_lock():
-        main(arguments)
+        manage_stores("prune", store.root, days=2)
         assert "in use, left alone" in capsys.readouterr().out
     assert store.folder.exists()
-    main(arguments)
+    manage_stores("prune", store.root, days=2)
     assert str(store.folder) in capsys.readouterr().out
     assert not store.folder.exists()
 
 
-def test_prune_needs_the_days(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit):
-        main(["--dir", str(tmp_path), "prune"])
-    assert "--days" in capsys.readouterr().err
+def test_unusable_settings_are_refused(tmp_path: Path):
+    with pytest.raises(InputError, match=r"^days: must be given with action=prune, such as days=30"):
+        manage_stores("prune", tmp_path)
+    with pytest.raises(InputError, match=r"^action: must be one of list, verify, prune, got 'prun'"):
+        manage_stores("prun", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 0, "no feature stores in '{cache}'"),
+        (["action=verify", "dir=a=b, c"], 0, "no feature stores in 'a=b, c'"),
+        (["dri=a"], 1, "dri"),
+        (["+dri=a"], 1, "'dri' is no setting of mlic.features"),
+        (["action=prune", "days=some"], 1, "days: must be a number"),
+        (["prune", "--days", "30"], 1, "such as action=prune days=30"),
+    ],
+)
+def test_command_line(arguments: list[str], status: int, message: str, tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mlic.features", *arguments],
+        cwd=tmp_path, env=os.environ | {"MLIC_CACHE": str(tmp_path / "cache")}, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert message.format(cache=tmp_path / "cache" / "features") in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_verify_ends_with_status_1_on_damage(filled: Filled):
+    store = filled[0]
+    bad = next(store.folder.glob("*.safetensors"))
+    bad.write_bytes(bad.read_bytes()[:-3])
+    command = [sys.executable, "-m", "mlic.features", "action=verify", f"dir={store.root}"]
+    assert subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 1
 
 
 def test_public_names_can_be_imported():
