@@ -60,14 +60,12 @@ KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
     (
         "a whole number",
         (int,),
-        "top_k? batch_size? num_workers? resamples drawn_runs gallery_images thumbnail_pixels",
+        (
+            "top_k? batch_size? num_workers? resamples drawn_runs gallery_images "
+            "data.num_workers? data.split.folds? data.split.fold"
+        ),
     ),
-    (
-        "a whole number",
-        (int,),
-        "errors_per_class error_images data.num_workers? data.split.folds? data.split.fold",
-    ),
-    ("a number", (int, float), "level mixup days? data.batch_size"),
+    ("a number", (int, float), "mixup days? data.batch_size"),
     ("a factor for each class, such as {person: 0.5}", (dict,), "data.class_weights.scale?"),
     ("true, false or options of mlic.compare", (bool, dict), "compare?"),
 )

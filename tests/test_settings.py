@@ -160,7 +160,7 @@ CSV = ["data=csv", "data.annotations=labels.csv", "data.images=photos"]
         ),
         ("predict", ["run=x", "images=y", "device=null"], "^device: must be a text, got null"),
         ("evaluate", ["run=x", "num_workers=[1]"], "^num_workers: must be a whole number"),
-        ("compare", ["runs=x", "level=high"], "^level: must be a number, got high"),
+        ("compare", ["runs=x", "resamples=many"], "^resamples: must be a whole number, got many"),
         ("compare", ["runs=x", "classes=null"], "^classes: must be a list of class names, got null"),
         ("train", [*CSV, "data.annotations=[a.json,b.json]"], "^data.annotations: must be a path, got "),
         ("extract", [*CSV, "data.images=[photos]"], "^data.images: must be a path, got "),

@@ -37,7 +37,6 @@ from mlic.report.tables import Table, write_table
 from mlic.report.thumbnails import Thumbnails, image_folder
 from mlic.runs.folder import refuse_foreign_folder, replacing_together, write_atomically
 from mlic.runs.lock import locked_folder
-from mlic.seeds import check_seed
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +50,10 @@ SECTIONS = {
     "data": "Data",
     "runs": "Runs",
 }
+THUMBNAIL_PIXELS = 256  # longer side
 ERROR_PIXELS = 160
+ERRORS_PER_CLASS = 4  # of each kind, for each class and run
+ERROR_IMAGES = 400  # different photographs in the list of errors, at most
 PAGE = "index.html"
 PAGE_TEXT = "img-src data:; style-src 'unsafe-inline'; script-src 'sha256-"  # of the pages of all versions
 
@@ -64,14 +66,9 @@ class ReportOptions:
     output: Path
     reference: str | None = None
     resamples: int = 1000
-    seed: int = 0
-    level: float = 0.95
     classes: Sequence[str] = ()
     drawn_runs: int = 7
     gallery_images: int = 8
-    thumbnail_pixels: int = 256
-    errors_per_class: int = 4
-    error_images: int = 400
     tensorboard: bool = False
     activation_maps: bool = False
     packages: Sequence[str] = ()
@@ -88,17 +85,7 @@ class ReportOptions:
                 f"reference: '{self.reference}' is unknown. Choices are {choices}, or null for none."
             )
         refuse_foreign_folder(self.output, mark=PAGE, text=PAGE_TEXT, kind="folder of a report")
-        if not 0.5 <= self.level < 1:
-            raise InputError(f"level: {self.level} must be at least 0.5 and under 1, such as 0.95.")
-        check_seed("seed", self.seed)
-        low = {
-            "resamples": 2,
-            "drawn_runs": 1,
-            "gallery_images": 1,
-            "thumbnail_pixels": 16,
-            "errors_per_class": 1,
-        }
-        for key, least in low.items():
+        for key, least in {"resamples": 2, "drawn_runs": 1, "gallery_images": 1}.items():
             if getattr(self, key) < least:
                 raise InputError(f"{key}: {getattr(self, key)} is too small; expected {least} or more.")
 
@@ -143,7 +130,7 @@ def write_report(options: ReportOptions) -> Path:
     name_runs(runs)
     finished = [run for run in runs if run.state == FINISHED]
     logger.info("%d run%s found, %d finished", len(runs), "" if len(runs) == 1 else "s", len(finished))
-    comparison = compare_runs(finished, resamples=options.resamples, seed=options.seed, level=options.level)
+    comparison = compare_runs(finished, resamples=options.resamples)
     others = [run for run in runs if run.state != FINISHED]
     report = Report(finished, choose_drawn(finished, options.drawn_runs), others, missing, comparison)
     metrics = class_metrics(finished)
@@ -191,7 +178,7 @@ def _build_tables(report: Report, options: ReportOptions, metrics: dict[str, Any
 def _build_galleries(report: Report, options: ReportOptions) -> None:
     for run in report.drawn:
         bits_stored = run.dataset.get("source", {}).get("bits_stored", FULL_BITS)
-        small = Thumbnails(image_folder(run.dataset), options.thumbnail_pixels, bits_stored)
+        small = Thumbnails(image_folder(run.dataset), THUMBNAIL_PIXELS, bits_stored)
         report.thumbnails[run.name] = small
         if run.test is None:
             continue
@@ -210,11 +197,11 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any], fold
     for table in report.tables.values():
         table.write_csv(tables)
     errors, confused = (
-        error_table(report.finished, per_class=options.errors_per_class),
+        error_table(report.finished, per_class=ERRORS_PER_CLASS),
         confusion_table(report.finished),
     )
     _write_long_tables(tables, report, metrics, errors, confused)
-    browser = _browser(report, options, errors, confused)
+    browser = _browser(report, errors, confused)
     styles = {run.name: run_style(place) for place, run in enumerate(report.drawn)}
     files = FigureFiles(folder / "figures")
     with report_style():
@@ -243,21 +230,19 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any], fold
         "runs": runs,
         "styles": styles,
         "errors": browser,
-        "errors_per_class": options.errors_per_class,
+        "errors_per_class": ERRORS_PER_CLASS,
     }
     write_atomically(folder / PAGE, render_page(content))
     shown = [table for table in report.tables.values() if table.rows]
     write_atomically(folder / "report.md", render_markdown(title, lead, shown, files.keys))
 
 
-def _browser(
-    report: Report, options: ReportOptions, errors: pd.DataFrame, confused: pd.DataFrame
-) -> dict[str, Any]:
+def _browser(report: Report, errors: pd.DataFrame, confused: pd.DataFrame) -> dict[str, Any]:
     names = [run.name for run in report.drawn]
     large = report.thumbnails
     small = {name: Thumbnails(large[name].folder, ERROR_PIXELS, large[name].bits_stored) for name in names}
     own_errors, own_confused = (frame.loc[frame["run"].isin(names)] for frame in (errors, confused))
-    return error_browser(report.drawn, own_errors, own_confused, small, max_images=options.error_images)
+    return error_browser(report.drawn, own_errors, own_confused, small, max_images=ERROR_IMAGES)
 
 
 def _write_long_tables(
