@@ -23,7 +23,7 @@ PLAIN_NODES = {
     "model": "name backbone recipe",
     "model.recipe": "dropout hidden hidden_dropout batch_size",
     "features": "mode dir dtype views batch_size num_workers shard_mb shard_seconds memory_gb augment",
-    "tune": "heads folds metric seed halving precision bank_mb space",
+    "tune": "heads folds metric seed halving space",
     "tune.halving": "first eta",
 }
 LATE_PARTS = ("data.reader", "head", "loss", "optimizer", "scheduler")

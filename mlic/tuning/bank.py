@@ -68,7 +68,6 @@ class Bank:
         *,
         seed: int,
         mixup: float = 0.0,
-        precision: torch.dtype = torch.float32,
     ) -> None:
         """Stack members whose heads have one structure.
 
@@ -76,9 +75,8 @@ class Bank:
             members: T trials with K folds each.
             seed: of dropout and mixup, as `MultiLabelClassifier` takes it.
             mixup: likewise.
-            precision: of the matrix products; with float32 a head trains exactly as it would alone.
         """
-        self.members, self.seed, self.mixup, self.precision = list(members), seed, mixup, precision
+        self.members, self.seed, self.mixup = list(members), seed, mixup
         self.heads = StackedHeads([member.heads for member in members])
         self.losses = StackedLosses([member.losses for member in members], self.heads.device)
         for member in members:
@@ -126,10 +124,7 @@ class Bank:
         for fold, part in zip(present, parts, strict=True):
             row_weights[fold, : len(part[0])] = 1 / len(part[0])
         self.heads.clear_gradients()
-        rounded = self.precision != torch.float32
-        with torch.autocast(self.heads.device.type, dtype=self.precision, enabled=rounded):
-            logits = self.heads(features, draws)
-        losses = self.losses(logits.float(), targets, row_weights)
+        losses = self.losses(self.heads(features, draws), targets, row_weights)
         losses.sum().backward()
         self.heads.share_gradients()
         return losses.detach()

@@ -16,7 +16,7 @@ from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.features.memory import available_memory
 from mlic.models import AsymmetricLoss, Backbone, DenseHead, FocalLoss, Standardization, WeightedBCE
-from mlic.models.precision import has_native_bfloat16, spare_gpu_lookups
+from mlic.models.precision import spare_gpu_lookups
 from mlic.runs.faults import explained
 from mlic.runs.folder import TRIALS_FILE, WINNER, RunFolder, has_mark, refuse_foreign_folder
 from mlic.runs.lock import one_at_a_time
@@ -36,7 +36,6 @@ from mlic.tuning.trials import Trial, make_trials
 logger = logging.getLogger(__name__)
 
 SEARCH_FILES = (STATUS_FILE, TRIALS_FILE, "figures/trials.*", "experiment/tuned.yaml")
-PRECISIONS = ("auto", "float32", "bfloat16")
 ADAM_COPIES = 4  # weights, gradients, two moments
 STACKED = {"head": (DenseHead,), "loss": (WeightedBCE, FocalLoss, AsymmetricLoss)}
 # of the trainer, which trains the winner alone, with the values that change nothing
@@ -151,7 +150,7 @@ def _make_search(
     backbone: Backbone,
     device: torch.device,
 ) -> Search:
-    schedule = _schedule(config, device)
+    schedule = _schedule(config)
     folds = make_folds(datamodule, config.tune.folds, schedule.views)
     members: list[Member] = []
     for trial in trials:
@@ -172,10 +171,9 @@ def _check_memory(members: Sequence[Member], number: int) -> None:
         )
 
 
-def _schedule(config: DictConfig, device: torch.device) -> Schedule:
+def _schedule(config: DictConfig) -> Schedule:
     halving, average = config.tune.halving, (config.callbacks or {}).get("weight_average")
     epochs = config.trainer.max_epochs
-    bank_mb = config.tune.bank_mb
     return Schedule(
         max_epochs=epochs,
         rungs=rungs(epochs, first=halving.first, eta=halving.eta) if halving else [],
@@ -186,19 +184,7 @@ def _schedule(config: DictConfig, device: torch.device) -> Schedule:
         views=config.features.views,
         seed=config.seed,
         mixup=config.mixup,
-        precision=_precision(config.tune.precision, device),
-        bank_bytes=bank_mb * 1e6 if bank_mb else None,
     )
-
-
-def _precision(name: str, device: torch.device) -> torch.dtype:
-    """Of the products. In bfloat16 a step of heads 1,024 wide took a third less on 2 cores, whole searches no less."""
-    if name not in PRECISIONS:
-        raise InputError(f"tune.precision: '{name}' is none of {', '.join(PRECISIONS)}.")
-    rounded = has_native_bfloat16(device) if name == "auto" else name == "bfloat16"
-    chosen = torch.bfloat16 if rounded else torch.float32
-    logger.info("tune: products in %s (tune.precision=%s)", str(chosen).removeprefix("torch."), name)
-    return chosen
 
 
 def _last_epoch_counts(config: DictConfig) -> bool:

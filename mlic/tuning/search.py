@@ -42,8 +42,6 @@ class Schedule:
         views: of the features.
         seed: as of a run.
         mixup: likewise.
-        precision: of the matrix products in training; scores are always those of float32.
-        bank_bytes: of the parameters that are trained together, as one bank; None for what suits the device.
     """
 
     max_epochs: int
@@ -55,8 +53,6 @@ class Schedule:
     views: int
     seed: int
     mixup: float
-    precision: torch.dtype
-    bank_bytes: float | None
 
     def __post_init__(self) -> None:
         """Refuse an unknown metric."""
@@ -173,7 +169,7 @@ class Search:
         groups: dict[tuple, list[int]] = {}
         for trial in running:
             groups.setdefault(structure_of(self.members[trial.number].heads[0]), []).append(trial.number)
-        limit = self.schedule.bank_bytes or self._bank_bytes(running)
+        limit = self._bank_bytes(running)
         pieces = []
         for numbers in groups.values():
             number = np.clip(round(self._num_bytes(numbers) / limit), 1, len(numbers))
@@ -194,8 +190,7 @@ class Search:
         return sum(parameter.nbytes for head in heads for parameter in head.parameters())
 
     def _make_bank(self, members: Sequence[Member]) -> Bank:
-        schedule = self.schedule
-        return Bank(members, seed=schedule.seed, mixup=schedule.mixup, precision=schedule.precision)
+        return Bank(members, seed=self.schedule.seed, mixup=self.schedule.mixup)
 
     def _score(self, trials: Sequence[Trial], bank: Bank) -> None:
         """Note the metric on the val rows of each fold."""

@@ -113,22 +113,6 @@ def test_a_head_of_a_bank_equals_the_same_head_alone(name: str):
         assert_same_weights(head, weights)
 
 
-def test_products_in_bfloat16_differ_by_rounding_alone():
-    make, epochs = OPTIMIZERS["sgd"], made_batches(0, BATCH * STEPS)
-    before = made_head(0, dropout=0.2, hidden_dropout=0.3)
-    trained = {}
-    for precision in (torch.float32, torch.bfloat16):
-        head = deepcopy(before)
-        bank = Bank([Member.build([head], losses_of(1)[:1], make)], seed=SEED, precision=precision)
-        for epoch, batches in enumerate(epochs):
-            bank.train_epoch(epoch, [batches])
-        trained[precision] = torch.cat([parameter.detach().flatten() for parameter in head.parameters()])
-    start = torch.cat([parameter.detach().flatten() for parameter in before.parameters()])
-    moved = (trained[torch.float32] - start).norm()
-    difference = (trained[torch.bfloat16] - trained[torch.float32]).norm()
-    assert 0 < difference < 0.1 * moved
-
-
 @pytest.mark.parametrize(
     "options",
     [

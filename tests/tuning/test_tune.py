@@ -249,7 +249,6 @@ def four_threads() -> Iterator[None]:
         (["data.split.val=0"], "tune.folds=5"),
         (["tune.folds=100"], "tune.folds=100: expected from 2 to 48"),
         (["tune.metric=mpa"], "tune.metric: 'mpa' is none of map"),
-        (["tune.precision=float16"], "tune.precision: 'float16' is none of auto"),
         (["seed=-1"], "^seed=-1: expected a whole number from 0"),
         (["tune.seed=-1"], "^tune.seed=-1: expected a whole number from 0"),
         (["tune.heads=1"], "tune.heads: 1 is below 2"),
