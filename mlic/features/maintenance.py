@@ -1,5 +1,6 @@
 """List, verify and remove feature stores."""
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,8 +45,16 @@ def manage_stores(action: str, root: Path, days: float | None = None) -> bool:
 
 
 def find_stores(root: Path) -> list[Path]:
-    """Return the folders of all stores in `root`, sorted."""
-    return sorted(path.parent for path in root.glob(f"*/{DESCRIPTION}"))
+    """Return the folders of all stores in `root`, sorted; other programs have files named store.json too."""
+    return sorted(path.parent for path in root.glob(f"*/{DESCRIPTION}") if _describes_store(path))
+
+
+def _describes_store(path: Path) -> bool:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(description, dict) and "format_version" in description
 
 
 def default_folder() -> Path:

@@ -112,3 +112,12 @@ def test_public_names_can_be_imported():
     assert dir(features) == sorted(features.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         features.Nothing  # noqa: B018
+
+
+def test_prune_leaves_folders_of_other_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "photos").mkdir()
+    for name, text in (("store.json", '{"a": 1}'), ("00001.safetensors", "mine")):
+        (tmp_path / "photos" / name).write_text(text)
+    manage_stores("prune", tmp_path, days=0)
+    assert "no feature stores" in capsys.readouterr().out
+    assert (tmp_path / "photos" / "00001.safetensors").read_text() == "mine"
