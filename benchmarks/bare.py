@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from mlic.data.images import load_image
+from mlic.data.images import open_image
 from mlic.models import FrozenBackbone
 
 BATCH_SIZE = 32
@@ -31,7 +31,7 @@ class Photographs(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         """Decode and transform one."""
-        return torch.tensor(self.transform(load_image(self.paths[index], draft_size=self.draft_size)))
+        return torch.tensor(self.transform(open_image(self.paths[index], draft_size=self.draft_size)))
 
 
 def batches(

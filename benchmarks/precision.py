@@ -14,7 +14,7 @@ from benchmarks.rows import Row
 from benchmarks.runs import FinishedRun, make_backbone, real_run, store_in
 from benchmarks.setting import Setting
 from benchmarks.timing import median_core, median_wall, take_turns
-from mlic.data.images import load_image
+from mlic.data.images import open_image
 from mlic.models import FrozenBackbone
 
 # timm name -> whether with trained weights
@@ -48,7 +48,7 @@ def decoding(setting: Setting) -> list[Row]:
     difference = _relative_difference(backbone(_all(reduced)), backbone(_all(whole)))
     big = Setting(data, setting.work, setting.quick)
     runs, reference = (_runs(big, f"decoding_{way}", f"data.decode={way}") for way in ("reduced", "exact"))
-    width, height = load_image(paths[0]).size
+    width, height = open_image(paths[0]).size
     num_images = len(list((data / "images").iterdir()))
     return [
         Row(
@@ -118,7 +118,7 @@ def _enlarge(setting: Setting) -> Path:
     table = pd.read_csv(setting.data / "labels.csv")
     table = table.iloc[:: max(1, len(table) // setting.choose(300, 60))]
     for name in table["file_name"]:
-        image = load_image(setting.data / "images" / name)
+        image = open_image(setting.data / "images" / name)
         size = (image.width * ENLARGED, image.height * ENLARGED)
         image.resize(size, Image.Resampling.BICUBIC).save(target / "images" / name, quality=90)
     table.to_csv(target / "labels.csv", index=False)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mlic.data.datamodule import MultiLabelDataModule
     from mlic.data.demo import read_demo
     from mlic.data.image_dataset import ImageDataset
-    from mlic.data.images import BadImageError, check_images, load_image
+    from mlic.data.images import BadImageError, check_images, open_image
     from mlic.data.splitting import Split, split_hash, stratified_split
     from mlic.data.table import LabelTable
     from mlic.data.weighting import class_weights
@@ -28,7 +28,7 @@ _HOMES = {
     "check_images": "images",
     "class_weights": "weighting",
     "curate": "curation",
-    "load_image": "images",
+    "open_image": "images",
     "read_coco": "annotations",
     "read_coco_val2017": "coco_val2017",
     "read_csv": "annotations",
@@ -50,7 +50,7 @@ __all__ = [
     "check_images",
     "class_weights",
     "curate",
-    "load_image",
+    "open_image",
     "read_coco",
     "read_coco_val2017",
     "read_csv",

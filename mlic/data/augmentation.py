@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mlic.data.image_dataset import ImageDataset
+from mlic.data.image_dataset import ImageDataset, Item
 
 
-class AugmentedImages(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
+class AugmentedImages(Dataset[Item]):
     """The rows of an `ImageDataset` whose transform draws random numbers; index is `row + epoch * N`.
 
     An image's variant depends on seed, epoch and row, not on the process that decodes it or on what was drawn before:
@@ -24,8 +24,8 @@ class AugmentedImages(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         """Number of images."""
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Decode and vary one row: uint8 image (3, H, W), float32 targets (C,), row number."""
+    def __getitem__(self, index: int) -> Item:
+        """Decode and vary one row: see `ImageDataset`."""
         epoch, row = divmod(index, len(self.images))
         drawn = int(np.random.SeedSequence((self.seed, epoch, row)).generate_state(1)[0])
         python_state, numpy_state = random.getstate(), np.random.get_state()

@@ -6,16 +6,14 @@ from filelock import FileLock
 
 from mlic.data.annotations import read_coco
 from mlic.data.cache import cache_dir
-from mlic.data.download import RemoteFile, download, unpack_file, unpack_folder
+from mlic.data.download import RemoteFile, download, unpack
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
 
 BASE_URL = "http://images.cocodataset.org"
-# Sizes and MD5 digests are those in general use for the two files of the COCO site.
-IMAGES = RemoteFile("zips/val2017.zip", 815_585_330, "442b8da7639aecaf257c1dceb8ba8c80")
-ANNOTATIONS = RemoteFile(
-    "annotations/annotations_trainval2017.zip", 252_907_541, "f4bbac642086de4f52a3fdda2de5fa2c"
-)
+# The MD5 digests are those in general use for the two files of the COCO site.
+IMAGES = RemoteFile("zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80")
+ANNOTATIONS = RemoteFile("annotations/annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c")
 INSTANCES = "annotations/instances_val2017.json"
 
 
@@ -25,8 +23,6 @@ def read_coco_val2017(
     base_url: str = BASE_URL,
     crowd: str = "keep",
     unannotated: str = "keep",
-    attempts: int = 4,
-    pause_seconds: float = 2.0,
 ) -> LabelTable:
     """Read COCO val2017, and download it first if it is not there (1.1 GB, and 0.9 GB unpacked).
 
@@ -39,8 +35,6 @@ def read_coco_val2017(
         base_url: what comes before `/zips/val2017.zip`, for a mirror.
         crowd: see `read_coco`.
         unannotated: see `read_coco`.
-        attempts: see `download`.
-        pause_seconds: see `download`.
 
     Returns:
         The table of labels.
@@ -55,11 +49,11 @@ def read_coco_val2017(
         with FileLock(folder / ".lock"):
             try:
                 if not instances.is_file():
-                    archive = _archive(ANNOTATIONS, folder, base_url, attempts, pause_seconds)
-                    unpack_file(archive, INSTANCES, instances)
+                    archive = _archive(ANNOTATIONS, folder, base_url)
+                    unpack(archive, INSTANCES, instances)
                 if not _has_files(photographs):
-                    archive = _archive(IMAGES, folder, base_url, attempts, pause_seconds)
-                    unpack_folder(archive, "val2017", photographs)
+                    archive = _archive(IMAGES, folder, base_url)
+                    unpack(archive, "val2017", photographs)
             except InputError as error:
                 raise InputError(f"{error}\n{_by_hand(folder, base_url)}") from error
     return read_coco(instances, photographs, crowd=crowd, unannotated=unannotated)
@@ -69,10 +63,9 @@ def _has_files(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def _archive(part: RemoteFile, folder: Path, base_url: str, attempts: int, pause_seconds: float) -> Path:
-    remote = RemoteFile(f"{base_url}/{part.url}", part.size, part.md5)
-    target = folder / Path(part.url).name
-    return download(remote, target, attempts=attempts, pause_seconds=pause_seconds)
+def _archive(part: RemoteFile, folder: Path, base_url: str) -> Path:
+    remote = RemoteFile(f"{base_url}/{part.url}", part.md5)
+    return download(remote, folder / Path(part.url).name)
 
 
 def _by_hand(folder: Path, base_url: str) -> str:

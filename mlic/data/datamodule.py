@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,19 +11,18 @@ from typing import Any, Protocol
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mlic.data.augmentation import AugmentedImages
 from mlic.data.bad_images import leave_out
 from mlic.data.curation import CurationReport, curate
 from mlic.data.grouping import find_copies
-from mlic.data.image_dataset import ImageDataset
-from mlic.data.images import FULL_BITS, DraftSize, check_bits_stored, check_images
+from mlic.data.image_dataset import ImageDataset, image_loader
+from mlic.data.images import FULL_BITS, DraftSize, ImageReference, check_bits_stored, check_images
 from mlic.data.sampling import EpochSeededSampler, RowSampler
 from mlic.data.splitting import Split, split_hash, stratified_split
 from mlic.data.table import LabelTable
 from mlic.data.weighting import class_weights
-from mlic.data.workers import SharedCollate, start_worker
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -35,11 +35,11 @@ COPIES_SHOWN = 3
 class FeatureSource(Protocol):
     """What stands in for the images when features are computed beforehand."""
 
-    def extract(self, paths: Sequence[Path]) -> dict[Path, str]:
+    def extract(self, paths: Sequence[ImageReference]) -> dict[ImageReference, str]:
         """Compute what is missing; returns unreadable images with the reason."""
         ...
 
-    def dataset(self, paths: Sequence[Path], targets: np.ndarray) -> Dataset:
+    def dataset(self, paths: Sequence[ImageReference], targets: np.ndarray) -> Dataset:
         """Rows of (features, target, row), in the order of `paths`."""
         ...
 
@@ -106,7 +106,7 @@ class MultiLabelDataModule(L.LightningDataModule):
             min_images_per_class: rarer classes are dropped; an int counts, a float in (0, 1) is a share of the images.
             unlabelled: `keep` or `drop` images without labels after that.
             decode: `reduced` scales JPEGs much larger than the input down while decoding; `exact` afterwards.
-            bits_stored: of 16-bit grey images, the bits in use; see `load_image`.
+            bits_stored: of 16-bit grey images, the bits in use; see `open_image`.
             on_bad_image: `error`, or `drop` to leave unreadable images out before the split.
             split: `test`, `val` (shares of all images) and `seed`.
             class_weights: keyword arguments of `mlic.data.class_weights`.
@@ -134,8 +134,8 @@ class MultiLabelDataModule(L.LightningDataModule):
         self.augmentation: Callable[..., Any] | None = None
         self.resize_size: DraftSize = None
         self.features: FeatureSource | None = None
-        self.hash_images: Callable[[Sequence[Path]], np.ndarray] | None = None
-        self.bad_images: dict[Path, str] = {}
+        self.hash_images: Callable[[Sequence[ImageReference]], np.ndarray] | None = None
+        self.bad_images: dict[ImageReference, str] = {}
         self._dataset: Dataset | None = None
 
     def read(self) -> None:
@@ -170,7 +170,9 @@ class MultiLabelDataModule(L.LightningDataModule):
             InputError: annotations that cannot be used.
         """
         self.full_table = self._read()
-        self.bad_images = dict.fromkeys((self.full_table.image_dir / name for name in left_out), "")
+        names = np.array(sorted(left_out), dtype=object)
+        names = names[np.isin(names, self.full_table.file_names)]
+        self.bad_images = dict.fromkeys(replace(self.full_table, file_names=names).paths(), "")
         self.table = self._curate()
 
     def setup(self, stage: str | None = None) -> None:
@@ -251,7 +253,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         )
         return table
 
-    def _leave_out(self, bad: dict[Path, str], table: LabelTable) -> None:
+    def _leave_out(self, bad: dict[ImageReference, str], table: LabelTable) -> None:
         leave_out(bad, table, self.on_bad_image)
         self.bad_images |= bad
 
@@ -263,21 +265,19 @@ class MultiLabelDataModule(L.LightningDataModule):
             raise ValueError(
                 "set `transform` (such as FrozenBackbone.transform) or `features` before setup()"
             )
-        return self._images(targets, self.transform, self.draft_size)
+        return self._images(self.transform, self.draft_size)
 
-    def _images(
-        self, targets: np.ndarray, transform: Callable[..., Any], draft_size: DraftSize
-    ) -> ImageDataset:
-        paths, bits = self.table.paths(), self.bits_stored
-        return ImageDataset(paths, targets, transform, draft_size=draft_size, bits_stored=bits)
+    def _images(self, transform: Callable[..., Any], draft_size: DraftSize) -> ImageDataset:
+        return ImageDataset(
+            self.table.paths(), transform, draft_size=draft_size, bits_stored=self.bits_stored
+        )
 
     def _augmented(self) -> Dataset:
         """The images under `augmentation`; decoded at twice the size, since it may enlarge a part of them."""
         size = self.draft_size
         draft_size = tuple(2 * side for side in size) if isinstance(size, tuple) else size and 2 * size
-        targets = self.table.labels.astype(np.float32)
         assert self.augmentation is not None
-        return AugmentedImages(self._images(targets, self.augmentation, draft_size), seed=self.seed)
+        return AugmentedImages(self._images(self.augmentation, draft_size), seed=self.seed)
 
     @property
     def draft_size(self) -> DraftSize:
@@ -312,15 +312,14 @@ class MultiLabelDataModule(L.LightningDataModule):
             # features lie ready: the dataset gives whole batches, without processes
             dataset = self._dataset if training else self.features.evaluation_dataset()
             return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=_as_is)
-        return DataLoader(
+        return image_loader(
             self._augmented() if training and self.augmentation is not None else self._dataset,
-            self.batch_size,
-            sampler=sampler,
+            batch_size=self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=SharedCollate(default_collate),
-            worker_init_fn=start_worker,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            on_cpu=not torch.cuda.is_available(),
+            sampler=sampler,
+            targets=torch.from_numpy(self.table.labels.astype(np.float32)),
+            persistent=True,
         )
 
     def train_dataloader(self) -> DataLoader:

@@ -1,21 +1,27 @@
 """Image files: decoded to upright 8-bit RGB, and checked."""
 
-import io
+import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from mlic.data.tars.images import TarImage, read_tar_image
 from mlic.errors import InputError
-from mlic.tars.members import find_member, read_member
+
+ImageReference = Path | TarImage
+Result = TypeVar("Result")
 
 # Pillow's own warning limit, 256 MB of RGB: larger files are refused by their header, before any pixel is
 # decoded.
@@ -43,18 +49,18 @@ class BadImageError(InputError):
     """An image that cannot be used.
 
     Attributes:
-        path: the file.
+        path: its reference.
         reason: in words, such as "truncated".
     """
 
-    def __init__(self, path: Path | str, reason: str = "") -> None:
+    def __init__(self, path: ImageReference | str, reason: str = "") -> None:
         """With a path alone it takes a whole message: so an error comes back from a worker process."""
         super().__init__(f"{path}: {reason}" if reason else str(path))
-        self.path, self.reason = Path(path), reason
+        self.path, self.reason = path, reason
 
 
-class PixelError(ValueError):
-    """Pixels of a form that is not used; the message is the whole reason."""
+class UnusableError(ValueError):
+    """An image that is refused; the message is the whole reason."""
 
 
 DraftSize = int | tuple[int, ...] | None
@@ -67,169 +73,131 @@ def check_bits_stored(bits_stored: int) -> int:
     return bits_stored
 
 
-def decode(
-    source: Path | Image.Image, draft_size: DraftSize, bits_stored: int = FULL_BITS
-) -> Image.Image | list[Image.Image]:
-    """What a transform takes: an image, or with several draft sizes an image for each of them.
-
-    Args:
-        source: a file, or an image in memory, which is converted as `load_image` does, at its full size.
-        draft_size: see `load_image`.
-        bits_stored: see `load_image`.
-
-    Raises:
-        BadImageError: see `load_image`.
-    """
-    if isinstance(source, Image.Image):
-        image = _convert(source, bits_stored)
-        return [image] * len(draft_size) if isinstance(draft_size, tuple) else image
-    if isinstance(draft_size, tuple):
-        return _load(source, draft_size, bits_stored)
-    return load_image(source, draft_size=draft_size, bits_stored=bits_stored)
-
-
-def _convert(image: Image.Image, bits_stored: int) -> Image.Image:
-    path = Path(getattr(image, "filename", "") or "image")
-    if not 0 < image.width * image.height <= MAX_PIXELS:
-        raise BadImageError(path, _size_in_words(image))
-    try:
-        return _to_rgb(_upright(image), bits_stored)
-    except Exception as error:  # an opened file is decoded now
-        raise BadImageError(path, _reason(path, error)) from error
-
-
-def load_image(path: Path, *, draft_size: int | None = None, bits_stored: int = FULL_BITS) -> Image.Image:
-    """Decode an image file, or an image in a tar shard, to upright 8-bit RGB.
+def open_image(
+    reference: ImageReference | Image.Image, *, draft_size: int | None = None, bits_stored: int = FULL_BITS
+) -> Image.Image:
+    """Decode an image to upright 8-bit RGB. Every command reads its images through this function.
 
     The first frame of an animation is taken, the EXIF orientation applied, 16-bit grey scaled to 8 bit, and
     alpha or a transparent colour laid on white. The file's name ending does not matter, except that a camera's
     raw file is refused: its TIFF content would be a small preview. HEIC needs the extra `mlic[heif]`.
 
     Args:
-        path: the file.
-        draft_size: decode a JPEG at a half, quarter or eighth of its size where its short side stays at least
-            this
-            many pixels: up to several times faster, when it will be scaled down anyway. Pixels differ
-                slightly.
-        bits_stored: of 16-bit grey, the bits in use (DICOM's term): values are scaled from
-            0 .. 2^bits_stored - 1 to 0 .. 255. A file's own largest value is not looked at, so that equal
-            values are equal in all files.
+        reference: a file, an image in a tar shard, or an image in memory, which is taken at its full size.
+        draft_size: decode a JPEG at a half, quarter or eighth of its size where its short side stays at least this
+            many pixels: up to several times faster, when it will be scaled down anyway. Pixels differ slightly.
+        bits_stored: of 16-bit grey, the bits in use (DICOM's term): values are scaled from 0 .. 2^bits_stored - 1 to
+            0 .. 255. A file's own largest value is not looked at, so that equal values are equal in all files.
 
     Raises:
-        BadImageError: missing, no image, truncated, of more than `MAX_PIXELS`, of a pixel form that is no
+        BadImageError: missing, not an image, truncated, of more than `MAX_PIXELS`, of a pixel form that is not a
             picture, or with a value that takes more than `bits_stored`.
         InputError: its tar shard cannot be read; that is no fault of the image.
     """
-    (image,) = _load(path, (draft_size,), bits_stored)
-    return image
+    with _opened(reference) as image:
+        if draft_size is not None and not isinstance(reference, Image.Image):
+            image.draft(None, (draft_size, draft_size))
+        image.load()
+        return _to_rgb(_upright(image), bits_stored)
 
 
-def _load(path: Path, draft_sizes: Sequence[int | None], bits_stored: int) -> list[Image.Image]:
-    """The image at each of the draft sizes; those that lead to the same reduction are decoded once."""
-    decoded: dict[tuple[int, int], Image.Image] = {}
-    sizes = []
-    try:
-        for draft_size in draft_sizes:
-            with _open(path) as image:
-                if draft_size is not None:
-                    image.draft(None, (draft_size, draft_size))
-                sizes.append(image.size)
-                if image.size not in decoded:
-                    image.load()
-                    decoded[sizes[-1]] = _to_rgb(_upright(image), bits_stored)
-        return [decoded[size] for size in sizes]
-    except InputError:
-        raise
-    except Exception as error:  # decoders raise almost anything on broken data
-        raise BadImageError(path, _reason(path, error)) from error
+def open_at_sizes(
+    reference: ImageReference | Image.Image, draft_size: DraftSize, bits_stored: int = FULL_BITS
+) -> Image.Image | list[Image.Image]:
+    """Decode what a transform takes: one image, or with several draft sizes an image for each of them.
+
+    Arguments and errors are those of `open_image`.
+    """
+    if not isinstance(draft_size, tuple):
+        return open_image(reference, draft_size=draft_size, bits_stored=bits_stored)
+    images = {
+        size: open_image(reference, draft_size=size, bits_stored=bits_stored) for size in set(draft_size)
+    }
+    return [images[size] for size in draft_size]
 
 
-def quick_check(path: Path) -> str | None:
-    """Look at a file without decoding it: header, size limit and end. Thousands of files a second.
+def quick_check(source: ImageReference | BytesIO) -> str | None:
+    """Look at an image without decoding it: header, size limit and end. Thousands of files a second.
 
     A JPEG or PNG without its end mark near the end of the file is decoded to decide. For an image in a tar shard that
     was done when the shard was indexed.
 
+    Args:
+        source: a reference, or the content of a file.
+
     Returns:
         What is wrong with it, or None.
     """
-    if (member := find_member(path)) is not None:
-        return member.flaw or None
+    if isinstance(source, TarImage):
+        return source.flaw or None
     try:
-        with _open(path) as image:
+        with _opened(source) as image:
             end_mark = END_MARKS.get(image.format or "")
+            if end_mark is not None and end_mark not in _last_bytes(source):
+                image.load()
     except BadImageError as error:
         return error.reason
-    except Exception as error:  # as above
-        return _reason(path, error)
-    if end_mark is None or end_mark in _last_bytes(path):
-        return None
-    return full_check(path)
-
-
-def quick_check_bytes(content: bytes) -> str | None:
-    """As `quick_check`, for the content of a file."""
-    path = Path("image")
-    try:
-        with _identify(path, io.BytesIO(content)) as image:
-            if END_MARKS.get(image.format or "", b"") in content[-END_BYTES:]:
-                return None
-            image.load()
-    except BadImageError as error:
-        return error.reason
-    except Exception as error:  # as above
-        return _reason(path, error)
     return None
 
 
-def full_check(path: Path, bits_stored: int = FULL_BITS) -> str | None:
-    """Decode a file.
+def full_check(reference: ImageReference, bits_stored: int = FULL_BITS) -> str | None:
+    """Decode an image.
 
     Returns:
         What is wrong with it, or None.
     """
     try:
-        load_image(path, bits_stored=bits_stored)
+        open_image(reference, bits_stored=bits_stored)
     except BadImageError as error:
         return error.reason
     return None
 
 
-def largest_grey(path: Path) -> int | None:
+def largest_grey(reference: ImageReference) -> int | None:
     """The largest value of a 16-bit grey image; None for others, of which only the header is read.
 
     Raises:
-        BadImageError: see `load_image`.
+        BadImageError: see `open_image`.
     """
-    try:
-        with _open(path) as image:
-            return int(np.asarray(image).max()) if image.mode.startswith("I") else None
-    except InputError:
-        raise
-    except Exception as error:  # as in `_load`
-        raise BadImageError(path, _reason(path, error)) from error
+    with _opened(reference) as image:
+        return int(np.asarray(image).max()) if image.mode.startswith("I") else None
 
 
 def check_images(
-    paths: Sequence[Path], *, full: bool = False, workers: int = 1, bits_stored: int = FULL_BITS
-) -> dict[Path, str]:
-    """Check many files, with a progress bar where the output is a terminal.
+    references: Sequence[ImageReference],
+    *,
+    full: bool = False,
+    workers: int = 1,
+    bits_stored: int = FULL_BITS,
+) -> dict[ImageReference, str]:
+    """Check many images, with a progress bar where the output is a terminal.
 
     Args:
-        paths: the files.
+        references: the images.
         full: decode each; otherwise see `quick_check`.
-        workers: threads (decoding does not hold Python's lock).
-        bits_stored: see `load_image`.
+        workers: threads.
+        bits_stored: see `open_image`.
 
     Returns:
-        Bad files with what is wrong with each, in the order of `paths`.
+        Bad images with what is wrong with each, in the order of `references`.
     """
     check = partial(full_check, bits_stored=bits_stored) if full else quick_check
+    reasons = map_images(check, references, workers)
+    return {image: reason for image, reason in zip(references, reasons, strict=True) if reason is not None}
+
+
+def map_images(
+    function: Callable[[ImageReference], Result], references: Sequence[ImageReference], workers: int
+) -> Iterator[Result]:
+    """Call a function for each image in parallel threads (decoding does not hold Python's lock); results in order.
+
+    No more than some thousand references are held at a time. A progress bar is shown where the output is a terminal.
+    """
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        chunks = (paths[start : start + CHUNK_FILES] for start in range(0, len(paths), CHUNK_FILES))
-        checks = chain.from_iterable(pool.map(check, chunk) for chunk in chunks)
-        reasons = list(tqdm(checks, "checking images", len(paths), leave=False, disable=None))
-    return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason is not None}
+        starts = range(0, len(references), CHUNK_FILES)
+        chunks = (references[start : start + CHUNK_FILES] for start in starts)
+        results = chain.from_iterable(pool.map(function, chunk) for chunk in chunks)
+        yield from tqdm(results, "checking images", len(references), leave=False, disable=None)
 
 
 @cache
@@ -251,55 +219,62 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _open(path: Path) -> Image.Image:
-    """Open by the header; nothing is decoded yet."""
-    if (member := find_member(path)) is not None:
-        return _identify(path, io.BytesIO(read_member(member)))
-    if not path.exists():
-        raise BadImageError(path, _no_such_file(path))
-    if not path.is_file():
-        raise BadImageError(path, "not a regular file")
-    return _identify(path, path)
-
-
-def _identify(path: Path, file: Path | io.BytesIO) -> Image.Image:
-    if (path.stat().st_size if isinstance(file, Path) else len(file.getbuffer())) == 0:
-        raise BadImageError(path, "the file is empty (0 bytes)")
-    image = _open_by_content(path, file)
-    if image.format == "TIFF" and path.suffix.lower() in RAW_SUFFIXES:
-        image.close()
-        raise BadImageError(path, "a camera's raw file; convert it to JPEG or TIFF")
-    if 0 < image.width * image.height <= MAX_PIXELS:
-        return image
-    image.close()
-    raise BadImageError(path, _size_in_words(image))
-
-
-def _open_by_content(path: Path, file: Path | io.BytesIO) -> Image.Image:
+@contextmanager
+def _opened(source: ImageReference | BytesIO | Image.Image) -> Iterator[Image.Image]:
+    """Yield an image by its header, not decoded yet; what fails in the block becomes a BadImageError."""
+    in_memory = isinstance(source, BytesIO | Image.Image)
+    name = str(getattr(source, "filename", "") or "image") if in_memory else source
     try:
-        return Image.open(file, formats=_formats())
+        if isinstance(source, Image.Image):
+            _check_size(source)
+            yield source
+            return
+        with _open_stream(source) as stream:
+            image = _identify(stream)
+            if image.format == "TIFF" and os.path.splitext(str(name))[1].lower() in RAW_SUFFIXES:
+                raise UnusableError("a camera's raw file; convert it to JPEG or TIFF")
+            _check_size(image)
+            yield image
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise almost anything on broken data
+        raise BadImageError(name, _reason(error)) from error
+
+
+def _open_stream(source: ImageReference | BytesIO) -> BinaryIO:
+    if isinstance(source, BytesIO):
+        return source
+    if isinstance(source, TarImage):
+        return BytesIO(read_tar_image(source))
+    if not source.exists():
+        raise UnusableError(_no_such_file(source))
+    if not source.is_file():
+        raise UnusableError("not a regular file")
+    return source.open("rb")
+
+
+def _identify(stream: BinaryIO) -> Image.Image:
+    start = stream.read(12)
+    stream.seek(0)
+    if not start:
+        raise UnusableError("the file is empty (0 bytes)")
+    try:
+        return Image.open(stream, formats=_formats())
     except Image.UnidentifiedImageError:
-        if not _is_heif(file):
+        # by the main brand of an ISO media file; that of AVIF is Pillow's
+        if start[4:8] != b"ftyp" or start[8:] not in HEIF_BRANDS:
             raise
     if not reads_heif():
-        raise BadImageError(path, "a HEIC file, which needs: pip install 'mlic[heif]'")
+        raise UnusableError("a HEIC file, which needs: pip install 'mlic[heif]'")
+    stream.seek(0)
     # by its class, and not registered with Pillow, whose other users would read HEIC from then on
-    return import_module(f"{HEIF_READER}.as_plugin").HeifImageFile(file)
+    return import_module(f"{HEIF_READER}.as_plugin").HeifImageFile(stream)
 
 
-def _is_heif(file: Path | io.BytesIO) -> bool:
-    """By the main brand of an ISO media file; that of AVIF is Pillow's."""
-    if isinstance(file, io.BytesIO):
-        start = file.getvalue()[:12]
-    else:
-        with file.open("rb") as stream:
-            start = stream.read(12)
-    return start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS
-
-
-def _size_in_words(image: Image.Image) -> str:
-    excess = f", more than the limit of {MAX_PIXELS:,}" if image.width * image.height else ""
-    return f"{image.width} x {image.height} pixels{excess}"
+def _check_size(image: Image.Image) -> None:
+    if not 0 < image.width * image.height <= MAX_PIXELS:
+        excess = f", more than the limit of {MAX_PIXELS:,}" if image.width * image.height else ""
+        raise UnusableError(f"{image.width} x {image.height} pixels{excess}")
 
 
 def _no_such_file(path: Path) -> str:
@@ -313,10 +288,10 @@ def _no_such_file(path: Path) -> str:
     return "no such file"
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"more pixels than the limit of {MAX_PIXELS:,}"
-    if isinstance(error, PixelError):
+    if isinstance(error, UnusableError):
         return str(error)
     if isinstance(error, Image.UnidentifiedImageError):
         return f"not an image that can be read (expected {', '.join(FORMATS[:3])}, … content)"
@@ -325,11 +300,10 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if isinstance(error, MemoryError):
-        return "no memory to decode it"
+        return "out of memory while it was decoded"
     if isinstance(error, OSError) and error.errno is not None:  # decoders' own errors have no number
         return f"cannot be read ({error.strerror})"
-    text = " ".join(str(error).replace(str(path), path.name).split())
-    return f"truncated or damaged ({text})"
+    return f"truncated or damaged ({' '.join(str(error).split())})"
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -341,13 +315,13 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image, bits_stored: int) -> Image.Image:
     if image.mode == "F":
-        raise PixelError("pixels are floating-point numbers; expected 8 or 16 bits")
+        raise UnusableError("pixels are floating-point numbers; expected 8 or 16 bits")
     if image.mode.startswith("I"):
         # Pillow would clip at 255; 16 bits may also come as "I", in 32-bit integers
         values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
         largest = 2**bits_stored - 1
         if values.max() > largest:
-            raise PixelError(
+            raise UnusableError(
                 f"its largest value, {values.max()}, does not fit data.bits_stored={bits_stored}"
             )
         image = Image.fromarray(((values * 255 + largest // 2) // largest).astype(np.uint8))
@@ -357,7 +331,9 @@ def _to_rgb(image: Image.Image, bits_stored: int) -> Image.Image:
     return image.convert("RGB")
 
 
-def _last_bytes(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - END_BYTES))
+def _last_bytes(source: Path | BytesIO) -> bytes:
+    if isinstance(source, BytesIO):
+        return source.getvalue()[-END_BYTES:]
+    with source.open("rb") as stream:
+        stream.seek(max(0, source.stat().st_size - END_BYTES))
         return stream.read()

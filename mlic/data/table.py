@@ -2,38 +2,43 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, overload
 
 import numpy as np
 
+from mlic.data.images import ImageReference
+from mlic.data.tars.images import TarImage
 from mlic.errors import InputError
 
 NAMES_SHOWN = 5
 
 
-class ImagePaths(Sequence[Path]):
-    """Paths made when they are asked for: a million of them would take 0.3 GB, and as much again once compared."""
+class ImageReferences(Sequence[ImageReference]):
+    """References made when they are asked for: a million paths would take 0.3 GB, and as much again once compared."""
 
-    def __init__(self, folder: Path, names: np.ndarray) -> None:
-        """Of files below a folder; names (N,) of str."""
-        self.folder, self.names = folder, names
+    def __init__(
+        self, folder: Path, names: np.ndarray, tar_images: Mapping[str, TarImage] | None = None
+    ) -> None:
+        """Refer to files below a folder, or to `tar_images`; names (N,) of str."""
+        self.folder, self.names, self.tar_images = folder, names, tar_images
 
     def __len__(self) -> int:
-        """Number of paths."""
+        """Number of images."""
         return len(self.names)
 
     @overload
-    def __getitem__(self, index: int) -> Path: ...
+    def __getitem__(self, index: int) -> ImageReference: ...
     @overload
-    def __getitem__(self, index: slice) -> "ImagePaths": ...
-    def __getitem__(self, index: int | slice) -> "Path | ImagePaths":
-        """One path, or the paths of a slice."""
+    def __getitem__(self, index: slice) -> "ImageReferences": ...
+    def __getitem__(self, index: int | slice) -> "ImageReference | ImageReferences":
+        """One reference, or the references of a slice."""
         if isinstance(index, slice):
-            return ImagePaths(self.folder, self.names[index])
-        return self.folder / self.names[index]
+            return ImageReferences(self.folder, self.names[index], self.tar_images)
+        name = self.names[index]
+        return self.folder / name if self.tar_images is None else self.tar_images[name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +56,7 @@ class LabelTable:
         classes: C names, sorted, each once.
         groups: (N,) int64, the same number for images that must stay in one part of a split; None where each image is
             by itself.
+        tar_images: file name -> where it is, of images in tar shards; None for files in `image_dir`.
     """
 
     image_dir: Path
@@ -58,6 +64,7 @@ class LabelTable:
     labels: np.ndarray
     classes: tuple[str, ...]
     groups: np.ndarray | None = None
+    tar_images: Mapping[str, TarImage] | None = None
 
     @classmethod
     def build(
@@ -67,6 +74,7 @@ class LabelTable:
         labels: np.ndarray,
         classes: Sequence[str],
         groups: np.ndarray | None = None,
+        tar_images: Mapping[str, TarImage] | None = None,
     ) -> Self:
         """Sort rows and columns and check them.
 
@@ -76,6 +84,7 @@ class LabelTable:
             labels: (N, C) of 0 and 1, any dtype.
             classes: C names, in any order.
             groups: (N,) numbers, see the attribute.
+            tar_images: see the attribute.
 
         Raises:
             InputError: a file name or class given twice, a class name that is empty, no text or looks like another, or
@@ -95,15 +104,15 @@ class LabelTable:
         _refuse_repeats(class_names, "class")
         labels = labels[rows][:, columns].astype(np.uint8)
         groups = None if groups is None else groups[rows]
-        return cls(Path(image_dir), names, labels, tuple(class_names), groups)
+        return cls(Path(image_dir), names, labels, tuple(class_names), groups, tar_images)
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.file_names)
 
-    def paths(self) -> "ImagePaths":
-        """The N image files, in row order."""
-        return ImagePaths(self.image_dir, self.file_names)
+    def paths(self) -> ImageReferences:
+        """The N images, in row order."""
+        return ImageReferences(self.image_dir, self.file_names, self.tar_images)
 
     def counts(self) -> np.ndarray:
         """(C,) int64: images with each class."""
@@ -115,7 +124,12 @@ class LabelTable:
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else np.sort(chosen.astype(np.int64))
         groups = None if self.groups is None else self.groups[chosen]
         return LabelTable.build(
-            self.image_dir, self.file_names[chosen], self.labels[chosen], self.classes, groups
+            self.image_dir,
+            self.file_names[chosen],
+            self.labels[chosen],
+            self.classes,
+            groups,
+            self.tar_images,
         )
 
     def select_classes(self, columns: np.ndarray | Sequence[int]) -> "LabelTable":
@@ -123,7 +137,10 @@ class LabelTable:
         chosen = np.asarray(columns)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         classes = [self.classes[column] for column in chosen]
-        return LabelTable.build(self.image_dir, self.file_names, self.labels[:, chosen], classes, self.groups)
+        labels = self.labels[:, chosen]
+        return LabelTable.build(
+            self.image_dir, self.file_names, labels, classes, self.groups, self.tar_images
+        )
 
     def group_copies(self, digests: np.ndarray) -> "LabelTable":
         """The same table, with images of the same bytes in one group.

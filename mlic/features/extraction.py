@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 
-from mlic.data.images import FULL_BITS, full_check
+from mlic.data.images import FULL_BITS, ImageReference, full_check
 from mlic.errors import InputError
 from mlic.features.hashing import HashedFiles, hash_files
 from mlic.features.predicting import ExtractionProgress, FeatureExtractor, FeatureWriter, Work
@@ -48,7 +48,7 @@ class ExtractionResult:
     digests: np.ndarray
     found: int
     computed: int
-    bad: dict[Path, str]
+    bad: dict[ImageReference, str]
     seconds: float
 
     @property
@@ -62,7 +62,7 @@ class ExtractionResult:
         return sum(store.size for store in self.stores)
 
 
-def join_results(results: Sequence[ExtractionResult], paths: Sequence[Path]) -> ExtractionResult:
+def join_results(results: Sequence[ExtractionResult], paths: Sequence[ImageReference]) -> ExtractionResult:
     """What several backbones found and did for the same paths, as one result."""
     digests = results[0].digests
     bad = {path: reason for result in results for path, reason in result.bad.items()}
@@ -81,7 +81,7 @@ def join_results(results: Sequence[ExtractionResult], paths: Sequence[Path]) -> 
 
 def extract_features(
     backbone: FrozenBackbone,
-    paths: Sequence[Path],
+    paths: Sequence[ImageReference],
     *,
     directory: str | Path,
     dtype: str = "float16",
@@ -111,7 +111,7 @@ def extract_features(
         num_workers: processes that decode images; by default one a core.
         draft_size: short side in pixels to which JPEGs may be reduced while decoding; None decodes them
             whole.
-        bits_stored: of 16-bit grey images, the bits in use; see `mlic.data.load_image`.
+        bits_stored: of 16-bit grey images, the bits in use; see `mlic.data.open_image`.
         shard_mb: size in 10^6 bytes of a shard.
         shard_seconds: age at which a shard is closed even so.
         trainer: keyword arguments of `lightning.Trainer`: accelerator, devices, num_nodes, strategy.
@@ -157,7 +157,7 @@ def _check_numbers(batch_size: int, num_workers: int | None, shard_mb: float) ->
 
 def _summary(
     stores: tuple[FeatureStore, ...],
-    paths: Sequence[Path],
+    paths: Sequence[ImageReference],
     files: HashedFiles,
     lacking_before: int,
     start: float,
@@ -231,7 +231,7 @@ def _distinct(files: HashedFiles) -> np.ndarray:
 
 def _fill(
     stores: Sequence[FeatureStore],
-    paths: Sequence[Path],
+    paths: Sequence[ImageReference],
     files: HashedFiles,
     extractor: FeatureExtractor,
     engine: L.Trainer,
@@ -260,7 +260,7 @@ def _locked(stores: Sequence[FeatureStore]) -> Iterator[None]:
         yield
 
 
-def _list_work(stores: Sequence[FeatureStore], paths: Sequence[Path], files: HashedFiles) -> Work:
+def _list_work(stores: Sequence[FeatureStore], paths: Sequence[ImageReference], files: HashedFiles) -> Work:
     """The first path of each content that lacks a row."""
     lacks = {store.view: store.lacks(files.digests) for store in stores}
     readable = files.digests != b""
@@ -312,8 +312,8 @@ def _predict(engine: L.Trainer, extractor: FeatureExtractor) -> None:
 
 
 def _explain_missing(
-    stores: Sequence[FeatureStore], paths: Sequence[Path], files: HashedFiles, bits_stored: int
-) -> dict[Path, str]:
+    stores: Sequence[FeatureStore], paths: Sequence[ImageReference], files: HashedFiles, bits_stored: int
+) -> dict[ImageReference, str]:
     """Reasons why readable files have no row: decoding them once more tells."""
     lacks = np.any([store.lacks(files.digests) for store in stores], axis=0) & (files.digests != b"")
     changed = "no row was stored: it changed while it was read, or features.dir is not shared by all nodes"

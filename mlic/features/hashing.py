@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mlic.data.images import ImageReference
+from mlic.data.tars.images import TarImage
 from mlic.features.hash_index import FileState, HashIndex
-from mlic.tars.members import find_member, is_member
 
 logger = logging.getLogger(__name__)
 
@@ -35,17 +36,17 @@ class HashedFiles:
 
     digests: np.ndarray
     states: np.ndarray
-    bad: dict[Path, str]
+    bad: dict[ImageReference, str]
     num_read: int
 
 
 def hash_files(
-    paths: Sequence[Path], index: Path | None = None, *, num_threads: int | None = None
+    paths: Sequence[ImageReference], index: Path | None = None, *, num_threads: int | None = None
 ) -> HashedFiles:
     """Hash the bytes of files in parallel threads, or look the digests up.
 
     Args:
-        paths: N files.
+        paths: N images.
         index: file of the index of digests, made when absent; None hashes everything. It only saves time:
             lost or broken, it is made anew. Entries are trusted while size, mtime and ctime are those of the
             file, and never when the file had been written less than two seconds before it was hashed.
@@ -58,44 +59,46 @@ def hash_files(
     """
     digests = np.zeros(len(paths), dtype=DIGEST_DTYPE)
     states = np.zeros((len(paths), 3), dtype=np.int64)
-    bad: dict[Path, str] = {}
+    bad: dict[ImageReference, str] = {}
     num_read = 0
     with HashIndex(index) as known, ThreadPoolExecutor(num_threads) as threads:
         for start in range(0, len(paths), CHUNK_FILES):
             chunk = list(paths[start : start + CHUNK_FILES])
-            names = [os.path.abspath(path) for path in chunk]
-            cached = known.find(name for name in names if not is_member(name))
-            jobs = threads.map(_hash_unless_known, names, [cached.get(name) for name in names])
+            names = [path if isinstance(path, TarImage) else os.path.abspath(path) for path in chunk]
+            cached = known.find(name for name in names if isinstance(name, str))
+            jobs = threads.map(_hash_unless_known, names, [cached.get(str(name)) for name in names])
             fresh: dict[str, tuple[FileState, str]] = {}
             for offset, (state, digest, reason) in enumerate(jobs):
                 states[start + offset], digests[start + offset] = state, digest
                 if reason:
                     bad[chunk[offset]] = reason
-                elif is_member(names[offset]):
+                elif isinstance(path := names[offset], TarImage):
                     continue
-                elif names[offset] not in cached or cached[names[offset]][0] != state:
+                elif path not in cached or cached[path][0] != state:
                     num_read += 1
                     if _is_settled(state):
-                        fresh[names[offset]] = (state, digest)
+                        fresh[path] = (state, digest)
             known.add(fresh)
     logger.debug("hashed %d of %d files, the others stood in the index", num_read, len(paths))
     return HashedFiles(digests, states, bad, num_read)
 
 
-def state_of(name: str | Path) -> FileState:
+def state_of(name: str | ImageReference) -> FileState:
     """Size in bytes, mtime and ctime in ns; raises OSError. For an image in a tar shard: size, offset, 0."""
-    if (member := find_member(name)) is not None:
-        return member.size, member.offset, 0
+    if isinstance(name, TarImage):
+        return name.size, name.offset, 0
     status = os.stat(name)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _hash_unless_known(name: str, known: tuple[FileState, str] | None) -> tuple[FileState, str, str]:
+def _hash_unless_known(
+    name: str | TarImage, known: tuple[FileState, str] | None
+) -> tuple[FileState, str, str]:
     """State, digest and reason for failure (empty if none) of a file."""
     try:
-        if (member := find_member(name)) is not None:
-            return (member.size, member.offset, 0), member.digest, ""
         state = state_of(name)
+        if isinstance(name, TarImage):
+            return state, name.digest, ""
         if known is not None and known[0] == state:
             return state, known[1], ""
         with open(name, "rb") as file:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -16,9 +15,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from mlic.data.image_dataset import PADDING, ImageBatch, image_loader
+from mlic.data.images import ImageReference
 from mlic.errors import InputError
 from mlic.features.hashing import DIGEST_DTYPE
-from mlic.features.images import PADDING, HashedImages, ImageBatch, RankSampler, image_loader
+from mlic.features.images import HashedImages, RankSampler
 from mlic.features.shard import DTYPES, finite_rows
 from mlic.features.store import FeatureStore
 from mlic.models.backbone import FrozenBackbone
@@ -35,13 +36,13 @@ class Work:
     """What is to be computed: images that lack a row in at least one of the stores, each content once.
 
     Attributes:
-        paths: n files.
+        paths: n images.
         digests: (n,) `S64`, names of their rows.
         states: (n, 3) size, mtime and ctime when they were hashed.
         views: names of the views to compute.
     """
 
-    paths: Sequence[Path]
+    paths: Sequence[ImageReference]
     digests: np.ndarray
     states: np.ndarray
     views: tuple[str, ...]
@@ -83,7 +84,8 @@ class FeatureExtractor(L.LightningModule):
         )
         return image_loader(
             images,
-            RankSampler(len(self.work), self.trainer.global_rank, self.trainer.world_size),
+            sampler=RankSampler(len(self.work), self.trainer.global_rank, self.trainer.world_size),
+            fill=True,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             on_cpu=self.device.type == "cpu",
@@ -95,7 +97,7 @@ class FeatureExtractor(L.LightningModule):
         Raises:
             InputError: features that are infinite or not a number.
         """
-        numbers, images = batch
+        images, _, numbers = batch
         valid = numbers != PADDING
         kept = numbers[valid].cpu().numpy()
         features = {}
@@ -199,7 +201,7 @@ class ExtractionProgress(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count the images of this batch, and as many for each other process."""
-        new = min(int((batch[0] != PADDING).sum()) * trainer.world_size, self._total - self._done)
+        new = min(int((batch[2] != PADDING).sum()) * trainer.world_size, self._total - self._done)
         self._done += new
         if self._bar is not None:
             self._bar.update(new)

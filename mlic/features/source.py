@@ -1,7 +1,6 @@
 """Cached features in the place of images: extracts what is missing, then serves training."""
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlic.data.images import DraftSize
+from mlic.data.images import DraftSize, ImageReference
 from mlic.errors import InputError
 from mlic.features.dataset import AllViews, FeatureDataset, MemoryRows, Reader, StreamedRows
 from mlic.features.extraction import ExtractionResult, extract_features, join_results
@@ -69,10 +68,10 @@ class CachedFeatures:
             list(backbone.members) if isinstance(backbone, EnsembleBackbone) else [backbone]
         )
         self.draft_sizes = draft_size if isinstance(draft_size, tuple) else (draft_size,) * len(self.members)
-        self._paths: Sequence[Path] = ()
+        self._paths: Sequence[ImageReference] = ()
         self._served: FeatureDataset | None = None
 
-    def extract(self, paths: Sequence[Path]) -> dict[Path, str]:
+    def extract(self, paths: Sequence[ImageReference]) -> dict[ImageReference, str]:
         """Compute the rows that are missing.
 
         Args:
@@ -90,7 +89,7 @@ class CachedFeatures:
         return self.result.bad
 
     def _extract(
-        self, paths: Sequence[Path], backbone: FrozenBackbone, draft_size: int | None
+        self, paths: Sequence[ImageReference], backbone: FrozenBackbone, draft_size: int | None
     ) -> ExtractionResult:
         result = extract_features(
             backbone,
@@ -112,7 +111,7 @@ class CachedFeatures:
         )
         return result
 
-    def dataset(self, paths: Sequence[Path], targets: np.ndarray) -> FeatureDataset:
+    def dataset(self, paths: Sequence[ImageReference], targets: np.ndarray) -> FeatureDataset:
         """Features and targets of images that `extract` was given, in the order asked.
 
         Rows found damaged are computed again, once.
@@ -138,9 +137,9 @@ class CachedFeatures:
                 "of features.dir."
             ) from error
 
-    def _dataset(self, paths: Sequence[Path], targets: np.ndarray) -> FeatureDataset:
-        row_of = {os.fspath(path): row for row, path in enumerate(self._paths)}
-        digests = self.result.digests[[row_of[os.fspath(path)] for path in paths]]
+    def _dataset(self, paths: Sequence[ImageReference], targets: np.ndarray) -> FeatureDataset:
+        row_of = {str(path): row for row, path in enumerate(self._paths)}
+        digests = self.result.digests[[row_of[str(path)] for path in paths]]
         del row_of
         readers = [self._reader(view, digests) for view in range(self.views)]
         size = sum(reader.row_bytes for reader in readers) * len(digests)

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mlic.data.images import FULL_BITS, DraftSize, check_bits_stored
+from mlic.data.image_dataset import ImageDataset, image_loader
+from mlic.data.images import FULL_BITS, DraftSize, ImageReference, check_bits_stored
 from mlic.errors import InputError
-from mlic.inference.batches import DecodedImages, image_batches
 from mlic.inference.building import check_packages
 from mlic.inference.checkpoint import SavedRun, read_run
 from mlic.inference.listing import Images, find_images
@@ -31,7 +31,7 @@ NOT_FINITE = "its features or scores are infinite or no number"
 class ScoredBatch(NamedTuple):
     """What the network said about some images."""
 
-    paths: Sequence[Path | Image.Image]
+    paths: Sequence[ImageReference | Image.Image]
     logits: Tensor  # (B, C) float32 on the CPU; of no meaning where there is an error
     errors: list[str]  # what is wrong with the file; empty if nothing
 
@@ -155,12 +155,12 @@ class Classifier:
 
     @property
     def draft_size(self) -> DraftSize:
-        """See `mlic.data.images.decode`; as the run decoded its images."""
+        """See `mlic.data.images.open_at_sizes`; as the run decoded its images."""
         return self.backbone.resize_size if self.config["data"].get("decode") == "reduced" else None
 
     @property
     def bits_stored(self) -> int:
-        """See `mlic.data.load_image`; as the run decoded its images."""
+        """See `mlic.data.open_image`; as the run decoded its images."""
         return check_bits_stored(self.config["data"].get("bits_stored", FULL_BITS))
 
     @property
@@ -170,7 +170,7 @@ class Classifier:
 
     def stream(
         self,
-        paths: Sequence[Path | Image.Image],
+        paths: Sequence[ImageReference | Image.Image],
         *,
         batch_size: int | None = None,
         num_workers: int | None = None,
@@ -186,16 +186,22 @@ class Classifier:
             raise InputError(f"batch_size: {batch_size} is below 1.")
         size = batch_size or self.batch_size
         workers = num_workers if num_workers is not None else (os.cpu_count() or 1)
-        images = DecodedImages(paths, self.backbone.transform, self.draft_size, self.bits_stored)
+        images = ImageDataset(
+            paths,
+            self.backbone.transform,
+            draft_size=self.draft_size,
+            bits_stored=self.bits_stored,
+            strict=False,
+        )
         start = 0
-        batches = image_batches(
+        batches = image_loader(
             images,
             batch_size=size,
             fill=self.is_cached,
             num_workers=workers,
             on_cpu=self.device.type == "cpu",
         )
-        for pixels, errors in batches:
+        for pixels, errors, _ in batches:
             logits = self.logits(self.inputs(pixels))[: len(errors)]
             for row in (~torch.isfinite(logits).all(dim=1)).nonzero().flatten().tolist():
                 errors[row] = errors[row] or NOT_FINITE

@@ -13,6 +13,7 @@ from torch import Tensor
 from mlic.data import LabelTable, cache_dir
 from mlic.data.bad_images import leave_out
 from mlic.data.datamodule import EVALUATION_BATCH
+from mlic.data.images import ImageReference
 from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
@@ -42,7 +43,7 @@ class EvaluatedRun:
     predictions: Predictions
     metrics: dict[str, dict[str, Any]]
     in_run: dict[str, int] | None
-    bad_images: dict[Path, str]
+    bad_images: dict[ImageReference, str]
 
 
 def evaluate_run(
@@ -98,7 +99,7 @@ def _run_features_dir(classifier: Classifier) -> Path:
 
 def _score_cached(
     classifier: Classifier, table: LabelTable, folder: Path, on_bad_image: str, num_workers: int | None
-) -> tuple[LabelTable, Tensor, dict[Path, str]]:
+) -> tuple[LabelTable, Tensor, dict[ImageReference, str]]:
     """Readable images, their logits (N, C), and the others."""
     options = classifier.config["features"]
     index = classifier.device.index
@@ -129,7 +130,7 @@ def _score_cached(
 
 def _score_live(
     classifier: Classifier, table: LabelTable, folder: Path, on_bad_image: str, num_workers: int | None
-) -> tuple[LabelTable, Tensor, dict[Path, str]]:
+) -> tuple[LabelTable, Tensor, dict[ImageReference, str]]:
     paths = table.paths()
     batches = list(classifier.stream(paths, num_workers=num_workers))
     errors = [error for batch in batches for error in batch.errors]
@@ -138,7 +139,7 @@ def _score_live(
     return _without(table, bad, on_bad_image), torch.cat([batch.logits for batch in batches])[good], bad
 
 
-def _without(table: LabelTable, bad: Mapping[Path, str], on_bad_image: str) -> LabelTable:
+def _without(table: LabelTable, bad: Mapping[ImageReference, str], on_bad_image: str) -> LabelTable:
     leave_out(bad, table, on_bad_image)
     return table.select(np.array([path not in bad for path in table.paths()])) if bad else table
 

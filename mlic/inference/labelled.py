@@ -17,13 +17,11 @@ from mlic.errors import InputError
 from mlic.escaping import restore_cell
 from mlic.inference.building import find_reader
 from mlic.inference.checkpoint import SPLIT_FILE, SavedRun
-from mlic.tars.members import is_member
 
 logger = logging.getLogger(__name__)
 
 NAMES_SHOWN = 10
 MISSING = ("ignore", "absent")
-WEBDATASET = "mlic.data.read_webdataset"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +83,6 @@ def _read_own(data: Mapping[str, Any]) -> tuple[LabelTable, dict[str, Any]]:
     options = {key: value for key, value in data["reader"].items() if key not in ("_target_", "_partial_")}
     places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
     reader = find_reader(data["reader"]["_target_"])
-    if data["reader"]["_target_"] != WEBDATASET and is_member(f"{places.get('images')}/shard/image"):
-        raise InputError(
-            f"data.images: '{places['images']}' is an index of tar shards, and the checkpoint may not name it. Give "
-            "data=webdataset data.images=<the shards>."
-        )
     with local_only():
         table = reader(**places, **options)
     return table, {"reader": data["reader"]["_target_"], **places}
@@ -165,7 +158,7 @@ def match_classes(
     for place, name in enumerate(scored):
         if name in column:
             labels[:, place] = table.labels[:, column[name]]
-    matched = LabelTable.build(table.image_dir, table.file_names, labels, scored)
+    matched = LabelTable.build(table.image_dir, table.file_names, labels, scored, tar_images=table.tar_images)
     return LabelledSet(matched, unknown, missing, source)
 
 

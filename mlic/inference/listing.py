@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mlic.data.images import RAW_SUFFIXES, image_suffixes
-from mlic.data.tar_shards import image_names
+from mlic.data.images import RAW_SUFFIXES, ImageReference, image_suffixes
+from mlic.data.tars.index import read_shards
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ OneImage = str | Path | Image.Image | np.ndarray
 Images = OneImage | Iterable[OneImage]
 
 
-def list_images(images: str | Path | Iterable[str | Path]) -> tuple[list[Path], list[str]]:
+def list_images(images: str | Path | Iterable[str | Path]) -> tuple[list[ImageReference], list[str]]:
     """Find image files, and images in tar shards.
 
     Args:
@@ -46,7 +46,7 @@ def list_images(images: str | Path | Iterable[str | Path]) -> tuple[list[Path], 
     return [path for path, _ in found], [name for _, name in found]
 
 
-def find_images(images: Images) -> tuple[list[Path | Image.Image], list[str]]:
+def find_images(images: Images) -> tuple[list[ImageReference | Image.Image], list[str]]:
     """Equivalent to `list_images`, for images in memory too.
 
     Args:
@@ -69,7 +69,7 @@ def find_images(images: Images) -> tuple[list[Path | Image.Image], list[str]]:
     return [image for image, _ in found], [name for _, name in found]
 
 
-def _look_at(entry: Any, place: int) -> list[tuple[Path | Image.Image, str]]:
+def _look_at(entry: Any, place: int) -> list[tuple[ImageReference | Image.Image, str]]:
     if isinstance(entry, str | Path):
         text = str(entry)
         means_more = Path(entry).is_dir() or text.endswith(".tar") or re.search(r"://|[*?\[]", text)
@@ -94,11 +94,11 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array)
 
 
-def _find(entry: str) -> list[tuple[Path, str]]:
+def _find(entry: str) -> list[tuple[ImageReference, str]]:
     path = Path(entry)
     if entry.endswith(".tar") or "://" in entry:
-        folder, names = image_names(entry)
-        return [(folder / name, name) for name in names]
+        _, found, _ = read_shards(entry)
+        return [(image, name) for name, image in found.items()]
     if path.is_dir():
         return _in_folder(path)
     if path.is_file():  # also one whose name holds characters of a pattern
@@ -115,10 +115,10 @@ def _find(entry: str) -> list[tuple[Path, str]]:
     )
 
 
-def _in_folder(folder: Path) -> list[tuple[Path, str]]:
+def _in_folder(folder: Path) -> list[tuple[ImageReference, str]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     relative = [path.relative_to(folder) for path in files]
-    chosen = [
+    chosen: list[tuple[ImageReference, str]] = [
         (path, name.as_posix())
         for path, name in zip(files, relative, strict=True)
         if path.suffix.lower() in image_suffixes() | RAW_SUFFIXES

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mlic.data.images import load_image
+from mlic.data.images import open_image
 from mlic.errors import InputError
 from mlic.inference.classifier import Classifier
 from mlic.inference.loading import make_head
@@ -92,12 +92,12 @@ def shown_label(photograph: Photograph) -> str | None:
 def _with_map(
     photograph: Photograph, classifier: Classifier, head: nn.Module, thumbnails: Thumbnails
 ) -> Photograph:
-    path, label = thumbnails.path(photograph.file_name), shown_label(photograph)
+    path, label = thumbnails.reference(photograph.file_name), shown_label(photograph)
     if path is None or label is None or photograph.image is None:
         return photograph
     backbone: Any = classifier.backbone  # one of them, no ensemble
     draft_size: Any = classifier.draft_size
-    image = load_image(path, draft_size=draft_size, bits_stored=classifier.bits_stored)
+    image = open_image(path, draft_size=draft_size, bits_stored=classifier.bits_stored)
     crop = backbone.transform(image)
     pixels = torch.from_numpy(np.array(crop))[None]
     found = activation_map(backbone, head, pixels, list(classifier.classes).index(label))

@@ -1,7 +1,6 @@
 """Figures of a data set: how often each label occurs, and sample images with their labels."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from mlic.data.images import FULL_BITS
+from mlic.data.images import FULL_BITS, ImageReference
 from mlic.report.style import GREY, PRIMARY, new_figure
 from mlic.report.thumbnails import thumbnail
 
@@ -57,7 +56,7 @@ def label_distribution(dataset: Mapping[str, Any]) -> Figure:
 
 
 def sample_grid(
-    paths: Sequence[Path],
+    paths: Sequence[ImageReference],
     labels: np.ndarray,
     classes: Sequence[str],
     *,
@@ -68,12 +67,12 @@ def sample_grid(
     """A grid of randomly drawn images with their labels as titles.
 
     Args:
-        paths: (N,) image files.
+        paths: (N,) images.
         labels: (N, C) 0/1.
         classes: C names.
         count: images to show, at most.
         seed: of the draw.
-        bits_stored: see `mlic.data.load_image`.
+        bits_stored: see `mlic.data.open_image`.
 
     Returns:
         A figure of up to 4 images a row.

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from mlic.data.images import FULL_BITS, check_bits_stored, load_image
+from mlic.data.images import FULL_BITS, ImageReference, check_bits_stored, open_image
+from mlic.data.tars.index import find_indexed
 from mlic.errors import InputError
-from mlic.tars.members import find_member
 
 QUALITY = 80
 
@@ -17,7 +17,7 @@ class Thumbnails:
     """Photographs of one folder, or of tar shards, as JPEG bytes; each is read once."""
 
     def __init__(self, folder: Path | None, pixels: int, bits_stored: int = FULL_BITS) -> None:
-        """Read from `folder` (None: there is none), longer side at most `pixels`; bits as for `load_image`."""
+        """Read from `folder` (None: there is none), longer side at most `pixels`; bits as for `open_image`."""
         self.folder = None if folder is None else folder.resolve()
         self.pixels, self.bits_stored = pixels, bits_stored
         self._read: dict[str, bytes | None] = {}
@@ -38,20 +38,21 @@ class Thumbnails:
         jpeg = self.jpeg(file_name)
         return None if jpeg is None else "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
-    def path(self, file_name: str) -> Path | None:
-        """The file, if it is there and inside the folder."""
+    def reference(self, file_name: str) -> ImageReference | None:
+        """The file, or the image in a tar shard, if it is there and inside the folder."""
         if self.folder is None:
             return None
         path = (self.folder / file_name).resolve()
-        is_there = path.is_relative_to(self.folder) and (path.is_file() or find_member(path) is not None)
-        return path if is_there else None
+        if not path.is_relative_to(self.folder):
+            return None
+        return path if path.is_file() else find_indexed(path)
 
     def _make(self, file_name: str) -> bytes | None:
-        path = self.path(file_name)
-        if path is None:
+        reference = self.reference(file_name)
+        if reference is None:
             return None
         try:
-            small = thumbnail(path, self.pixels, check_bits_stored(self.bits_stored))
+            small = thumbnail(reference, self.pixels, check_bits_stored(self.bits_stored))
         except InputError:  # the page shows a gap
             return None
         stream = io.BytesIO()
@@ -59,13 +60,13 @@ class Thumbnails:
         return stream.getvalue()
 
 
-def thumbnail(path: Path, pixels: int, bits_stored: int = FULL_BITS) -> Image.Image:
+def thumbnail(reference: ImageReference, pixels: int, bits_stored: int = FULL_BITS) -> Image.Image:
     """An image as training reads it, upright RGB, its longer side at most `pixels`.
 
     Raises:
-        InputError: see `mlic.data.load_image`.
+        InputError: see `mlic.data.open_image`.
     """
-    image = load_image(path, draft_size=pixels, bits_stored=bits_stored)
+    image = open_image(reference, draft_size=pixels, bits_stored=bits_stored)
     image.thumbnail((pixels, pixels))
     return image
 

@@ -63,7 +63,7 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
             there is no image in `data.images` to go on with.
     """
     if check not in CHECKS:
-        raise InputError(f"check: '{check}' is none of {', '.join(CHECKS)}.")
+        raise InputError(f"check: '{check}' must be one of {', '.join(CHECKS)}.")
     table, findings = _read(data)
     split: Any = OmegaConf.to_container(data.split, resolve=True)
     if not findings:
@@ -71,8 +71,7 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
     logger.info("opening %d images (check=%s)", len(table), check)
     bits_stored = check_bits_stored(data.bits_stored)
     inspected = inspect_images(
-        table.image_dir,
-        table.file_names,
+        table.paths(),
         check=check,
         num_workers=data.num_workers,
         bits_stored=bits_stored,
@@ -84,7 +83,8 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
     findings += find_duplicates(table, inspected.digests)
     classes = class_table(table)
     if table.classes:
-        unannotated = find_unannotated(table.image_dir, table.file_names)
+        in_files = table.tar_images is None
+        unannotated = find_unannotated(table.image_dir, table.file_names) if in_files else []
         missing = [table.file_names[row] for row in inspected.missing]
         if cause := explain_missing(table.image_dir, missing):
             findings.append(Finding("file_names", detail=cause))
@@ -103,7 +103,7 @@ def find_unused_bits(largest_greys: Sequence[int], bits_stored: int) -> list[Fin
 
     Args:
         largest_greys: the largest value of each of these images.
-        bits_stored: see `mlic.data.load_image`.
+        bits_stored: see `mlic.data.open_image`.
     """
     largest = max(largest_greys, default=0)
     used = max(8, largest.bit_length())
@@ -118,21 +118,23 @@ def find_unused_bits(largest_greys: Sequence[int], bits_stored: int) -> list[Fin
 
 def _read(data: DictConfig) -> tuple[LabelTable, list[Finding]]:
     """The annotations; where they cannot be read the images of the folder without labels, and a finding."""
-    places = {key: Path(data[key]) for key in ("annotations", "images") if data.get(key) is not None}
+    places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
+    # tar shards may be an address or a list, which have no folder to go on with
+    folders = {key: Path(place) for key, place in places.items() if isinstance(place, str | Path)}
     try:
         return instantiate(data.reader)(**places), []
     except InputError as error:
         # a setting or a place that is not there, and not the content of the file
-        of_settings = str(error).startswith("data.") or not all(place.exists() for place in places.values())
-        if of_settings or set(places) != {"annotations", "images"} or not places["images"].is_dir():
+        of_settings = str(error).startswith("data.") or not all(place.exists() for place in folders.values())
+        if of_settings or set(folders) != {"annotations", "images"} or not folders["images"].is_dir():
             raise
-        names = list(image_files(places["images"]))
+        names = list(image_files(folders["images"]))
         if not names:
             raise
-        logger.warning("the annotations cannot be read; going on with the images of '%s'", places["images"])
+        logger.warning("the annotations cannot be read; going on with the images of '%s'", folders["images"])
         labels = np.zeros((len(names), 0), dtype=np.uint8)
-        finding = Finding("annotations", str(places["annotations"]), detail=str(error))
-        return LabelTable.build(places["images"], names, labels, []), [finding]
+        finding = Finding("annotations", str(folders["annotations"]), detail=str(error))
+        return LabelTable.build(folders["images"], names, labels, []), [finding]
 
 
 def _check_settings(table: LabelTable, data: DictConfig, split: Mapping[str, Any]) -> None:

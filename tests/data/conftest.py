@@ -1,5 +1,6 @@
-"""A local HTTP server that can break off, ignore ranges and count what it sent."""
+"""A local HTTP server that can fail, ignore ranges and count what it was asked."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,44 +15,46 @@ class FileServer:
 
     Attributes:
         files: path -> content.
-        break_after: bytes to send of a response before the connection is cut, one entry used up a request.
         ranges: whether `Range` is understood.
         failures: status codes to answer with first, one used up a request.
-        requests: (path, Range header or None) of each request.
-        sent: bytes of content sent for each request.
+        requests: (path, Range header or None) of each request for content.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
-    break_after: list[int] = field(default_factory=list)
     ranges: bool = True
-    wrong_range: bool = False
     failures: list[int] = field(default_factory=list)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
-    sent: list[int] = field(default_factory=list)
     url: str = ""
 
 
 def make_handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.answer(with_body=False)
+
         def do_GET(self) -> None:
-            asked = self.headers.get("Range")
-            server.requests.append((self.path, asked))
+            server.requests.append((self.path, self.headers.get("Range")))
+            self.answer(with_body=True)
+
+        def answer(self, *, with_body: bool) -> None:
             if server.failures or self.path not in server.files:
                 self.send_error(server.failures.pop(0) if server.failures else 404)
                 return
-            content = server.files[self.path]
-            start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.ranges else 0
-            body = content[start:]
-            self.send_response(206 if asked and server.ranges else 200)
-            if asked and server.ranges:
-                shown = 0 if server.wrong_range else start
-                self.send_header("Content-Range", f"bytes {shown}-{len(content) - 1}/{len(content)}")
+            body = server.files[self.path]
+            etag = hashlib.md5(body).hexdigest()
+            asked = self.headers.get("Range") if server.ranges else None
+            self.send_response(206 if asked else 200)
+            if asked:
+                first, _, last = asked.removeprefix("bytes=").partition("-")
+                stop = min(int(last) + 1, len(body))
+                self.send_header("Content-Range", f"bytes {first}-{stop - 1}/{len(body)}")
+                body = body[int(first) : stop]
+            self.send_header("ETag", etag)
+            self.send_header("Accept-Ranges", "bytes" if server.ranges else "none")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if server.break_after:
-                body = body[: server.break_after.pop(0)]
-            self.wfile.write(body)
-            server.sent.append(len(body))
+            if with_body:
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             """Stay silent."""

@@ -38,7 +38,6 @@ def photos(tmp_path: Path) -> Path:
             "Without 'photos/' at their beginning 5 of 6 are there. Set data.images={parent}, or",
         ),
         ("data/set/a_{}.jpg", "Without 'data/set/' at their beginning 5 of 6 are there. Correct"),
-        ("b_{}.jpg", "In the folder 'inner' 5 of 6 are there. Set data.images={folder}/inner."),
         ("c_{}.jpg", None),
     ],
 )
@@ -49,7 +48,7 @@ def test_the_one_cause_of_many_missing_files_is_named(name: str, message: str | 
     if message is None:
         assert cause is None
         return
-    message = message.format(parent=photos.parent, folder=photos)
+    message = message.format(parent=photos.parent)
     assert cause is not None and cause.startswith(message)
     bad = dict.fromkeys(table.paths(), "no such file")
     for choice in ("error", "drop"):
@@ -73,11 +72,11 @@ def test_some_missing_files_are_left_out_and_most_are_not(photos: Path, caplog: 
 
 
 def test_a_long_list_is_cut_after_ten(photos: Path):
-    names = [f"n_{number:06d}" for number in range(120_000)]
+    names = [f"n_{number:06d}" for number in range(12_000)]
     table = table_of(photos, names)
     with pytest.raises(InputError) as refusal:
         leave_out(dict.fromkeys(table.paths(), "no such file"), table, "error")
     lines = str(refusal.value).splitlines()
-    assert lines[0] == "120000 images cannot be used:"
-    assert lines[-2] == "  and 119990 more; mlic.verify lists all"
+    assert lines[0] == "12000 images cannot be used:"
+    assert lines[-2] == "  and 11990 more; mlic.verify lists all"
     assert len(lines) == 13

@@ -49,14 +49,13 @@ def small_coco(file_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         content = contents[path]
         file_server.files[f"/{path}"] = content
         digest = hashlib.md5(content).hexdigest()
-        monkeypatch.setattr(coco_val2017, name, RemoteFile(path, len(content), digest))
+        monkeypatch.setattr(coco_val2017, name, RemoteFile(path, digest))
     return file_server
 
 
 def test_the_published_files():
     assert coco_val2017.BASE_URL == "http://images.cocodataset.org"
     assert (coco_val2017.IMAGES.url, coco_val2017.ANNOTATIONS.url) == (IMAGES, ANNOTATIONS)
-    assert (coco_val2017.IMAGES.size, coco_val2017.ANNOTATIONS.size) == (815_585_330, 252_907_541)
 
 
 def test_it_is_downloaded_on_first_use_alone(small_coco: Any, tmp_path: Path):
@@ -64,31 +63,16 @@ def test_it_is_downloaded_on_first_use_alone(small_coco: Any, tmp_path: Path):
     assert table.classes == ("person", "toothbrush")
     assert table.labels.tolist() == [[1, 0], [0, 1], [0, 0]]
     assert all(path.is_file() for path in table.paths())
-    assert len(small_coco.requests) == 2
+    requests = len(small_coco.requests)
     again = read_coco_val2017(tmp_path, base_url=small_coco.url, crowd="drop", unannotated="drop")
     assert again.labels.tolist() == [[1, 0]]
-    assert len(small_coco.requests) == 2
+    assert len(small_coco.requests) == requests
 
 
 def test_it_lies_in_the_cache_by_default(small_coco: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLIC_CACHE", str(tmp_path / "cache"))
     table = read_coco_val2017(base_url=small_coco.url)
     assert table.image_dir == tmp_path / "cache" / "coco_val2017" / "val2017"
-
-
-def test_an_interrupted_download_is_resumed(small_coco: Any, tmp_path: Path):
-    whole = len(small_coco.files[f"/{ANNOTATIONS}"])
-    small_coco.break_after = [whole, 1000]
-    with pytest.raises(InputError, match="broke off after 1000 of"):
-        read_coco_val2017(tmp_path, base_url=small_coco.url, attempts=1)
-    assert not (tmp_path / "val2017").exists()
-    assert len(read_coco_val2017(tmp_path, base_url=small_coco.url, attempts=1)) == 3
-    assert small_coco.requests == [
-        (f"/{ANNOTATIONS}", None),
-        (f"/{IMAGES}", None),
-        (f"/{IMAGES}", "bytes=1000-"),
-    ]
-    assert small_coco.sent[-1] == len(small_coco.files[f"/{IMAGES}"]) - 1000
 
 
 def test_without_network_the_error_says_what_to_do(closed_address: str, tmp_path: Path):
@@ -109,7 +93,7 @@ def test_archives_put_by_hand_are_used(small_coco: Any, closed_address: str, tmp
 
 def test_a_wrong_archive_is_refused_and_nothing_unpacked(small_coco: Any, tmp_path: Path):
     (tmp_path / "val2017.zip").write_bytes(b"another")
-    with pytest.raises(InputError, match=r"val2017.zip: 7 bytes with MD5 .*\n.*put both files into"):
+    with pytest.raises(InputError, match=r"val2017.zip: its MD5 digest is not .*\n.*put both files into"):
         read_coco_val2017(tmp_path, base_url=small_coco.url)
     assert not (tmp_path / "val2017").exists()
     assert (tmp_path / "val2017.zip").read_bytes() == b"another"

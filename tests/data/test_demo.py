@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlic.data import demo as demo_module
-from mlic.data import load_image, read_csv, read_demo, stratified_split
+from mlic.data import open_image, read_csv, read_demo, stratified_split
 from mlic.data.demo import OVERLAP, _overlap, _places
 from mlic.errors import InputError
 
@@ -34,7 +34,7 @@ def test_it_lies_in_the_cache_by_default(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("MLIC_CACHE", str(tmp_path / "cache"))
     table = read_demo(num_images=5, seed=3)
     assert table.image_dir == tmp_path / "cache" / "demo-v1-5-3" / "images"
-    assert load_image(table.paths()[0]).size == (192, 192)
+    assert open_image(table.paths()[0]).size == (192, 192)
 
 
 @pytest.mark.slow

@@ -14,9 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mlic.data.image_dataset import PADDING
 from mlic.errors import InputError
 from mlic.features import CachedFeatures, ExtractionResult, extract_features
-from mlic.features.images import PADDING, FixedBatch, HashedImages, RankSampler
+from mlic.features.hashing import state_of
+from mlic.features.images import HashedImages, RankSampler
 from mlic.models import FrozenBackbone
 from mlic.models.rounding import Rounding
 
@@ -321,14 +323,12 @@ def test_each_image_goes_to_one_process():
     assert len(RankSampler(0, 0, 1)) == 1
 
 
-def test_batches_have_one_size(images: list[Path], backbone: Any):
-    states = np.zeros((2, 3), dtype=np.int64)
-    data = HashedImages([images[0], images[0].with_name("missing")], states, backbone.transform, None)
-    white = torch.ones(data.image_shape, dtype=torch.uint8)
-    numbers, pixels = FixedBatch(3, data.image_shape)([(5, white), data[1], data[PADDING]])
-    assert numbers.tolist() == [5, PADDING, PADDING]
-    assert pixels.shape == (3, *data.image_shape)
-    assert (pixels[0].min(), pixels[1:].max()) == (1, 0)
+def test_an_image_that_changed_since_it_was_hashed_is_left_out(images: list[Path], backbone: Any):
+    states = np.array([state_of(images[0]), (0, 0, 0)], dtype=np.int64)
+    data = HashedImages(images[:2], states, backbone.transform, None, 16)
+    assert data[0][1:] == (0, "")
+    assert data[1][1:] == (PADDING, "it changed while it was read")
+    assert data[1][0].max() == 0
 
 
 def test_a_backbone_that_was_never_set_up_is_set_up_for_the_device(tiny_images: Path, tmp_path: Path):

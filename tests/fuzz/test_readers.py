@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mlic.data import LabelTable, read_coco, read_csv, read_voc, split_hash
-from mlic.data.images import BadImageError, full_check, load_image, quick_check
+from mlic.data.images import BadImageError, full_check, open_image, quick_check
 from mlic.errors import InputError
 from mlic.report.checking import load_overrides
 
@@ -186,7 +186,7 @@ def test_images(
     path = tmp_path / "picture"
     path.write_bytes(content if cut % 3 else content[: cut % len(content)])
     try:
-        image = load_image(path)
+        image = open_image(path)
     except BadImageError as error:
         assert full_check(path) == error.reason
     else:

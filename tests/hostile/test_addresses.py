@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -17,26 +17,17 @@ import pytest
 import torch
 
 from mlic.compare import compare
-from mlic.config import compose, compose_with_choices
-from mlic.data import cache_dir
-from mlic.data.file_names import leaves_folder
-from mlic.data.tar_scan import LabelSource
-from mlic.data.tar_shards import index_shards
+from mlic.config import compose
+from mlic.data.tars import images
+from mlic.data.tars.images import TarImage, read_tar_image
+from mlic.data.tars.listing import list_shards
 from mlic.errors import InputError
 from mlic.evaluate import evaluate
 from mlic.evaluation.predictions import Predictions
 from mlic.inference import Classifier
 from mlic.models.weights import load_network
-from mlic.predict import predict
 from mlic.report import report
-from mlic.tars import members
-from mlic.tars.index import ShardIndex, Texts
-from mlic.tars.listing import list_shards
-from mlic.tars.members import find_member
 from mlic.train import train
-from mlic.training.run import extract
-from mlic.tuning.run import run_tuning
-from mlic.verify import verify
 
 
 @dataclass
@@ -51,7 +42,7 @@ class Listener:
 def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
     """A port of this machine; the test fails if anything was sent there."""
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(members, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(images, "PAUSE_SECONDS", 0)
     server = socket.create_server(("127.0.0.1", 0))
     found = Listener(f"http://127.0.0.1:{server.getsockname()[1]}/a.tar")
 
@@ -69,36 +60,6 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
     server.close()
     thread.join()
     assert found.connections == []
-
-
-def write_index(folder: Path, url: str, name: str = "a.jpg") -> None:
-    """The index of a shard with one image, at an address."""
-    place = np.array([512], dtype=np.int64)
-    digest = np.zeros((1, 32), dtype=np.uint8)
-    ShardIndex(url, {}, Texts.of([name.encode()]), place, place, digest, Texts.of([b'""'])).save(folder)
-
-
-class Received(NamedTuple):
-    """What a sender gave: `name` is that of an image in a shard, whose index lies in the folder of the images."""
-
-    annotations: Path
-    images: Path
-    name: str
-
-
-@pytest.fixture(
-    params=[("tar-index-x", ""), ("tar-index-0123456789abcdef", "reference::")], ids=["plain", "chain"]
-)
-def received(
-    request: pytest.FixtureRequest, listener: Listener, tiny_csv: tuple[Path, Path], tmp_path: Path
-) -> Received:
-    """Annotations and images of a sender, and an index that names an address."""
-    folder, prefix = request.param
-    found = Received(tmp_path / "labels.csv", tmp_path / "received", f"{folder}/s/a.jpg")
-    shutil.copytree(tiny_csv[1], found.images)
-    write_index((found.images / found.name).parent, prefix + listener.url)
-    found.annotations.write_text(tiny_csv[0].read_text() + f"{found.name},square\n")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +87,7 @@ def sent_run(own_run: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any
     return make
 
 
-def name_image(run: Path, images: Path, name: str) -> None:
+def name_image(run: Path, images: str | Path, name: str) -> None:
     """Let a run folder say that its first test image is that one."""
     dataset = json.loads((run / "dataset.json").read_text())
     (run / "dataset.json").write_text(json.dumps({**dataset, "source": {"images": str(images)}}))
@@ -134,43 +95,6 @@ def name_image(run: Path, images: Path, name: str) -> None:
     test = Predictions.read_parquet(file)
     names = np.array([name, *test.file_names[1:]], dtype=object)
     Predictions(names, test.scores, test.targets, test.classes).write_parquet(file)
-
-
-@pytest.mark.parametrize("command", ["train", "extract", "tune", "verify", "evaluate"])
-def test_an_index_beside_received_images_is_not_used(
-    command: str,
-    received: Received,
-    own_run: Path,
-    tiny_overrides: Callable[..., list[str]],
-    tmp_path: Path,
-):
-    places = (f"data.annotations={received.annotations}", f"data.images={received.images}")
-    output = tmp_path / "out"
-    if command == "verify":
-        found = verify(compose("data=csv", *places, output=output, config_name="verify"))
-        assert [finding.kind for finding in found.findings] in (["missing_image"], ["annotations"])
-        return
-    config, choices = compose_with_choices(
-        *tiny_overrides(*places, *(("tune.heads=2",) if command == "tune" else ())),
-        output=output,
-        config_name="tune" if command == "tune" else "train",
-    )
-    evaluated = ("data=csv", *places, f"run='{own_run}'", "device=cpu", "num_workers=0")
-    call = {
-        "train": lambda: train(config),
-        "extract": lambda: extract(config),
-        "tune": lambda: run_tuning(config, choices),
-        "evaluate": lambda: evaluate(compose(*evaluated, output=output, config_name="evaluate")),
-    }[command]
-    with pytest.raises(InputError, match=r"s/a\.jpg(: [Nn]o such file|' leaves the image folder)"):
-        call()
-
-
-def test_predict_uses_no_index_of_a_sender(received: Received, own_run: Path, tmp_path: Path):
-    (received.images / received.name).write_bytes(b"no picture")
-    options = (f"run='{own_run}'", f"images='{received.images}'", "device=cpu", "num_workers=0")
-    bad = predict(compose(*options, output=tmp_path / "p.csv", config_name="predict"))
-    assert list(bad) == [received.name]
 
 
 @pytest.mark.parametrize(("prefix", "part"), [("", "test"), ("reference::", "val"), ("/x::", "train")])
@@ -201,34 +125,9 @@ def test_a_download_that_a_checkpoint_names_is_not_begun(
         evaluate(compose(*options, output=tmp_path / "out", config_name="evaluate"))
 
 
-@pytest.fixture
-def own_index(listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The index of remote shards that the user once named; a sender may guess where it lies."""
-    monkeypatch.setenv("MLIC_CACHE", str(tmp_path / "cache"))
-    folder = members.index_folder("x")
-    write_index(folder / "s", listener.url)
-    assert find_member(folder / "s" / "a.jpg") is not None
-    return folder
-
-
-def test_a_checkpoint_may_not_name_the_index_of_the_users_own_shards(
-    sent_run: Callable[..., Path], own_index: Path, tmp_path: Path
-):
-    file = tmp_path / "labels.csv"
-    file.write_text("file_name,labels\ns/a.jpg,square\n")
-    run = sent_run(lambda config: config["data"].update(images=str(own_index), annotations=str(file)))
-    (run / "split.csv").write_text("file_name,split\ns/a.jpg,test\n")
-    config = compose(
-        f"run='{run}'", "part=test", "device=cpu", output=tmp_path / "out", config_name="evaluate"
-    )
-    with pytest.raises(InputError, match="is an index of tar shards, and the checkpoint may not name it"):
-        evaluate(config)
-
-
 @pytest.mark.slow
 def test_compare_opens_no_address_and_downloads_no_weights(
     sent_run: Callable[..., Path],
-    own_index: Path,
     own_run: Path,
     listener: Listener,
     monkeypatch: pytest.MonkeyPatch,
@@ -242,10 +141,8 @@ def test_compare_opens_no_address_and_downloads_no_weights(
     monkeypatch.setattr(huggingface_hub, "get_session", lambda: asked.append("session"))
     folders = sent_run(lambda config: config["model"]["backbone"].update(pretrained=True)), tmp_path / "sent2"
     shutil.copytree(own_run, folders[1])
-    name_image(folders[0], own_index, "s/a.jpg")
-    name = f"{own_index.name}/s/a.jpg"
-    write_index((tmp_path / name).parent, f"reference::{listener.url}")
-    name_image(folders[1], tmp_path, name)
+    name_image(folders[0], listener.url, "a.jpg")
+    name_image(folders[1], tmp_path, listener.url)
     options = (f"runs=['{folders[0]}','{folders[1]}']", "resamples=2", "activation_maps=true")
     page = compare(compose(*options, output=tmp_path / "report", config_name="compare")).read_text()
     assert "no activation maps: no weights found for &#39;test_efficientnet&#39;: they are not on" in page
@@ -255,35 +152,6 @@ def test_compare_opens_no_address_and_downloads_no_weights(
     assert asked
 
 
-def test_only_the_cache_has_members(listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    real = tmp_path / "disk" / "cache"
-    real.mkdir(parents=True)
-    (tmp_path / "cache").symlink_to(real)
-    monkeypatch.setenv("MLIC_CACHE", str(tmp_path / "cache"))
-    inside = members.index_folder("root")
-    write_index(inside / "s", listener.url)
-    write_index(inside / "deep" / "s", listener.url)
-    for path in (inside / "s/a.jpg", inside / "deep/s/a.jpg", inside.resolve() / "s/a.jpg"):
-        assert find_member(path) is not None and members.is_member(path)
-    other = tmp_path / "received" / inside.name
-    write_index(other / "s", listener.url)
-    (tmp_path / "received" / "link").symlink_to(cache_dir())
-    climbing = f"../../cache/webdataset/{inside.name}/s/a.jpg"
-    for path in (
-        other / "s/a.jpg",
-        tmp_path / "received" / "link" / "webdataset" / inside.name / "s/a.jpg",
-        f"{tmp_path}/received/x/{climbing}",
-        f"{inside}/../{inside.name}/s/a.jpg",
-        f"{cache_dir()}/webdataset/../{other}/s/a.jpg",
-        f"{cache_dir()}/webdataset/tar-index-x/s/a.jpg",
-        f"{cache_dir()}2/webdataset/{inside.name}/s/a.jpg",
-    ):
-        assert find_member(path) is None and not members.is_member(path), path
-    assert leaves_folder(climbing)
-    # the folder of the images may be one above the cache
-    assert leaves_folder(f"cache/webdataset/{inside.name}/s/a.jpg")
-
-
 @pytest.mark.parametrize(
     "address",
     [
@@ -291,30 +159,22 @@ def test_only_the_cache_has_members(listener: Listener, monkeypatch: pytest.Monk
         "github://a:b@main/c.tar", "HTTP{url}", "smb://a/b.tar",
     ],
 )  # fmt: skip
-def test_few_protocols_are_opened_also_out_of_an_index(
-    address: str, listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+def test_few_protocols_are_opened(address: str, listener: Listener):
     url = address.format(url=listener.url)
     with pytest.raises(
         InputError, match=r"' is not opened: an address must begin with one of file://, http://"
     ):
         list_shards(url)
-    monkeypatch.setenv("MLIC_CACHE", str(tmp_path))
-    folder = members.index_folder("x")
-    write_index(folder / "s", url if "://" in url else f"{url}://")
-    member = find_member(folder / "s" / "a.jpg")
-    assert member is not None
     with pytest.raises(InputError, match="' is not opened: an address must begin"):
-        members.read_member(member)
+        read_tar_image(TarImage(url, "a.jpg", 512, 512, ""))
 
 
-def test_a_shard_name_that_leaves_the_index_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setenv("MLIC_CACHE", str(tmp_path / "cache"))
+def test_a_shard_name_that_leaves_the_folder_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        "mlic.tars.listing._find", lambda entry: (["http://h/d/"], {"http://h/d/../../x.tar": {"size": "1"}})
+        "mlic.data.tars.listing._find", lambda _: (["http://h/d/"], {"http://h/d/../../x.tar": {"size": "1"}})
     )
     with pytest.raises(InputError, match=r"'\.\./\.\./x\.tar' leads out of its folder"):
-        index_shards("http://h/d/", LabelSource("auto", "labels"))
+        list_shards("http://h/d/")
 
 
 @pytest.mark.parametrize(

@@ -357,7 +357,7 @@ def test_no_memory(job: Job, arguments: Any, tmp_path: Path):
     code, text = job("train", *arguments(tmp_path / "run", *places), memory_mb=220)
     assert code == 1 and "Traceback" not in text, text
     # what was taken until the image did not fit is kept, and may be what the network lacks then
-    assert "a.png: no memory to decode it" in text or "the memory does not suffice" in text
+    assert "a.png: out of memory while it was decoded" in text or "the memory does not suffice" in text
     code, text = job("train", *arguments(tmp_path / "run", "features.batch_size=20000"), memory_mb=300)
     assert code == 1 and "Traceback" not in text, text
     assert "the memory does not suffice. Lower features.batch_size" in text

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlic.data.images import BadImageError, check_images, full_check, load_image, quick_check
+from mlic.data.images import BadImageError, check_images, full_check, open_image, quick_check
 from mlic.models import FrozenBackbone
 
 pytestmark = [
@@ -244,7 +244,7 @@ def write(folder: Path, name: str, content: bytes) -> Path:
 def test_the_right_pixels(name: str, tmp_path: Path, backbone: FrozenBackbone):
     case = HANDLED[name]
     path = write(tmp_path, name, case.content)
-    loaded = load_image(path)
+    loaded = open_image(path)
     wanted = np.asarray(picture()) if case.pixel is None else np.full((*case.size[::-1], 3), case.pixel)
     assert (loaded.mode, loaded.size) == ("RGB", case.size)
     # blocks of a JPEG blur the edge of the block
@@ -272,7 +272,7 @@ def test_strips_come_to_the_size_of_the_input(size: tuple[int, int], crop_mode: 
 def test_refused_with_the_reason(name: str, tmp_path: Path):
     path = write(tmp_path, name, REFUSED[name].content)
     with pytest.raises(BadImageError, match=REFUSED[name].reason) as refusal:
-        load_image(path)
+        open_image(path)
     assert str(refusal.value).startswith(f"{path}: ")
     assert full_check(path) == refusal.value.reason
     assert quick_check(path) in (None, refusal.value.reason)
@@ -281,21 +281,14 @@ def test_refused_with_the_reason(name: str, tmp_path: Path):
 @pytest.mark.parametrize("name", CUT)
 def test_a_part_of_a_picture_is_refused_or_shows_all_of_it(name: str, tmp_path: Path):
     part, whole = CUT[name]
-    expected = np.asarray(load_image(write(tmp_path, "whole", whole)))
+    expected = np.asarray(open_image(write(tmp_path, "whole", whole)))
     path = write(tmp_path, name, part)
     if full_check(path) is None:
-        np.testing.assert_array_equal(np.asarray(load_image(path)), expected)
+        np.testing.assert_array_equal(np.asarray(open_image(path)), expected)
         assert len(part) > 0.8 * len(whole)
     else:
         with pytest.raises(BadImageError, match=r"truncated or damaged|not an image"):
-            load_image(path)
-
-
-def test_colours_by_lightness_are_right_or_refused(tmp_path: Path):
-    """Newer versions of Pillow convert them."""
-    path = write(tmp_path, "lab.tiff", encode(Image.new("LAB", (4, 4), (255, 128, 128)), "TIFF"))
-    if full_check(path) is None:
-        np.testing.assert_allclose(np.asarray(load_image(path)), 255, atol=3)
+            open_image(path)
 
 
 def special(folder: Path) -> dict[str, str]:
@@ -317,13 +310,6 @@ def test_what_is_no_regular_file(tmp_path: Path):
         assert full_check(tmp_path / name) == quick_check(tmp_path / name) == reason
 
 
-def test_links_are_followed(tmp_path: Path):
-    (tmp_path / "elsewhere").mkdir()
-    write(tmp_path / "elsewhere", "a.png", encode(picture(), "PNG"))
-    (tmp_path / "link.png").symlink_to(tmp_path / "elsewhere" / "a.png")
-    np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "link.png")), np.asarray(picture()))
-
-
 def test_a_name_in_the_other_form_of_unicode_is_told(tmp_path: Path):
     write(tmp_path, "Ka\u0308lte.png", encode(picture(), "PNG"))
     assert "looks the same, in Unicode's form NFD: rename it" in str(full_check(tmp_path / "K\u00e4lte.png"))
@@ -340,19 +326,3 @@ def test_the_whole_corpus_in_one_go(tmp_path: Path):
     assert {path.relative_to(tmp_path).as_posix() for path in found} == {*REFUSED, *odd}
     assert len(contents) + len(odd) + len(CUT) >= 200
     print(f"{len(HANDLED)} handled, {len(REFUSED) + len(odd)} refused, {len(CUT)} cut short")
-
-
-def test_damage_reaches_nobody_as_a_traceback(tmp_path: Path):
-    """Each kind with bytes changed at random: pixels or a refusal."""
-    random, tried = np.random.default_rng(0), 0
-    for name, case in HANDLED.items():
-        if len(case.content) > 20_000:
-            continue
-        for _ in range(3):
-            damaged = bytearray(case.content)
-            for place in random.integers(0, len(damaged), 8):
-                damaged[place] = random.integers(0, 256)
-            reason = full_check(write(tmp_path, name, bytes(damaged)))
-            assert reason is None or reason
-            tried += 1
-    assert tried > 150

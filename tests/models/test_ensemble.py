@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mlic.data.images import decode, load_image
+from mlic.data.images import open_at_sizes, open_image
 from mlic.errors import InputError
 from mlic.inference.building import build
 from mlic.models import EnsembleBackbone
@@ -46,13 +46,13 @@ def test_features_are_those_of_the_members_each_on_its_own_image(
     ensemble: EnsembleBackbone, photograph: Path
 ):
     assert ensemble.image_size == (64, 96, 96)
-    images = decode(photograph, ensemble.resize_size)
+    images = open_at_sizes(photograph, ensemble.resize_size)
     assert isinstance(images, list) and len({image.size for image in images}) == 2
     batch = torch.from_numpy(np.stack([ensemble.transform(images), ensemble.transform(images)]))
     assert batch.shape == (2, 3 * (64**2 + 2 * 96**2)) and batch.dtype == torch.uint8
     alone = []
     for member in ensemble.members:
-        crop = member.transform(load_image(photograph, draft_size=member.resize_size))
+        crop = member.transform(open_image(photograph, draft_size=member.resize_size))
         alone.append(member(torch.from_numpy(np.array(crop))[None]).flatten(1))
     found = ensemble(batch)
     assert found.shape == (2, *ensemble.feature_shape) and found.dtype == torch.float32

@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from mlic.data import load_image
+from mlic.data import open_image
 from mlic.errors import InputError
 from mlic.evaluation.predictions import Predictions
 from mlic.features.store import FeatureStore
@@ -124,7 +124,7 @@ def test_two_views_are_averaged_alike_in_all_ways_to_scores(
     classifier = Classifier.load(folder, device="cpu")
     pixels = torch.stack(
         [
-            torch.from_numpy(classifier.backbone.transform(load_image(images / name)))
+            torch.from_numpy(classifier.backbone.transform(open_image(images / name)))
             for name in tested.file_names
         ]
     )

@@ -64,6 +64,7 @@ def test_a_run_on_shards_is_a_run_on_files(shards: Path, tiny_csv: tuple[Path, P
     # one set of rows served both
     assert len(list((tmp_path / "store").glob("*/*.safetensors"))) == 1
 
+    # the index of training serves the report
     small = Thumbnails(image_folder(json.loads((run / "dataset.json").read_text())), 32)
     jpeg = small.jpeg("train-01.tar/shapes_20.jpg")
     assert small.available and jpeg is not None

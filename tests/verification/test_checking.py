@@ -78,12 +78,13 @@ def test_images_in_tar_shards_are_opened_like_files(data_set, pack, tmp_path, pr
 
     def found(content, *overrides):
         shard.write_bytes(pack(content))
-        places = ("data=webdataset", f"data.images={shard}", "data.num_workers=2", *overrides)
+        places = ("data=webdataset", "data.num_workers=2", *overrides)
         verified = verify(compose(*places, output=tmp_path / "out", config_name="verify"))
         return len(verified.table), problems(tmp_path / "out")
 
-    assert found(members) == (24, [])
-    assert found(members, "check=quick") == (24, [])
+    for images in (f"data.images={shard}", f"data.images=[{shard}]", f"data.images='file://{shard}'"):
+        assert found(members, images) == (24, [])
+    assert found(members, f"data.images={shard}", "check=quick") == (24, [])
     first = next(iter(members))
     broken = {
         **members,
@@ -91,7 +92,7 @@ def test_images_in_tar_shards_are_opened_like_files(data_set, pack, tmp_path, pr
         "same.png": members["n001.png"],
         "same.txt": members["n001.txt"],
     }
-    number, rows = found(broken)
+    number, rows = found(broken, f"data.images={shard}")
     assert number == 25
     assert [row[:2] for row in rows] == [("bad_image", f"a.tar/{first}"), ("duplicate", "a.tar/same.png")]
     assert rows[0][2].startswith("truncated or damaged")
@@ -270,7 +271,7 @@ def test_annotations_that_cannot_be_read_are_one_finding(data_set, verify_set, m
         ("data.split.test=1.5", r"data.split.test=1.5: expected a share"),
         ("data.num_images=99", r"data.num_images=99, but there are only 24 images"),
         ("data.reader.separator=''", r"data.reader.separator is empty"),
-        ("check=deep", r"check: 'deep' is none of full, quick"),
+        ("check=deep", r"check: 'deep' must be one of full, quick"),
         ("seed=-1", r"seed=-1: expected a whole number from 0 to 4294967295"),
         ("labels=all", r"labels: 'all' is none of null, suspect"),
     ],

@@ -1,8 +1,7 @@
 """WebDataset tar shards (https://github.com/webdataset/webdataset): images and labels of one name, side by side."""
 
-import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,10 @@ from mlic.data.annotations.common import (
 )
 from mlic.data.annotations.csv import read_csv
 from mlic.data.table import LabelTable
-from mlic.data.tar_scan import LABEL_MEMBERS, LabelSource
-from mlic.data.tar_shards import Places, index_shards, load_shard, names_in, refuse_problems
+from mlic.data.tars.images import TarImage
+from mlic.data.tars.index import LABEL_MEMBERS, read_shards
+from mlic.data.tars.listing import Places
 from mlic.errors import InputError
-from mlic.tars.index import ShardIndex
-from mlic.tars.listing import ShardFile
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +59,7 @@ def read_webdataset(
         on_bad_sample: `error`; `drop` leaves out samples that are broken or not whole.
 
     Returns:
-        The table; its file names are `<shard>/<name in the shard>`, its folder that of the indexes.
+        The table; its file names are `<shard>/<name in the shard>`, its folder that of the shards.
 
     Raises:
         InputError: shards, samples or labels that cannot be used.
@@ -69,65 +67,50 @@ def read_webdataset(
     require_choice("label_member", label_member, ("auto", *LABEL_MEMBERS))
     require_choice("on_bad_sample", on_bad_sample, ("error", "drop"))
     separator = check_separator(separator)
-    source = LabelSource(label_member if annotations is None else "none", label_key)
-    folder, shards = index_shards(images, source)
-    refuse_problems(folder, shards, on_bad_sample)
+    root, found, labels = read_shards(
+        images,
+        on_bad_sample=on_bad_sample,
+        label_member=label_member if annotations is None else "none",
+        label_key=label_key,
+    )
     if annotations is not None:
         options = {"separator": separator, "classes": classes, "ignore_columns": ignore_columns}
-        table = _from_csv(annotations, folder, shards, options)
+        table = _from_csv(annotations, root, found, options)
     else:
-        table = _from_members(folder, shards, separator, classes)
+        table = _from_members(root, found, labels, separator, classes)
     logger.info(
-        "%d tar shards: %d images, %d classes; %d images have no label",
-        *(len(shards), len(table), len(table.classes), (~table.labels.any(axis=1)).sum()),
+        "tar shards: %d images, %d classes; %d images have no label",
+        *(len(table), len(table.classes), (~table.labels.any(axis=1)).sum()),
     )
     return table
 
 
 def _from_members(
-    folder: Path, shards: Sequence[ShardFile], separator: str, classes: Sequence[str] | None
+    root: str,
+    images: Mapping[str, TarImage],
+    all_labels: Sequence[Any],
+    separator: str,
+    classes: Sequence[str] | None,
 ) -> LabelTable:
+    if not images:
+        raise InputError(f"data.images: the tar shards hold no usable sample. {SAMPLE}")
     columns_of = {name: place for place, name in enumerate(classes or ())}
     if len(columns_of) < len(classes or ()):
         raise InputError("data.reader.classes: a class is named twice.")
-    names: list[str] = []
-    rows, columns = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-    for shard in shards:
-        index = load_shard(folder, shard, labels=True)
-        found = [
-            [
-                _column(label, columns_of, classes, f"{shard.url}, {index.names[row].decode()}")
-                for label in labels
-            ]
-            for row, labels in enumerate(_labels(shard, index, separator, classes))
-        ]
-        rows.append(np.repeat(len(names) + np.arange(len(index)), [len(labels) for labels in found]))
-        columns.append(np.array([column for labels in found for column in labels], dtype=np.int64))
-        names += names_in(shard, index)
-    if not names:
-        raise InputError(f"data.images: {len(shards)} tar shards hold no usable sample. {SAMPLE}")
+    places: list[tuple[int, int]] = []
+    for row, (image, labels) in enumerate(zip(images.values(), all_labels, strict=True)):
+        if isinstance(labels, str):
+            refuse_list(labels, str(image), separator, classes)
+            parts = (part.strip() for line in labels.splitlines() for part in line.split(separator))
+            labels = [part for part in parts if part]
+        places += [(row, _column(label, columns_of, classes, str(image))) for label in labels]
     if not columns_of:
-        raise InputError(f"data.images: no image of {len(shards)} tar shards has a label. {SAMPLE}")
+        raise InputError(f"data.images: no image of the tar shards has a label. {SAMPLE}")
     if classes is None:
         refuse_combinations(list(columns_of), "data.images")
-    labels = label_matrix(len(names), len(columns_of), np.concatenate(rows), np.concatenate(columns))
-    return LabelTable.build(folder, names, labels, list(columns_of))
-
-
-def _labels(
-    shard: ShardFile, index: ShardIndex, separator: str, classes: Sequence[str] | None
-) -> Iterable[list[Any]]:
-    for row in range(len(index)):
-        found = json.loads(index.labels[row])
-        if isinstance(found, str):
-            refuse_list(found.strip(), f"{shard.url}, {index.names[row].decode()}", separator, classes)
-            found = [
-                label.strip()
-                for line in found.splitlines()
-                for label in line.split(separator)
-                if label.strip()
-            ]
-        yield found
+    rows, columns = np.array(places, dtype=np.int64).reshape(-1, 2).T
+    matrix = label_matrix(len(images), len(columns_of), rows, columns)
+    return LabelTable.build(root, list(images), matrix, list(columns_of), tar_images=images)
 
 
 def _column(label: str | int, columns_of: dict[str, int], classes: Sequence[str] | None, place: str) -> int:
@@ -143,34 +126,33 @@ def _column(label: str | int, columns_of: dict[str, int], classes: Sequence[str]
     if isinstance(label, str) and not (label.isascii() and label.isdigit()):
         return column_of(classes, label, place)
     if not 0 <= int(label) < len(classes):
-        raise InputError(f"{place}: label {label} is none of the {len(classes)} classes, which count from 0.")
+        raise InputError(
+            f"{place}: label {label} is not one of the {len(classes)} classes, which count from 0."
+        )
     return int(label)
 
 
 def _from_csv(
-    annotations: str | Path,
-    folder: Path,
-    shards: Sequence[ShardFile],
-    options: dict[str, Any],
+    annotations: str | Path, root: str, images: Mapping[str, TarImage], options: dict[str, Any]
 ) -> LabelTable:
-    table = read_csv(annotations, folder, **options)
-    whole = {name for shard in shards for name in names_in(shard, load_shard(folder, shard))}
+    # the folder is not used, but must exist, and the shards may be on a server
+    table = read_csv(annotations, Path(annotations).parent, **options)
     by_member: dict[str, list[str]] = {}
-    if not whole.issuperset(table.file_names):
-        for shard in shards:
-            for name in names_in(shard, load_shard(folder, shard)):
-                by_member.setdefault(name[len(shard.name) + 1 :], []).append(name)
-    names = [[name] if name in whole else by_member.get(name, []) for name in table.file_names]
+    for name, image in images.items():
+        by_member.setdefault(image.name, []).append(name)
+    names = [[name] if name in images else by_member.get(name, []) for name in table.file_names]
     lost = [str(name) for name, found in zip(table.file_names, names, strict=True) if len(found) != 1]
     if lost:
-        example = next(iter(sorted(whole)), "train-000.tar/000123.jpg")
+        example = next(iter(sorted(images)), "train-000.tar/000123.jpg")
         raise InputError(
             f"{annotations}: {len(lost)} of {len(names)} file names are in no tar shard, or in several: "
             f"{', '.join(lost[:NAMES_SHOWN])}{', …' if len(lost) > NAMES_SHOWN else ''}. "
             f"Expected names such as {example}."
         )
-    if len(table) < len(whole):
+    if len(table) < len(images):
         logger.info(
-            "%d images of the shards are not in %s and are left out", len(whole) - len(table), annotations
+            "%d images of the shards are not in %s and are left out", len(images) - len(table), annotations
         )
-    return LabelTable.build(folder, [found[0] for found in names], table.labels, table.classes)
+    return LabelTable.build(
+        root, [found[0] for found in names], table.labels, table.classes, tar_images=images
+    )
