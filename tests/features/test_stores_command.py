@@ -30,7 +30,7 @@ def test_list_shows_rows_size_and_last_use(filled: Filled, capsys: pytest.Captur
 
 def test_other_formats_are_listed_and_not_verified(filled: Filled, capsys: pytest.CaptureFixture[str]):
     store = filled[0]
-    (store.folder / "store.json").write_text("{}")
+    (store.folder / "store.json").write_text('{"format_version": 99}')
     assert manage_stores("list", store.root)
     assert "other format" in capsys.readouterr().out
     assert manage_stores("verify", store.root)
