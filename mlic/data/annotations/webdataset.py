@@ -19,7 +19,7 @@ from mlic.data.annotations.csv import read_csv
 from mlic.data.table import LabelTable
 from mlic.data.tars.images import TarImage
 from mlic.data.tars.index import LABEL_MEMBERS, read_shards
-from mlic.data.tars.listing import Places
+from mlic.data.tars.listing import ShardPaths
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ SAMPLE = (
 
 
 def read_webdataset(
-    images: Places,
+    images: ShardPaths,
     annotations: str | Path | None = None,
     *,
     label_member: str = "auto",
@@ -94,40 +94,40 @@ def _from_members(
 ) -> LabelTable:
     if not images:
         raise InputError(f"data.images: the tar shards hold no usable sample. {SAMPLE}")
-    columns_of = {name: place for place, name in enumerate(classes or ())}
+    columns_of = {name: column for column, name in enumerate(classes or ())}
     if len(columns_of) < len(classes or ()):
         raise InputError("data.reader.classes: a class is named twice.")
-    places: list[tuple[int, int]] = []
+    cells: list[tuple[int, int]] = []
     for row, (image, labels) in enumerate(zip(images.values(), all_labels, strict=True)):
         if isinstance(labels, str):
             refuse_list(labels, str(image), separator, classes)
             parts = (part.strip() for line in labels.splitlines() for part in line.split(separator))
             labels = [part for part in parts if part]
-        places += [(row, _column(label, columns_of, classes, str(image))) for label in labels]
+        cells += [(row, _column(label, columns_of, classes, str(image))) for label in labels]
     if not columns_of:
         raise InputError(f"data.images: no image of the tar shards has a label. {SAMPLE}")
     if classes is None:
         refuse_combinations(list(columns_of), "data.images")
-    rows, columns = np.array(places, dtype=np.int64).reshape(-1, 2).T
+    rows, columns = np.array(cells, dtype=np.int64).reshape(-1, 2).T
     matrix = label_matrix(len(images), len(columns_of), rows, columns)
     return LabelTable.build(root, list(images), matrix, list(columns_of), tar_images=images)
 
 
-def _column(label: str | int, columns_of: dict[str, int], classes: Sequence[str] | None, place: str) -> int:
+def _column(label: str | int, columns_of: dict[str, int], classes: Sequence[str] | None, image: str) -> int:
     """Of a name, or of a number where there are classes to count in; new names become new classes."""
     if isinstance(label, str) and label in columns_of:
         return columns_of[label]
     if classes is None:
         if isinstance(label, int):
             raise InputError(
-                f"{place}: label {label} is a number; give the class names in their order as data.reader.classes."
+                f"{image}: label {label} is a number; give the class names in their order as data.reader.classes."
             )
         return columns_of.setdefault(label, len(columns_of))
     if isinstance(label, str) and not (label.isascii() and label.isdigit()):
-        return column_of(classes, label, place)
+        return column_of(classes, label, image)
     if not 0 <= int(label) < len(classes):
         raise InputError(
-            f"{place}: label {label} is not one of the {len(classes)} classes, which count from 0."
+            f"{image}: label {label} is not one of the {len(classes)} classes, which count from 0."
         )
     return int(label)
 

@@ -21,7 +21,7 @@ from mlic.data.cache import cache_dir
 from mlic.data.file_names import leaves_folder
 from mlic.data.images import image_suffixes, quick_check, reads_heif
 from mlic.data.tars.images import TarImage
-from mlic.data.tars.listing import UNPACK, Places, Shard, list_shards
+from mlic.data.tars.listing import UNPACK, Shard, ShardPaths, list_shards
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -54,12 +54,12 @@ class ShardIndex(NamedTuple):
 
 
 def read_shards(
-    places: Places, *, on_bad_sample: str = "drop", label_member: str = "none", label_key: str = ""
+    paths: ShardPaths, *, on_bad_sample: str = "drop", label_member: str = "none", label_key: str = ""
 ) -> tuple[str, dict[str, TarImage], list[Any]]:
     """List the images in tar shards; those that have changed or were not indexed yet are read for it.
 
     Args:
-        places: see `list_shards`.
+        paths: see `list_shards`.
         on_bad_sample: `error`, or `drop` to leave out and log samples that are broken or not whole.
         label_member: ending of the members that hold labels; `auto` for the one that is there, `none` for no labels.
         label_key: of a JSON object.
@@ -71,7 +71,7 @@ def read_shards(
     Raises:
         InputError: shards that are not there or cannot be read, or, with `error`, members that cannot be used.
     """
-    root, shards = list_shards(places)
+    root, shards = list_shards(paths)
     folder = _cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     # several processes of one training would read the same shards
@@ -249,7 +249,8 @@ class _ShardScan:
         if member.isdir() or not stem or not (is_image or ending in self.label_endings):
             return
         sample = self.samples.setdefault(f"{folder}/{stem}", _Sample())
-        problem = _problem_of(member, name, MOST_IMAGE_BYTES if is_image else MOST_LABEL_BYTES)
+        limit = MOST_IMAGE_BYTES if is_image else MOST_LABEL_BYTES
+        problem = _problem_of(member, name, limit)
         if problem is None and name in self.seen:
             problem = "it is in the shard twice; expected each name once"
         self.seen.add(name)
@@ -258,19 +259,24 @@ class _ShardScan:
             content = b"" if file is None else file.read()
             if is_image:
                 digest, flaw = hashlib.sha256(content).hexdigest(), quick_check(io.BytesIO(content)) or ""
-                place = (member.offset_data, member.size)
-                sample.images.append(TarImage(self.shard.url, name, *place, digest, flaw))
-                return
-            try:
-                sample.labels[ending] = self._parse_labels(content, ending)
-                return
-            except (ValueError, TypeError, LookupError, RecursionError) as error:
-                problem = (
-                    f"malformed ({type(error).__name__}: {error}); a .json must be an object with a list of class "
-                    f"names or numbers as '{self.label_key}' (data.reader.label_key)"
-                )
-        sample.is_whole = False
-        self.problems.append((member.name, problem))
+                image = TarImage(self.shard.url, name, member.offset_data, member.size, digest, flaw)
+                sample.images.append(image)
+            else:
+                problem = self._add_labels(sample, content, ending)
+        if problem is not None:
+            sample.is_whole = False
+            self.problems.append((member.name, problem))
+
+    def _add_labels(self, sample: _Sample, content: bytes, ending: str) -> str | None:
+        """Return what is wrong with the labels, or None."""
+        try:
+            sample.labels[ending] = self._parse_labels(content, ending)
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            return (
+                f"malformed ({type(error).__name__}: {error}); a .json must be an object with a list of class names "
+                f"or numbers as '{self.label_key}' (data.reader.label_key)"
+            )
+        return None
 
     def _parse_labels(self, content: bytes, ending: str) -> Any:
         text = content.decode("utf-8-sig")
@@ -283,28 +289,21 @@ class _ShardScan:
 
     def _check_sample(self, key: str, sample: _Sample) -> bool:
         """Return True if there is one image, and labels where they are looked for."""
-        place, names, endings = (
-            key,
-            ", ".join(image.name for image in sample.images),
-            ", ".join(sample.labels),
-        )
+        names = ", ".join(image.name for image in sample.images)
+        endings = ", ".join(sample.labels)
         if not sample.images:
-            place, problem = f"{key}.{endings}", "labels without an image of that name"
+            problem = f"{key}.{endings}", "labels without an image of that name"
         elif len(sample.images) > 1:
-            problem = (
-                f"{len(sample.images)} images in one sample ({names}); rename others, such as to .mask.png"
-            )
+            count = len(sample.images)
+            problem = key, f"{count} images in one sample ({names}); rename others, such as to .mask.png"
         elif len(sample.labels) > 1:
-            problem = f"labels in {endings}; choose one by data.reader.label_member"
+            problem = key, f"labels in {endings}; choose one by data.reader.label_member"
         elif not sample.labels and self.label_member != "none":
-            wanted = f"{key}.{' or .'.join(self.label_endings)}"
-            problem = (
-                f"no labels; expected {wanted} beside it, empty for none, or data.annotations=labels.csv"
-            )
-            place = names
+            wanted = f"{key}.{' or .'.join(self.label_endings)} beside it, empty for none"
+            problem = names, f"no labels; expected {wanted}, or data.annotations=labels.csv"
         else:
             return True
-        self.problems.append((place, problem))
+        self.problems.append(problem)
         return False
 
 

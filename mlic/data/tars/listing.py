@@ -28,7 +28,7 @@ _STATE = (  # the names that file systems have for what changes with a file's co
     "size", "mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "created", "generation", "md5Hash",
 )  # fmt: skip
 
-Places = str | Path | Iterable[str | Path]
+ShardPaths = str | Path | Iterable[str | Path]
 
 
 class Shard(NamedTuple):
@@ -45,11 +45,11 @@ class Shard(NamedTuple):
     state: dict[str, str]
 
 
-def list_shards(places: Places) -> tuple[str, list[Shard]]:
+def list_shards(paths: ShardPaths) -> tuple[str, list[Shard]]:
     """Find the shards.
 
     Args:
-        places: a file, folder, pattern or address, or several of these. `{000..099}` and `{a,b}` are expanded.
+        paths: a file, folder, pattern or address, or several of these. `{000..099}` and `{a,b}` are expanded.
 
     Returns:
         The folder of all shards (the one given, else what their addresses have in common), and the shards in the
@@ -58,7 +58,7 @@ def list_shards(places: Places) -> tuple[str, list[Shard]]:
     Raises:
         InputError: something is not there, cannot be reached, or no shard is found.
     """
-    given = [places] if isinstance(places, str | Path) else places
+    given = [paths] if isinstance(paths, str | Path) else paths
     folders: list[list[str]] = []
     states: dict[str, dict[str, str]] = {}
     for entry in (entry for place in given for entry in expand_braces(os.fspath(place))):
