@@ -34,7 +34,6 @@ STEPS: dict[str, tuple[str, ...]] = {
     "best with cosine schedule": (*BEST, "scheduler=cosine"),
     "best with asymmetric loss": (*BEST, "loss=asymmetric", "loss.gamma_neg=2", "loss.clip=0"),
     "best with label smoothing": (*BEST, "loss.label_smoothing=0.1"),
-    "best with mixup": (*BEST, "mixup=0.4"),
     "best with a linear head": (*BEST, "head=linear"),
     "best with residual attention": (*BEST, "head=csra"),
     "best with attention": (*BEST, "head=attention"),

@@ -65,7 +65,7 @@ KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
             "data.num_workers? data.split.folds? data.split.fold"
         ),
     ),
-    ("a number", (int, float), "mixup days? data.batch_size"),
+    ("a number", (int, float), "days? data.batch_size"),
     ("a factor for each class, such as {person: 0.5}", (dict,), "data.class_weights.scale?"),
     ("true, false or options of mlic.compare", (bool, dict), "compare?"),
 )

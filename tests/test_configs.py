@@ -84,7 +84,7 @@ def test_the_report_experiment_is_the_report_protocol(tmp_path: Path):
         assert config["data"]["batch_size"] == batch
         assert set(config["callbacks"]) == {"checkpoint", "last", "epoch_table", "progress"}
         assert (config["head"]["standardize"], config["head"]["hidden_dropout"]) == (False, 0)
-        assert (config["loss"]["label_smoothing"], config["mixup"], config.get("scheduler")) == (0, 0, None)
+        assert (config["loss"]["label_smoothing"], config.get("scheduler")) == (0, None)
         assert (config["features"]["views"], config["model"]["backbone"]["unfreeze"]) == (1, 0)
 
 

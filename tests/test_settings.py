@@ -41,7 +41,6 @@ def test_so_are_all_choices(choice: str, tmp_path: Path):
     [
         ("+lr=0.1", "'lr' is no setting .* Did you mean 'optimizer.lr'?"),
         ("+max_epochs=3", "Did you mean 'trainer.max_epochs'?"),
-        ("+mixupp=0.2", "Did you mean 'mixup'?"),
         ("+sed=1", "Did you mean 'seed'"),
         ("+model.dropout=0.1", "'model.dropout' is no setting .* Did you mean .*'head.dropout'"),
         ("+model.recipe.batchsize=4", "'model.recipe.batchsize' is no setting .*'data.batch_size'"),
@@ -164,9 +163,8 @@ CSV = ["data=csv", "data.annotations=labels.csv", "data.images=photos"]
             ["data.class_weights.scale=0.5"],
             "^data.class_weights.scale: must be a factor for each class",
         ),
-        ("train", ["data.batch_size=null"], "^data.batch_size: must be a number, got null"),
         ("train", ["model.backbone.name=[a,b]"], "^model.backbone.name: must be a text, got "),
-        ("train", ["mixup=null"], "^mixup: must be a number, got null"),
+        ("train", ["data.batch_size=null"], "^data.batch_size: must be a number, got null"),
     ],
 )
 def test_what_is_missing_or_of_a_wrong_kind_is_named(

@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.models.ensemble import Backbone
-from mlic.models.mixing import mix
 from mlic.models.precision import spare_gpu_lookups
 from mlic.models.rounding import Rounding
 from mlic.models.scores import CollectedScores, ScoreCollector
@@ -29,7 +28,7 @@ LOGGER_SECONDS = 2.0  # between two times that curves are written; Lightning wri
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """What torch is seeded with at the start of an epoch, before mixup and dropout draw."""
+    """What torch is seeded with at the start of an epoch, before dropout draws."""
     return seed * 1_000_003 + epoch
 
 
@@ -62,7 +61,6 @@ class MultiLabelClassifier(L.LightningModule):
         *,
         backbone: Backbone | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
-        mixup: float = 0.0,
         views: int = 1,
         feature_dtype: str | None = None,
         seed: int = 0,
@@ -79,7 +77,6 @@ class MultiLabelClassifier(L.LightningModule):
             backbone: None when batches hold features.
             scheduler: optimizer and `total_steps` -> learning rates step by step, such as a partial of
                 `cosine_with_warmup`; None leaves them as they are.
-            mixup: above 0, the alpha of `mlic.models.mixing.mix` in training.
             views: 2 to average the logits of image and mirror image in evaluation; with features, its batches then
                 hold (B, 2, *feature_shape).
             feature_dtype: format to which the features of a backbone are rounded, see `Rounding`.
@@ -88,13 +85,11 @@ class MultiLabelClassifier(L.LightningModule):
             checkpoint_info: plain values that go into each checkpoint: backbone, classes, split hash.
 
         Raises:
-            InputError: mixup below 0, or another number of views or format.
+            InputError: another number of views or format.
         """
         super().__init__()
-        if mixup < 0:
-            raise InputError(f"mixup: {mixup} is below 0.")
         self.head, self.loss, self.backbone = head, loss, backbone
-        self.optimizer, self.scheduler, self.mixup = optimizer, scheduler, mixup
+        self.optimizer, self.scheduler = optimizer, scheduler
         self.classes, self.seed, self.views = tuple(classes), seed, check_views(views)
         self.rounding = Rounding(feature_dtype)
         self.file_names = file_names
@@ -168,16 +163,10 @@ class MultiLabelClassifier(L.LightningModule):
             torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step; the scores of the epoch are those seen in training, with dropout, as Keras reports them.
-
-        With mixup they are those of mixtures, measured by the labels of the image that each is mostly made of.
-        """
+        """One step; the scores of the epoch are those seen in training, with dropout, as Keras reports them."""
         inputs, targets, rows = batch
-        features, wanted = self.features(inputs), targets
-        if self.mixup:
-            features, wanted = mix(features, targets, self.mixup)
-        logits = self.head(features)
-        loss = self.loss(logits, wanted)
+        logits = self(inputs)
+        loss = self.loss(logits, targets)
         # reading the loss waits for a GPU: there, once an epoch; nowhere else does it cost anything
         if (self.device.type == "cpu" or self.trainer.is_last_batch) and not math.isfinite(loss.item()):
             raise InputError(self._divergence_message(loss, rows))

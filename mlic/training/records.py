@@ -23,7 +23,7 @@ from mlic.runs.folder import RunFolder, write_atomically
 
 FIGURE_DPI = 120
 PREDICTED_PARTS = ("val", "test")
-LOGGED_SETTINGS = ("seed", "data", "model", "head", "loss", "optimizer", "scheduler", "mixup")
+LOGGED_SETTINGS = ("seed", "data", "model", "head", "loss", "optimizer", "scheduler")
 
 
 def write_dataset(folder: RunFolder, datamodule: MultiLabelDataModule, loggers: Sequence[Logger]) -> None:

@@ -28,6 +28,7 @@ from mlic.runs.folder import (
     refuse_foreign_folder,
     write_atomically,
 )
+from mlic.runs.removed_settings import drop_neutral
 from mlic.sweeps.places import record_command
 from mlic.training.devices import number_of_devices
 
@@ -215,7 +216,7 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
     if not file.is_file():
         raise InputError(f"resume: '{folder}' has no {SETTINGS_FILE} to compare its settings with. {ANEW}")
     try:
-        there = flatten(load_plain_yaml(file.read_text(encoding="utf-8")))
+        there = drop_neutral(flatten(load_plain_yaml(file.read_text(encoding="utf-8"))))
     except (OSError, ValueError) as error:
         raise InputError(f"resume: '{file}' cannot be used: {error}. {ANEW}") from error
     here = flatten(load_plain_yaml(OmegaConf.to_yaml(_settings(config))))

@@ -232,7 +232,6 @@ def _make_model(
         classes=classes,
         backbone=None if datamodule.features is not None else backbone,
         scheduler=instantiate(config.get("scheduler")),
-        mixup=config.mixup,
         views=config.features.views,
         feature_dtype=None if backbone.trained_stages else config.features.dtype,
         seed=config.seed,

@@ -14,7 +14,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from mlic.models import DenseHead
 from mlic.models.classifier import Batch, epoch_seed
 from mlic.models.losses import WeightedLoss
-from mlic.models.mixing import mix
 from mlic.tuning.stacked_heads import StackedHeads
 from mlic.tuning.stacked_losses import StackedLosses
 
@@ -67,16 +66,14 @@ class Bank:
         members: Sequence[Member],
         *,
         seed: int,
-        mixup: float = 0.0,
     ) -> None:
         """Stack members whose heads have one structure.
 
         Args:
             members: T trials with K folds each.
-            seed: of dropout and mixup, as `MultiLabelClassifier` takes it.
-            mixup: likewise.
+            seed: of dropout, as `MultiLabelClassifier` takes it.
         """
-        self.members, self.seed, self.mixup = list(members), seed, mixup
+        self.members, self.seed = list(members), seed
         self.heads = StackedHeads([member.heads for member in members])
         self.losses = StackedLosses([member.losses for member in members], self.heads.device)
         for member in members:
@@ -137,8 +134,6 @@ class Bank:
         for fold, (features, targets, _) in zip(present, parts, strict=True):
             features, targets = features.to(self.heads.device), targets.to(self.heads.device)
             with streams.of(fold):
-                if self.mixup:
-                    features, targets = mix(features, targets, self.mixup)
                 prepared.append([features, targets, *self.heads.draw(len(features))])
         features, targets, *draws = (
             _fill_up(tensors, present, self.heads.num_folds) for tensors in zip(*prepared, strict=True)

@@ -19,7 +19,7 @@ from mlic.tuning.search import Schedule
 from mlic.tuning.space import Dimension
 from mlic.tuning.trials import GROUPS, Trial
 
-SECTIONS = ("data", "model", "head", "loss", "optimizer", "scheduler", "features", "mixup", "seed")
+SECTIONS = ("data", "model", "head", "loss", "optimizer", "scheduler", "features", "seed")
 EXPERIMENT_GROUPS = ("data", "model", *GROUPS, "scheduler", "features", "callbacks")
 COLUMNS = 3
 

@@ -183,7 +183,6 @@ def _schedule(config: DictConfig) -> Schedule:
         average_from=first_averaged_epoch(average.share, epochs) if average else None,
         views=config.features.views,
         seed=config.seed,
-        mixup=config.mixup,
     )
 
 

@@ -41,7 +41,6 @@ class Schedule:
         average_from: epoch from which the weights are averaged; None for never.
         views: of the features.
         seed: as of a run.
-        mixup: likewise.
     """
 
     max_epochs: int
@@ -52,7 +51,6 @@ class Schedule:
     average_from: int | None
     views: int
     seed: int
-    mixup: float
 
     def __post_init__(self) -> None:
         """Refuse an unknown metric."""
@@ -190,7 +188,7 @@ class Search:
         return sum(parameter.nbytes for head in heads for parameter in head.parameters())
 
     def _make_bank(self, members: Sequence[Member]) -> Bank:
-        return Bank(members, seed=self.schedule.seed, mixup=self.schedule.mixup)
+        return Bank(members, seed=self.schedule.seed)
 
     def _score(self, trials: Sequence[Trial], bank: Bank) -> None:
         """Note the metric on the val rows of each fold."""

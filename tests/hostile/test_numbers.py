@@ -102,7 +102,6 @@ def test_a_batch_larger_than_the_set(tiny_config: MakeConfig):
         ("data.split.seed=-1", r"data.split.seed=-1: expected a whole number"),
         ("data.min_images_per_class=inf", r"data.min_images_per_class=inf: expected"),
         ("+data.class_weights.scale.square=nan", r"scale.square=nan: expected a number of at least 0"),
-        ("mixup=-1", r"mixup: -1 is below 0"),
         ("features.batch_size=0", r"features.batch_size=0: expected a whole number of at least 1"),
         ("features.num_workers=-1", r"features.num_workers=-1: expected a whole number of at least 0"),
         ("features.shard_mb=0", r"features.shard_mb=0: expected a number above 0"),

@@ -85,12 +85,12 @@ def test_a_sweep_with_a_failing_and_a_preempted_job(
     )
     sweep = work / "outputs" / "sweeps" / "seeds"
     client = slurm.start(
-        *shlex.split(text.replace("seed=0,1,2", "mixup=-1,0,0.5")), folder=work, log="sweep.log"
+        *shlex.split(text.replace("seed=0,1,2", "head.dropout=-1,0,0.5")), folder=work, log="sweep.log"
     )
 
     def preempted() -> Path | None:
         files = sweep.glob("*/.hydra/overrides.yaml")
-        return next((file.parents[1] for file in files if "- mixup=0.5" in file.read_text()), None)
+        return next((file.parents[1] for file in files if "- head.dropout=0.5" in file.read_text()), None)
 
     def is_training() -> bool:
         assert client.poll() is None, (work / "sweep.log").read_text()
@@ -109,16 +109,20 @@ def test_a_sweep_with_a_failing_and_a_preempted_job(
         client.wait()
     shown = (work / "sweep.log").read_text()
     table = pd.read_csv(sweep / "jobs.csv", keep_default_na=False).set_index("job")
-    assert table["state"].to_dict() == {"mixup=-1": "failed", "mixup=0": "finished", "mixup=0.5": "finished"}
-    assert "failed: mixup=-1: mixup: -1 is below 0." in shown
+    assert table["state"].to_dict() == {
+        "head.dropout=-1": "failed",
+        "head.dropout=0": "finished",
+        "head.dropout=0.5": "finished",
+    }
+    assert "failed: head.dropout=-1: head.dropout: -1 is not in [0, 1)." in shown
     assert (
-        "InputError: mixup: -1 is below 0."
-        in (sweep / table.loc["mixup=-1", "folder"] / "train.log").read_text()
+        "InputError: head.dropout: -1 is not in [0, 1)."
+        in (sweep / table.loc["head.dropout=-1", "folder"] / "train.log").read_text()
     )
     folder = preempted()
     assert folder is not None
     assert_went_on(folder / "train.log")
-    unbroken = [*DATA, *settings, "seed=0", "mixup=0.5", "output=unbroken"]
+    unbroken = [*DATA, *settings, "seed=0", "head.dropout=0.5", "output=unbroken"]
     assert run_server.run(*unbroken, folder=work) == 0
     assert fingerprint(folder) == fingerprint(work / "unbroken")
 

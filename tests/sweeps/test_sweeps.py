@@ -43,24 +43,28 @@ def metrics_of(folder: Path) -> dict[str, Any]:
 
 def test_a_failing_job_takes_no_other_along(run_server: Any, sweep: Sweep, tmp_path: Path):
     place = tmp_path / "outputs" / "sweeps" / "first"
-    jobs = "mixup=-1,0,0.5"
+    jobs = "head.dropout=-1,0,0.5"
     assert run_server.run(*sweep("first", jobs, "on_error=stop"), folder=tmp_path, log="stop.log") == 1
     assert table_of(place)["state"].tolist() == ["failed", "not begun", "not begun"]
     assert run_server.run(*sweep("first", jobs), folder=tmp_path, log="all.log") == 1
     table, folders = table_of(place), folders_of(place)
-    assert table.index.tolist() == ["mixup=-1", "mixup=0", "mixup=0.5"]
+    assert table.index.tolist() == ["head.dropout=-1", "head.dropout=0", "head.dropout=0.5"]
     assert table["state"].tolist() == ["failed", "finished", "finished"]
-    assert table["error"].tolist() == ["mixup: -1 is below 0.", "", ""]
-    assert float(table.loc["mixup=0", "test map"]) == metrics_of(folders["mixup=0"])["test"]["map"]
-    log = (folders["mixup=-1"] / "train.log").read_text()
-    assert "Traceback (most recent call last)" in log and "InputError: mixup: -1 is below 0." in log
-    assert "Traceback" not in (folders["mixup=0"] / "train.log").read_text()
+    assert table["error"].tolist() == ["head.dropout: -1 is not in [0, 1).", "", ""]
+    assert (
+        float(table.loc["head.dropout=0", "test map"]) == metrics_of(folders["head.dropout=0"])["test"]["map"]
+    )
+    log = (folders["head.dropout=-1"] / "train.log").read_text()
+    assert (
+        "Traceback (most recent call last)" in log and "InputError: head.dropout: -1 is not in [0, 1)." in log
+    )
+    assert "Traceback" not in (folders["head.dropout=0"] / "train.log").read_text()
     shown = (tmp_path / "all.log").read_text()
     assert "failed    " in shown and "sweep: outputs/sweeps/first" in shown
     written = {
         job: (folder / "metrics.json").stat().st_mtime_ns
         for job, folder in folders.items()
-        if job != "mixup=-1"
+        if job != "head.dropout=-1"
     }
     assert run_server.run(*sweep("first", jobs), folder=tmp_path, log="again.log") == 1
     assert (tmp_path / "again.log").read_text().count("finished before, skipped") == 2

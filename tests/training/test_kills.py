@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 SETTINGS = (
     ("optimizer=adam",),
-    ("head=csra", "scheduler=cosine", "mixup=0.3", "callbacks=weight_average"),
+    ("head=csra", "scheduler=cosine", "callbacks=weight_average"),
     ("head=attention", "loss=asymmetric", "optimizer=adamw", "callbacks=early_stopping"),
     ("features=augmented", "head=linear", "loss=focal", "optimizer=sgd", "model.backbone.unfreeze=1"),
 )

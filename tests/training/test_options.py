@@ -82,11 +82,11 @@ def test_losses_train(loss: str, tiny_config: MakeConfig, tmp_path: Path):
     assert results["test"]["loss"] > 0
 
 
-AVERAGED = ("scheduler=cosine", "mixup=0.4", "callbacks=weight_average", "optimizer=adamw")
+AVERAGED = ("scheduler=cosine", "callbacks=weight_average", "optimizer=adamw")
 
 
 @pytest.mark.parametrize("features", ["cached", "live"])
-def test_schedule_mixup_and_average_without_val(
+def test_schedule_and_average_without_val(
     features: str, tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
 ):
     train(tiny_config(*AVERAGED, f"features={features}", "data.split.val=0"))

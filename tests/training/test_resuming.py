@@ -27,7 +27,7 @@ TWO_VIEWS = ("scheduler=cosine", "features.views=2")
 # each head, loss, optimizer, callback and kind of features at least once
 SETTINGS = {
     "cached": ("optimizer=adam", "head=dense", "head.standardize=true"),
-    "averaged": ("head=csra", "mixup=0.3", "callbacks=weight_average", *TWO_VIEWS),
+    "averaged": ("head=csra", "callbacks=weight_average", *TWO_VIEWS),
     "attention": ("head=attention", "optimizer=adamw", "loss=asymmetric", "features.dtype=float32"),
     "live": ("features=live", "head=linear", "loss=focal", "optimizer=sgd", *TWO_VIEWS),
     "trained": (*LIVE, "optimizer=sgd", "model.backbone.train_batch_norm=true", "callbacks=weight_average"),
@@ -290,10 +290,10 @@ def test_a_run_of_other_settings_is_refused_and_kept(
     before = fingerprint(tmp_path / "run")
     with pytest.raises(
         InputError,
-        match=r"resume: '.*run' is a run of other settings \(mixup: 0 there, 0\.2 here; optimizer\.lr: 0\.001 there, "
-        r"0\.01 here\)\. Give the same settings, or set another output, or resume=null",
+        match=r"resume: '.*run' is a run of other settings \(data\.split\.seed: 0 there, 1 here; "
+        r"optimizer\.lr: 0\.001 there, 0\.01 here\)\. Give the same settings, or set another output, or resume=null",
     ):
-        train(tiny_config("resume=auto", "optimizer.lr=0.01", "mixup=0.2"))
+        train(tiny_config("resume=auto", "optimizer.lr=0.01", "data.split.seed=1"))
     assert fingerprint(tmp_path / "run") == before and status_of(tmp_path / "run")["state"] == "finished"
     (tmp_path / "run" / "config.yaml").unlink()
     with pytest.raises(InputError, match=r"has no config\.yaml to compare its settings with"):

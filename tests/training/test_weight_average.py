@@ -1,4 +1,4 @@
-"""The average of the weights, the schedule and mixup through interruption and choice of checkpoint."""
+"""The average of the weights and the schedule through interruption and choice of checkpoint."""
 
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,6 @@ def make_model() -> MultiLabelClassifier:
         partial(torch.optim.Adam, lr=0.01),
         ["a", "b", "c"],
         scheduler=partial(cosine_with_warmup, warmup=0.2),
-        mixup=0.5,
     )
 
 
@@ -143,8 +142,3 @@ def test_a_run_without_end_is_refused():
     trainer = L.Trainer(max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False)
     with pytest.raises(InputError, match=r"set trainer\.max_epochs"):
         WeightAverage().setup(trainer, make_model(), "fit")
-
-
-def test_mixup_below_0_is_refused():
-    with pytest.raises(InputError, match="mixup: -1 is below 0"):
-        MultiLabelClassifier(torch.nn.Identity(), torch.nn.Identity(), torch.optim.Adam, ["a"], mixup=-1)

@@ -12,7 +12,6 @@ from torch import Tensor
 from mlic.models import AsymmetricLoss, DenseHead, FocalLoss, WeightedBCE, cosine_with_warmup
 from mlic.models.classifier import epoch_seed
 from mlic.models.losses import WeightedLoss
-from mlic.models.mixing import mix
 from mlic.tuning.bank import Bank, Member, ready_to_score
 
 FEATURES, CLASSES, BATCH, SEED = 24, 5, 8, 3
@@ -53,7 +52,6 @@ def train_alone(
     make_optimizer: Callable[..., torch.optim.Optimizer],
     epochs: Sequence[Batches],
     *,
-    mixup: float = 0.0,
     scheduled: bool = False,
 ) -> list[Tensor]:
     """As `MultiLabelClassifier` does it."""
@@ -64,8 +62,6 @@ def train_alone(
     for epoch, batches in enumerate(epochs):
         torch.manual_seed(epoch_seed(SEED, epoch))
         for features, targets, _ in batches:
-            if mixup:
-                features, targets = mix(features, targets, mixup)
             optimizer.zero_grad()
             loss(head(features), targets).backward()
             optimizer.step()
@@ -139,8 +135,7 @@ def test_of_every_structure(options: dict[str, Any]):
         assert_same_weights(head, weights)
 
 
-@pytest.mark.parametrize("mixup", [0.0, 0.4])
-def test_folds_of_unequal_length_do_not_touch_each_other(mixup: float):
+def test_folds_of_unequal_length_do_not_touch_each_other():
     """A fold with a short last batch, one with a batch less; schedules of their own lengths."""
     rows = (BATCH * STEPS, BATCH * STEPS - 3, BATCH * (STEPS - 1))
     epochs = [made_batches(fold, number) for fold, number in enumerate(rows)]
@@ -156,7 +151,6 @@ def test_folds_of_unequal_length_do_not_touch_each_other(mixup: float):
                 losses[fold][trial],
                 make,
                 epochs[fold],
-                mixup=mixup,
                 scheduled=True,
             )
             for fold in range(3)
@@ -168,7 +162,7 @@ def test_folds_of_unequal_length_do_not_touch_each_other(mixup: float):
         Member.build(heads[trial], [own[trial] for own in losses], make, cosine_with_warmup, steps)
         for trial in range(2)
     ]
-    bank = Bank(members, seed=SEED, mixup=mixup)
+    bank = Bank(members, seed=SEED)
     for epoch in range(EPOCHS):
         bank.train_epoch(epoch, [own[epoch] for own in epochs])
     for trial in range(2):

@@ -131,9 +131,7 @@ def test_choosing_never_reads_a_test_row(
 
 
 def test_the_metric_is_the_one_asked_for(tiny_search: Search, tmp_path: Path):
-    results = run_tuning(
-        *tiny_search("tune.metric=auc_micro", "features.views=2", "mixup=0.2", "head.standardize=true")
-    )
+    results = run_tuning(*tiny_search("tune.metric=auc_micro", "features.views=2", "head.standardize=true"))
     table = pd.read_csv(tmp_path / "tuned" / "trials.csv")
     assert results["val"]["auc_micro"] == pytest.approx(table["auc_micro"][0], abs=1e-5)
     val = Predictions.read_parquet(tmp_path / "tuned" / "winner" / "predictions" / "val.parquet")
@@ -201,7 +199,7 @@ def test_rows_from_the_disk_are_searched_one_bank_after_the_other(
     assert names == {threading.current_thread().name}
 
 
-@pytest.mark.parametrize("overrides", [(), ("mixup=0.2", "tune.folds=3", "data.split.val=0")])
+@pytest.mark.parametrize("overrides", [(), ("tune.folds=3", "data.split.val=0")])
 def test_banks_side_by_side_train_the_same(
     overrides: tuple[str, ...], tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -1,0 +1,41 @@
+"""Settings that runs of earlier versions have in their config, and that no longer exist."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlic.errors import InputError
+
+# name -> the value at which it changed nothing
+REMOVED: dict[str, Any] = {
+    "mixup": 0,
+}
+# those without which a trained run would be read wrongly; the others changed training alone
+NEEDED: tuple[str, ...] = ()
+
+
+def drop_removed(settings: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """Leave out the settings that no longer exist, so that a run of an earlier version can be read.
+
+    Args:
+        settings: one section of a run's config, without the sections below it.
+        section: its name, such as `model.backbone`.
+
+    Returns:
+        The other settings.
+
+    Raises:
+        InputError: one of them was set to a value that reading the run would need.
+    """
+    for key, value in settings.items():
+        name = f"{section}.{key}"
+        if name in NEEDED and value != REMOVED[name]:
+            raise InputError(
+                f"the run was made with {name}={value} by an earlier version of mlic; this setting no longer exists. "
+                "Use that version, or train the run again."
+            )
+    return {key: value for key, value in settings.items() if f"{section}.{key}" not in REMOVED}
+
+
+def drop_neutral(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the settings that no longer exist and did nothing; `settings` as `mlic.config.flatten` names them."""
+    return {name: value for name, value in settings.items() if name not in REMOVED or value != REMOVED[name]}
