@@ -19,7 +19,7 @@ from mlic.errors import InputError
 # nodes that are no class's settings: a class refuses by itself what it does not know
 PLAIN_NODES = {
     "data.split": "test val seed on_missing folds fold",
-    "data.class_weights": "scheme scale normalize beta",
+    "data.class_weights": "scheme scale",
     "model": "name backbone recipe",
     "model.recipe": "dropout hidden hidden_dropout batch_size",
     "features": "mode dir dtype views batch_size num_workers shard_mb shard_seconds memory_gb augment",

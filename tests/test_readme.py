@@ -122,7 +122,7 @@ def test_options_of_the_tables_are_taken_as_they_stand_there(tmp_path: Path):
     assert len(options) > 60
     for wanted in (
         ["data.class_weights.scale={person: 0.5}"], ["data.split.on_missing=warn"], ["head=csra"], ["data.split.val"],
-        ["features=augmented", "model.backbone.unfreeze=1"], ["data.class_weights.scheme=effective_number"],
+        ["features=augmented", "model.backbone.unfreeze=1"], ["data.class_weights.scheme=inverse"],
         ["data=coco", *PLACES, "data.reader.crowd=drop"],
     ):  # fmt: skip
         assert wanted in options

@@ -6,7 +6,7 @@ import numpy as np
 
 from mlic.errors import InputError
 
-SCHEMES = ("none", "inverse_sqrt", "inverse", "effective_number")
+SCHEMES = ("none", "inverse_sqrt", "inverse")
 
 
 def class_weights(
@@ -15,50 +15,39 @@ def class_weights(
     *,
     scheme: str = "inverse_sqrt",
     scale: Mapping[str, float] | None = None,
-    normalize: bool = False,
-    beta: float = 0.999,
 ) -> np.ndarray:
     """One weight a class, `scale_c * f(n_c)`.
 
-    `f` is 1 for `none`, `1 / sqrt(n)` for `inverse_sqrt`, `1 / n` for `inverse`, and `(1 - beta) / (1 -
-    beta^n)` for `effective_number` (Cui et al., Class-Balanced Loss Based on Effective Number of Samples,
-    CVPR 2019, eq. 2 and 4).
+    `f` is 1 for `none`, `1 / sqrt(n)` for `inverse_sqrt`, and `1 / n` for `inverse`.
 
     Args:
         counts: (C,) training images with each class; 0 is taken as 1, so that the weight stays finite.
         classes: C names.
         scheme: one of the above.
         scale: class -> factor; 1 for classes not in it.
-        normalize: divide by the mean, so that the mean weight is 1.
-        beta: of `effective_number`, in [0, 1).
 
     Returns:
         (C,) float32.
 
     Raises:
-        InputError: an unknown scheme, a class in `scale` that is not in `classes`, or a factor or beta out of
-            range.
+        InputError: an unknown scheme, a class in `scale` that is not in `classes`, or a factor out of range.
     """
     scale = dict(scale or {})
-    _check(classes, scheme, scale, beta)
+    _check(classes, scheme, scale)
     images = np.maximum(np.asarray(counts, dtype=np.float64), 1)
     if scheme == "none":
         weights = np.ones_like(images)
     elif scheme == "inverse_sqrt":
         weights = 1 / np.sqrt(images)
-    elif scheme == "inverse":
-        weights = 1 / images
     else:
-        weights = (1 - beta) / (1 - beta**images)
+        weights = 1 / images
     weights *= [scale.get(name, 1.0) for name in classes]
-    if normalize:
-        weights /= weights.mean()
     return weights.astype(np.float32)
 
 
-def _check(classes: Sequence[str], scheme: str, scale: Mapping[str, float], beta: float) -> None:
+def _check(classes: Sequence[str], scheme: str, scale: Mapping[str, float]) -> None:
     if scheme not in SCHEMES:
-        raise InputError(f"data.class_weights.scheme: '{scheme}' is none of {', '.join(SCHEMES)}.")
+        raise InputError(f"data.class_weights.scheme: must be one of {', '.join(SCHEMES)}, got '{scheme}'.")
     unknown = sorted(set(scale) - set(classes))
     if unknown:
         raise InputError(
@@ -70,7 +59,3 @@ def _check(classes: Sequence[str], scheme: str, scale: Mapping[str, float], beta
             raise InputError(f"data.class_weights.scale.{name}={factor}: expected a number of at least 0.")
     if scale and all(scale.get(name, 1.0) == 0 for name in classes):
         raise InputError("data.class_weights.scale is 0 for every class; leave at least one above 0.")
-    if not 0 <= beta < 1:
-        raise InputError(
-            f"data.class_weights.beta={beta}: expected a number from 0 up to, but not including, 1."
-        )

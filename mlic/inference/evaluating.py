@@ -23,6 +23,7 @@ from mlic.inference.building import build
 from mlic.inference.classifier import CALIBRATED, Classifier
 from mlic.inference.labelled import LabelledSet, read_split
 from mlic.inference.seen import fingerprints, images_seen
+from mlic.runs.removed_settings import drop_removed
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +154,7 @@ def _loss(classifier: Classifier, logits: Tensor, table: LabelTable) -> float | 
     if classifier.saved.class_weights is None or set(table.classes) != set(classifier.classes):
         return None
     weights = np.array(classifier.saved.class_weights, dtype=np.float32)
-    loss = build(classifier.config["loss"], weights, packages=classifier.packages)
+    loss = build(drop_removed(classifier.config["loss"], "loss"), weights, packages=classifier.packages)
     # row by row, as in training: numbers are added up in the order in which they lie
     targets = torch.from_numpy(np.ascontiguousarray(table.labels, dtype=np.float32))
     return loss(logits.contiguous(), targets).item()

@@ -13,6 +13,7 @@ from mlic.errors import InputError
 from mlic.inference.building import PACKAGES, build
 from mlic.inference.checkpoint import SavedRun
 from mlic.models import Backbone, EnsembleBackbone
+from mlic.runs.removed_settings import drop_removed
 
 logger = logging.getLogger(__name__)
 
@@ -85,13 +86,9 @@ def make_backbone(
 
 
 def _override(options: Mapping[str, Any], weights: WeightsFiles, precision: str | None) -> dict[str, Any]:
-    """The settings of a backbone, or those of each member of an ensemble, with other weights and precision.
-
-    Not compiled: that takes longer than most predictions, and a compiler.
-    """
+    """The settings of a backbone, or those of each member of an ensemble, with other weights and precision."""
+    options = drop_removed(options, "model.backbone")
     members = options.get("members")
-    if "compile" in options:
-        options = {**options, "compile": False}
     given = {"precision": precision} if precision else {}
     if not isinstance(members, list) or not all(isinstance(member, Mapping) for member in members):
         return {**options, **given, **({"weights": str(weights)} if weights else {})}
@@ -103,7 +100,7 @@ def _override(options: Mapping[str, Any], weights: WeightsFiles, precision: str 
         )
     changes = [{**given, **({"weights": str(file)} if file else {})} for file in files]
     pairs = zip(members, changes, strict=True)
-    return {**options, "members": [{**own, **new, "compile": False} for own, new in pairs]}
+    return {**options, "members": [{**drop_removed(own, "model.backbone"), **new} for own, new in pairs]}
 
 
 def _load_trained(saved: SavedRun, backbone: Backbone) -> None:

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from torchvision.transforms import Compose
 
 from mlic.errors import InputError
-from mlic.models.compilation import compiled
 from mlic.models.host_memory import keep_freed_memory, share_one_heap
 from mlic.models.lanes import rows_in_lanes
 from mlic.models.precision import DTYPES, choose_precision
-from mlic.models.unfreezing import stage_groups, trained_batch_norms, unfreeze_stages
+from mlic.models.unfreezing import unfreeze_stages
 from mlic.models.weights import load_network
 
 logger = logging.getLogger(__name__)
@@ -63,9 +62,6 @@ class FrozenBackbone(nn.Module):
         crop_pct: float | None = None,
         unfreeze: int | str = 0,
         learning_rate: float = 1e-4,
-        layer_decay: float = 1.0,
-        train_batch_norm: bool = False,
-        compile: bool = False,
     ) -> None:
         """Load the network and probe the shape of its features with one image.
 
@@ -80,10 +76,7 @@ class FrozenBackbone(nn.Module):
             crop_pct: share of the resized image's side that is kept, in (0, 1]; by default likewise. `squash` with 1
                 shows the network the whole photograph.
             unfreeze: number of the network's last stages that are trained, or `all`; it then computes in float32.
-            learning_rate: of the last stage that is trained.
-            layer_decay: factor of the learning rate from each stage to the one before it, in (0, 1].
-            train_batch_norm: let the statistics of BatchNorm in trained stages follow the batches.
-            compile: make code for this machine with `torch.compile`, at the first forward pass.
+            learning_rate: of the stages that are trained.
 
         Raises:
             InputError: unknown network, pool or precision, an impossible crop or stage, or no weights found.
@@ -110,17 +103,13 @@ class FrozenBackbone(nn.Module):
         self.feature_shape: tuple[int, ...] = tuple(self.pooling(torch.zeros(1, *map_shape)).shape[1:])
         self.num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self.weights_digest = digest_of(self.network)
-        if not 0 < layer_decay <= 1:
-            raise InputError(f"model.backbone.layer_decay: {layer_decay} is not in (0, 1].")
         self.trained_stages = unfreeze_stages(self.network, unfreeze)
         if self.trained_stages and precision not in ("auto", "float32"):
             raise InputError(
                 f"model.backbone.precision={precision}: a backbone that is trained keeps its weights in float32. For "
                 "mixed precision set trainer.precision=bf16-mixed."
             )
-        self.learning_rate, self.layer_decay = learning_rate, layer_decay
-        self.train_batch_norm, self.compile_network = train_batch_norm, compile
-        self.forward_features: Callable[[Tensor], Tensor] = self.network.forward_features
+        self.learning_rate = learning_rate
         self.eval()
 
     def _resolve_preprocessing(
@@ -177,30 +166,20 @@ class FrozenBackbone(nn.Module):
         return features
 
     def train(self, mode: bool = True) -> Self:
-        """Leave the network in eval mode whatever the mode asked for, but for BatchNorm that is to be trained."""
-        super().train(False)
-        if mode and self.train_batch_norm:
-            for _, module in trained_batch_norms(self.network):
-                module.train()
-        return self
+        """Stay in eval mode whatever the mode asked for, so that the statistics of BatchNorm never change."""
+        return super().train(False)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Those of the trained stages, with their learning rates, for an optimizer; empty for a frozen backbone."""
-        return stage_groups(
-            self.network,
-            self.trained_stages,
-            learning_rate=self.learning_rate,
-            layer_decay=self.layer_decay,
-        )
+        """Return one group of parameters for each trained stage, for an optimizer; [] for a frozen backbone."""
+        return [
+            {"params": [self.network.get_parameter(name) for name in stage], "lr": self.learning_rate}
+            for stage in self.trained_stages
+        ]
 
     @property
     def trained_names(self) -> set[str]:
         """Names in the state dict of all that training changes."""
-        names = {f"network.{name}" for stage in self.trained_stages for name in stage}
-        if self.train_batch_norm:
-            for module_name, module in trained_batch_norms(self.network):
-                names |= {f"network.{module_name}.{name}" for name, _ in module.named_buffers()}
-        return names
+        return {f"network.{name}" for stage in self.trained_stages for name in stage}
 
     def mirror(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) -> the same images with left and right exchanged."""
@@ -232,8 +211,6 @@ class FrozenBackbone(nn.Module):
             self.precision, reason = "float32", "it is trained"
         self.compute_dtype, self.is_optimized = DTYPES[self.precision], True
         self.network.to(dtype=self.compute_dtype, memory_format=torch.channels_last)
-        if self.compile_network:
-            self.forward_features = compiled(self.network.forward_features)
         logger.info("backbone %s computes in %s, channels-last (%s)", self.name, self.precision, reason)
         return self
 
@@ -254,14 +231,13 @@ class FrozenBackbone(nn.Module):
         if self.trained_stages:
             return self._features(images)
         with torch.no_grad():
-            # autocast is a thread's own, and compiled code makes use of all threads by itself
-            in_threads = not self.compile_network and not torch.is_autocast_enabled("cpu")
-            if images.device.type == "cpu" and in_threads:
+            # autocast is a thread's own
+            if images.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
                 return rows_in_lanes(self._features, images)
             return self._features(images)
 
     def _features(self, images: Tensor) -> Tensor:
-        feature_map = self._as_map(self.forward_features(self.normalize(images)))
+        feature_map = self._as_map(self.network.forward_features(self.normalize(images)))
         return self.pooling(feature_map.float())
 
     @property
@@ -282,8 +258,6 @@ class FrozenBackbone(nn.Module):
             "preprocessing": preprocessing,
             "pool": self.pool,
             "precision": self.precision,
-            # rounds otherwise
-            **({"compiled": True} if self.compile_network else {}),
         }
 
 

@@ -138,11 +138,6 @@ class MultiLabelClassifier(L.LightningModule):
         except (TypeError, ValueError) as error:
             raise InputError(f"optimizer: {error}. Correct it there, or leave it at its default.") from error
 
-    def on_train_start(self) -> None:
-        """Let BatchNorm that is trained take its mode: Lightning keeps the modes that it finds."""
-        if self.backbone is not None:
-            self.backbone.train()
-
     def on_fit_start(self) -> None:
         """Leave out what Lightning does at each step for nothing: together a tenth of a step on cached features."""
         spare_gpu_lookups()

@@ -90,7 +90,7 @@ class EnsembleBackbone(nn.Module):
     def provenance(self) -> dict[str, Any]:
         """As of `FrozenBackbone`, and the same of each member."""
         members = [
-            {key: value for key, value in member.identity.items() if key not in ("precision", "compiled")}
+            {key: value for key, value in member.identity.items() if key != "precision"}
             for member in self.members
         ]
         return {"weights_digest": self.weights_digest, "members": members}

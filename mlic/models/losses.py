@@ -98,7 +98,6 @@ class FocalLoss(WeightedLoss):
         class_weights: Sequence[float] | np.ndarray,
         *,
         gamma: float = 2.0,
-        alpha: float | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
         """Keep the settings.
@@ -106,22 +105,19 @@ class FocalLoss(WeightedLoss):
         Args:
             class_weights: (C,) weight of each class.
             gamma: how much labels that are easy already count less.
-            alpha: factor of the present labels, `1 - alpha` of the absent ones; None for 1 of both.
             label_smoothing: see `WeightedLoss`.
 
         Raises:
-            InputError: gamma below 0 or alpha outside [0, 1].
+            InputError: gamma below 0.
         """
         super().__init__(class_weights, label_smoothing=label_smoothing)
         _check_range("gamma", gamma, 0, float("inf"))
-        _check_range("alpha", 0 if alpha is None else alpha, 0, 1)
         self.gamma = gamma
-        self.present, self.absent = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
 
     def terms(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Those of a present label in proportion to the target, of an absent one to the rest."""
-        present = self.present * _focus(torch.sigmoid(-logits), self.gamma) * functional.softplus(-logits)
-        absent = self.absent * _focus(torch.sigmoid(logits), self.gamma) * functional.softplus(logits)
+        present = _focus(torch.sigmoid(-logits), self.gamma) * functional.softplus(-logits)
+        absent = _focus(torch.sigmoid(logits), self.gamma) * functional.softplus(logits)
         return torch.lerp(absent, present, targets)
 
 

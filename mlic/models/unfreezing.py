@@ -1,11 +1,9 @@
-"""Which parts of a backbone are trained, and how fast."""
+"""Choose the stages of a backbone that are trained."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from timm.models import group_parameters
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mlic.errors import InputError
 
@@ -60,26 +58,3 @@ def unfreeze_stages(network: nn.Module, unfreeze: int | str) -> list[list[str]]:
         for name in stage:
             network.get_parameter(name).requires_grad_(True)
     return chosen
-
-
-def stage_groups(
-    network: nn.Module, stages: list[list[str]], *, learning_rate: float, layer_decay: float
-) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer: the last stage at `learning_rate`, each before it at `layer_decay` times that.
-
-    Layer-wise decay as in Clark et al., ELECTRA, 2020, by stages.
-    """
-    return [
-        {
-            "params": [network.get_parameter(name) for name in stage],
-            "lr": learning_rate * layer_decay ** (len(stages) - 1 - place),
-        }
-        for place, stage in enumerate(stages)
-    ]
-
-
-def trained_batch_norms(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """BatchNorm layers whose weights are trained, by name."""
-    for name, module in network.named_modules():
-        if isinstance(module, _BatchNorm) and any(weight.requires_grad for weight in module.parameters()):
-            yield name, module

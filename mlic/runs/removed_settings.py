@@ -7,10 +7,15 @@ from mlic.errors import InputError
 
 # name -> the value at which it changed nothing
 REMOVED: dict[str, Any] = {
+    "data.class_weights.normalize": False,
+    "loss.alpha": None,
     "mixup": 0,
+    "model.backbone.compile": False,
+    "model.backbone.layer_decay": 1.0,
+    "model.backbone.train_batch_norm": False,
 }
 # those without which a trained run would be read wrongly; the others changed training alone
-NEEDED: tuple[str, ...] = ()
+NEEDED = ("loss.alpha", "model.backbone.train_batch_norm")
 
 
 def drop_removed(settings: Mapping[str, Any], section: str) -> dict[str, Any]:

@@ -227,12 +227,24 @@ def test_scores_that_are_no_numbers_are_an_error_of_the_image(changed_checkpoint
     assert table["error"].tolist() == ["its features or scores are infinite or no number"]
 
 
-@pytest.mark.slow
-def test_a_compiled_run_predicts_without_compiling(make_run: Callable[..., Path], tiny_images: Path):
-    run = make_run("model.backbone.compile=true")
-    compiled = Classifier.load(run, device="cpu")
-    backbone: Any = compiled.backbone
-    assert backbone.compile_network is False
-    saved = Predictions.read_parquet(run / "predictions" / "test.parquet")
-    table = compiled.predict([tiny_images / name for name in saved.file_names], num_workers=0)
-    np.testing.assert_allclose(table[SCORES].to_numpy(), saved.scores, atol=1e-4)
+def test_settings_of_earlier_versions_are_left_out_or_refused_by_name(
+    changed_checkpoint: Change, tiny_run: Path, tiny_images: Path
+):
+    def older(content: dict[str, Any]) -> None:
+        backbone = content["mlic"]["config"]["model"]["backbone"]
+        backbone.update(compile=True, layer_decay=0.5, train_batch_norm=False)
+        content["hyper_parameters"]["config"].update(mixup=0.2)
+
+    found = Classifier.load(changed_checkpoint(older), device="cpu")
+    paths = [tiny_images / "shapes_00.jpg"]
+    pd.testing.assert_frame_equal(
+        found.predict(paths, num_workers=0),
+        Classifier.load(tiny_run, device="cpu").predict(paths, num_workers=0),
+    )
+    trained = changed_checkpoint(
+        lambda content: content["mlic"]["config"]["model"]["backbone"].update(train_batch_norm=True)
+    )
+    with pytest.raises(
+        InputError, match=r"with model\.backbone\.train_batch_norm=True by an earlier version"
+    ):
+        Classifier.load(trained, device="cpu")

@@ -35,13 +35,11 @@ def test_equal_gammas_without_clip_are_focal(gamma: float, batch: tuple[Tensor, 
     torch.testing.assert_close(asymmetric(*batch), FocalLoss(WEIGHTS, gamma=gamma)(*batch))
 
 
-@pytest.mark.parametrize(("gamma", "alpha"), [(2.0, None), (2.0, 0.25), (1.5, 0.7)])
-def test_focal_is_torchvisions(gamma: float, alpha: float | None, batch: tuple[Tensor, Tensor]):
-    reference = sigmoid_focal_loss(
-        *batch, alpha=-1 if alpha is None else alpha, gamma=gamma, reduction="none"
-    )
+@pytest.mark.parametrize("gamma", [1.5, 2.0])
+def test_focal_is_torchvisions(gamma: float, batch: tuple[Tensor, Tensor]):
+    reference = sigmoid_focal_loss(*batch, alpha=-1, gamma=gamma, reduction="none")
     expected = (torch.tensor(WEIGHTS) * reference).mean()
-    torch.testing.assert_close(FocalLoss(WEIGHTS, gamma=gamma, alpha=alpha)(*batch), expected)
+    torch.testing.assert_close(FocalLoss(WEIGHTS, gamma=gamma)(*batch), expected)
 
 
 def test_asymmetric_is_the_formula_of_its_paper(batch: tuple[Tensor, Tensor]):
@@ -98,7 +96,6 @@ def test_class_weights_scale_and_a_repeated_batch_changes_nothing(
     [
         (WeightedBCE, {"label_smoothing": 1.5}, r"loss\.label_smoothing: 1.5"),
         (FocalLoss, {"gamma": -1}, r"loss\.gamma: -1"),
-        (FocalLoss, {"alpha": 2}, r"loss\.alpha: 2"),
         (AsymmetricLoss, {"gamma_neg": -1}, r"loss\.gamma_neg: -1"),
         (AsymmetricLoss, {"gamma_pos": -0.5}, r"loss\.gamma_pos: -0.5"),
         (AsymmetricLoss, {"clip": 1}, r"loss\.clip: 1"),

@@ -12,7 +12,12 @@ from omegaconf import OmegaConf
 from mlic.config import CONFIG_DIR
 from mlic.sweeps.places import SWEEP_FILE, RunPlaces, folder_name
 
-FIXED = ("data.num_images=100", "data.split.val=0.2", "trainer.max_epochs=3", "+data.class_weights.beta=0.9")
+FIXED = (
+    "data.num_images=100",
+    "data.split.val=0.2",
+    "trainer.max_epochs=3",
+    "+trainer.gradient_clip_val=0.9",
+)
 
 
 @pytest.fixture

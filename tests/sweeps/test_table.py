@@ -15,9 +15,9 @@ from mlic.sweeps import summary
 FIXED = [
     f"data.annotations=/a/long/way/to/{'x' * 60}/labels.csv",
     "data.split.val=0",
-    "+data.class_weights.beta=0.9",
+    "+trainer.gradient_clip_val=0.9",
 ]
-IGNORED = ["sweep", "data.annotations", "data.split.val", "data.class_weights.beta"]
+IGNORED = ["sweep", "data.annotations", "data.split.val", "trainer.gradient_clip_val"]
 
 
 @pytest.fixture

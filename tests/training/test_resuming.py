@@ -30,7 +30,7 @@ SETTINGS = {
     "averaged": ("head=csra", "callbacks=weight_average", *TWO_VIEWS),
     "attention": ("head=attention", "optimizer=adamw", "loss=asymmetric", "features.dtype=float32"),
     "live": ("features=live", "head=linear", "loss=focal", "optimizer=sgd", *TWO_VIEWS),
-    "trained": (*LIVE, "optimizer=sgd", "model.backbone.train_batch_norm=true", "callbacks=weight_average"),
+    "trained": (*LIVE, "optimizer=sgd", "callbacks=weight_average"),
 }
 CHOICES = ("head", "loss", "optimizer", "scheduler", "callbacks", "features")
 # what a run has without a word of it; early stopping: test_a_run_ended_in_its_test_is_tested_again

@@ -79,7 +79,7 @@ def losses_of(seed: int) -> list[WeightedLoss]:
     weights = torch.rand(CLASSES, generator=torch.Generator().manual_seed(seed)).add(0.5).numpy()
     return [
         WeightedBCE(weights),
-        FocalLoss(weights, gamma=2.0, alpha=0.25),
+        FocalLoss(weights, gamma=2.0),
         AsymmetricLoss(weights, gamma_neg=3.0, gamma_pos=1.0, clip=0.05, label_smoothing=0.1),
         AsymmetricLoss(weights, gamma_neg=2.0, clip=0.0),
         WeightedBCE(weights, pos_weight=2.0, label_smoothing=0.2),
