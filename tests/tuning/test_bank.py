@@ -20,10 +20,8 @@ EPOCHS, STEPS = 5, 10  # 50 steps
 OPTIMIZERS = {
     "adam": partial(torch.optim.Adam, lr=1e-3, fused=True),
     "adam, penalty": partial(torch.optim.Adam, lr=3e-3, weight_decay=0.01, betas=(0.8, 0.99)),
-    "adamw": partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.1, fused=True),
-    "adamw, amsgrad": partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.5, amsgrad=True),
-    "sgd": partial(torch.optim.SGD, lr=0.1, momentum=0.9, fused=True),
-    "sgd, nesterov": partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adamw": partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.5, amsgrad=True),
+    "sgd": partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
 }
 
 Batches = list[tuple[Tensor, Tensor, Tensor]]
@@ -70,6 +68,12 @@ def train_alone(
     return [parameter.detach() for parameter in head.parameters()]
 
 
+def train_together(members: Sequence[Member], epochs: Sequence[Batches], **options: Any) -> None:
+    bank = Bank(members, seed=SEED, **options)
+    for epoch, batches in enumerate(epochs):
+        bank.train_epoch(epoch, [batches])
+
+
 def assert_same_weights(head: DenseHead, expected: Sequence[Tensor]) -> None:
     for parameter, value in zip(head.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.detach(), value, rtol=0, atol=1e-5)
@@ -102,9 +106,7 @@ def test_a_head_of_a_bank_equals_the_same_head_alone(name: str):
     first_weight = next(heads[0].parameters())
     assert not torch.allclose(expected[0][0], first_weight, atol=1e-4)  # it did learn
     members = [Member.build([head], [loss], make) for head, loss in zip(heads, losses, strict=True)]
-    bank = Bank(members, seed=SEED)
-    for epoch, batches in enumerate(epochs):
-        bank.train_epoch(epoch, [batches])
+    train_together(members, epochs)
     for head, weights in zip(heads, expected, strict=True):
         assert_same_weights(head, weights)
 
@@ -114,7 +116,6 @@ def test_a_head_of_a_bank_equals_the_same_head_alone(name: str):
     [
         {"hidden": []},
         {"hidden": [16, 8], "hidden_dropout": 0.4},
-        {"dropout": 0.0},
         {"dropout": 0.0, "hidden_dropout": 0.5},
         {"standardize": True},
     ],
@@ -128,9 +129,7 @@ def test_of_every_structure(options: dict[str, Any]):
     heads = [deepcopy(heads[0]) if options.get("standardize") else head for head in heads]
     loss, make = losses_of(1)[0], OPTIMIZERS["adam"]
     expected = [train_alone(deepcopy(head), loss, make, epochs) for head in heads]
-    bank = Bank([Member.build([head], [loss], make) for head in heads], seed=SEED)
-    for epoch, batches in enumerate(epochs):
-        bank.train_epoch(epoch, [batches])
+    train_together([Member.build([head], [loss], make) for head in heads], epochs)
     for head, weights in zip(heads, expected, strict=True):
         assert_same_weights(head, weights)
 
@@ -140,23 +139,15 @@ def test_folds_of_unequal_length_do_not_touch_each_other():
     rows = (BATCH * STEPS, BATCH * STEPS - 3, BATCH * (STEPS - 1))
     epochs = [made_batches(fold, number) for fold, number in enumerate(rows)]
     losses = [losses_of(fold)[:2] for fold in range(3)]
-    make, heads = (
-        OPTIMIZERS["adamw"],
-        [[made_head(7, hidden_dropout=0.2) for _ in range(3)] for _ in range(2)],
-    )
-    expected = [
-        [
-            train_alone(
-                deepcopy(heads[trial][fold]),
-                losses[fold][trial],
-                make,
-                epochs[fold],
-                scheduled=True,
-            )
-            for fold in range(3)
-        ]
+    make = OPTIMIZERS["adamw"]
+    heads = [[made_head(7, hidden_dropout=0.2) for _ in range(3)] for _ in range(2)]
+    expected = {
+        (trial, fold): train_alone(
+            deepcopy(heads[trial][fold]), losses[fold][trial], make, epochs[fold], scheduled=True
+        )
         for trial in range(2)
-    ]
+        for fold in range(3)
+    }
     steps = [sum(map(len, own)) for own in epochs]
     members = [
         Member.build(heads[trial], [own[trial] for own in losses], make, cosine_with_warmup, steps)
@@ -165,9 +156,8 @@ def test_folds_of_unequal_length_do_not_touch_each_other():
     bank = Bank(members, seed=SEED)
     for epoch in range(EPOCHS):
         bank.train_epoch(epoch, [own[epoch] for own in epochs])
-    for trial in range(2):
-        for fold in range(3):
-            assert_same_weights(heads[trial][fold], expected[trial][fold])
+    for (trial, fold), weights in expected.items():
+        assert_same_weights(heads[trial][fold], weights)
 
 
 def test_a_head_goes_on_in_another_bank():

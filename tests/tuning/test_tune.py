@@ -17,11 +17,10 @@ import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
-from mlic.evaluation.metrics import evaluate_scores
-from mlic.evaluation.predictions import Predictions
 from mlic.features.dataset import FeatureDataset, MemoryRows
 from mlic.models import DenseHead, FocalLoss
 from mlic.runs.folder import RunFolder
@@ -33,6 +32,7 @@ from mlic.tuning.run import run_tuning
 from mlic.tuning.space import parse_space
 
 Search = Callable[..., tuple[Any, dict[str, str | None]]]
+PLAIN = ("tune.halving=null", "scheduler=cosine")
 
 
 def trials_of(folder: Path) -> list[dict[str, Any]]:
@@ -40,53 +40,57 @@ def trials_of(folder: Path) -> list[dict[str, Any]]:
     return pd.read_csv(folder / "trials.csv").to_dict("records")  # pyright: ignore[reportReturnType]
 
 
-def test_a_search_leaves_trials_and_a_winner_that_is_an_ordinary_run(tiny_search: Search, tmp_path: Path):
-    results = run_tuning(*tiny_search())
-    rows = trials_of(tmp_path / "tuned")
+@pytest.fixture(scope="module")
+def halved(search_in: Search, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished search that stops hopeless heads; do not write to it."""
+    folder = tmp_path_factory.mktemp("halved") / "tuned"
+    run_tuning(*search_in(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(search_in: Search, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished search that trains all heads to the end; do not write to it."""
+    folder = tmp_path_factory.mktemp("plain") / "tuned"
+    run_tuning(*search_in(folder, *PLAIN))
+    return folder
+
+
+def test_a_search_leaves_trials_and_a_winner_that_is_an_ordinary_run(halved: Path):
+    rows = trials_of(halved)
     assert sorted(row["trial"] for row in rows) == list(range(6))
     assert [row["state"] for row in rows] == ["finished"] * 2 + ["stopped"] * 4
     assert sorted(row["epochs"] for row in rows) == [1, 1, 1, 2, 3, 3]
     assert rows[0]["map"] >= rows[1]["map"]
-    assert (tmp_path / "tuned" / "figures" / "trials.png").stat().st_size > 10_000
-    winner = tmp_path / "tuned" / "winner"
-    assert json.loads((winner / "metrics.json").read_text()) == results
+    assert (halved / "figures" / "trials.png").stat().st_size > 10_000
+    results = json.loads((halved / "winner" / "metrics.json").read_text())
     assert {"train", "val", "test", "test_calibrated"} <= set(results)
-    assert json.loads((tmp_path / "tuned" / "status.json").read_text())["state"] == "finished"
+    assert json.loads((halved / "status.json").read_text())["state"] == "finished"
     # the bank trained the very head that the run trained
     assert results["val"]["map"] == pytest.approx(rows[0]["map"], abs=1e-5)
 
 
-def test_the_first_trial_is_the_config_as_it_is(
-    tiny_search: Search, tiny_config: Callable[..., Any], tmp_path: Path
-):
-    run_tuning(*tiny_search("tune.halving=null"))
-    alone = run(tiny_config(output=tmp_path / "alone"))
-    rows = trials_of(tmp_path / "tuned")
-    curve = pd.read_csv(tmp_path / "alone" / "epochs.csv")["val/map"].to_list()
+def test_the_first_trial_is_the_config_as_it_is(plain: Path, tiny_search: Search, tmp_path: Path):
+    config, choices = tiny_search(*PLAIN)
+    OmegaConf.set_struct(config, False)
+    del config.tune
+    run(config)
+    curve = pd.read_csv(tmp_path / "tuned" / "epochs.csv")["val/map"].to_list()
+    rows = trials_of(plain)
     assert {row["state"] for row in rows} == {"finished"}
     first = next(row for row in rows if row["trial"] == 0)
     assert first["map"] == pytest.approx(max(curve), abs=1e-5)
     assert first["epoch"] == curve.index(max(curve)) + 1
-    assert alone["val"]["map"] == pytest.approx(first["map"], abs=1e-5)
-    config, choices = tiny_search()
     assert [first[group] for group in ("optimizer", "loss")] == [choices["optimizer"], choices["loss"]]
     assert first["head.dropout"] == config.head.dropout
     assert first["optimizer.lr"] == config.optimizer.lr
 
 
-def test_tuned_yaml_runs_the_winner_again(tiny_search: Search, tmp_path: Path):
-    results = run_tuning(*tiny_search("scheduler=cosine"))
+def test_tuned_yaml_runs_the_winner_again(plain: Path, tmp_path: Path):
+    options = [f"hydra.searchpath=[file://{plain}]", "experiment=tuned", "trainer=cpu"]
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        config = compose(
-            "train",
-            overrides=[
-                f"hydra.searchpath=[file://{tmp_path / 'tuned'}]",
-                "experiment=tuned",
-                "trainer=cpu",
-                f"output={tmp_path / 'again'}",
-            ],
-        )
-    assert run(config) == results
+        config = compose("train", overrides=[*options, f"output={tmp_path / 'again'}"])
+    assert run(config) == json.loads((plain / "winner" / "metrics.json").read_text())
 
 
 def test_folds_choose_without_a_val_part(tiny_search: Search, tmp_path: Path):
@@ -130,23 +134,16 @@ def test_choosing_never_reads_a_test_row(
     assert not tests[0] & seen
 
 
-def test_the_metric_is_the_one_asked_for(tiny_search: Search, tmp_path: Path):
-    results = run_tuning(*tiny_search("tune.metric=auc_micro", "features.views=2", "head.standardize=true"))
-    table = pd.read_csv(tmp_path / "tuned" / "trials.csv")
-    assert results["val"]["auc_micro"] == pytest.approx(table["auc_micro"][0], abs=1e-5)
-    val = Predictions.read_parquet(tmp_path / "tuned" / "winner" / "predictions" / "val.parquet")
-    again = evaluate_scores(val.scores, val.targets, val.classes)
-    assert again["auc_micro"] == pytest.approx(results["val"]["auc_micro"])
-
-
-def test_the_winner_keeps_its_best_epoch_whatever_a_run_chooses_by(tiny_search: Search, tmp_path: Path):
+def test_metric_and_best_epoch_are_those_of_the_search(tiny_search: Search, tmp_path: Path):
     by_loss = ("callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.mode=min")
-    results = run_tuning(*tiny_search(*by_loss, "tune.halving=null", "trainer.max_epochs=6"))
-    curve = pd.read_csv(tmp_path / "tuned" / "winner" / "epochs.csv")["val/map"].tolist()
+    options = ("tune.metric=auc_micro", "head.standardize=true", "tune.halving=null", "trainer.max_epochs=6")
+    results = run_tuning(*tiny_search(*by_loss, *options))
+    curve = pd.read_csv(tmp_path / "tuned" / "winner" / "epochs.csv")["val/auc_micro"].tolist()
     assert len(set(curve)) > 1
-    assert results["val"]["map"] == pytest.approx(max(curve), abs=1e-6)
-    assert results["val"]["map"] == pytest.approx(trials_of(tmp_path / "tuned")[0]["map"], abs=1e-5)
-    assert "mode: max" in (tmp_path / "tuned" / "experiment" / "tuned.yaml").read_text()
+    assert results["val"]["auc_micro"] == pytest.approx(max(curve), abs=1e-6)
+    assert results["val"]["auc_micro"] == pytest.approx(
+        trials_of(tmp_path / "tuned")[0]["auc_micro"], abs=1e-5
+    )
 
 
 def test_the_star_of_the_figure_is_the_winner_alone():
@@ -185,11 +182,8 @@ def test_a_head_that_diverges_stops_alone(tiny_search: Search, tmp_path: Path):
 
 
 def test_rows_from_the_disk_are_searched_one_bank_after_the_other(
-    tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_search: Search, monkeypatch: pytest.MonkeyPatch
 ):
-    run_tuning(*tiny_search())
-    in_memory = (tmp_path / "tuned" / "trials.csv").read_text()
-    assert len(in_memory.splitlines()) == 7
     made: list[str] = []
     original, names = MemoryRows.__init__, thread_names(monkeypatch)
     monkeypatch.setattr(MemoryRows, "__init__", lambda *a: (made.append("memory"), original(*a))[1])
@@ -199,20 +193,14 @@ def test_rows_from_the_disk_are_searched_one_bank_after_the_other(
     assert names == {threading.current_thread().name}
 
 
-@pytest.mark.parametrize("overrides", [(), ("tune.folds=3", "data.split.val=0")])
 def test_banks_side_by_side_train_the_same(
-    overrides: tuple[str, ...], tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain: Path, tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    names, texts = thread_names(monkeypatch), []
-    run_tuning(*tiny_search("tune.halving=null", *overrides))
-    texts.append((tmp_path / "tuned" / "trials.csv").read_text())
-    assert names == {threading.current_thread().name}
-    names.clear()
+    names = thread_names(monkeypatch)
     with four_threads():
-        run_tuning(*tiny_search("tune.halving=null", *overrides))
-    texts.append((tmp_path / "tuned" / "trials.csv").read_text())
+        run_tuning(*tiny_search(*PLAIN))
     assert len(names) > 1 and threading.current_thread().name not in names
-    assert texts[0] == texts[1]
+    assert (tmp_path / "tuned" / "trials.csv").read_text() == (plain / "trials.csv").read_text()
 
 
 def thread_names(monkeypatch: pytest.MonkeyPatch) -> set[str]:
@@ -245,9 +233,7 @@ def four_threads() -> Iterator[None]:
         (["callbacks=early_stopping"], "tune.halving"),
         (["head=csra", "features.views=1"], "not mlic.models.CSRAHead.*sweeper=search"),
         (["data.split.val=0"], "tune.folds=5"),
-        (["tune.folds=100"], "tune.folds=100: expected from 2 to 48"),
         (["tune.metric=mpa"], "tune.metric: 'mpa' is none of map"),
-        (["seed=-1"], "^seed=-1: expected a whole number from 0"),
         (["tune.seed=-1"], "^tune.seed=-1: expected a whole number from 0"),
         (["tune.heads=1"], "tune.heads: 1 is below 2"),
         (["resume=auto"], "resume=auto: mlic.tune begins anew"),
@@ -255,10 +241,7 @@ def four_threads() -> Iterator[None]:
             ["+trainer.gradient_clip_val=1"],
             "trainer.gradient_clip_val=1: the heads of a search train without it",
         ),
-        (["+trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches=2: the heads"),
         (["+tune.space.trainer={max_epochs: {choice: [1]}}"], "tune.space.trainer.*sweeper=search"),
-        (["+tune.space.head.droput={uniform: [0, 1]}"], "tune.space: the settings .*droput.* do not fit"),
-        (["tune.space.head.dropout={uniform: [1.5, 2]}"], "head.dropout: .* is not in"),
     ],
 )
 def test_what_cannot_be_searched_is_named(overrides: list[str], message: str, tiny_search: Search):
@@ -266,18 +249,16 @@ def test_what_cannot_be_searched_is_named(overrides: list[str], message: str, ti
         run_tuning(*tiny_search(*overrides))
 
 
-def test_an_earlier_search_stays_until_all_was_checked(tiny_search: Search, tmp_path: Path):
-    run_tuning(*tiny_search())
-    folder = tmp_path / "tuned"
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def test_an_earlier_search_stays_until_all_was_checked(halved: Path, search_in: Search, tmp_path: Path):
+    before = {path: path.read_bytes() for path in halved.rglob("*") if path.is_file()}
     for override, message in (
         (f"data.annotations={tmp_path}/lables.csv", "lables.csv"),
         ("model.backbone.name=nope", "nope"),
-        ("+tune.space.head.droput={uniform: [0, 1]}", "droput"),
+        ("+tune.space.head.droput={uniform: [0, 1]}", "tune.space: the settings .*droput.* do not fit"),
     ):
         with pytest.raises(InputError, match=message):
-            run_tuning(*tiny_search(override))
-        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+            run_tuning(*search_in(halved, override))
+        assert {path: path.read_bytes() for path in halved.rglob("*") if path.is_file()} == before
 
 
 def test_an_interrupted_search_does_not_show_the_winner_of_an_earlier_one(
@@ -300,7 +281,7 @@ def test_an_interrupted_search_does_not_show_the_winner_of_an_earlier_one(
     assert not (folder / "winner").exists() and not (folder / "experiment" / "tuned.yaml").exists()
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "trials.csv"])
+@pytest.mark.parametrize("name", ["config.yaml", "trials.csv"])
 def test_a_folder_of_something_else_is_left_alone(name: str, tiny_search: Search, tmp_path: Path):
     folder = tmp_path / "tuned"
     folder.mkdir()
@@ -343,27 +324,18 @@ def test_classes_of_ones_own_are_refused_before_any_work(
 
 
 @pytest.mark.slow
-def test_the_command(tiny_csv: tuple[Path, Path], tmp_path: Path):
-    annotations, images = tiny_csv
-    command = [
-        sys.executable, "-m", "mlic.tune", "data=csv", f"data.annotations={annotations}", f"data.images={images}",
-        "tune.heads=4", "trainer.max_epochs=2", "data.split.val=0.2", "output=tuned",
-    ]  # fmt: skip
+def test_the_command_says_how_to_go_on(tiny_arguments: tuple[str, ...], tmp_path: Path):
+    options = ("tune.heads=4", "trainer.max_epochs=2", "output=tuned")
+    command = [sys.executable, "-m", "mlic.tune", *tiny_arguments, *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     line = next(line for line in done.stdout.splitlines() if "start here" in line)
-    again = [*line.partition("start here: ")[2].split(), "output=again"]
-    done = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    first, second = (
-        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("tuned/winner", "again")
-    )
-    assert first == second
+    assert "-m mlic.train --config-dir" in line and line.endswith("tuned experiment=tuned")
+    assert (tmp_path / "tuned" / "experiment" / "tuned.yaml").is_file()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_search_at_once(number: int, tiny_csv: tuple[Path, Path], tmp_path: Path):
+def test_a_signal_ends_a_search_at_once(tiny_csv: tuple[Path, Path], tmp_path: Path):
     annotations, images = tiny_csv
     command = [
         sys.executable, "-m", "mlic.tune", "data=csv", f"data.annotations={annotations}", f"data.images={images}",
@@ -379,8 +351,8 @@ def test_a_signal_ends_a_search_at_once(number: int, tiny_csv: tuple[Path, Path]
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)
         time.sleep(2)  # among the epochs
-        process.send_signal(number)
-        assert process.wait(timeout=60) == 128 + number
+        process.terminate()
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
     finally:
         process.kill()
     assert "Traceback" not in log.read_text()
