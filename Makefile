@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .PHONY: help setup demo test fuzz lowest lint format types bench sweep compare tensorboard notebooks lock clean
 
 ARGS ?=
+# make test LONG=1 runs those marked `long` too, as CI does.
+LONG ?=
 # What make fuzz tries with each of its tests.
 CASES ?= 2000
 BIN := .venv/bin
@@ -22,6 +24,7 @@ endif
 # One thread a product: the tests' tensors are small. Without ARGS, which as a rule name a few tests, several processes.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 several = $(if $(ARGS),, -n auto --maxprocesses 8 --dist $(1))
+SLOW := (slow or slurm or browser) and not gpu$(if $(LONG),, and not long)
 # pytest ends with 5 when nothing was selected: right for one of the two passes when ARGS names a few tests.
 NONE_SELECTED := $(if $(ARGS),|| test $$? -eq 5)
 
@@ -42,9 +45,9 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## Train and test on the demo data
 	$(BIN)/python -m mlic.train $(ARGS)
 
-test: $(READY) ## Run the tests: the fast ones, then the slow ones
+test: $(READY) ## Run the tests: the fast ones, then the slow ones; LONG=1 for all that CI runs
 	$(PYTEST)$(call several,loadfile) -m "not (slow or slurm or browser or gpu)" $(ARGS) $(NONE_SELECTED)
-	$(PYTEST)$(call several,loadgroup) -m "(slow or slurm or browser) and not gpu" $(ARGS) $(NONE_SELECTED)
+	$(PYTEST)$(call several,loadgroup) -m "$(SLOW)" $(ARGS) $(NONE_SELECTED)
 
 fuzz: $(READY) ## Fuzz readers, stores, checkpoints and definitions: make fuzz CASES=2000 ARGS="-k csv"
 	MLIC_FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz $(ARGS)

@@ -14,6 +14,7 @@ from benchmarks.rows import Row, as_table
 REPOSITORY = Path(__file__).parent.parent
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_benchmark_gives_finite_figures(tiny_csv: tuple[Path, Path], tmp_path: Path):
     out = tmp_path / "bench.json"

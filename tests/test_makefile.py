@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs make as from a fresh shell, also when the tests themselves were started by make."""
-    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS", "PYTHON")
+    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS", "LONG", "PYTHON")
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
     return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -55,11 +55,12 @@ def test_every_target_is_phony() -> None:
         ("compare", "python -m mlic.compare key=value"),
         ("bench", "python -m benchmarks key=value"),
         ("tensorboard", "tensorboard --logdir outputs key=value"),
-        ("test", 'python -m pytest -m "(slow or slurm or browser) and not gpu" key=value'),
+        ("test", 'python -m pytest -m "(slow or slurm or browser) and not gpu and not long" key=value'),
+        ("test LONG=1", 'python -m pytest -m "(slow or slurm or browser) and not gpu" key=value'),
     ],
 )
 def test_parameters_reach_the_command(project: Path, target: str, command: str) -> None:
-    shown = make(project, "--dry-run", target, "ARGS=key=value")
+    shown = make(project, "--dry-run", *target.split(), "ARGS=key=value")
     assert shown.returncode == 0, shown.stderr
     assert command in shown.stdout
     assert "-m venv" not in shown.stdout and "pip install" not in shown.stdout

@@ -26,6 +26,7 @@ def test_committed_outputs_are_small_and_without_errors(path: Path):
     assert not re.search(r"/(home|root|work|tmp|Users)/", " ".join(texts))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_notebooks_run_on_the_demo(tmp_path: Path):
     nbformat = pytest.importorskip("nbformat")

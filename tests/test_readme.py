@@ -33,6 +33,7 @@ def smaller(module: str, arguments: list[str]) -> list[str]:
     return SMALLER.get(f"{module} -m" if "-m" in arguments else module, [])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_commands_run_one_after_the_other(tmp_path: Path, tiny_csv: tuple[Path, Path]):
     annotations, images = tiny_csv

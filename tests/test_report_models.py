@@ -20,7 +20,13 @@ FEATURES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", FEATURES)
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(name, marks=pytest.mark.long if name in ("nasnetlarge", "resnet152v2") else ())
+        for name in FEATURES
+    ],
+)
 def test_model_of_the_report_trains_with_random_weights(
     model: str, tiny_csv: tuple[Path, Path], tmp_path: Path
 ):

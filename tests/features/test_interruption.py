@@ -153,6 +153,7 @@ def _run_distributed(job: dict[str, Any]) -> None:
     subprocess.run(command, env=ENVIRONMENT, check=True, timeout=180, capture_output=True)
 
 
+@pytest.mark.long
 def test_two_processes_of_one_run_give_the_same_rows(pictures: Path, whole: Tensor, tmp_path: Path):
     for _ in range(2):  # the second time there is nothing to do
         _run_distributed(_job(pictures, tmp_path))
@@ -164,6 +165,7 @@ def test_two_processes_of_one_run_give_the_same_rows(pictures: Path, whole: Tens
     assert len(digests) == len(np.unique(digests)) == NUM_IMAGES
 
 
+@pytest.mark.long
 def test_fewer_images_than_processes(pictures: Path, tmp_path: Path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "only.png").write_bytes(next(pictures.iterdir()).read_bytes())

@@ -76,6 +76,7 @@ def _show(slurm: Any, job: str) -> str:
     return slurm.run("scontrol", "show", "job", job, folder=slurm.folder, check=False).stdout
 
 
+@pytest.mark.long
 def test_a_sweep_with_a_failing_and_a_preempted_job(
     slurm: Any, work: Path, settings: list[str], run_server: Any, fingerprint: Fingerprint
 ):

@@ -72,6 +72,7 @@ def test_a_failing_job_takes_no_other_along(run_server: Any, sweep: Sweep, tmp_p
         assert (folders[job] / "metrics.json").stat().st_mtime_ns == moment
 
 
+@pytest.mark.long
 def test_jobs_of_one_process_give_what_each_gives_alone(
     run_server: Any, sweep: Sweep, fingerprint: Fingerprint, tmp_path: Path
 ):
@@ -118,6 +119,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.long
 def test_a_sweep_killed_and_begun_again_ends_the_same(
     run_server: Any, sweep: Sweep, fingerprint: Fingerprint, tmp_path: Path
 ):

@@ -93,6 +93,7 @@ def test_two_processes_write_one_run_with_the_metrics_of_one_device(
                 assert value == pytest.approx(expected[part][name], abs=1e-6), (part, name)
 
 
+@pytest.mark.long
 def test_two_processes_of_a_run_for_one_are_refused_by_both(arguments: tuple[str, ...], tmp_path: Path):
     done = torchrun(*arguments, "trainer=cpu", folder=tmp_path)
     assert done.returncode == 1
