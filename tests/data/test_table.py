@@ -22,14 +22,6 @@ def test_rows_and_columns_are_sorted_together():
     assert list(table.paths()[1:]) == [Path("photos/b.jpg")]
 
 
-def test_order_of_the_input_does_not_matter():
-    one = build(["b", "a", "c"], ["x", "y"], [[1, 0], [0, 1], [1, 1]])
-    other = build(["c", "b", "a"], ["y", "x"], [[1, 1], [0, 1], [1, 0]])
-    assert one.classes == other.classes
-    np.testing.assert_array_equal(one.file_names, other.file_names)
-    np.testing.assert_array_equal(one.labels, other.labels)
-
-
 def test_select_takes_numbers_and_masks_and_stays_sorted():
     table = build(["a", "b", "c"], ["x", "y"], [[1, 0], [0, 1], [1, 1]])
     assert table.select([2, 0]).file_names.tolist() == ["a", "c"]

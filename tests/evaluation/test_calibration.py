@@ -9,11 +9,9 @@ from sklearn.metrics import log_loss
 from mlic.errors import InputError
 from mlic.evaluation.calibration import (
     apply_temperature,
-    class_calibration_errors,
     expected_calibration_error,
     fit_temperature,
     reliability_table,
-    to_logits,
 )
 
 
@@ -56,13 +54,6 @@ def test_empty_bins_have_no_mean_and_no_part_in_the_error() -> None:
     )
 
 
-def test_errors_of_classes_are_those_of_the_columns() -> None:
-    scores, targets = overconfident(1, 3.0)
-    errors = class_calibration_errors(scores, targets)
-    assert errors.shape == (4,)
-    assert errors[2] == expected_calibration_error(scores[:, 2], targets[:, 2])
-
-
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
 def test_the_temperature_undoes_what_was_done(factor: float) -> None:
     scores, targets = overconfident(2, factor)
@@ -75,20 +66,6 @@ def test_the_temperature_undoes_what_was_done(factor: float) -> None:
         moved = apply_temperature(scores.astype(float), other)
         best = apply_temperature(scores.astype(float), temperature)
         assert log_loss(targets.ravel(), best.ravel()) < log_loss(targets.ravel(), moved.ravel())
-
-
-def test_temperature_keeps_order_and_one_changes_nothing() -> None:
-    scores, _ = overconfident(3, 2.0, (50, 2))
-    assert apply_temperature(scores, 1.0) == pytest.approx(scores, abs=1e-7)
-    cooler = apply_temperature(scores, 2.5)
-    assert np.array_equal(np.argsort(cooler[:, 0], kind="stable"), np.argsort(scores[:, 0], kind="stable"))
-
-
-def test_certain_scores_stay_finite() -> None:
-    scores = np.array([[0.0, 1.0], [1.0, 0.0]], dtype=np.float32)
-    assert np.isfinite(to_logits(scores)).all()
-    assert fit_temperature(scores, np.array([[0, 1], [0, 1]])) > 1
-    assert apply_temperature(scores, 1.0) == pytest.approx(scores, abs=1e-6)
 
 
 def test_logits_are_refused() -> None:

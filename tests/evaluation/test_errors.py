@@ -1,20 +1,16 @@
 """Confusions, single errors, pairs of labels and the choice of images, on cases worked by hand."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
 from mlic.evaluation.errors import (
-    ap_by_training_images,
     co_occurrence,
     confusions,
     gallery_rows,
     image_losses,
     single_errors,
 )
-from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
 
 CLASSES = ("cat", "dog", "pön")
@@ -60,13 +56,6 @@ def test_single_errors_by_confidence(predictions: Predictions) -> None:
     assert predictions.file_names[table["row"]].tolist() == table["file_name"].tolist()
 
 
-def test_no_errors_make_empty_tables() -> None:
-    right = Predictions(np.array(["a"]), np.array([[0.9, 0.1]]), np.array([[1, 0]]), ("x", "y"))
-    assert single_errors(right).empty
-    assert confusions(right).empty
-    assert gallery_rows(right)["confident_errors"].tolist() == []
-
-
 def test_co_occurrence_by_hand() -> None:
     targets = np.array([[1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 1]], dtype=np.uint8)
     table = co_occurrence(targets, CLASSES)
@@ -79,39 +68,12 @@ def test_co_occurrence_by_hand() -> None:
     assert co_occurrence(np.zeros((2, 1)), ["a"]).empty
 
 
-def test_more_than_255_images_are_counted_right() -> None:
-    table = co_occurrence(np.ones((300, 2), dtype=np.uint8), ["a", "b"])
-    assert table.values.tolist() == [["a", "b", 300, 1.0]]
-
-
-def test_ap_by_training_images(simulate: Callable[..., tuple[np.ndarray, np.ndarray]]) -> None:
-    scores, targets = simulate(0, 40, 3)
-    targets[:, 1] = 0
-    metrics = evaluate_scores(scores, targets, CLASSES)
-    table = ap_by_training_images(metrics["per_class"], {"cat": 70, "dog": 12})
-    assert table["class"].tolist() == ["dog", "cat", "pön"]
-    assert table["training_images"].tolist() == pytest.approx([12, 70, np.nan], nan_ok=True)
-    assert table["ap"].tolist() == pytest.approx(
-        [np.nan, metrics["per_class"]["cat"]["ap"], metrics["per_class"]["pön"]["ap"]], nan_ok=True
-    )
-    assert table["support"].tolist() == [0, *targets[:, [0, 2]].sum(axis=0).tolist()]
-
-
 def test_image_losses_are_the_binary_cross_entropy(predictions: Predictions) -> None:
     expected = [
         log_loss(target, score.astype(float), labels=[0, 1])
         for score, target in zip(predictions.scores, predictions.targets, strict=True)
     ]
     assert image_losses(predictions).tolist() == pytest.approx(expected, abs=1e-6)
-
-
-def test_certain_and_wrong_has_a_finite_loss() -> None:
-    wrong = Predictions(
-        np.array(["a", "b"]), np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[0, 1], [0, 0]]), ("x", "y")
-    )
-    losses = image_losses(wrong)
-    assert 10 < losses[0] < 20
-    assert losses[1] == 0
 
 
 def test_gallery_rule(predictions: Predictions) -> None:

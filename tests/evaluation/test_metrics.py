@@ -1,8 +1,5 @@
 """The metrics agree with scikit-learn and torchmetrics where those are defined, else with figures by hand."""
 
-import subprocess
-import sys
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,16 +14,16 @@ Simulate = Callable[..., tuple[np.ndarray, np.ndarray]]
 Names = Callable[[int], list[str]]
 GRID: list[dict[str, Any]] = [
     {"images": images, "classes": classes, "levels": levels, "share": share}
-    for images, classes in ((60, 5), (7, 3), (40, 1), (1, 4), (300, 12))
-    for levels in (0, 3)
-    for share in (0.05, 0.4, 1.0)
-]
+    for images, classes, levels, share in (
+        (60, 5, 0, 0.4), (60, 5, 3, 0.05), (7, 3, 0, 0.05), (7, 3, 3, 1.0), (40, 1, 3, 0.4), (1, 4, 0, 0.4)
+    )
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("shape", GRID, ids=str)
-def test_ranking_metrics_equal_scikit_learn(shape: dict, seed: int, simulate: Simulate, names: Names) -> None:
-    scores, targets = simulate(seed, **shape)
+def test_ranking_metrics_equal_scikit_learn(shape: dict, simulate: Simulate, names: Names) -> None:
+    scores, targets = simulate(0, **shape)
     result = evaluate_scores(scores, targets, names(shape["classes"]))
 
     positive, negative = targets.sum(axis=0) > 0, (1 - targets).sum(axis=0) > 0
@@ -49,7 +46,7 @@ def test_ranking_metrics_equal_scikit_learn(shape: dict, seed: int, simulate: Si
     assert result["auc_micro"] == (None if micro is None else pytest.approx(micro, abs=1e-12))
 
 
-@pytest.mark.parametrize("threshold", [0.5, 0.9, "per class"])
+@pytest.mark.parametrize("threshold", [0.5, "per class"])
 @pytest.mark.parametrize("shape", GRID, ids=str)
 def test_decision_metrics_equal_scikit_learn(
     shape: dict, threshold: float | str, simulate: Simulate, names: Names
@@ -64,23 +61,18 @@ def test_decision_metrics_equal_scikit_learn(
     zero: Any = 0  # scikit-learn's stubs know only its default
 
     def expected(average: str, columns: np.ndarray) -> list[float]:
-        if shape["classes"] == 1:  # scikit-learn takes a single column for a binary task
-            average = "binary" if average != "samples" else average
+        # a column of zeros changes nothing, and scikit-learn would take a single column for a binary task
+        labels = list(range(len(columns)))
+        pair = [
+            np.hstack([values[:, columns], np.zeros((len(values), 1), dtype=int)])
+            for values in (targets, predicted)
+        ]
         if average == "samples":
-            padded = [
-                np.hstack([values, np.zeros((len(values), 1), dtype=int)]) for values in (targets, predicted)
-            ]
-            return list(
-                sklearn_metrics.precision_recall_fscore_support(*padded, average=average, zero_division=zero)[
-                    :3
-                ]
-            )
-        pair = (targets[:, columns], predicted[:, columns])
-        pair = tuple(values.ravel() if len(columns) == 1 else values for values in pair)
-        average = "binary" if len(columns) == 1 else average
-        return list(
-            sklearn_metrics.precision_recall_fscore_support(*pair, average=average, zero_division=zero)[:3]
+            labels = None
+        figures = sklearn_metrics.precision_recall_fscore_support(
+            *pair, labels=labels, average=average, zero_division=zero
         )
+        return list(figures[:3])
 
     everything = np.arange(shape["classes"])
     parts = ("precision", "recall", "f1")
@@ -95,33 +87,6 @@ def test_decision_metrics_equal_scikit_learn(
     both = [c for c in present if targets[:, c].min() == 0]
     balanced = [sklearn_metrics.balanced_accuracy_score(targets[:, c], predicted[:, c]) for c in both]
     assert result["auc_thresholded"] == (pytest.approx(np.mean(balanced)) if both else None)
-
-
-def test_torchmetrics_agrees_where_all_classes_have_positives(simulate: Simulate, names: Names) -> None:
-    torch = pytest.importorskip("torch")
-    functional = pytest.importorskip("torchmetrics.functional.classification")
-    scores, targets = simulate(5, 200, 6, levels=40)
-    result = evaluate_scores(scores, targets, names(6))
-    pair = (torch.from_numpy(scores), torch.from_numpy(targets).long())
-    for average in ("micro", "macro"):
-        f1 = functional.multilabel_f1_score(*pair, num_labels=6, average=average)
-        auc = functional.multilabel_auroc(*pair, num_labels=6, average=average)
-        assert result[f"f1_{average}"] == pytest.approx(f1.item(), abs=1e-6)
-        assert result[f"auc_{average}"] == pytest.approx(auc.item(), abs=1e-6)
-    ap = functional.multilabel_average_precision(*pair, num_labels=6, average="macro")
-    assert result["map"] == pytest.approx(ap.item(), abs=1e-6)
-    samples = functional.multilabel_precision(
-        pair[0][..., None], pair[1][..., None], num_labels=6, average="micro", multidim_average="samplewise"
-    )
-    assert result["precision_samples"] == pytest.approx(samples.mean().item(), abs=1e-6)
-
-
-def test_thresholded_area_is_the_area_of_the_decisions(simulate: Simulate, names: Names) -> None:
-    scores, targets = simulate(1, 80, 4)
-    result = evaluate_scores(scores, targets, names(4), 0.3)
-    decided = evaluate_scores((scores > 0.3).astype(float), targets, names(4))
-    assert result["auc_thresholded"] == pytest.approx(decided["auc_macro"])
-    assert result["auc_thresholded"] < result["auc_macro"]
 
 
 def test_literature_names_are_the_macro_and_micro_figures(simulate: Simulate, names: Names) -> None:
@@ -149,17 +114,6 @@ def test_class_without_positives_is_named_and_enters_no_mean(simulate: Simulate,
         assert result[name] == rest[name]
     assert result["auc_micro"] != rest["auc_micro"]  # false alarms of b still count there
     assert result["op"] < rest["op"]
-
-
-def test_nothing_predicted_gives_zeros_not_nan(simulate: Simulate, names: Names) -> None:
-    _, targets = simulate(6, 20, 3)
-    result = evaluate_scores(np.full(targets.shape, 0.1), targets, names(3))
-    for name in ("op", "or", "of1", "cp", "cr", "cf1", "precision_samples", "f1_samples"):
-        assert result[name] == 0
-    assert (result["auc_macro"], result["auc_thresholded"]) == (0.5, 0.5)
-    assert result["map"] == pytest.approx(
-        targets.mean(axis=0).mean()
-    )  # all tied: precision is the share of positives
 
 
 def test_a_score_equal_to_the_threshold_is_not_predicted() -> None:
@@ -201,21 +155,10 @@ def test_weights_are_repetitions_of_images(levels: int, simulate: Simulate, name
     )
 
 
-def test_a_split_without_any_positive_has_no_means(simulate: Simulate, names: Names) -> None:
-    scores, targets = simulate(9, 10, 3)
-    result = evaluate_scores(scores, np.zeros_like(targets), names(3))
-    assert all(result[name] is None for name in METRICS if not name.endswith("_samples"))
-    averages, _ = ScoredImages(scores, np.zeros_like(targets), names(3)).summarise(
-        np.ones((10, 2), dtype=np.float32)
-    )
-    assert np.isnan(averages["map"]).tolist() == [True, True]
-
-
 @pytest.mark.parametrize(
     ("scores", "targets", "classes", "threshold", "message"),
     [
         ([[0.1, 0.2]], [[0, 1]], ["a"], 0.5, r"must both be \(images, classes\)"),
-        ([[0.1], [0.2]], [[0]], ["a"], 0.5, r"scores \(2, 1\) and targets \(1, 1\)"),
         (np.zeros((0, 1)), np.zeros((0, 1)), ["a"], 0.5, "no metrics without images"),
         (
             [[0.1, np.nan]],
@@ -225,28 +168,9 @@ def test_a_split_without_any_positive_has_no_means(simulate: Simulate, names: Na
             "score of row 0, class 'b' is nan: all scores must be finite",
         ),
         ([[0.1, 0.3]], [[0, 2]], ["a", "b"], 0.5, "target of row 0, class 'b' is 2: expected 0 or 1"),
-        ([[0.1, 0.3]], [[0, 1]], ["a", "a"], 0.5, "named twice"),
         ([[0.1, 0.3]], [[0, 1]], ["a", "b"], np.zeros(3), "one number or one for each of 2 classes"),
     ],
 )
 def test_bad_input_is_refused(scores, targets, classes, threshold, message: str) -> None:
     with pytest.raises(InputError, match=message):
         evaluate_scores(np.asarray(scores), np.asarray(targets), classes, threshold)
-
-
-def test_no_warnings_on_any_shape(simulate: Simulate, names: Names) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for shape in GRID:
-            scores, targets = simulate(0, **shape)
-            assert set(METRICS) < set(evaluate_scores(scores, targets, names(shape["classes"])))
-
-
-def test_evaluation_is_imported_without_torch() -> None:
-    modules = "metrics, thresholds, calibration, bootstrap, errors, predictions"
-    code = (
-        f"from mlic.evaluation import {modules}; import sys; "
-        "heavy = {'torch', 'lightning', 'timm', 'torchmetrics'}; print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

@@ -1,13 +1,10 @@
 """Predictions survive the way through a file, and other files are refused."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from mlic.errors import InputError
@@ -35,15 +32,6 @@ def test_round_trip_keeps_every_bit(predictions: Predictions, tmp_path: Path) ->
     assert [file.name for file in path.parent.iterdir()] == ["test.parquet"]
 
 
-def test_columns_are_those_of_the_contract(predictions: Predictions, tmp_path: Path) -> None:
-    predictions.write_parquet(tmp_path / "test.parquet")
-    frame = pd.read_parquet(tmp_path / "test.parquet")
-    assert list(frame.columns[:3]) == ["file_name", "score:apple", "score:bär"]
-    assert list(frame.columns[7:]) == [f"target:{name}" for name in predictions.classes]
-    assert frame["score:score:e"].dtype == np.float32
-    assert frame["target:<script>"].dtype == np.uint8
-
-
 def test_a_failed_write_leaves_the_old_file_alone(
     predictions: Predictions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,13 +47,6 @@ def test_a_failed_write_leaves_the_old_file_alone(
         predictions.write_parquet(path)
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_select_keeps_rows_together(predictions: Predictions) -> None:
-    part = predictions.select([2, 0])
-    assert part.file_names.tolist() == [NAMES[2], NAMES[0]]
-    assert np.array_equal(part.scores, predictions.scores[[2, 0]])
-    assert len(part) == 2
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
@@ -97,16 +78,3 @@ def test_bad_values_are_refused_with_the_file(
     pd.DataFrame({"file_name": ["a.jpg"], "score:a": [score], "target:a": [target]}).to_parquet(path)
     with pytest.raises(InputError, match=rf"x\.parquet: .*{message}"):
         Predictions.read_parquet(path)
-
-
-def test_shapes_are_checked() -> None:
-    with pytest.raises(InputError, match="file names for 2 rows"):
-        Predictions(np.array(["a"]), np.zeros((2, 1)), np.zeros((2, 1)), ("a",))
-
-
-def test_metadata_that_pandas_did_not_write_are_told(tmp_path: Path):
-    file = tmp_path / "test.parquet"
-    table = pa.table({"file_name": ["a.jpg"], "score:cat": [0.5], "target:cat": [1]})
-    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps({"columns": [{}]})}), file)
-    with pytest.raises(InputError, match=r"test\.parquet: cannot be read as a parquet file \(KeyError"):
-        Predictions.read_parquet(file)

@@ -1,6 +1,5 @@
 """Curation, split, weights, metrics and the store hold what they promise for labels and scores of any kind."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,9 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from mlic.data import LabelTable, class_weights, curate, stratified_split
+from mlic.data import LabelTable, curate, stratified_split
 from mlic.errors import InputError
-from mlic.evaluation.metrics import evaluate_scores
 from mlic.features import FeatureStore
 from mlic.features.hashing import DIGEST_DTYPE
 
@@ -109,88 +105,6 @@ def test_shares_of_a_split(seed: int, classes: int, test: float, tried: Tried):
     counts = table.counts()
     np.testing.assert_allclose(labels[split.test].sum(axis=0), test * counts, atol=4 + 0.02 * counts.max())
     assert abs(len(split.test) - test * 400) <= 20
-
-
-@settings(FUZZ)
-@given(
-    table=tables(min_images=8), seed=st.integers(0, 2**31),
-    scheme=st.sampled_from(["none", "inverse_sqrt", "inverse"]),
-)  # fmt: skip
-def test_weights(table: LabelTable, seed: int, scheme: str, tried: Tried):
-    tried()
-    split = stratified_split(table, test=0.25, val=0, seed=seed, on_missing="warn")
-    counts = table.labels[split.train].sum(axis=0, dtype=np.int64)
-    weights = class_weights(counts, table.classes, scheme=scheme)
-    assert np.isfinite(weights).all() and (weights > 0).all() and weights.dtype == np.float32
-    # labels of the other rows change nothing
-    changed = table.labels.copy()
-    changed[split.test] ^= 1
-    same = class_weights(changed[split.train].sum(axis=0, dtype=np.int64), table.classes, scheme=scheme)
-    np.testing.assert_array_equal(weights, same)
-    order = np.argsort(counts, kind="stable")
-    assert (np.diff(weights[order]) <= 1e-7).all(), "a rarer class never weighs less"
-    if scheme == "inverse_sqrt":
-        np.testing.assert_allclose(weights, 1 / np.sqrt(np.maximum(counts, 1)), rtol=1e-6)
-
-
-SCORES = st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
-
-
-@st.composite
-def scored(draw: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Scores with ties, and targets that may leave classes without positives or negatives."""
-    shape = (draw(st.integers(1, 30)), draw(st.integers(1, 5)))
-    return draw(arrays(np.float32, shape, elements=SCORES)), draw(
-        arrays(np.uint8, shape, elements=st.integers(0, 1))
-    )
-
-
-@settings(FUZZ)
-@given(case=scored(), threshold=st.floats(0, 1))
-def test_metrics_are_scikit_learns(case: tuple[np.ndarray, np.ndarray], threshold: float, tried: Tried):
-    tried()
-    scores, targets = case
-    names = [f"c{column}" for column in range(scores.shape[1])]
-    metrics = evaluate_scores(scores, targets, names, threshold)
-    decided = (scores.astype(np.float64) > threshold).astype(int)
-    positives, both = targets.any(axis=0), targets.any(axis=0) & ~targets.all(axis=0)
-
-    def same(name: str, expected: float | None) -> None:
-        assert (metrics[name] is None) == (expected is None), name
-        assert expected is None or metrics[name] == pytest.approx(expected, abs=1e-6), name
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        same(
-            "map",
-            average_precision_score(targets[:, positives], scores[:, positives], average="macro")
-            if positives.any()
-            else None,
-        )
-        same(
-            "auc_macro",
-            float(np.mean([roc_auc_score(targets[:, c], scores[:, c]) for c in np.flatnonzero(both)]))
-            if both.any()
-            else None,
-        )
-        for metric, function in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
-            if targets.any():
-                expected = function(
-                    targets.ravel(),
-                    decided.ravel(),
-                    zero_division=0,  # pyright: ignore[reportArgumentType]  (typed as text)
-                )
-                same(f"{metric}_micro", float(expected))
-    assert metrics["undefined"]["positives"] == [
-        name for name, has in zip(names, np.atleast_1d(positives), strict=True) if not has
-    ]
-    order = np.random.default_rng(0).permutation(len(scores))
-    again = evaluate_scores(scores[order], targets[order], names, threshold)
-    assert (
-        again["map"] == pytest.approx(metrics["map"], abs=1e-9)
-        if metrics["map"] is not None
-        else again["map"] is None
-    )
 
 
 @settings(FUZZ)

@@ -1,6 +1,7 @@
 """What the hostile tests share: a time limit, so that a hang is a failure, and a trap for code that must not run."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +42,12 @@ def trap(tmp_path: Path) -> Iterator[RunsCode]:
     trap = RunsCode(tmp_path / "code ran")
     yield trap
     assert not trap.folder.exists()
+
+
+@pytest.fixture
+def run(tiny_run: Path, tmp_path: Path) -> Path:
+    """A finished run, which may be changed."""
+    return Path(shutil.copytree(tiny_run, tmp_path / "run"))
 
 
 @pytest.fixture

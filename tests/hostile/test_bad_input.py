@@ -2,20 +2,15 @@
 
 import json
 import logging
-import pickle
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mlic.errors import InputError
@@ -68,104 +63,6 @@ def test_images_that_cannot_be_used(
     assert "shapes_03.jpg" not in set(pd.read_csv(tmp_path / "run" / "split.csv")["file_name"])
 
 
-def test_images_of_every_kind_train(
-    tiny_config: MakeConfig, tiny_images: Path, folder_of_links: Links, tmp_path: Path
-):
-    images = folder_of_links(tiny_images)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    saved: dict[str, tuple[Image.Image, dict[str, Any]]] = {
-        "00": (Image.new("L", (40, 30), 9), {"format": "JPEG"}),
-        "01": (Image.new("P", (40, 30), 3), {"format": "PNG"}),
-        "02": (Image.new("CMYK", (40, 30)), {"format": "JPEG"}),
-        "03": (Image.fromarray(np.full((30, 40), 40_000, np.uint16)), {"format": "PNG"}),
-        "04": (Image.new("RGBA", (40, 30), (1, 2, 3, 4)), {"format": "PNG"}),
-        "05": (Image.new("RGB", (40, 30), "red"), {"format": "JPEG", "exif": exif}),
-        "06": (
-            Image.new("RGB", (40, 30)),
-            {"format": "GIF", "save_all": True, "append_images": [Image.new("RGB", (40, 30), "red")]},
-        ),
-        "07": (Image.new("RGB", (20_000, 1), "blue"), {"format": "PNG"}),
-    }
-    for name, (picture, options) in saved.items():
-        (images / f"shapes_{name}.jpg").unlink()
-        picture.save(images / f"shapes_{name}.jpg", **options)
-    train(tiny_config(f"data.images={images}"))
-    assert json.loads((tmp_path / "run" / "dataset.json").read_text())["bad_images"] == {}
-    assert len(pd.read_csv(tmp_path / "run" / "split.csv")) == 60
-
-
-@pytest.mark.parametrize(
-    ("rows", "overrides", "message"),
-    [
-        ("a.jpg,cat,dog\n", (), r"labels.csv, line 2: 3 fields where the header has 2"),
-        (
-            "a.jpg,cat\na.jpg,dog\n",
-            (),
-            r"labels.csv, line 3: 'a.jpg' is listed with other labels than in .*line 2",
-        ),
-        (
-            "a.jpg,cow\n",
-            ("+data.reader.classes=[cat,dog]",),
-            r"labels.csv, line 2: label 'cow' is not one of the 2 classes: cat, dog.*data.reader.classes",
-        ),
-        (
-            "a.jpg,cat\n",
-            ("data.min_images_per_class=9",),
-            r"no class is left after curation: data.min_images_per_class asks for 9 of 1 images.*'cat', has 1",
-        ),
-        ("../a.jpg,cat\n", (), r"labels.csv, line 2: '../a.jpg' leaves the image folder.*data.images"),
-        ("/etc/a.jpg,cat\n", (), r"labels.csv, line 2: '/etc/a.jpg' leaves the image folder"),
-    ],
-)
-def test_annotations_that_cannot_be_used(
-    rows: str, overrides: tuple[str, ...], message: str, tiny_config: MakeConfig, tmp_path: Path
-):
-    file = tmp_path / "labels.csv"
-    file.write_text(f"file_name,labels\n{rows}")
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
-    places = (f"data.annotations={file}", f"data.images={tmp_path}")
-    with pytest.raises(InputError, match=message):
-        train(tiny_config(*places, *overrides))
-    status = json.loads((tmp_path / "run" / "status.json").read_text())
-    assert status["state"] == "failed" and "InputError" in status["error"]["traceback"]
-
-
-def test_an_unknown_category(tiny_config: MakeConfig, tiny_coco: tuple[Path, Path], tmp_path: Path):
-    content = json.loads(tiny_coco[0].read_text())
-    content["annotations"][7]["category_id"] = 99
-    file = tmp_path / "instances.json"
-    file.write_text(json.dumps(content))
-    with pytest.raises(
-        InputError, match=r"instances.json, annotations\[7\]: category_id 99 is not in the list"
-    ):
-        train(tiny_config("data=coco", f"data.annotations={file}"))
-
-
-def test_a_class_too_rare_for_every_part(
-    tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
-):
-    file = tmp_path / "labels.csv"
-    file.write_text(tiny_csv[0].read_text().replace("shapes_02.jpg,triangle", "shapes_02.jpg,triangle|yeti"))
-    with pytest.raises(
-        InputError,
-        match=r"1 of 5 classes are too rare to be in each part.*yeti \(1 images\).*data.min_images_per_class=2",
-    ):
-        train(tiny_config(f"data.annotations={file}"))
-    train(tiny_config(f"data.annotations={file}", "data.min_images_per_class=2"))
-    assert json.loads((tmp_path / "run" / "dataset.json").read_text())["curation"]["dropped_classes"] == {
-        "yeti": 1
-    }
-
-
-@pytest.mark.parametrize("features", ["cached", "live"])
-def test_a_loss_that_is_infinite(features: str, tiny_config: MakeConfig):
-    with pytest.raises(
-        InputError, match=r"the loss became (nan|inf) in epoch \d.*shapes_\d\d\.jpg.*optimizer\.lr"
-    ):
-        train(tiny_config(f"features={features}", "optimizer.lr=1e30", "loss.pos_weight=1e30"))
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of the small network."""
@@ -212,29 +109,6 @@ def test_checkpoints_and_stores_of_others(
         train(tiny_config(*with_file[:1], f"model.backbone.weights={chosen}"))
     assert "foreign.safetensors' is refused: it belongs to store" in caplog.text
     assert ", this is store" in caplog.text
-
-
-def test_a_pickle_for_a_checkpoint(tiny_config: MakeConfig, trap: Any, tmp_path: Path):
-    file = tmp_path / "best.ckpt"
-    torch.save({"state_dict": trap}, file)
-    with pytest.raises(
-        InputError, match=r"best.ckpt' holds more than tensors and plain values, and is refused"
-    ):
-        train(tiny_config(f"init_from={file}"))
-    file.write_bytes(pickle.dumps(trap))
-    with pytest.raises(InputError, match=r"best.ckpt' (holds more than|cannot be read as a checkpoint)"):
-        train(tiny_config(f"init_from={file}"))
-
-
-def test_overrides_with_typing_errors(tiny_config: MakeConfig):
-    with pytest.raises(ConfigCompositionException, match=r"(?s)Could not override 'data.batch_sise'"):
-        tiny_config("data.batch_sise=8")
-    with pytest.raises(
-        ConfigCompositionException, match=r"(?s)In 'train': Could not find 'model/vgg61'.*vgg16"
-    ):
-        tiny_config("model=vgg61")
-    with pytest.raises(ConfigCompositionException, match=r"(?s)Could not override 'modell'"):
-        tiny_config("modell=vgg16")
 
 
 @pytest.mark.slow

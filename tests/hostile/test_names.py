@@ -8,7 +8,6 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -25,12 +24,10 @@ from mlic.config import CONFIG_DIR, compose
 from mlic.errors import InputError
 from mlic.escaping import escape_cell, escape_table, printable, restore_cell
 from mlic.evaluate import evaluate
-from mlic.features.__main__ import main as features_main
 from mlic.predict import predict
 from mlic.report import report
 from mlic.sweeps import summary
 from mlic.train import train
-from mlic.tuning.results import write_trials
 from mlic.verify import verify
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
@@ -125,14 +122,6 @@ def test_no_command_writes_a_formula(
     assert "javascript:" not in page.read_text() and 'href="=' not in page.read_text()
 
 
-def test_the_trials_of_a_search_are_no_formulas(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    table = pd.DataFrame({"trial": [0], "state": ["finished"], "loss": ["=x"], "head.hidden": ["-1 2"]})
-    monkeypatch.setattr("mlic.tuning.results.trials_table", lambda *_: table)
-    schedule: Any = SimpleNamespace(metric="map")
-    write_trials(tmp_path, [], [], schedule)
-    assert (tmp_path / "trials.csv").read_text() == "trial,state,loss,head.hidden\n0,finished,'=x,'-1 2\n"
-
-
 def test_the_sources_write_csv_by_one_function():
     lines = [line.strip() for path in SOURCES for line in path.read_text().splitlines() if ".to_csv(" in line]
     assert len(lines) >= 5 and all("escape_table(" in line for line in lines)
@@ -172,11 +161,3 @@ def test_errors_show_control_characters():
         == "photos/\\x1b[31m\\udcff.jpg: no such file\n"
     )
     assert printable("héllo 👩‍👩‍👧 ‏עברית") == "héllo 👩‍👩‍👧 ‏עברית"
-
-
-def test_the_list_of_stores_shows_control_characters(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    folder = tmp_path / "\x1b[31mred"
-    folder.mkdir()
-    (folder / "store.json").write_text("{}")
-    assert features_main(["--dir", str(tmp_path)]) == 0
-    assert "\\x1b[31mred" in (shown := capsys.readouterr().out) and "\x1b" not in shown

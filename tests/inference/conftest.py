@@ -1,4 +1,4 @@
-"""One small trained run that the tests of this folder share; they copy it where they change it."""
+"""Changed copies of the small run's checkpoint, and configs of the commands that read it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,34 +9,6 @@ import torch
 from omegaconf import DictConfig
 
 from mlic.config import compose
-from mlic.train import train
-
-TINY_RUN = (
-    "data=csv", "data.split.test=0.2", "data.split.val=0.2", "data.num_workers=0", "data.batch_size=8",
-    "model=timm", "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false",
-    "model.backbone.precision=float32", "model.recipe.hidden=[16]", "trainer=cpu", "trainer.max_epochs=2",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def make_run(tiny_csv: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A function (overrides) -> folder of a run on the 60 small images, with a random network."""
-
-    def make(*overrides: str) -> Path:
-        annotations, images = tiny_csv
-        folder = tmp_path_factory.mktemp("runs") / "model=tiny,run"
-        places = (f"data.annotations={annotations}", f"data.images={images}")
-        workers = () if "features=live" in overrides else ("features.num_workers=0",)
-        train(compose(*TINY_RUN, *places, *workers, *overrides, output=folder))
-        return folder
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def tiny_run(make_run: Callable[..., Path]) -> Path:
-    """A run on cached features; do not write to it."""
-    return make_run()
 
 
 @pytest.fixture

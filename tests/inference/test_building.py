@@ -1,7 +1,5 @@
 """What a checkpoint may name, and what it may not."""
 
-from functools import partial
-
 import pytest
 import torch
 from torch import nn
@@ -64,18 +62,6 @@ def test_refuses_targets_that_are_nested():
         build({"hidden": [4]}, (6,), 3)
     with pytest.raises(InputError, match="names 'None'"):
         build("mlic.models.DenseHead", (6,), 3)
-
-
-def test_a_nested_network_is_built_or_kept_for_later():
-    inner = {"_target_": "mlic.models.WeightedBCE", "class_weights": [1.0]}
-    with pytest.raises(
-        InputError, match=r"do not fit 'mlic.models.DenseHead'.*unexpected keyword argument 'inner'"
-    ):
-        build({"_target_": "mlic.models.DenseHead", "inner": inner}, (6,), 3)
-    outer = {"_target_": "tests_of_building.Keeps", "part": {**inner, "_partial_": True}}
-    with pytest.raises(InputError, match=r"names 'tests_of_building\.Keeps'"):
-        build(outer)
-    assert isinstance(partial(build, inner)(), WeightedBCE)
 
 
 def test_packages_of_ones_own_are_allowed_by_name():

@@ -155,12 +155,6 @@ def test_arrays_of_another_form_are_refused_by_shape(classifier: Classifier, arr
         classifier.predict(array)
 
 
-def test_repr_names_network_head_classes_and_run(classifier: Classifier, tiny_run: Path):
-    assert repr(classifier) == (
-        f"Classifier(network='test_efficientnet', head='DenseHead', classes=4, run={str(tiny_run)!r})"
-    )
-
-
 def test_settings_out_of_range_are_told(classifier: Classifier, tiny_run: Path, tiny_images: Path):
     paths = [tiny_images / "shapes_00.jpg"]
     for wrong in ("best", 1.5, -0.1, True):
@@ -206,11 +200,6 @@ def test_weights_from_a_file_are_compared_by_digest(make_run: Callable[..., Path
         InputError, match=r"trained on features of weights.*model\.backbone\.weights=/path/to/file"
     ):
         Classifier.load(run, device="cpu", weights=other)
-
-
-def test_another_precision_than_the_run_used_is_told(tiny_run: Path, caplog: pytest.LogCaptureFixture):
-    Classifier.load(tiny_run, device="cpu", precision="bfloat16")
-    assert "the run's backbone computed in float32, here it computes in bfloat16" in caplog.text
 
 
 def test_weights_that_do_not_fit_the_config_are_told(changed_checkpoint: Change):

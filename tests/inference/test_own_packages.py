@@ -108,9 +108,3 @@ def test_a_checkpoint_allows_nothing_by_itself(own_run: Path, tmp_path: Path):
 def test_the_setting_is_a_list_of_names(wrong: object, own_run: Path):
     with pytest.raises(InputError, match=r"packages: .* must be a list of names of Python packages"):
         Classifier.load(own_run, device="cpu", packages=wrong)  # pyright: ignore[reportArgumentType]
-
-
-def test_a_package_that_is_not_there_is_told(own_run: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "own_parts.heads", None)
-    with pytest.raises(InputError, match=r"'own_parts\.heads\.Head' .* cannot be imported .*PYTHONPATH"):
-        Classifier.load(own_run, device="cpu", packages=["own_parts"])

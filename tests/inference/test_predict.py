@@ -16,7 +16,7 @@ from mlic.escaping import restore_cell
 from mlic.evaluate import evaluate
 from mlic.evaluation.predictions import Predictions
 from mlic.inference import Classifier
-from mlic.inference.prediction_table import PredictionFile, open_predictions
+from mlic.inference.prediction_table import PredictionFile
 from mlic.predict import predict
 
 Command = Callable[..., DictConfig]
@@ -105,16 +105,6 @@ def test_bits_stored_of_the_run_are_those_of_new_photographs(
     np.testing.assert_allclose(evaluated.scores, scores[:, columns], rtol=1e-5)
 
 
-def test_options_reach_the_table(command_config: Command, tiny_images: Path, tmp_path: Path):
-    output = tmp_path / "predictions.csv"
-    options = (f"images='{tiny_images}/shapes_0*.jpg'", "top_k=1", "thresholds=0.999")
-    predict(command_config("predict", *options, output=output))
-    table = pd.read_csv(output, keep_default_na=False)
-    assert list(table.columns) == ["file_name", "labels", "error", "class_1", "score_1"]
-    assert len(table) == 10
-    assert set(table["labels"]) == {""}
-
-
 @pytest.mark.slow
 def test_broken_images_are_rows_and_the_status_is_1(photos: Path, tiny_run: Path, tmp_path: Path):
     output = tmp_path / "predictions.csv"
@@ -128,16 +118,6 @@ def test_broken_images_are_rows_and_the_status_is_1(photos: Path, tiny_run: Path
     good = run_command(f"run={tiny_run}", f"images={photos}/*ü*.jpg", f"output={output}")
     assert good.returncode == 0, good.stderr
     assert len(pd.read_csv(output)) == 1
-
-
-@pytest.mark.slow
-def test_errors_come_without_traceback_and_leave_nothing(tiny_run: Path, tmp_path: Path):
-    output = tmp_path / "predictions.csv"
-    done = run_command(f"run={tiny_run}", f"images={tmp_path}/absent", f"output={output}")
-    assert done.returncode == 1
-    assert "images: there is no file or folder" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_that_cannot_be_used_leave_the_old_file(
@@ -195,25 +175,3 @@ def test_a_file_of_something_else_is_refused_before_the_run_is_read(
     config.output = "/dev/null"
     with pytest.raises(InputError, match="output: '/dev/null' is not an ordinary file"):
         predict(config)
-
-
-def test_an_earlier_table_and_an_empty_file_are_replaced(
-    command_config: Command, tiny_images: Path, tmp_path: Path
-):
-    output = tmp_path / "predictions.csv"
-    output.touch()
-    config = command_config("predict", f"images={tiny_images}/shapes_00.jpg", output=output)
-    for _ in range(2):
-        predict(config)
-        assert len(pd.read_csv(output)) == 1
-
-
-def test_rows_are_on_the_disk_before_the_file_has_its_name(tmp_path: Path):
-    output = tmp_path / "predictions.csv"
-    with open_predictions(output) as file:
-        file.append(pd.DataFrame({"file_name": ["a.jpg"], "labels": ["x|y"]}))
-        (temporary,) = tmp_path.iterdir()
-        assert temporary.read_text() == "file_name,labels\na.jpg,x|y\n"
-        file.append(pd.DataFrame({"file_name": ["\udcfc.jpg"], "labels": [""]}, dtype=object))
-        assert not output.exists()
-    assert output.read_bytes().splitlines()[2] == b"\xfc.jpg,"  # a name that is not UTF-8

@@ -71,16 +71,6 @@ def test_a_filter_shows_the_errors_of_a_class(page: Path, browser: Any, odd_clas
     assert all(card.endswith("· c") for card in chosen)
 
 
-def test_a_filter_shows_the_differences_of_a_metric(page: Path, browser: Any):
-    browser.open(page, 1280)
-    shown = "return [...document.querySelectorAll('#table-pairs tbody tr')].filter(row => row.offsetHeight).length"
-    assert browser.run(shown) == 3
-    assert browser.run(CHOOSE, "#table-pairs select", "OF1, calibrated") == "OF1, calibrated"
-    first = "return [...document.querySelectorAll('#table-pairs tbody tr')].find(row => row.offsetHeight).innerText"
-    assert browser.run(shown) == 3
-    assert "OF1, calibrated" in browser.run(first)
-
-
 def test_names_are_text_and_no_script_but_the_pages_own_runs(page: Path, browser: Any):
     browser.messages()
     browser.open(page, 1280)

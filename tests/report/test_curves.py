@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from mlic.evaluation.predictions import Predictions
-from mlic.report.curves import MAX_POINTS, Points, class_curve, macro_curve, micro_curve
+from mlic.report.curves import Points, class_curve, macro_curve, micro_curve
 
 Made = Callable[..., tuple[np.ndarray, np.ndarray]]
 
@@ -39,16 +39,6 @@ def test_areas_are_scikit_learns_with_ties(made: Made):
         )
     x, y = known(micro_curve("roc", found))
     assert auc(x, y) == pytest.approx(roc_auc_score(targets.ravel(), scores.ravel()))
-
-
-def test_long_curves_are_thinned_and_keep_their_area(made: Made):
-    scores, targets = made(1, 4000, 3)
-    x, y = known(micro_curve("pr", predictions(scores, targets)))
-    assert 50 < len(x) <= MAX_POINTS + 2
-    assert step_area(x, y) == pytest.approx(
-        average_precision_score(targets.ravel(), scores.ravel()), abs=0.01
-    )
-    assert x[-1] == 1
 
 
 def test_macro_curves_by_hand():

@@ -43,14 +43,6 @@ def test_a_subset_of_a_large_set_has_bars_of_its_own():
     assert [label.get_text() for label in axes.get_yticklabels()][-1] == "5,000"
 
 
-def test_dropped_classes_are_grey_alone():
-    axes = label_distribution(described([30, 20, 10], kept=2)).axes[0]
-    before, after = ([bar.get_height() for bar in bars] for bars in axes.containers)  # pyright: ignore
-    assert before == [30, 20, 10]
-    assert after == [30, 20, 0]
-    assert axes.get_title() == "30 images, 2 of 3 classes kept"
-
-
 def test_labels_stand_over_the_images_as_they_are_spelled(tmp_path: Path):
     paths = []
     for number in range(2):

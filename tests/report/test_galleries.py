@@ -9,7 +9,7 @@ from PIL import Image
 
 from mlic.report.error_lists import confusion_table, error_browser, error_table
 from mlic.report.galleries import build_galleries
-from mlic.report.gallery_figures import gallery_figure, label_lines
+from mlic.report.gallery_figures import label_lines
 from mlic.report.reading import ReportedRun, read_run
 from mlic.report.thumbnails import Thumbnails, image_folder
 
@@ -107,19 +107,3 @@ def test_errors_of_a_class_with_their_photographs(run: ReportedRun):
         content["confused"]["a"][0]["share"] == 1
     )
     assert error_browser([run], errors, confused, {"net": small}, max_images=0)["images"] == []
-
-
-def test_no_more_errors_than_asked_for(tmp_path: Path, write_run: WriteRun, made: Made):
-    scores, targets = made(0, 60, 3, 0.0)
-    found = read_run(write_run(tmp_path / "run", scores, targets, "xyz"))
-    found.name = "net"
-    counts = error_table([found], per_class=2).groupby(["class", "kind"]).size()
-    assert counts.tolist() == [2] * 6
-
-
-def test_a_gallery_as_a_figure(run: ReportedRun):
-    small = Thumbnails(image_folder(run.dataset), 64)
-    figure = gallery_figure(build_galleries(run, small, count=4)[1], small)
-    assert len(figure.axes) == 4
-    assert [bool(axes.images) for axes in figure.axes] == [True, True, True, False]
-    assert figure.axes[0].texts[0].get_text() == "wrong: b 0.95"

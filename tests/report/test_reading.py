@@ -42,16 +42,6 @@ def test_without_stored_thresholds_they_are_tuned_on_val(tmp_path: Path, write_r
     assert "val" in run.thresholds_from
 
 
-def test_without_val_and_thresholds_there_are_no_calibrated_figures(
-    tmp_path: Path, write_run: WriteRun, made: Made
-):
-    run = read_run(write_run(tmp_path / "run", *made(0, 5, 3), "xyz"))
-    assert run.thresholds is None
-    assert run.notes == [
-        "no calibrated figures: there are neither thresholds nor val predictions to tune them on"
-    ]
-
-
 def test_thresholds_that_lack_a_class_are_noted_and_not_used(tmp_path: Path, write_run: WriteRun, made: Made):
     run = read_run(write_run(tmp_path / "run", *made(0, 5, 3), "xyz", thresholds={"x": 0.5}))
     assert run.thresholds is None
@@ -71,15 +61,6 @@ def test_a_broken_file_is_a_note(tmp_path: Path, write_run: WriteRun, made: Made
     (folder / file).write_bytes(b"")
     run = read_run(folder)
     assert any(note.split(" \\(")[0] in item for item in run.notes), run.notes
-
-
-def test_an_absent_file_is_a_note(tmp_path: Path, write_run: WriteRun, made: Made):
-    folder = write_run(tmp_path / "run", *made(0, 5, 3), "xyz", thresholds={"x": 0.5, "y": 0.5, "z": 0.5})
-    (folder / "predictions" / "test.parquet").unlink()
-    (folder / "metrics.json").unlink()
-    run = read_run(folder)
-    assert run.test is None and run.metrics == {}
-    assert run.notes == ["metrics.json is missing", "predictions/test.parquet is missing"]
 
 
 def test_of_a_failed_run_only_what_identifies_it_is_read(tmp_path: Path, write_run: WriteRun, made: Made):

@@ -176,19 +176,6 @@ def test_runs_that_did_not_finish_or_lack_files_are_named(page: Reader, report: 
 
 
 @pytest.mark.slow
-def test_the_same_runs_give_the_same_page(sweep: Path, report: Path, tmp_path: Path):
-    options = ReportOptions(str(sweep), tmp_path, "report", resamples=20, gallery_images=3)
-    again = write_report(options)
-    assert again.read_bytes() == (report / "index.html").read_bytes()
-
-
-@pytest.mark.slow
-def test_photographs_that_are_gone_are_said_to_be(page: Reader, sweep: Path):
-    assert f"no photographs: the image folder {sweep / 'gone'} is not there" in page.texts
-    assert "no image" in page.texts
-
-
-@pytest.mark.slow
 def test_a_report_over_failed_runs_alone(tmp_path: Path, write_run: WriteRun, made: Made):
     write_run(tmp_path / "run", *made(0, 12, 2), "xy", status={"state": "interrupted"})
     text = write_report(ReportOptions(str(tmp_path), tmp_path / "out", resamples=5)).read_text(
@@ -278,37 +265,9 @@ def test_an_earlier_report_stays_whole_until_the_new_one_is(
     assert all(path.read_bytes() != before[path] for path in (output / "index.html", output / "report.md"))
 
 
-def test_two_reports_do_not_mix(tmp_path: Path, write_run: WriteRun, made: Made, held_by_another):
-    write_run(tmp_path / "run", *made(0, IMAGES, 3), ("a", "b", "c"))
-    options = ReportOptions(str(tmp_path / "run"), tmp_path / "out", resamples=2)
-    with (
-        held_by_another(tmp_path / "out"),
-        pytest.raises(InputError, match=r"out' is in use by another process"),
-    ):
-        write_report(options)
-    assert not (tmp_path / "out" / "tables").exists()
-
-
 def test_without_runs_the_error_says_what_to_give(tmp_path: Path):
     with pytest.raises(InputError, match="runs must be given"):
         compare(compose(output=tmp_path / "out", config_name="compare"))
-
-
-def test_the_command_takes_paths_as_they_are(tmp_path: Path):
-    command = [
-        sys.executable,
-        "-m",
-        "mlic.compare",
-        f"runs={tmp_path}/model=lite,seed=1",
-        f"output={tmp_path}/out",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert (
-        "no run folder found" in done.stderr and "model=lite,seed=1: there is no such folder" in done.stderr
-    )
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "out").exists()
 
 
 def test_classes_with_curves_of_their_own():

@@ -8,7 +8,7 @@ from mlic.evaluation.metrics import evaluate_scores
 from mlic.report.discovery import MissingRun, name_runs
 from mlic.report.reading import ReportedRun, read_run
 from mlic.report.reference import REFERENCES
-from mlic.report.run_tables import data_table, model_table, state_table, time_table, training_table
+from mlic.report.run_tables import data_table, state_table, time_table, training_table
 
 WriteRun = Callable[..., Path]
 Made = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -22,13 +22,6 @@ def runs(tmp_path: Path, write_run: WriteRun, made: Made) -> list[ReportedRun]:
     ]
     name_runs(found)
     return found
-
-
-def test_models(runs: list[ReportedRun]):
-    frame = model_table(runs).to_frame().set_index("run")
-    assert frame.loc["one", ["backbone_parameters", "trainable_parameters"]].tolist() == [1_234_567, 890]
-    assert frame.loc["one", "feature_size"] == 8 * 2 * 2
-    assert frame.loc["two", "weights_tag"] == "two.in1k"
 
 
 def test_training_figures_are_those_of_metrics_json(runs: list[ReportedRun], made: Made):
@@ -51,14 +44,6 @@ def test_times_by_hand(runs: list[ReportedRun]):
     assert frame.loc["one", "extraction"] == 8
     assert frame.loc["one", "total"] == 0.5 + 0.25 + 8 + 0.0625 + 6 + 0.125
     assert frame.loc["ResNet152V2 (original report)", "seconds_an_epoch"] == 87
-
-
-def test_times_that_are_unknown_are_empty(runs: list[ReportedRun]):
-    runs[0].status["seconds"], runs[1].epochs = {}, None
-    frame = time_table(runs).to_frame().set_index("run")
-    assert frame.loc["one"].drop("epochs").isna().all()
-    assert frame.isna().loc["two", ["epochs", "seconds_an_epoch"]].all()
-    assert frame.loc["two", "fit"] == 6
 
 
 def test_data_names_classes_without_a_test_image(tmp_path: Path, write_run: WriteRun, made: Made):

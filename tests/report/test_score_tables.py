@@ -10,11 +10,11 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from mlic.evaluation.bootstrap import resample_weights
-from mlic.report.comparison import CALIBRATED, HALF, Comparison, compare_runs
+from mlic.report.comparison import HALF, Comparison, compare_runs
 from mlic.report.discovery import name_runs
 from mlic.report.reading import ReportedRun, read_run
 from mlic.report.reference import REFERENCES
-from mlic.report.score_tables import calibration_table, class_metrics, class_table, pair_table, result_table
+from mlic.report.score_tables import calibration_table, pair_table, result_table
 
 WriteRun = Callable[..., Path]
 Made = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -141,11 +141,6 @@ def test_the_best_is_marked_and_ahead_only_beyond_chance(tmp_path: Path, write_r
     assert marks == {"bad": "", "good": "ahead"}
 
 
-def test_runs_with_equal_figures_are_all_best_and_none_is_ahead(tmp_path: Path, write_run: WriteRun):
-    runs = read(*(write_run(tmp_path / name, SCORES, TARGETS, CLASSES, name=name) for name in "uv"))
-    assert compared(runs).best(HALF, "of1") == {"u": False, "v": False}
-
-
 def test_pairs_hold_differences_of_the_table_with_corrected_p_values(
     tmp_path: Path, write_run: WriteRun, made: Made
 ):
@@ -170,21 +165,6 @@ def test_pairs_hold_differences_of_the_table_with_corrected_p_values(
     assert ordered["p_holm"].to_numpy(float) == pytest.approx(by_hand)
 
 
-def test_verdicts_name_the_better_run(tmp_path: Path, write_run: WriteRun, made: Made):
-    scores, targets = made(0, 200, 3, 4.0)
-    bad = write_run(tmp_path / "1", 1 - scores, targets, "xyz", name="bad")
-    good = write_run(tmp_path / "2", scores, targets, "xyz", name="good")
-    verdicts = (
-        pair_table(compare_runs(read(bad, good), resamples=200)).to_frame().set_index("metric")["verdict"]
-    )
-    assert str(verdicts["mAP"]) == "good is better"
-    same = pair_table(
-        compared(read(good, write_run(tmp_path / "3", scores, targets, "xyz", name="same")))
-    ).to_frame()
-    assert set(same["verdict"]) == {"within chance"}
-    assert set(same["difference"]) == {0}
-
-
 def test_runs_with_other_test_images_are_not_compared(tmp_path: Path, write_run: WriteRun, made: Made):
     scores, targets = made(0, 20, 3)
     one = write_run(tmp_path / "1", scores, targets, "xyz", name="one")
@@ -207,18 +187,6 @@ def test_runs_with_other_test_images_are_not_compared(tmp_path: Path, write_run:
     assert "other labels of the same images" in str(reasons["two", "labels"])
 
 
-def test_the_order_of_rows_in_the_files_does_not_matter(tmp_path: Path, write_run: WriteRun, made: Made):
-    scores, targets = made(0, 20, 3)
-    names = [f"{row:02d}.jpg" for row in range(20)]
-    one = write_run(tmp_path / "1", scores, targets, "xyz", name="one", file_names=names)
-    back = write_run(
-        tmp_path / "2", scores[::-1].copy(), targets[::-1].copy(), "xyz", name="back", file_names=names[::-1]
-    )
-    comparison = compared(read(one, back))
-    assert comparison.groups == [["one", "back"]]
-    assert {row.estimate for row in comparison.differences[HALF]} == {0}
-
-
 def test_a_single_class_and_no_positive_at_all(tmp_path: Path, write_run: WriteRun):
     single = write_run(tmp_path / "1", SCORES[:, :1], TARGETS[:, :1], "a", name="single")
     nothing = write_run(tmp_path / "2", SCORES[:, 2:3], TARGETS[:, 2:3], "c", name="nothing")
@@ -227,38 +195,6 @@ def test_a_single_class_and_no_positive_at_all(tmp_path: Path, write_run: WriteR
     for metric, value in by_hand.items():
         assert frame.loc["single", metric] == pytest.approx(value), metric
     assert frame.loc["nothing"].drop("test_set").isna().all()
-
-
-def test_classes_hold_their_average_precision_and_images(two_runs: list[ReportedRun]):
-    table = class_table(two_runs, class_metrics(two_runs))
-    frame = table.to_frame().set_index("class")
-    for column, name in enumerate(CLASSES):
-        assert frame.loc[name, "test_images"] == TARGETS[:, column].sum()
-        assert frame.loc[name, "train_images"] == 10 * TARGETS[:, column].sum() + 1
-        for run, scores in (("one", SCORES), ("two", SCORES[::-1])):
-            value = frame.loc[name, f"ap:{run}"]
-            if name == "c":
-                assert pd.isna(value)
-            else:
-                assert value == pytest.approx(average_precision_score(TARGETS[:, column], scores[:, column]))
-    # every image has b: any order is right, so no run is best
-    marks = {row.cells[0].value: [cell.mark for cell in row.cells[3:]] for row in table.rows}
-    assert marks["b"] == marks["c"] == ["", ""]
-    assert "best" in marks["a"]
-
-
-def test_class_metrics_at_both_thresholds(two_runs: list[ReportedRun]):
-    metrics = class_metrics(two_runs)["one"]
-    for threshold, limits in ((HALF, dict.fromkeys(CLASSES, 0.5)), (CALIBRATED, THRESHOLDS)):
-        for column, name in enumerate(CLASSES):
-            row, decided = metrics[threshold][name], SCORES[:, column].astype(float) > limits[name]
-            if name == "c":
-                assert row["precision"] is None and row["support"] == 0
-            else:
-                truth = TARGETS[:, column]
-                assert row["precision"] == pytest.approx(precision_score(truth, decided, zero_division=ZERO))
-                assert row["recall"] == pytest.approx(recall_score(truth, decided))
-                assert row["f1"] == pytest.approx(f1_score(truth, decided))
 
 
 def test_calibration_by_hand(tmp_path: Path, write_run: WriteRun):
@@ -270,14 +206,6 @@ def test_calibration_by_hand(tmp_path: Path, write_run: WriteRun):
     assert frame.loc[0, "ece"] == pytest.approx((0.3 + 0.1) / 2, abs=1e-6)
     assert frame.loc[0, "ece_temperature"] != frame.loc[0, "ece"]
     assert 0.05 < frame.loc[0, "temperature"] < 20
-
-
-def test_scores_that_are_no_probabilities_have_no_calibration(
-    tmp_path: Path, write_run: WriteRun, made: Made
-):
-    scores, targets = made(0, 20, 3)
-    runs = read(write_run(tmp_path / "1", scores * 8 - 4, targets, "xyz"))
-    assert pd.isna(calibration_table(runs).to_frame()["ece"].item())
 
 
 def test_the_original_report_stands_beside_the_runs_and_is_never_best(two_runs: list[ReportedRun]):

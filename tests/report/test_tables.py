@@ -33,11 +33,6 @@ def test_csv_holds_unrounded_values_and_intervals(table: Table, tmp_path: Path):
     assert frame["run"].tolist()[0] == "a|b"
 
 
-def test_an_empty_table_writes_its_header(tmp_path: Path):
-    path = Table("empty", "E", COLUMNS, []).write_csv(tmp_path)
-    assert path.read_text() == "run,map,map_low,map_high,seconds\n"
-
-
 def test_cells_are_rounded_for_reading():
     assert Cell(0.51254).text("score") == "0.513"
     assert Cell(12345).text("integer") == "12,345"
@@ -54,11 +49,6 @@ def test_best_is_the_better_end_among_runs_alone(table: Table):
     marks = [[cell.mark for cell in row.cells] for row in marked.rows]
     assert marks == [["", "", ""], ["", "best", "best"], ["", "", "best"], ["", "", ""]]
     assert marked.rows[1].cells[1] == Cell(0.7, 0.6, 0.8, "best")
-
-
-def test_equal_values_have_no_best():
-    table = mark_best(Table("t", "T", COLUMNS, [Row([Cell("a"), Cell(0.5), Cell(1.0)])] * 2))
-    assert not any(cell.mark for row in table.rows for cell in row.cells)
 
 
 def test_markdown_escapes_cells_and_marks_the_best(table: Table):

@@ -98,14 +98,6 @@ def test_images_in_tar_shards_are_opened_like_files(data_set, pack, tmp_path, pr
     assert rows[0][2].startswith("truncated or damaged")
 
 
-def test_a_pipe_is_not_waited_for(data_set, verify_set, tmp_path, problems):
-    pipe = data_set.add("pipe.png", "cat")
-    pipe.unlink()
-    os.mkfifo(pipe)
-    verify_set(data_set)
-    assert problems(tmp_path / "out") == [("bad_image", "pipe.png", "not a regular file")]
-
-
 def test_quick_check_does_not_decode(data_set, verify_set):
     damaged = data_set.add("damaged.png", "cat")
     content = bytearray(damaged.read_bytes())
@@ -181,15 +173,6 @@ def test_classes_too_rare_for_the_split(data_set, verify_set, tmp_path, problems
     assert [finding.kind for finding in halves.findings] == ["bad_image"]
 
 
-def test_a_split_that_good_images_do_not_suffice_for(data_set, verify_set, tmp_path, problems):
-    for name in list(data_set.labels)[2:]:
-        (data_set.images / name).write_bytes(b"")
-    verify_set(data_set)
-    found = problems(tmp_path / "out")
-    assert len(found) == 23 and found[-1][0] == "split"
-    assert found[-1][1].startswith("of the 2 images that can be used: 2 images are too few for a split")
-
-
 def test_statistics_of_labels(data_set, verify_set, tmp_path):
     data_set.add_many(2, "")
     data_set.add_many(4, "dog|cat|bird")
@@ -229,21 +212,6 @@ def test_odd_names_survive_the_csv(data_set, verify_set, tmp_path, problems):
     found = problems(tmp_path / "out")
     assert [restore_cell(row[1]) for row in found] == [*sorted(names), os.fsdecode(b"latin-\xe4.png")]
     assert b"latin-\xe4.png" in (tmp_path / "out" / "problems.csv").read_bytes()
-
-
-def test_the_summary_is_short_and_on_lines_of_its_own(data_set, verify_set, caplog):
-    for number in range(5):
-        data_set.add(f"bad\n{number}.png", "cat").write_bytes(b"")
-    with caplog.at_level("INFO"):
-        verify_set(data_set)
-    shown = caplog.messages[-1].splitlines()
-    assert shown[0].startswith("29 images, 24 of them can be used (")
-    assert shown[1] == "2 classes, 37 labels, 1.28 an image; 0 images without labels"
-    assert shown[2:4] == ["images a class: cat 21, dog 16", "most often together: cat + dog 8"]
-    assert shown[4] == "bad_image: 5 (cannot be used)"
-    assert shown[5] == "    bad\\n0.png: the file is empty (0 bytes)"
-    assert shown[8] == "    and 2 more" and len(shown) == 10
-    assert shown[9].startswith("problems: 5, all in ")
 
 
 def test_annotations_that_cannot_be_read_are_one_finding(data_set, verify_set, make_png, tmp_path, problems):
@@ -288,12 +256,6 @@ def test_the_annotations_are_not_overwritten(data_set, verify_set, tmp_path: Pat
     with pytest.raises(InputError, match=r"output: '.*classes.csv' is the annotation file"):
         verify_set(data_set)
     assert data_set.annotations.read_text().startswith("file_name,labels")
-
-
-def test_an_output_that_is_a_file(data_set, verify_set, tmp_path: Path):
-    (tmp_path / "out").write_text("")
-    with pytest.raises(InputError, match=r"output: '.*out' is a file\. Expected the name of a folder"):
-        verify_set(data_set)
 
 
 @pytest.mark.parametrize("name", ["verification.json", "problems.csv"])
@@ -344,11 +306,3 @@ def test_one_cause_of_many_missing_files_is_named(data_set, verify_set, tmp_path
         "With the ending '.jpg' instead of theirs 24 of 24 are there. Correct the names in the annotations.",
     )
     assert ("split", "no image can be used") in found
-
-
-def test_label_combinations_are_a_finding(data_set, verify_set):
-    for row, name in enumerate(data_set.labels):
-        data_set.labels[name] = ("cat, dog", "dog, owl", "cat, owl", "cat", "cat, dog, owl")[row % 5]
-    (finding,) = verify_set(data_set).findings
-    assert finding.kind == "annotations"
-    assert "4 of 5 class names are combinations of others" in finding.detail

@@ -49,13 +49,6 @@ def test_an_image_is_scored_without_its_own_labels(problem):
     assert np.abs(before[folds[1]] - after[folds[1]]).min() > 1e-5
 
 
-def test_batches_change_nothing(problem, monkeypatch: pytest.MonkeyPatch):
-    features, labels, folds = problem
-    expected = scores_of(features, labels, folds, 0.1)
-    monkeypatch.setattr(cross_validation, "BATCH_ROWS", 7)
-    np.testing.assert_allclose(scores_of(features, labels, folds, 0.1), expected, atol=1e-3)
-
-
 def test_a_class_that_all_training_images_of_a_fold_have(problem):
     features, labels, folds = problem
     labels[:, 0] = 1

@@ -41,13 +41,6 @@ def test_labels_are_ranked_by_the_score_of_what_is_given(make_table):
     assert 1 <= ranking.wrong_images <= ranking.wrong_labels <= 3
 
 
-def test_the_worst_are_those_of_a_whole_sort():
-    quality = np.random.default_rng(0).integers(0, 20, 500) / 20  # with ties
-    whole = np.argsort(quality, kind="stable")
-    for most in (1, 40, 499, 500, 900):
-        np.testing.assert_array_equal(suspects_module._worst(quality, most), whole[:most])
-
-
 def test_without_cleanlab_the_extra_is_named(data_set, verify_set, tmp_path, monkeypatch):
     monkeypatch.setattr(suspects_module, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"labels=suspect needs cleanlab.*pip install 'mlic\[verify\]'"):

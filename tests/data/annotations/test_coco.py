@@ -56,96 +56,11 @@ def test_crowds_and_unannotated_images_are_dropped_by_option(write: Callable[...
     assert both.classes == ("cat", "person")
 
 
-def test_counts_are_logged(write: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.INFO):
-        read_coco(write(content()), tmp_path, crowd="drop", unannotated="drop")
-    assert (
-        "2 images kept, 2 classes; of 5 annotations 2 are crowd regions (drop); 2 images have none (drop)"
-        in caplog.text
-    )
-
-
 def test_coco_and_csv_give_the_same_table(tiny_coco: tuple[Path, Path], tiny_csv: tuple[Path, Path]):
     coco, csv = read_coco(*tiny_coco), read_csv(*tiny_csv)
     assert coco.classes == csv.classes
     np.testing.assert_array_equal(coco.file_names, csv.file_names)
     np.testing.assert_array_equal(coco.labels, csv.labels)
-
-
-def test_ids_may_be_strings_and_an_entry_may_be_repeated(write: Callable[..., Path], tmp_path: Path):
-    value = content()
-    for image in value["images"]:
-        image["id"] = f"i{image['id']}"
-    for annotation in value["annotations"]:
-        annotation["image_id"] = f"i{annotation['image_id']}"
-    value["images"].append(dict(value["images"][0]))
-    assert read_coco(write(value), tmp_path).labels.tolist() == [[1, 0], [1, 1], [0, 1], [0, 0]]
-
-
-def test_a_file_without_annotations_reads(write: Callable[..., Path], tmp_path: Path):
-    table = read_coco(write({**content(), "annotations": []}), tmp_path)
-    assert table.labels.shape == (4, 2)
-    assert not table.labels.any()
-
-
-def with_entry(section: str, entry: Any) -> dict[str, Any]:
-    value = content()
-    value[section].append(entry)
-    return value
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ('{"images": [\n{"id": 1,', "line 2, column 10: not valid JSON"),
-        ([1], "no list 'images'"),
-        ({"images": [], "annotations": []}, "no list 'categories'"),
-        ({**content(), "images": []}, "'images' is empty"),
-        (with_entry("annotations", 7), r"annotations\[5\]: expected an object"),
-        (
-            with_entry("annotations", {"image_id": 1, "category_id": 12}),
-            r"annotations\[5\]: category_id 12 is not in",
-        ),
-        (
-            with_entry("annotations", {"image_id": 77, "category_id": 1}),
-            r"annotations\[5\]: image_id 77 is not in",
-        ),
-        (
-            with_entry("annotations", {"image_id": "1", "category_id": 1}),
-            r"annotations\[5\]: image_id '1' is not in",
-        ),
-        (
-            with_entry("annotations", {"category_id": 1}),
-            r"annotations\[5\]: 'image_id' is None, expected a number",
-        ),
-        (
-            with_entry("annotations", {"image_id": [1], "category_id": 1}),
-            r"annotations\[5\]: 'image_id' is \[1\]",
-        ),
-        (with_entry("images", {"id": 9}), r"images\[4\]: 'file_name' is None, expected a string"),
-        (with_entry("images", {"id": 9, "file_name": 3}), r"images\[4\]: the image's file name is 3"),
-        (
-            with_entry("images", {"id": 9, "file_name": "../x.jpg"}),
-            r"images\[4\]: '../x.jpg' leaves the image folder",
-        ),
-        (
-            with_entry("images", {"id": 1, "file_name": "x.jpg"}),
-            r"images\[4\]: id 1 was given to 'a.jpg' before",
-        ),
-        (
-            with_entry("images", {"id": 9, "file_name": "a.jpg"}),
-            "image id 9: 'a.jpg' is listed with other labels",
-        ),
-        (with_entry("categories", {"id": 90, "name": "dog"}), r"categories\[2\]: id 90 is there twice"),
-        (with_entry("categories", {"id": 91, "name": "cat"}), r"categories\[2\]: name 'cat' is there twice"),
-    ],
-)
-def test_a_malformed_file_is_refused_with_its_place(
-    write: Callable[..., Path], tmp_path: Path, value: Any, message: str
-):
-    with pytest.raises(InputError, match=message) as refusal:
-        read_coco(write(value), tmp_path)
-    assert "instances.json" in str(refusal.value)
 
 
 def test_options_and_places_are_checked(write: Callable[..., Path], tmp_path: Path):

@@ -1,4 +1,3 @@
-import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -38,56 +37,11 @@ def test_separator_spaces_quotes_byte_order_mark_and_line_ends(write: Callable[.
     assert table.labels.tolist() == [[1, 1], [0, 0]]
 
 
-def test_bits_may_be_written_as_floats_with_spaces(write: Callable[..., Path], tmp_path: Path):
-    table = read_csv(write("file_name,dog,cat\na.jpg,1.0, 0\n"), tmp_path)
-    assert table.classes == ("cat", "dog")
-    assert table.labels.tolist() == [[0, 1]]
-
-
 def test_given_classes_are_kept_even_without_images(write: Callable[..., Path], tmp_path: Path):
     joined = read_csv(write("file_name,labels\na.jpg,dog\n"), tmp_path, classes=["dog", "bird"])
     bits = read_csv(write("file_name,dog\na.jpg,1\n"), tmp_path, classes=["dog", "bird"])
     assert joined.classes == bits.classes == ("bird", "dog")
     assert joined.labels.tolist() == bits.labels.tolist() == [[0, 1]]
-
-
-def test_an_image_listed_twice_alike_is_taken_once(write: Callable[..., Path], tmp_path: Path):
-    table = read_csv(write("file_name,labels\na.jpg,dog|cat\na.jpg,cat|dog\n"), tmp_path)
-    assert table.file_names.tolist() == ["a.jpg"]
-
-
-def test_counts_are_logged(tiny_csv: tuple[Path, Path], caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.INFO):
-        read_csv(*tiny_csv)
-    assert "60 images kept, 4 classes; 6 images have no label" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", r"line 1: the header is '', expected 'file_name,labels' or"),
-        ("image;labels\na.jpg;dog\n", r"line 1: the header is 'image;labels', expected"),
-        ("file_name,labels\n", "no row below the header"),
-        ("file_name,dog,dog\na.jpg,1,1\n", r"line 1: each column needs a name of its own.*'dog'"),
-        ("file_name,dog,\na.jpg,1,1\n", "line 1: each column needs a name of its own"),
-        ("file_name,labels\na.jpg,dog\nb.jpg,dog,cat\n", "line 3: 3 fields where the header has 2"),
-        ('file_name,labels\na.jpg,"dog\n', "malformed CSV"),
-        ("file_name,dog\na.jpg,1\nb.jpg,2\n", r"line 3: column 'dog' is '2', expected 0 or 1"),
-        ("file_name,dog\na.jpg,\n", r"line 2: column 'dog' is '', expected 0 or 1"),
-        ("file_name,labels\na.jpg,\n", r"no image has a label.*joined by '\|'"),
-        ("file_name,labels\n,dog\n", "line 2: the image's file name is ''"),
-        (
-            "file_name,labels\na.jpg,dog\n\nb.jpg,dog\na.jpg,cat\n",
-            r"line 5: 'a.jpg' .* other labels than in .*line 2",
-        ),
-    ],
-)
-def test_a_malformed_file_is_refused_with_its_line(
-    write: Callable[..., Path], tmp_path: Path, text: str, message: str
-):
-    with pytest.raises(InputError, match=message) as refusal:
-        read_csv(write(text), tmp_path)
-    assert "labels.csv" in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -96,13 +50,6 @@ def test_a_malformed_file_is_refused_with_its_line(
 def test_a_path_that_leaves_the_folder_is_refused(write: Callable[..., Path], tmp_path: Path, name: str):
     with pytest.raises(InputError, match=r"line 3: .* leaves the image folder"):
         read_csv(write(f"file_name,labels\na..b.jpg,dog\n{name},dog\n"), tmp_path)
-
-
-def test_a_label_outside_the_classes_is_refused(write: Callable[..., Path], tmp_path: Path):
-    with pytest.raises(InputError, match=r"line 2: label 'dgo' is not one of the 2 classes: dog, cat"):
-        read_csv(write("file_name,labels\na.jpg,dgo\n"), tmp_path, classes=["dog", "cat"])
-    with pytest.raises(InputError, match=r"line 1: label 'dgo' is not one of"):
-        read_csv(write("file_name,dgo\na.jpg,1\n"), tmp_path, classes=["dog", "cat"])
 
 
 def test_missing_places_are_named(write: Callable[..., Path], tmp_path: Path):
@@ -125,7 +72,7 @@ def joined_file(rows: list[list[str]], separator: str) -> str:
 ROWS = [["cat"], ["dog"], ["cat", "dog"], ["person", "dog"], ["person", "car", "cat"], ["car", "dog"], []]
 
 
-@pytest.mark.parametrize("separator", [", ", ",", ";", "\t", "/", " & ", " "])
+@pytest.mark.parametrize("separator", [", ", "\t", " & "])
 def test_names_that_another_separator_joins_are_refused(
     separator: str, write: Callable[..., Path], tmp_path: Path
 ):
@@ -145,10 +92,8 @@ def test_names_that_another_separator_joins_are_refused(
 @pytest.mark.parametrize(
     "names",
     [
-        ["bear, brown", "bear, black", "bear, polar", "cat"],
         ["red car", "blue car", "red bus", "blue bus"],
         ["cat", "dog", "cat, dog", "horse"],  # most names are plain
-        ["dining table", "table", "person", "tennis racket"],
     ],
 )
 def test_names_of_several_words_are_left_alone(names: list[str], write: Callable[..., Path], tmp_path: Path):
@@ -165,7 +110,7 @@ def test_photographs_joined_by_commas_are_refused(
         read_csv(write(re.sub(",(.*)", lambda found: f',"{found[1]}"', text).replace("|", ", ")), tmp_path)
 
 
-@pytest.mark.parametrize("cell", ['["car", "cat"]', "['car']", "[]", '{"labels": []}'])
+@pytest.mark.parametrize("cell", ['["car", "cat"]', "[]"])
 def test_lists_in_cells_are_refused(cell: str, write: Callable[..., Path], tmp_path: Path):
     quoted = cell.replace('"', '""')
     with pytest.raises(InputError, match=r"line 3: the labels are \W.*JSON or Python\. Expected .* car\|cat"):
@@ -180,7 +125,6 @@ def test_lists_in_cells_are_refused(cell: str, write: Callable[..., Path], tmp_p
             "1,0,0",
             r"not classes: is_valid, Unnamed: 0\. .*\[\"is_valid\",\"Unnamed: 0\"\]",
         ),
-        ("cat,ID", "1,17", r"not classes: ID\. Leave them out with data\.reader\.ignore_columns=\[ID\]"),
         (
             "cat,patient,Age Years",
             "1,p7,40",
@@ -208,7 +152,6 @@ def test_a_column_is_a_class_where_the_user_says_so(write: Callable[..., Path], 
 @pytest.mark.parametrize(
     ("ignored", "message"),
     [
-        (["cow"], "there is no column 'cow' to ignore"),
         (["file_name"], "there is no column 'file_name' to ignore"),
         (["cat", "dog"], "leaves no column"),
         ("cat", r"must be a list of columns"),

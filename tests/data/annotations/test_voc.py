@@ -48,12 +48,6 @@ def test_difficult_objects_and_images_without_any_are_dropped_by_option(annotati
     assert both.file_names.tolist() == ["b.jpg", "d.jpg"]
 
 
-def test_a_missing_difficult_mark_means_no(annotations: Path, tmp_path: Path):
-    file = annotations / "a.xml"
-    file.write_text(file.read_text().replace("<difficult>1</difficult>", ""))
-    assert read_voc(annotations, tmp_path, difficult="drop").labels[0].tolist() == [0, 0, 1]
-
-
 def test_malformed_files_are_refused_by_name(annotations: Path, tmp_path: Path):
     file = annotations / "b.xml"
     file.write_text("<annotation>\n<filename>b.jpg</filename>")

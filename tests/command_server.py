@@ -1,11 +1,12 @@
-"""Runs the commands in processes of their own, under limits and faults; not a test itself.
+"""Runs the commands in processes of their own, which a test may kill, also under limits and faults; not a test itself.
 
 Reads a JSON object a line: `command` (train, extract, predict, evaluate, compare), `arguments`, `folder` to work in,
 `log` for what it prints, and perhaps `memory_mb` (that its address space may grow by), `shared_memory` (the size of a
 /dev/shm of its own, as of tmpfs), `kill_worker` (end the first worker process that it starts), `forward` (commands to
 run at the first forward pass of the backbone on images, or at pass number `forward_pass`) or `figure` (commands to run
 at the first figure of a report).
-Forks a process for each, so that the imports are paid once, and prints its id; for `{"wait": id}` the exit status.
+Forks a process for each, so that the imports are paid once, and prints its id; for `{"wait": id}` it prints the exit
+status as `subprocess` gives it, that of a signal negative.
 """
 
 import ctypes
@@ -13,34 +14,34 @@ import itertools
 import json
 import os
 import resource
+import runpy
 import signal
 import subprocess
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils.tensorboard
+from hydra.core.plugins import Plugins
 from torch.utils.data import DataLoader
 
+# imported here for the commands to find
 import mlic.compare
 import mlic.evaluate
 import mlic.extract
 import mlic.predict
+import mlic.sweeps.table
 import mlic.train
-import mlic.training.run
-from mlic.command_line import run_command
-from mlic.inference import Classifier
+import mlic.training.run  # noqa: F401
+from mlic.inference import Classifier  # noqa: F401
 from mlic.models import FrozenBackbone
 from mlic.report.figure_files import FigureFiles
 
-COMMANDS = {
-    "train": mlic.train, "extract": mlic.extract, "predict": mlic.predict, "evaluate": mlic.evaluate,
-    "compare": mlic.compare,
-}  # fmt: skip
 CLONE_NEWNS = 0x20000  # of Linux's sched.h
 SECONDS_TO_END = 60
-assert Classifier  # imported for the commands to find
 
 
 def run(job: dict[str, Any]) -> None:
@@ -53,7 +54,9 @@ def run(job: dict[str, Any]) -> None:
         os.chdir(job["folder"])
         _arrange(job)
         sys.argv = [f"mlic.{job['command']}", *job["arguments"]]
-        run_command(COMMANDS[job["command"]].main)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
+            runpy.run_module(f"mlic.{job['command']}", run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
@@ -117,6 +120,7 @@ def _kill_first_worker() -> None:
 def serve() -> None:
     """One process after the other, or side by side."""
     torch.set_num_threads(1)
+    Plugins.instance()  # imports all of Hydra's
     for line in sys.stdin:
         job = json.loads(line)
         if "wait" in job:
