@@ -26,7 +26,8 @@ from typing import Any
 import torch
 import torch.utils.tensorboard
 from hydra.core.plugins import Plugins
-from torch.utils.data import DataLoader
+from PIL import Image
+from torch.utils.data import get_worker_info
 
 # imported here for the commands to find
 import mlic.compare
@@ -105,16 +106,19 @@ def _at_call(owner: type, name: str, number: int, commands: list[list[str]]) -> 
 
 
 def _kill_first_worker() -> None:
-    original = DataLoader.__iter__
+    """Let the first worker process kill itself while it decodes an image.
 
-    def iterate(self: DataLoader) -> Any:
-        iterator = original(self)
-        workers = getattr(iterator, "_workers", [])
-        if workers:
-            os.kill(workers[0].pid, signal.SIGKILL)
-        return iterator
+    A kill from outside may hit it while it holds a lock of torch's loader, for which the other processes then wait.
+    """
+    original = Image.open
 
-    DataLoader.__iter__ = iterate
+    def open_or_die(*arguments: Any, **options: Any) -> Any:
+        worker = get_worker_info()
+        if worker is not None and worker.id == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **options)
+
+    Image.open = open_or_die
 
 
 def serve() -> None:

@@ -291,7 +291,7 @@ def test_shared_memory_too_small_for_a_batch(job: Job, arguments: Any, tiny_imag
         assert "shared memory is full" in text and "num_workers" in text
 
 
-@pytest.mark.parametrize(("name", "status"), [("INT", 130)])
+@pytest.mark.parametrize(("name", "status"), [("INT", 130), ("TERM", 143)])
 def test_an_extraction_ended_by_a_signal_keeps_its_rows(
     name: str, status: int, job: Job, arguments: Any, tmp_path: Path
 ):

@@ -40,6 +40,8 @@ def started(tmp_path: Path):
 def _run(work: Callable[[], None], folder: Path) -> NoReturn:
     """In the new process; 99 where the work was not ended by SystemExit."""
     code = 99
+    # a shell starts a command in the background with SIGINT ignored, and its children inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with ending_on_signals():
             (folder / "begun").touch()

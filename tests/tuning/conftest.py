@@ -24,7 +24,7 @@ def search_in(
     tiny_arguments: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Composed]:
     """(folder, overrides) -> config and choices of a search that takes two seconds; all read one feature store."""
-    stored = ("features.num_workers=0", f"features.dir={tmp_path_factory.mktemp('tuning') / 'store'}")
+    stored = ("++features.num_workers=0", f"++features.dir={tmp_path_factory.mktemp('tuning') / 'store'}")
 
     def make(folder: Path, *overrides: str) -> Composed:
         every = (*tiny_arguments, *stored, *SMALL, *overrides)
