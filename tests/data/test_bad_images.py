@@ -8,6 +8,7 @@ import pytest
 
 from mlic.data import LabelTable
 from mlic.data.bad_images import explain_missing, leave_out
+from mlic.data.images import ImageReference
 from mlic.errors import InputError
 
 
@@ -64,7 +65,7 @@ def test_some_missing_files_are_left_out_and_most_are_not(photos: Path, caplog: 
     assert "1 images cannot be used and are left out" in caplog.text
     assert "With '.jpg' appended 1 of 1 are there" in caplog.text
     other = table_of(photos, ["a_0.jpg", "a_1", "a_2", "a_3"])
-    bad = {photos / f"a_{number}": "no such file" for number in (1, 2, 3)}
+    bad: dict[ImageReference, str] = {photos / f"a_{number}": "no such file" for number in (1, 2, 3)}
     with pytest.raises(
         InputError, match=r"3 of 4 images cannot be used:\n(?s:.*)With '\.jpg' appended 3 of 3"
     ):

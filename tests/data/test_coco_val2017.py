@@ -57,7 +57,7 @@ def test_it_is_downloaded_on_first_use_alone(small_coco: Any, tmp_path: Path):
     table = read_coco_val2017(tmp_path, base_url=small_coco.url)
     assert table.classes == ("person", "toothbrush")
     assert table.labels.tolist() == [[1, 0], [0, 1], [0, 0]]
-    assert all(path.is_file() for path in table.paths())
+    assert all(Path(str(path)).is_file() for path in table.paths())
     requests = len(small_coco.requests)
     again = read_coco_val2017(tmp_path, base_url=small_coco.url, crowd="drop", unannotated="drop")
     assert again.labels.tolist() == [[1, 0]]

@@ -23,7 +23,7 @@ def test_scenes_depend_on_the_seed_alone(tmp_path: Path):
     tables = [
         read_demo(tmp_path / f"{place}", num_images=15, seed=seed) for place, seed in enumerate((0, 0, 1))
     ]
-    contents = [[path.read_bytes() for path in table.paths()] for table in tables]
+    contents = [[Path(str(path)).read_bytes() for path in table.paths()] for table in tables]
     assert contents[0] == contents[1]
     assert contents[0] != contents[2]
     assert len(set(contents[0])) == 15

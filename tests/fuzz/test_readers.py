@@ -81,7 +81,7 @@ def sound(table: LabelTable, folder: Path) -> None:
     assert len({str(path) for path in table.paths()}) == len(table), "two names of one file"
     assert table.labels.shape == (len(table), len(table.classes)) and table.labels.max(initial=0) <= 1
     for path in table.paths():
-        assert folder.resolve() in (folder / path).resolve().parents, path
+        assert folder.resolve() in (folder / str(path)).resolve().parents, path
     split_hash(table, test=0.1, val=0.1, seed=0)
     json.dumps([*table.classes, *table.file_names], ensure_ascii=False).encode()
 
