@@ -1,0 +1,81 @@
+"""The order of the folders, see docs/architecture.md: a file imports from its own folder and from lower ones."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "mlic"
+# From the lowest to the highest; names in one entry do not import from each other.
+ORDER = (
+    ("escaping",),
+    ("errors",),
+    ("addresses", "seeds", "config"),
+    ("settings",),
+    ("runs",),
+    ("command_line",),
+    ("sweeps",),
+    ("data",),
+    ("evaluation",),
+    ("models",),
+    ("features",),
+    ("inference",),
+    ("training",),
+    ("tuning", "verification", "report"),
+)
+LEVELS = {name: level for level, names in enumerate(ORDER) for name in names}
+ENTRY_POINTS = len(ORDER)  # the commands, and mlic itself: they may import everything
+# Files that still import upwards, each to be mended. Add none.
+EXCEPTIONS = {
+    ("config.py", "mlic.sweeps.places"),
+    ("inference/report.py", "mlic.training.tables"),
+    ("sweeps/jobs.py", "mlic.report.checking"),
+    ("sweeps/summary.py", "mlic.compare"),
+    ("sweeps/table.py", "mlic.report.checking"),
+    ("training/records.py", "mlic.report.dataset_figures"),
+    ("training/records.py", "mlic.report.figure_files"),
+    ("training/records.py", "mlic.report.style"),
+    ("training/records.py", "mlic.report.tensorboard_export"),
+    ("training/resuming.py", "mlic.report.checking"),
+    ("tuning/results.py", "mlic.report.figure_files"),
+    ("tuning/results.py", "mlic.report.style"),
+    ("report/activation_maps.py", "torch"),
+    ("report/tensorboard_export.py", "torch"),
+}
+HEAVY = {"torch", "torchvision", "timm", "lightning"}
+
+
+def imports_of(file: Path) -> Iterator[str]:
+    """Full names of the modules that a file imports, also inside its functions."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "mlic":
+            yield from (f"mlic.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def forbidden_imports() -> Iterator[tuple[str, str]]:
+    """(file, module) of all imports that are not from a lower folder, and of heavy ones where arrays are read."""
+    for name, level in LEVELS.items():
+        for file in (*PACKAGE.glob(f"{name}/**/*.py"), *PACKAGE.glob(f"{name}.py")):
+            for module in imports_of(file):
+                package, _, rest = module.partition(".")
+                imported = rest.partition(".")[0]
+                upward = (
+                    package == "mlic" and imported != name and LEVELS.get(imported, ENTRY_POINTS) >= level
+                )
+                if upward or (name in ("evaluation", "report") and package in HEAVY):
+                    yield str(file.relative_to(PACKAGE)), module if upward else package
+
+
+def test_folders_import_only_what_lies_below_them():
+    found = set(forbidden_imports())
+    assert found - EXCEPTIONS == set(), "imported from a higher folder; see docs/architecture.md"
+    assert EXCEPTIONS - found == set(), "mended: remove it from EXCEPTIONS"
+
+
+def test_every_folder_has_its_place():
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders <= set(LEVELS)
+    assert all((PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists() for name in LEVELS)
