@@ -306,3 +306,11 @@ def test_one_cause_of_many_missing_files_is_named(data_set, verify_set, tmp_path
         "With the ending '.jpg' instead of theirs 24 of 24 are there. Correct the names in the annotations.",
     )
     assert ("split", "no image can be used") in found
+
+
+def test_label_combinations_are_a_finding(data_set, verify_set):
+    for row, name in enumerate(data_set.labels):
+        data_set.labels[name] = ("cat, dog", "dog, owl", "cat, owl", "cat", "cat, dog, owl")[row % 5]
+    (finding,) = verify_set(data_set).findings
+    assert finding.kind == "annotations"
+    assert "4 of 5 class names are combinations of others" in finding.detail
