@@ -155,6 +155,11 @@ def test_arrays_of_another_form_are_refused_by_shape(classifier: Classifier, arr
         classifier.predict(array)
 
 
+def test_repr_names_network_head_classes_and_run(classifier: Classifier, tiny_run: Path):
+    expected = f"Classifier(network='test_efficientnet', head='DenseHead', classes=4, run={str(tiny_run)!r})"
+    assert repr(classifier) == expected
+
+
 def test_settings_out_of_range_are_told(classifier: Classifier, tiny_run: Path, tiny_images: Path):
     paths = [tiny_images / "shapes_00.jpg"]
     for wrong in ("best", 1.5, -0.1, True):
