@@ -54,6 +54,7 @@ def test_so_does_extraction(columns: int, caplog: pytest.LogCaptureFixture):
     progress = ExtractionProgress()
     with caplog.at_level(logging.INFO), terminal(columns):
         progress.on_predict_start(trainer, extractor)
-        progress.on_predict_batch_end(trainer, extractor, (), torch.arange(4)[None], 0)  # pyright: ignore
+        batch: Any = (torch.empty(4), torch.empty(4), torch.arange(4))
+        progress.on_predict_batch_end(trainer, extractor, (), batch, 0)  # pyright: ignore
         progress.on_predict_end(trainer, extractor)
     assert ("features: 4 of 4 images" in caplog.text) == (columns == 0)
