@@ -62,10 +62,20 @@ KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
         (int,),
         (
             "top_k? batch_size? num_workers? resamples drawn_runs gallery_images "
-            "data.num_workers? data.split.folds? data.split.fold"
+            "data.num_workers? data.split.folds? data.split.fold suspects.folds suspects.rows "
+            "tune.heads tune.folds? trainer.log_every_n_steps? trainer.num_sanity_val_steps?"
         ),
     ),
-    ("a number", (int, float), "days? data.batch_size"),
+    (
+        "a number",
+        (int, float),
+        (
+            "days? data.batch_size suspects.strength features.shard_mb features.memory_gb? head.dropout "
+            "head.hidden_dropout loss.gamma loss.gamma_neg loss.gamma_pos loss.clip loss.label_smoothing "
+            "scheduler.warmup scheduler.final"
+        ),
+    ),
+    ("a list of widths, such as [512, 256]", (list,), "head.hidden"),
     ("a factor for each class, such as {person: 0.5}", (dict,), "data.class_weights.scale?"),
     ("true, false or options of mlic.compare", (bool, dict), "compare?"),
 )
@@ -110,7 +120,7 @@ def _refuse_wrong_kinds(config: DictConfig) -> None:
         for key in names.split():
             name = key.rstrip("?")
             value = _value_of(plain, name)
-            if value is ABSENT or (value is None and key != name) or _is_for_reader(plain, name):
+            if value is ABSENT or (value is None and key != name) or _is_checked_elsewhere(plain, name):
                 continue
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
                 raise InputError(f"{name}: must be {words}, got {'null' if value is None else value}.")
@@ -124,11 +134,14 @@ def _value_of(node: Any, name: str) -> Any:
     return node
 
 
-def _is_for_reader(plain: dict[str, Any], name: str) -> bool:
-    """Tar shards may be a list, and a reader of one's own may take other things than paths."""
-    reader = str(_value_of(plain, "data.reader._target_"))
-    of_shards = name == "data.images" and reader == "mlic.data.read_webdataset"
-    return name.startswith("data.") and (of_shards or not reader.startswith("mlic."))
+def _is_checked_elsewhere(plain: dict[str, Any], name: str) -> bool:
+    """Return True where a reader, head, loss or schedule of one's own may take other kinds, or shards a list."""
+    part = name.partition(".")[0]
+    target = str(_value_of(plain, "data.reader._target_" if part == "data" else f"{part}._target_"))
+    if part == "data":
+        of_shards = name == "data.images" and target == "mlic.data.read_webdataset"
+        return of_shards or not target.startswith("mlic.")
+    return part in LATE_PARTS and not target.startswith("mlic.")
 
 
 def unknown_names(config: DictConfig, command: str) -> list[str]:

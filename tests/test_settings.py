@@ -131,6 +131,11 @@ CSV = ["data=csv", "data.annotations=labels.csv", "data.images=photos"]
         ("verify", ["data=csv", "data.images=x"], "^data.annotations must be given"),
         ("verify", [*CSV, "data.annotations=null"], "^data.annotations must be given"),
         ("compare", [], "^runs must be given, such as runs=outputs"),
+        ("train", ["head.hidden=abc"], "^head.hidden: must be a list of widths"),
+        ("train", ["loss=focal", "loss.gamma=abc"], "^loss.gamma: must be a number, got abc"),
+        ("train", ["scheduler=cosine", "scheduler.warmup=abc"], "^scheduler.warmup: must be a number"),
+        ("tune", ["tune.heads=abc"], "^tune.heads: must be a whole number"),
+        ("verify", [*CSV, "suspects.folds=abc"], "^suspects.folds: must be a whole number"),
         ("train", ["data=csv"], "^data.annotations and data.images must be given"),
         ("tune", ["model=timm"], "^model.backbone.name must be given, such as model.backbone.name=resnet50"),
         (

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -252,10 +253,23 @@ def _check_training(
 ) -> None:
     """Make what Lightning makes when it begins to train, so that a setting that is refused costs nothing."""
     select_checkpoint_on(trainer, datamodule)
+    for callback in trainer.checkpoint_callbacks:
+        _make_folder(getattr(callback, "dirpath", None))
     optimizer, epochs = model.make_optimizer(), trainer.max_epochs or 0
     if model.scheduler is not None:
         steps = len(datamodule.loader("train", training=True)) * epochs if epochs > 0 else inf
         model.scheduler(optimizer, total_steps=steps)
+
+
+def _make_folder(path: str | None) -> None:
+    """Make the folder of checkpoints now: Lightning makes it after an earlier run has been removed."""
+    try:
+        if path is not None:
+            Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"callbacks: the folder '{path}' for checkpoints cannot be made ({error.strerror}). Choose another dirpath."
+        ) from error
 
 
 def _record_inputs(

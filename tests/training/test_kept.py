@@ -56,6 +56,8 @@ def mistakes(tiny_csv: tuple[Path, Path], tmp_path: Path) -> dict[str, tuple[str
         "value of the optimizer": ("optimizer.lr=-1",),
         "value of the scheduler": ("scheduler=cosine", "scheduler.warmup=2"),
         "value of the trainer": ("trainer.precision=nope",),
+        "kind of a value of the trainer": ("trainer.log_every_n_steps=abc",),
+        "folder of the checkpoints": ("callbacks.checkpoint.dirpath=/proc/x",),
         "no epochs": ("trainer.max_epochs=0",),
         "metric to choose by": ("callbacks.checkpoint.monitor=val/mpa",),
         "metric to stop by": ("callbacks=early_stopping", "callbacks.early_stopping.monitor=map"),
