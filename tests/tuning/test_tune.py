@@ -347,7 +347,7 @@ def test_a_signal_ends_a_search_at_once(tiny_csv: tuple[Path, Path], tmp_path: P
     with log.open("w") as file:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=file, stderr=file)
     try:
-        while "tune: products" not in log.read_text():
+        while "classes (" not in log.read_text():
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)
         time.sleep(2)  # among the epochs
