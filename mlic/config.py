@@ -40,7 +40,7 @@ def compose(*overrides: str, output: str | Path, config_name: str = "train") -> 
 def compose_with_choices(
     *overrides: str, output: str | Path, config_name: str
 ) -> tuple[DictConfig, dict[str, str | None]]:
-    """As `compose`, and the choice made in each config group."""
+    """Return the config that `compose` gives, and the choice made in each config group."""
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         config = hydra_compose(
             config_name, overrides=[*overrides, f"output='{output}'"], return_hydra_config=True

@@ -214,7 +214,7 @@ def reads_heif() -> bool:
 
 @cache
 def _formats() -> list[str]:
-    """Those of `FORMATS` that this Pillow was built with; it fails on others."""
+    """Return the formats of `FORMATS` that this Pillow was built with; it fails on others."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 

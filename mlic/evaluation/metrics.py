@@ -74,7 +74,7 @@ class ScoredImages:
         classes: Sequence[str],
         threshold: float | np.ndarray = 0.5,
     ) -> None:
-        """As for `evaluate_scores`."""
+        """Take the arguments of `evaluate_scores`."""
         self.scores, self.targets = check_scores(scores, targets, classes)
         # in float64: a threshold between two neighbouring float32 scores must not be rounded onto one of them
         limits = np.asarray(threshold, dtype=np.float64)
