@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -19,6 +20,7 @@ from filelock import FileLock
 from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
+from mlic.command_line import ending_in_order
 from mlic.config import compose
 from mlic.data.table import LabelTable
 from mlic.runs import lock
@@ -316,3 +318,38 @@ def held_by_another(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], FileLoc
         return FileLock(folder / lock.LOCK_FILE)
 
     return hold
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[Path, bytes]]:
+    """A function (folder) -> the bytes of each file in and below it."""
+    return lambda folder: {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function (command, config, owner, name) that runs a command up to a call of owner.name.
+
+    A signal arrives right after the first such call; the command must end as the shell expects it.
+    """
+
+    def run(
+        command: Callable[..., Any],
+        config: Any,
+        owner: Any,
+        name: str,
+        number: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        original = getattr(owner, name)
+
+        def called(*arguments: Any, **options: Any) -> None:
+            original(*arguments, **options)
+            signal.raise_signal(number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, called)
+            with pytest.raises(SystemExit) as ended:
+                ending_in_order()(command)(config)
+        assert ended.value.code == 128 + number
+
+    return run

@@ -15,11 +15,6 @@ def predictions(scores: np.ndarray, targets: np.ndarray) -> Predictions:
     return Predictions(names, scores, targets, tuple(f"c{column}" for column in range(scores.shape[1])))
 
 
-def step_area(x: np.ndarray, y: np.ndarray) -> float:
-    """The area under steps that hold y up to x: what the drawing shows."""
-    return float(np.sum(np.diff(x) * y[1:]) + x[0] * y[0])
-
-
 def known(points: Points | None) -> Points:
     assert points is not None
     return points
@@ -31,14 +26,14 @@ def test_areas_are_scikit_learns_with_ties(made: Made):
     found = predictions(scores, targets)
     for column in range(4):
         truth, values = targets[:, column], scores[:, column]
-        assert step_area(*known(class_curve("pr", found, f"c{column}"))) == pytest.approx(
-            average_precision_score(truth, values)
-        )
-        assert auc(*known(class_curve("roc", found, f"c{column}"))) == pytest.approx(
-            roc_auc_score(truth, values)
-        )
-    x, y = known(micro_curve("roc", found))
-    assert auc(x, y) == pytest.approx(roc_auc_score(targets.ravel(), scores.ravel()))
+        recall, precision = known(class_curve("pr", found, f"c{column}"))
+        # steps that hold the precision up to a recall: what the drawing shows
+        area = np.sum(np.diff(recall) * precision[1:]) + recall[0] * precision[0]
+        assert area == pytest.approx(average_precision_score(truth, values))
+        area = auc(*known(class_curve("roc", found, f"c{column}")))
+        assert area == pytest.approx(roc_auc_score(truth, values))
+    area = auc(*known(micro_curve("roc", found)))
+    assert area == pytest.approx(roc_auc_score(targets.ravel(), scores.ravel()))
 
 
 def test_macro_curves_by_hand():
@@ -56,8 +51,6 @@ def test_macro_curves_by_hand():
 def test_classes_that_have_no_curve():
     targets = np.array([[1, 0], [1, 0]], dtype=np.uint8)
     found = predictions(np.array([[0.9, 0.1], [0.8, 0.2]], dtype=np.float32), targets)
-    assert class_curve("pr", found, "c1") is None
-    assert class_curve("roc", found, "c0") is None
-    assert class_curve("pr", found, "unknown") is None
     assert class_curve("pr", found, "c0") is not None
-    assert macro_curve("roc", found) is None
+    assert [class_curve(*given) for given in (("pr", found, "c1"), ("roc", found, "c0"))] == [None, None]
+    assert class_curve("pr", found, "unknown") is None and macro_curve("roc", found) is None
