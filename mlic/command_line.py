@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra.errors import CompactHydraException
 
+from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
 from mlic.runs.signals import SIGNALS, ending_on_signals
 
@@ -32,6 +33,10 @@ def run_command(main: Callable[[], Any], keys: Collection[str] = PATH_KEYS) -> N
     # wait made a step of head training 10 times slower than threads that sleep. OpenMP reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.argv[1:] = quote_paths(sys.argv[1:], keys)
+    for argument in sys.argv[1:]:  # of which Hydra would print a traceback
+        group = argument.removesuffix("=null")
+        if group != argument and (Path(CONFIG_DIR) / group).is_dir():
+            sys.exit(f"{argument}: {group} is a group of configs. Leave it out by '~{group}'.")
     try:
         with ending_on_signals():
             main()

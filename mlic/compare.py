@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
 from mlic.runs.faults import explained
-from mlic.settings import refuse_unknown
+from mlic.settings import check_settings
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def compare(config: DictConfig) -> Path:
     Raises:
         InputError: no runs found, or an option that cannot be used.
     """
-    refuse_unknown(config, "compare")
+    check_settings(config, "compare")
     # pandas, scikit-learn and matplotlib take a second to import: not before `--help`
     from mlic.report.report import ReportOptions, write_report
 

@@ -14,7 +14,7 @@ from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
 from mlic.runs.faults import explained
 from mlic.runs.folder import refuse_foreign_folder
-from mlic.settings import refuse_unknown
+from mlic.settings import check_settings
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: a run, labels, images or settings that cannot be used.
     """
-    refuse_unknown(config, "evaluate")
+    check_settings(config, "evaluate")
     output = Path(config.output)
     refuse_foreign_folder(
         output, mark="evaluation.json", text='"images_in_run"', kind="folder of an evaluation"

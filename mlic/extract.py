@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
-from mlic.settings import refuse_unknown
+from mlic.settings import check_settings
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 @ending_in_order()
 def main(config: DictConfig) -> None:
     """Hydra's entry point; the settings are those of `mlic.train`."""
-    refuse_unknown(config, "extract")
+    check_settings(config, "extract")
     from mlic.training.run import extract
 
     try:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
 from mlic.runs.faults import explained
-from mlic.settings import refuse_unknown
+from mlic.settings import check_settings
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def predict(config: DictConfig) -> dict[str, str]:
     Raises:
         InputError: a run, images or settings that cannot be used.
     """
-    refuse_unknown(config, "predict")
+    check_settings(config, "predict")
     from mlic.inference.listing import list_images
     from mlic.inference.prediction_table import open_predictions, prediction_rows, refuse_other_file
 

@@ -1,11 +1,17 @@
-"""Settings that no command can use: unknown names, such as a `+` adds them, missing values, values of a wrong kind."""
+"""Checks of the settings before any work: missing values, unknown names, values of a wrong kind.
+
+`conf/` is the one list of settings. A name is known if a file of the command has it, and a value must be of a kind that
+its defaults there have. The options of any class or function (`_target_`) are also compared with its signature.
+"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
@@ -16,74 +22,44 @@ from omegaconf.errors import OmegaConfBaseException
 from mlic.config import CONFIG_DIR, flatten
 from mlic.errors import InputError
 
-# nodes that are no class's settings: a class refuses by itself what it does not know
-PLAIN_NODES = {
-    "data.split": "test val seed on_missing folds fold",
-    "data.class_weights": "scheme scale",
-    "model": "name backbone recipe",
-    "model.recipe": "dropout hidden hidden_dropout batch_size",
-    "features": "mode dir dtype views batch_size num_workers shard_mb shard_seconds memory_gb augment",
-    "tune": "heads folds metric seed halving space",
-    "tune.halving": "first eta",
-}
-LATE_PARTS = ("data.reader", "head", "loss", "optimizer", "scheduler")
+# Mappings with names of the user's choice, or with options that another function checks.
+FREE = {"hydra", "callbacks", "logger", "tune.space", "features.augment"}
+# Kinds that the defaults, such as null, do not tell.
+KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
+    (
+        (str,),
+        "run output dir init_from resume features.dir part labels reference data.annotations model.name",
+    ),
+    ((str,), "model.backbone.name model.backbone.precision model.backbone.unfreeze"),
+    ((str, list), "runs images model.backbone.weights data.images"),
+    ((int,), "top_k batch_size num_workers data.num_images data.num_workers data.split.folds tune.folds"),
+    ((int,), "features.num_workers model.backbone.image_size"),
+    ((float,), "thresholds days features.memory_gb data.min_images_per_class model.backbone.crop_pct"),
+    ((list,), "data.reader.classes data.reader.ignore_columns"),
+    ((dict,), "compare compare_options data.class_weights.scale features.augment"),
+    ((dict, NoneType), "tune.halving"),
+)
+WORDS = {
+    str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list",
+    dict: "a mapping", NoneType: "null",
+}  # fmt: skip
 SUGGESTIONS = 3
-# of values that must be given
 EXAMPLES = {
     "run": "outputs/first", "runs": "outputs", "data": "csv", "data.annotations": "labels.csv",
     "data.images": "photos", "images": "photos", "output": "outputs/results",
     "model.backbone.name": "resnet50.a1_in1k",
 }  # fmt: skip
-# by reader
+# What these readers need; each is one path, but for tar shards.
 REQUIRED = {
-    "mlic.data.read_csv": "data.annotations data.images",
-    "mlic.data.read_coco": "data.annotations data.images",
-    "mlic.data.read_voc": "data.annotations data.images",
-    "mlic.data.read_webdataset": "data.images",
+    "mlic.data.read_csv": ("data.annotations", "data.images"),
+    "mlic.data.read_coco": ("data.annotations", "data.images"),
+    "mlic.data.read_voc": ("data.annotations", "data.images"),
+    "mlic.data.read_webdataset": ("data.images",),
 }
-# in words, types, and settings; "?" marks those that may be null. Classes check the options that they take
-KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
-    (
-        "a path",
-        (str, Path),
-        "run output dir? data.annotations? data.images? init_from? resume? features.dir?",
-    ),
-    ("a path or a list of paths", (str, Path, list), "runs images model.backbone.weights?"),
-    (
-        "a text",
-        (str,),
-        "action device objective reference? tune.metric data.reader.separator model.name model.backbone.name",
-    ),
-    ("'calibrated' or a number", (str, int, float), "thresholds"),
-    ("a list of class names", (list,), "classes data.reader.classes?"),
-    ("true or false", (bool,), "tensorboard activation_maps"),
-    (
-        "a whole number",
-        (int,),
-        (
-            "top_k? batch_size? num_workers? resamples drawn_runs gallery_images "
-            "data.num_workers? data.split.folds? data.split.fold suspects.folds suspects.rows "
-            "tune.heads tune.folds? trainer.log_every_n_steps? trainer.num_sanity_val_steps?"
-        ),
-    ),
-    (
-        "a number",
-        (int, float),
-        (
-            "days? data.batch_size suspects.strength features.shard_mb features.memory_gb? head.dropout "
-            "head.hidden_dropout loss.gamma loss.gamma_neg loss.gamma_pos loss.clip loss.label_smoothing "
-            "scheduler.warmup scheduler.final"
-        ),
-    ),
-    ("a list of widths, such as [512, 256]", (list,), "head.hidden"),
-    ("a factor for each class, such as {person: 0.5}", (dict,), "data.class_weights.scale?"),
-    ("true, false or options of mlic.compare", (bool, dict), "compare?"),
-)
-ABSENT = object()
 
 
-def refuse_unknown(config: DictConfig, command: str) -> None:
-    """Refuse settings that a command cannot use, before any work.
+def check_settings(config: DictConfig, command: str) -> None:
+    """Check the names and kinds of settings, without an import of what they name.
 
     Hydra adds `+lr=0.1` as it is told to, and the run would train without it.
 
@@ -92,71 +68,108 @@ def refuse_unknown(config: DictConfig, command: str) -> None:
         command: the file in `conf/` that it was composed from, without ending.
 
     Raises:
-        InputError: names a setting that is missing, unknown (with those that are called so), or of a wrong kind.
+        InputError: a setting is missing, unknown (with similar ones), or of a wrong kind.
     """
-    _refuse_missing(config)
     for name in unknown_names(config, command):
-        raise InputError(_message(config, name, command))
-    _refuse_wrong_kinds(config)
+        raise InputError(_unknown(config, name, command))
+    _refuse_missing(config, _defaults(command))
+    try:
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:  # an interpolation without its setting
+        raise InputError(f"{error.full_key}: {str(error).splitlines()[0]}.") from error
+    _refuse_wrong_kinds(plain, _defaults(command))
 
 
-def _refuse_missing(config: DictConfig) -> None:
+def unknown_names(config: DictConfig, command: str) -> list[str]:
+    """Return the full names that no file of the command has, and that no `${...}` refers to."""
+    defaults = _defaults(command)
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    names = [name for name in _names(plain, defaults) if name not in defaults]
+    return [name for name in names if not _is_referred_to(config, name)]
+
+
+def check_options(config: DictConfig) -> None:
+    """Compare the options of each `_target_` with the signature of that class or function.
+
+    Args:
+        config: of a run.
+
+    Raises:
+        InputError: an option that the target does not take, or of another type than it says.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    for name, node in _targets(plain):
+        _check_signature(name, node)
+
+
+def _refuse_missing(config: DictConfig, defaults: Mapping[str, list[Any]]) -> None:
     plain = flatten(OmegaConf.to_container(config))
     missing = [key for key, value in plain.items() if value == "???"]
-    for key in REQUIRED.get(str(plain.get("data.reader._target_")), "").split():
-        missing += [key] if plain.get(key, ABSENT) is None else []
+    # groups that ~group left out
+    missing += [
+        name for name in set(defaults) - set(config) - FREE if "." not in name and None not in defaults[name]
+    ]
+    target = str(plain.get("data.reader._target_"))
+    for key in REQUIRED.get(target, ()):
+        if plain.get(key) is None and key not in missing:
+            missing.append(key)
+        if isinstance(plain.get(key), list) and target != "mlic.data.read_webdataset":
+            raise InputError(f"{key}: must be a path, got {plain[key]}.")
     if missing:
         examples = " ".join(f"{key}={EXAMPLES.get(key, '...')}" for key in missing)
         names = " and ".join([", ".join(missing[:-1]), missing[-1]] if missing[1:] else missing)
         raise InputError(f"{names} must be given, such as {examples}.")
 
 
-def _refuse_wrong_kinds(config: DictConfig) -> None:
-    try:
-        plain: Any = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:  # of an interpolation
-        raise InputError(f"{error.full_key}: {str(error).splitlines()[0]}.") from error
-    for words, types, names in KINDS:
-        for key in names.split():
-            name = key.rstrip("?")
-            value = _value_of(plain, name)
-            if value is ABSENT or (value is None and key != name) or _is_checked_elsewhere(plain, name):
-                continue
-            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-                raise InputError(f"{name}: must be {words}, got {'null' if value is None else value}.")
+def _refuse_wrong_kinds(plain: dict[str, Any], defaults: Mapping[str, list[Any]]) -> None:
+    for name in _names(plain, defaults):
+        kinds = _kinds(name, defaults)
+        value = _value(plain, name)
+        if kinds and not any(_is(value, kind) for kind in kinds):
+            words = " or ".join(WORDS[kind] for kind in WORDS if kind in kinds)
+            raise InputError(f"{name}: must be {words}, got {'null' if value is None else value}.")
 
 
-def _value_of(node: Any, name: str) -> Any:
+def _kinds(name: str, defaults: Mapping[str, list[Any]]) -> set[type]:
+    """The types that the defaults of a setting have; empty if these do not tell."""
+    listed = {kind for kinds, names in KINDS if name in names.split() for kind in kinds}
+    found = set()
+    for value in defaults.get(name, ()):
+        reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+        if reference:
+            found |= _kinds(reference[1], defaults)
+        elif value != "???":
+            found.add(type(value))
+    return (listed | found) if listed or found - {NoneType} else set()
+
+
+def _is(value: Any, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind) or (kind is str and isinstance(value, Path))
+
+
+def _names(node: Mapping[str, Any], known: Mapping[str, list[Any]], prefix: str = "") -> Iterator[str]:
+    """Full names of the settings in a config, but for those below FREE and the options of others' classes."""
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        yield name
+        has_settings = any(isinstance(default, dict) for default in known.get(name, ()))
+        if not has_settings or name in FREE or not isinstance(value, dict):
+            continue
+        if str(value.get("_target_", "mlic.")).startswith("mlic."):
+            yield from _names(value, known, f"{name}.")
+
+
+def _value(node: Any, name: str) -> Any:
     for part in name.split("."):
-        if not isinstance(node, dict) or part not in node:
-            return ABSENT
         node = node[part]
     return node
 
 
-def _is_checked_elsewhere(plain: dict[str, Any], name: str) -> bool:
-    """Return True where a reader, head, loss or schedule of one's own may take other kinds, or shards a list."""
-    part = name.partition(".")[0]
-    target = str(_value_of(plain, "data.reader._target_" if part == "data" else f"{part}._target_"))
-    if part == "data":
-        of_shards = name == "data.images" and target == "mlic.data.read_webdataset"
-        return of_shards or not target.startswith("mlic.")
-    return part in LATE_PARTS and not target.startswith("mlic.")
-
-
-def unknown_names(config: DictConfig, command: str) -> list[str]:
-    """Full names of what nothing reads; a value that another setting takes over by `${...}` may have any name."""
-    plain = {prefix: set(names.split()) for prefix, names in PLAIN_NODES.items()}
-    nodes = {**plain, **dict(_nodes(_read(command))), "": _known_names(command)}
-    found = []
-    for prefix, known in nodes.items():
-        node = OmegaConf.select(config, prefix) if prefix else config
-        names = [str(name) for name in node if name not in known] if OmegaConf.is_dict(node) else []
-        found += [f"{prefix}.{name}" if prefix else name for name in names]
-    return [name for name in found if not _is_taken_over(config, name)]
-
-
-def _is_taken_over(config: DictConfig, full: str) -> bool:
+def _is_referred_to(config: DictConfig, full: str) -> bool:
     text = OmegaConf.to_yaml(config)
     if HydraConfig.initialized():  # names of folders may be made of it
         text += OmegaConf.to_yaml(HydraConfig.get())
@@ -165,65 +178,115 @@ def _is_taken_over(config: DictConfig, full: str) -> bool:
     return re.search(rf"\$\{{([^}}]*(?<![\w.]){re.escape(full)}|{relative})\b", text) is not None
 
 
-def refuse_unknown_options(config: DictConfig) -> None:
-    """Refuse options that a class or function does not take which is made from the config after long work only.
-
-    Args:
-        config: of a run.
-
-    Raises:
-        InputError: names the option, and those that are set there.
-    """
-    for name in unknown_options(config):
-        part, _, option = name.rpartition(".")
-        node = OmegaConf.select(config, part)
-        there = (
-            ", ".join(str(key) for key in node if key != option and not str(key).startswith("_")) or "none"
-        )
-        raise InputError(f"'{name}': {node['_target_']} takes no such option. Set here: {there}.")
+@cache
+def _defaults(command: str) -> dict[str, list[Any]]:
+    """Full name -> its values in the files that a command is composed from, of all choices of its groups."""
+    values: dict[str, list[Any]] = {}
+    for prefix, content in _files(command):
+        _add_values(values, content, prefix)
+    return values
 
 
-def unknown_options(config: DictConfig) -> list[str]:
-    """Full names of the options that the targets of LATE_PARTS do not take."""
-    found = []
-    for part in LATE_PARTS:
-        node = OmegaConf.select(config, part)
-        if node is None:
-            continue
-        parameters = signature(get_object(node["_target_"])).parameters
-        if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
-            names = [str(name) for name in node if not str(name).startswith("_")]
-            found += [f"{part}.{name}" for name in names if name not in parameters]
-    return found
+def _add_values(values: dict[str, list[Any]], node: Any, name: str) -> None:
+    if name:
+        values.setdefault(name, []).append(node)
+    if isinstance(node, dict):
+        for key, value in node.items():
+            _add_values(values, value, f"{name}.{key}" if name else str(key))
 
 
-def _read(command: str) -> dict[str, Any]:
-    return yaml.safe_load((Path(CONFIG_DIR) / f"{command}.yaml").read_text())
+def _files(command: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The place in the config and the content of each file."""
+    content = yaml.safe_load((Path(CONFIG_DIR) / f"{command}.yaml").read_text())
+    for entry in content.pop("defaults"):
+        if isinstance(entry, str) and entry != "_self_":
+            yield from _files(entry)
+        for group, choice in entry.items() if isinstance(entry, dict) else ():
+            if group.startswith("override "):
+                continue
+            if choice is None:
+                yield group, None
+            for path in sorted((Path(CONFIG_DIR) / group).glob("*.yaml")):
+                text = path.read_text()
+                file = {key: value for key, value in yaml.safe_load(text).items() if key != "defaults"}
+                yield "" if text.startswith("# @package _global_") else group, file
+    yield "", content
 
 
-def _nodes(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, set[str]]]:
-    """Mappings in a file, each with its keys."""
-    for key, value in content.items():
-        if isinstance(value, dict) and key != "hydra":
-            yield f"{prefix}{key}", set(value)
-            yield from _nodes(value, f"{prefix}{key}.")
+def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and content of each mapping with a `_target_`, outermost first."""
+    if not isinstance(node, dict):
+        return
+    if "_target_" in node:
+        yield prefix, node
+    for key, value in node.items():
+        yield from _targets(value, f"{prefix}.{key}" if prefix else str(key))
 
 
-def _known_names(command: str) -> set[str]:
-    content = _read(command)
-    known = set(content) - {"defaults", "hydra"}
-    for entry in content["defaults"]:
-        if isinstance(entry, dict):
-            known |= {group for group in entry if not group.startswith("override ")}
-        elif entry != "_self_":
-            known |= _known_names(entry)
-    return known
+def _check_signature(name: str, node: Mapping[str, Any]) -> None:
+    target = get_object(node["_target_"])
+    parameters = signature(target).parameters
+    options = {str(key): value for key, value in node.items() if not str(key).startswith("_")}
+    takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
+    hints = _hints(target)
+    for option, value in options.items():
+        if option not in parameters and not takes_any:
+            others = ", ".join(key for key in options if key != option) or "none"
+            raise InputError(
+                f"'{name}.{option}': {node['_target_']} takes no such option. Set here: {others}."
+            )
+        default = parameters[option].default if option in parameters else value
+        is_default = type(value) is type(default) and value == default
+        if option in hints and not is_default and not _fits(value, hints[option]):
+            words = getattr(hints[option], "__name__", None) if isinstance(hints[option], type) else None
+            words = words or re.sub(
+                r"\b(typing|collections\.abc|pathlib)\.|(?<=None)Type", "", str(hints[option])
+            )
+            raise InputError(
+                f"{name}.{option}: must be {words}, got {'null' if value is None else value} ({node['_target_']})."
+            )
 
 
-def _message(config: DictConfig, name: str, command: str) -> str:
+def _hints(target: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(target.__init__ if isinstance(target, type) else target)
+    except Exception:  # names that exist for type checkers alone
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return True unless a type hint is understood and excludes the value."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if isinstance(value, dict) and "_target_" in value:  # becomes an object
+        return True
+    if origin in (Union, UnionType):
+        # "abc" for float | Tensor is wrong, though a Tensor may be made of anything
+        understood = [argument for argument in arguments if _is_understood(argument)]
+        return not understood or any(_fits(value, argument) for argument in understood)
+    if origin is Literal:
+        return value in arguments
+    if origin is not None and issubclass(origin, Mapping):
+        return isinstance(value, dict)
+    if origin is not None and origin is not type and issubclass(origin, Iterable):
+        element = arguments[0] if arguments else Any
+        return isinstance(value, list) and all(_fits(each, element) for each in value)
+    if hint is Path:
+        return isinstance(value, str)
+    return not _is_understood(hint) or _is(value, hint)
+
+
+def _is_understood(hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin in (Union, UnionType, Literal):
+        return True
+    is_collection = isinstance(origin, type) and origin is not type and issubclass(origin, Iterable)
+    return is_collection or hint is Path or hint in WORDS
+
+
+def _unknown(config: DictConfig, name: str, command: str) -> str:
     similar = [f"'{key}'" for key in _similar(config, name)]
     meant = f" Did you mean {' or '.join(similar)}?" if similar else ""
-    return f"'{name}' is no setting of mlic.{command}, nothing would read it.{meant} --help lists all."
+    return f"'{name}' is not a setting of mlic.{command}.{meant} --help lists all."
 
 
 def _similar(config: DictConfig, name: str) -> Iterator[str]:

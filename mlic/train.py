@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 from mlic.command_line import run_command
 from mlic.config import CONFIG_DIR
 from mlic.runs.signals import ending_on_signals
-from mlic.settings import refuse_unknown
+from mlic.settings import check_settings
 from mlic.sweeps.job import reported_job
 from mlic.sweeps.objective import objective_of
 from mlic.sweeps.summary import summarized
@@ -24,7 +24,7 @@ def train(config: DictConfig) -> dict[str, dict]:
     Raises:
         InputError: data, weights or settings that cannot be used.
     """
-    refuse_unknown(config, "train")
+    check_settings(config, "train")
     # torch and timm take seconds to import: not before the command line is known to be right
     from mlic.training.run import run
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR, compose_with_choices
-from mlic.settings import refuse_unknown
+from mlic.settings import check_settings
 
 
 def tune(*overrides: str, output: str | Path) -> dict[str, dict]:
@@ -29,7 +29,7 @@ def tune(*overrides: str, output: str | Path) -> dict[str, dict]:
 
 
 def _tune(config: DictConfig, choices: Mapping[str, str | None]) -> dict[str, dict]:
-    refuse_unknown(config, "tune")
+    check_settings(config, "tune")
     # torch and timm take seconds to import: not before the command line is known to be right
     from mlic.tuning.run import run_tuning
 

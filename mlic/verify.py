@@ -15,7 +15,7 @@ from mlic.errors import InputError
 from mlic.runs.faults import explained
 from mlic.runs.lock import locked_folder
 from mlic.seeds import check_seed
-from mlic.settings import refuse_unknown
+from mlic.settings import check_settings
 
 if TYPE_CHECKING:
     from mlic.verification.checking import Verification
@@ -40,7 +40,7 @@ def verify(config: DictConfig) -> "Verification":
     Raises:
         InputError: data or settings that cannot be used.
     """
-    refuse_unknown(config, "verify")
+    check_settings(config, "verify")
     # pandas and scikit-learn take a second to import: not before the command line is known to be right
     from mlic.verification.checking import verify_data
     from mlic.verification.report import open_output, tell, write

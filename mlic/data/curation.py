@@ -100,7 +100,7 @@ def curate(
 def _subset(table: LabelTable, num_images: int | None, seed: int) -> LabelTable:
     if num_images is None:
         return table
-    if isinstance(num_images, bool) or not isinstance(num_images, int) or num_images < 1:
+    if num_images < 1:
         raise InputError(
             f"data.num_images={num_images}: expected a whole number of at least 1, or null for all."
         )

@@ -120,7 +120,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         if decode not in ("reduced", "exact"):
             raise InputError(f"data.decode: '{decode}' is none of reduced, exact.")
         for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            if value is not None and value < least:
                 raise InputError(f"data.{key}={value}: expected a whole number of at least {least}.")
         self.decode, self.bits_stored = decode, check_bits_stored(bits_stored)
         self.reader, self.annotations, self.images = reader, annotations, images

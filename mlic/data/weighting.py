@@ -55,7 +55,7 @@ def _check(classes: Sequence[str], scheme: str, scale: Mapping[str, float]) -> N
             f"The classes after curation are: {', '.join(classes)}."
         )
     for name, factor in scale.items():
-        if not (np.isfinite(factor) and factor >= 0):
+        if not isinstance(factor, int | float) or not (np.isfinite(factor) and factor >= 0):
             raise InputError(f"data.class_weights.scale.{name}={factor}: expected a number of at least 0.")
     if scale and all(scale.get(name, 1.0) == 0 for name in classes):
         raise InputError("data.class_weights.scale is 0 for every class; leave at least one above 0.")

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
-from mlic.settings import refuse_unknown
+from mlic.settings import check_settings
 
 FORMER_ARGUMENTS = {"list", "verify", "prune", "--days", "--dir"}
 
@@ -20,7 +20,7 @@ FORMER_ARGUMENTS = {"list", "verify", "prune", "--days", "--dir"}
 @ending_in_order()
 def main(config: DictConfig) -> None:
     """Hydra's entry point; ends with status 1 when `action=verify` found damage."""
-    refuse_unknown(config, "features")
+    check_settings(config, "features")
     # torch takes seconds to import: not before the command line is known to be right
     from mlic.features.maintenance import default_folder, manage_stores
 

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,6 +129,9 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> Mapping[str, Any]:
         InputError: it is cut short, or holds anything else, which unpickling might run.
     """
     try:
+        # torch writes a checksum of each tensor into the archive, but does not look at it
+        if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):
+            raise OSError(f"'{damaged}' in it is damaged")
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("Please file an issue")[0].strip().splitlines()[-1]
@@ -137,7 +141,7 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> Mapping[str, Any]:
         ) from error
     except Exception as error:  # a broken zip archive raises almost anything
         raise InputError(
-            f"'{path}' cannot be read as a checkpoint: {error}. It may be cut short; copy it again."
+            f"'{path}' cannot be read as a checkpoint: {error}. It may be cut short or damaged; copy it again."
         ) from error
     if not isinstance(content, Mapping):
         raise InputError(f"'{path}' is no checkpoint of mlic.train: it holds a {type(content).__name__}.")

@@ -184,6 +184,8 @@ class Classifier:
         """
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size: {batch_size} is below 1.")
+        if num_workers is not None and num_workers < 0:
+            raise InputError(f"num_workers: {num_workers} is below 0.")
         size = batch_size or self.batch_size
         workers = num_workers if num_workers is not None else (os.cpu_count() or 1)
         images = ImageDataset(

@@ -95,6 +95,10 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _find(entry: str) -> list[tuple[ImageReference, str]]:
+    if not entry:  # Path("") is the working folder
+        raise InputError(
+            "images: '' is not a path. Expected a folder, a file or a pattern such as photos/*.jpg."
+        )
     path = Path(entry)
     if entry.endswith(".tar") or "://" in entry:
         _, found, _ = read_shards(entry)

@@ -207,7 +207,9 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any], fold
     with report_style():
         drawn_metrics = {run.name: metrics[run.name] for run in report.drawn if run.name in metrics}
         classes = choose_classes(
-            options.classes, {name: values[HALF] for name, values in drawn_metrics.items()}
+            # a class may be called 5
+            [str(name) for name in options.classes],
+            {name: values[HALF] for name, values in drawn_metrics.items()},
         )
         sections = draw_sections(files, report.drawn, report.comparison, drawn_metrics, styles, classes)
         runs = [

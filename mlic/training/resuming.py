@@ -111,12 +111,16 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
     if status.get("state") == "finished" and (run.path / METRICS_FILE).is_file():
         _check_data(config, run)
         return EarlierRun(results=_read(run, METRICS_FILE))
-    last = run.checkpoints / "last.ckpt"
-    if not last.is_file():
+    last, best = run.checkpoints / "last.ckpt", run.checkpoints / "best.ckpt"
+    # the checkpoint that is tested at the end may be that of an epoch before
+    needed = [last, best] if "checkpoint" in (config.get("callbacks") or {}) else [last]
+    if missing := [path for path in needed if not path.is_file()]:
         has_epochs = (run.path / "epochs.csv").is_file() or any(run.checkpoints.glob("*.ckpt"))
-        return EarlierRun(refused=f"there is no '{last}' to go on from." if has_epochs else None)
+        return EarlierRun(refused=f"there is no '{missing[0]}' to go on from." if has_epochs else None)
     try:
         step = _step_of(last)
+        for path in needed[1:]:
+            load_checkpoint(path, mmap=True)
     except InputError as error:
         return EarlierRun(refused=str(error))
     _check_data(config, run)

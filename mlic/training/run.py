@@ -25,7 +25,7 @@ from mlic.runs.lock import one_at_a_time
 from mlic.runs.processes import agreed, find_processes
 from mlic.runs.status import RunStatus
 from mlic.seeds import check_seed
-from mlic.settings import refuse_unknown_options
+from mlic.settings import check_options
 from mlic.training.devices import check_shared_output, with_processes
 from mlic.training.records import log_settings, write_dataset, write_model, write_results
 from mlic.training.resuming import EarlierRun, begin, features_dir, find_earlier_run, hash_index, with_output
@@ -35,6 +35,7 @@ from mlic.training.threads import head_threads
 from mlic.training.thresholds import store_thresholds, tune_thresholds
 from mlic.training.trainer import (
     best_checkpoint,
+    check_objective,
     make_bare_trainer,
     make_trainer,
     quieten_lightning,
@@ -74,7 +75,8 @@ def run(config: DictConfig) -> Results:
     # an earlier run in the folder stays as it is until all that can be checked was checked
     is_new = rank_zero_only.rank == 0 and not folder.has_results()
     with RunStatus(folder, write=is_new, seconds=earlier.seconds) as status:
-        refuse_unknown_options(config)
+        check_options(config)
+        check_objective(config.objective)
         start = read_run(config.init_from) if config.init_from and earlier.checkpoint is None else None
         trainer = make_trainer(config, earlier)
         L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
@@ -173,6 +175,7 @@ def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.d
 def _read_data(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:
     quieten_lightning()
     config = with_processes(config)
+    check_options(config)
     L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
     trainer = make_bare_trainer(config)
     backbone = _make_backbone(config, trainer)

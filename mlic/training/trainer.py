@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
 from mlic.data import MultiLabelDataModule
+from mlic.data.datamodule import PARTS
 from mlic.errors import InputError
 from mlic.evaluation.metrics import METRICS
 from mlic.runs.processes import cluster_environment
@@ -47,13 +48,31 @@ def make_trainer(config: DictConfig, earlier: EarlierRun) -> L.Trainer:
     Raises:
         InputError: there is no epoch to train, or a callback watches a metric that there is not.
     """
-    callbacks = [instantiate(callback) for callback in (config.callbacks or {}).values()]
-    loggers = [_make_logger(entry, earlier) for entry in (config.logger or {}).values()]
+    # null leaves one of them out
+    callbacks = [
+        instantiate(entry) for entry in (config.get("callbacks") or {}).values() if entry is not None
+    ]
+    loggers = [
+        _make_logger(entry, earlier) for entry in (config.get("logger") or {}).values() if entry is not None
+    ]
     _check_monitors(callbacks)
     trainer = _build(config, callbacks=[*callbacks, OwnSignals()], logger=loggers)
     if not isinstance(trainer.max_epochs, int) or trainer.max_epochs == 0:
         raise InputError(f"trainer.max_epochs={trainer.max_epochs}: expected a whole number of at least 1.")
     return trainer
+
+
+def check_objective(objective: str) -> None:
+    """Check the metric that sweepers choose by; a run would find out after its last epoch.
+
+    Raises:
+        InputError: it is not the name of a metric.
+    """
+    part, _, metric = objective.partition("/")
+    if part not in PARTS or metric not in MONITORED:
+        raise InputError(
+            f"objective: '{objective}' must be {', '.join(PARTS)}, a slash, and one of {', '.join(MONITORED)}."
+        )
 
 
 def _check_monitors(callbacks: Sequence[L.Callback]) -> None:

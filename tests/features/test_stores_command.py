@@ -81,7 +81,7 @@ def test_unusable_settings_are_refused(tmp_path: Path):
     [
         ([], 0, "no feature stores in '{cache}'"),
         (["action=verify", "dir=a=b, c"], 0, "no feature stores in 'a=b, c'"),
-        (["+dri=a"], 1, "'dri' is no setting of mlic.features"),
+        (["+dri=a"], 1, "'dri' is not a setting of mlic.features"),
         (["action=prune", "days=some"], 1, "days: must be a number"),
         (["prune", "--days", "30"], 1, "such as action=prune days=30"),
     ],

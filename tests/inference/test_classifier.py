@@ -167,6 +167,8 @@ def test_settings_out_of_range_are_told(classifier: Classifier, tiny_run: Path, 
             classifier.predict(paths, thresholds=wrong)
     with pytest.raises(InputError, match="batch_size: 0 is below 1"):
         classifier.predict(paths, batch_size=0)
+    with pytest.raises(InputError, match="num_workers: -1 is below 0"):
+        classifier.predict(paths, num_workers=-1)
     with pytest.raises(InputError, match=r"device: 'abacus' cannot be used.*Expected auto, cpu"):
         Classifier.load(tiny_run, device="abacus")
     last = Classifier.load(tiny_run / "checkpoints" / "last.ckpt", device="cpu")

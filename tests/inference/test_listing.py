@@ -57,6 +57,8 @@ def test_what_is_not_there_is_told(photos: Path, tmp_path: Path):
         list_images("a.jpg,b.jpg")
     with pytest.raises(InputError, match="images: the list is empty"):
         list_images([])
+    with pytest.raises(InputError, match="images: '' is not a path"):
+        list_images("")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
     with pytest.raises(InputError, match="empty' holds 1 files, none with the name ending of an image"):

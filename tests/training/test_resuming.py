@@ -1,6 +1,7 @@
 """A run that is ended and resumed gives what an unbroken one gives; other runs are refused, finished ones skipped."""
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -298,6 +299,31 @@ def test_a_run_of_other_settings_is_refused_and_kept(
     (tmp_path / "run" / "config.yaml").unlink()
     with pytest.raises(InputError, match=r"has no config\.yaml to compare its settings with"):
         train(tiny_config("resume=auto"))
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt"])
+@pytest.mark.parametrize("flipped", [0, 1])
+def test_a_run_does_not_go_on_from_a_missing_or_damaged_checkpoint(
+    flipped: int,
+    name: str,
+    tiny_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    with killed_in(2, monkeypatch):
+        train(tiny_config())
+    checkpoint = tmp_path / "run" / "checkpoints" / name
+    content = bytearray(checkpoint.read_bytes())
+    checkpoint.unlink()
+    if flipped:
+        weights = torch.load(io.BytesIO(content), weights_only=True)["state_dict"]["head.1.weight"]
+        content[content.index(weights.numpy().tobytes())] ^= flipped
+        checkpoint.write_bytes(content)
+    train(tiny_config("resume=auto"))
+    assert f"{name}' " in caplog.text and "begins anew; what was there is now in" in caplog.text
+    assert ("is damaged" in caplog.text) == bool(flipped)
+    assert status_of(tmp_path / "run")["state"] == "finished"
 
 
 @pytest.mark.parametrize(
