@@ -1,5 +1,8 @@
 """The one error class for what a user can put right."""
 
+from collections.abc import Collection
+from typing import Any
+
 from mlic.escaping import printable
 
 
@@ -12,3 +15,13 @@ class InputError(ValueError):
     def __str__(self) -> str:
         """The message; names in it may hold control characters, which are made visible."""
         return printable(super().__str__())
+
+
+def check_choice(key: str, value: Any, choices: Collection[str]) -> None:
+    """Check a setting that names one of several choices.
+
+    Raises:
+        InputError: it is not one of them.
+    """
+    if value not in choices:
+        raise InputError(f"{key}: must be one of {', '.join(choices)}, got '{value}'.")

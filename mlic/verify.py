@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
-from mlic.errors import InputError
+from mlic.errors import check_choice
 from mlic.runs.faults import explained
 from mlic.runs.lock import locked_folder
 from mlic.seeds import check_seed
@@ -45,8 +45,8 @@ def verify(config: DictConfig) -> "Verification":
     from mlic.verification.checking import verify_data
     from mlic.verification.report import open_output, tell, write
 
-    if config.labels not in (None, "suspect"):
-        raise InputError(f"labels: '{config.labels}' is none of null, suspect.")
+    if config.labels is not None:
+        check_choice("labels", config.labels, ("suspect",))
     check_seed("seed", config.seed)
     if config.labels == "suspect":
         from mlic.verification.suspects import check_options

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlic.data.table import LabelTable
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 from mlic.seeds import check_seed
 
 
@@ -67,8 +67,7 @@ def curate(
         InputError: a setting out of its range, more images asked for than there are, or no class or image
             left.
     """
-    if unlabelled not in ("keep", "drop"):
-        raise InputError(f"data.unlabelled: '{unlabelled}' is none of keep, drop.")
+    check_choice("data.unlabelled", unlabelled, ("keep", "drop"))
     check_seed("data.seed", seed)
     subset = _subset(table, num_images, seed)
     min_images = _min_count(min_images_per_class, len(subset))

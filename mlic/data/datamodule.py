@@ -23,7 +23,7 @@ from mlic.data.sampling import EpochSeededSampler, RowSampler
 from mlic.data.splitting import Split, split_hash, stratified_split
 from mlic.data.table import LabelTable
 from mlic.data.weighting import class_weights
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 
 logger = logging.getLogger(__name__)
 
@@ -115,10 +115,8 @@ class MultiLabelDataModule(L.LightningDataModule):
             seed: of the subset and of the order of training rows.
         """
         super().__init__()
-        if on_bad_image not in ("error", "drop"):
-            raise InputError(f"data.on_bad_image: '{on_bad_image}' is none of error, drop.")
-        if decode not in ("reduced", "exact"):
-            raise InputError(f"data.decode: '{decode}' is none of reduced, exact.")
+        check_choice("data.on_bad_image", on_bad_image, ("error", "drop"))
+        check_choice("data.decode", decode, ("reduced", "exact"))
         for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if value is not None and value < least:
                 raise InputError(f"data.{key}={value}: expected a whole number of at least {least}.")

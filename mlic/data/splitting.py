@@ -10,7 +10,7 @@ from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStrati
 
 from mlic.data.grouping import stratify_groups
 from mlic.data.table import LabelTable
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 from mlic.seeds import check_seed
 
 logger = logging.getLogger(__name__)
@@ -113,8 +113,7 @@ def part_sizes(
     Raises:
         InputError: a setting out of range, or too few images.
     """
-    if on_missing not in ("error", "warn"):
-        raise InputError(f"data.split.on_missing: '{on_missing}' is none of error, warn.")
+    check_choice("data.split.on_missing", on_missing, ("error", "warn"))
     check_seed("data.split.seed", seed)
     if folds is not None:
         test = _check_folds(num_images, folds, fold, val)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 
 SCHEMES = ("none", "inverse_sqrt", "inverse")
 
@@ -46,8 +46,7 @@ def class_weights(
 
 
 def _check(classes: Sequence[str], scheme: str, scale: Mapping[str, float]) -> None:
-    if scheme not in SCHEMES:
-        raise InputError(f"data.class_weights.scheme: must be one of {', '.join(SCHEMES)}, got '{scheme}'.")
+    check_choice("data.class_weights.scheme", scheme, SCHEMES)
     unknown = sorted(set(scale) - set(classes))
     if unknown:
         raise InputError(

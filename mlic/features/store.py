@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 from mlic.features.locks import hold, lock_file, without_readers
 from mlic.features.reader import FeatureReader
 from mlic.features.row_index import RowIndex
@@ -75,8 +75,7 @@ class FeatureStore:
         Raises:
             InputError: unknown dtype.
         """
-        if dtype not in DTYPES:
-            raise InputError(f"features.dtype: '{dtype}' is none of {', '.join(DTYPES)}.")
+        check_choice("features.dtype", dtype, DTYPES)
         self.root, self.identity, self.view = Path(root), dict(identity), view
         self.layout = ShardLayout(
             _key_of(self.identity, dtype, feature_shape, view, FORMAT_VERSION), dtype, tuple(feature_shape)

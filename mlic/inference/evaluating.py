@@ -14,7 +14,7 @@ from mlic.data import LabelTable, cache_dir
 from mlic.data.bad_images import leave_out
 from mlic.data.datamodule import EVALUATION_BATCH
 from mlic.data.images import ImageReference
-from mlic.errors import InputError
+from mlic.errors import check_choice
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
 from mlic.features import CachedFeatures, hash_files
@@ -72,8 +72,7 @@ def evaluate_run(
     Raises:
         InputError: images that cannot be used.
     """
-    if on_bad_image not in ON_BAD_IMAGE:
-        raise InputError(f"data.on_bad_image: '{on_bad_image}' is none of {', '.join(ON_BAD_IMAGE)}.")
+    check_choice("data.on_bad_image", on_bad_image, ON_BAD_IMAGE)
     folder = Path(features_dir) if features_dir else _run_features_dir(classifier)
     score = _score_cached if classifier.is_cached else _score_live
     table, logits, bad = score(classifier, labelled.table, folder, on_bad_image, num_workers)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from mlic.addresses import local_only
 from mlic.data import LabelTable, curate
 from mlic.data.datamodule import PARTS
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 from mlic.escaping import restore_cell
 from mlic.inference.building import find_reader
 from mlic.inference.checkpoint import SPLIT_FILE, SavedRun
@@ -61,10 +61,9 @@ def read_labelled_set(
             "say what to evaluate on: data=csv data.annotations=... data.images=... (or another data group), "
             "or part=test for the run's own test images."
         )
-    if part is not None and part not in PARTS:
-        raise InputError(f"part: '{part}' is none of {', '.join(PARTS)}.")
-    if missing_classes not in MISSING:
-        raise InputError(f"missing_classes: '{missing_classes}' is none of {', '.join(MISSING)}.")
+    if part is not None:
+        check_choice("part", part, PARTS)
+    check_choice("missing_classes", missing_classes, MISSING)
     table, source = _read_own(saved.config["data"]) if data is None else _read(data)
     if part is not None:
         table = _select_part(table, saved, part)

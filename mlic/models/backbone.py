@@ -16,7 +16,7 @@ from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from torch import Tensor, nn
 from torchvision.transforms import Compose
 
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 from mlic.models.host_memory import keep_freed_memory, share_one_heap
 from mlic.models.lanes import rows_in_lanes
 from mlic.models.precision import DTYPES, choose_precision
@@ -83,8 +83,7 @@ class FrozenBackbone(nn.Module):
         """
         super().__init__()
         share_one_heap()
-        if pool not in POOLS:
-            raise InputError(f"model.backbone.pool: '{pool}' is none of {', '.join(POOLS)}.")
+        check_choice("model.backbone.pool", pool, POOLS)
         self.name, self.pool, self.precision = name, pool, precision
         self.weights_tag = name if pretrained else "random"
         self.network: Any = load_network(name, weights=weights, pretrained=pretrained).requires_grad_(False)

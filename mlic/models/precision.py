@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from mlic.errors import InputError
+from mlic.errors import check_choice
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -34,8 +34,7 @@ def choose_precision(precision: str, device: torch.device) -> tuple[str, str]:
     """
     if precision in tuple(DTYPES):  # a list, from a changed checkpoint, is no key
         return precision, "as set by model.backbone.precision"
-    if precision != "auto":
-        raise InputError(f"model.backbone.precision: '{precision}' is none of auto, {', '.join(DTYPES)}.")
+    check_choice("model.backbone.precision", precision, ("auto", *DTYPES))
     if has_native_bfloat16(device):
         return "bfloat16", f"{device.type} multiplies bfloat16 natively"
     if device.type == "cuda":

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mlic.errors import InputError
+from mlic.errors import check_choice
 from mlic.models.precision import DTYPES
 
 
@@ -20,8 +20,8 @@ class Rounding(nn.Module):
             InputError: another format.
         """
         super().__init__()
-        if dtype is not None and dtype not in DTYPES:
-            raise InputError(f"features.dtype: '{dtype}' is none of {', '.join(DTYPES)}.")
+        if dtype is not None:
+            check_choice("features.dtype", dtype, DTYPES)
         self.dtype = DTYPES[dtype or "float32"]
 
     def forward(self, features: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mlic.data import MultiLabelDataModule
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 from mlic.evaluation.metrics import METRICS, ScoredImages
 from mlic.features.dataset import MemoryRows
 from mlic.models.classifier import Batch
@@ -54,8 +54,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         """Refuse an unknown metric."""
-        if self.metric not in METRICS:
-            raise InputError(f"tune.metric: '{self.metric}' is none of {', '.join(METRICS)}.")
+        check_choice("tune.metric", self.metric, METRICS)
 
 
 class Search:

@@ -16,7 +16,7 @@ from mlic.data.curation import curate
 from mlic.data.images import check_bits_stored
 from mlic.data.splitting import part_sizes, try_split
 from mlic.data.table import LabelTable
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 from mlic.verification.duplicates import find_duplicates
 from mlic.verification.files import find_missing, find_unannotated, image_files
 from mlic.verification.findings import Finding, sort_findings
@@ -62,8 +62,7 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
         InputError: settings that cannot be used, places that are not there, or annotations that cannot be read where
             there is no image in `data.images` to go on with.
     """
-    if check not in CHECKS:
-        raise InputError(f"check: '{check}' must be one of {', '.join(CHECKS)}.")
+    check_choice("check", check, CHECKS)
     table, findings = _read(data)
     split: Any = OmegaConf.to_container(data.split, resolve=True)
     if not findings:

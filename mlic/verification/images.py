@@ -12,7 +12,7 @@ import numpy as np
 
 from mlic.data.images import FULL_BITS, ImageReference, full_check, largest_grey, map_images, quick_check
 from mlic.data.tars.images import TarImage
-from mlic.errors import InputError
+from mlic.errors import check_choice
 from mlic.features.hashing import DIGEST_DTYPE
 
 CHECKS = ("full", "quick")
@@ -62,8 +62,7 @@ def inspect_images(
     Raises:
         InputError: another `check`.
     """
-    if check not in CHECKS:
-        raise InputError(f"check: '{check}' must be one of {', '.join(CHECKS)}.")
+    check_choice("check", check, CHECKS)
     start = time.perf_counter()
     digests, bad, missing = np.zeros(len(references), dtype=DIGEST_DTYPE), {}, []
     greys: list[int] = []

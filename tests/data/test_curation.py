@@ -85,7 +85,7 @@ def test_leaving_out_one_image_changes_the_subset_by_that_image(make_table: Make
         ({"min_images_per_class": "2%"}, r"data.min_images_per_class=2%: expected"),
         ({"num_images": 11}, r"data.num_images=11, but there are only 10 images"),
         ({"num_images": 0}, r"data.num_images=0: expected a whole number"),
-        ({"unlabelled": "no"}, r"data.unlabelled: 'no' is none of keep, drop"),
+        ({"unlabelled": "no"}, r"data.unlabelled: must be one of keep, drop"),
     ],
 )
 def test_settings_out_of_range_are_refused(table: LabelTable, options: dict, message: str):

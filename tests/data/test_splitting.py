@@ -72,7 +72,7 @@ def test_a_missing_class_may_be_a_warning(make_table: MakeTable, caplog: pytest.
         ({"test": 1.0}, r"data.split.test=1.0: expected a share"),
         ({"seed": -1}, r"data.split.seed=-1: expected a whole number from 0"),
         ({"test": 0.7, "val": 0.3}, r"data.split.test=0.7 and data.split.val=0.3 leave no image to train on"),
-        ({"on_missing": "no"}, r"data.split.on_missing: 'no' is none of error, warn"),
+        ({"on_missing": "no"}, r"data.split.on_missing: must be one of error, warn"),
     ],
 )
 def test_settings_out_of_range_are_refused(make_table: MakeTable, options: dict, message: str):

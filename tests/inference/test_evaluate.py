@@ -134,7 +134,7 @@ def test_classes_are_matched_by_name(
     assert counted["undefined"]["positives"] == ["cross"]
     assert counted["per_class"]["circle"] == metrics["all"]["per_class"]["circle"]
     assert counted["loss"] > 0
-    with pytest.raises(InputError, match="missing_classes: 'guess' is none of ignore, absent"):
+    with pytest.raises(InputError, match="missing_classes: must be one of ignore, absent"):
         evaluate(on_csv(without_cross, "missing_classes=guess"))
     with pytest.raises(
         InputError, match=r"no class in common: the run knows circle, cross.*the set has zebra"
@@ -169,7 +169,7 @@ def test_bad_images_are_all_named_or_left_out(
     assert len(read_json(tmp_path / "out" / "evaluation.json")["bad_images"]) == 2
     with pytest.raises(InputError, match=r"\d+ of \d+ images cannot be used"):
         evaluate(on_csv({"shapes_03.jpg": "circle"}, "data.on_bad_image=drop", images=broken, run=run))
-    with pytest.raises(InputError, match=r"data\.on_bad_image: 'skip' is none of error, drop"):
+    with pytest.raises(InputError, match=r"data\.on_bad_image: must be one of error, drop"):
         evaluate(on_csv(all_rows, "data.on_bad_image=skip", run=run))
 
 
@@ -177,7 +177,7 @@ def test_what_to_evaluate_on_has_to_be_said(command_config: Command, tiny_run: P
     out = tmp_path / "out"
     with pytest.raises(InputError, match=r"say what to evaluate on: data=csv .* or part=test"):
         evaluate(command_config("evaluate", output=out))
-    with pytest.raises(InputError, match="part: 'holdout' is none of train, val, test"):
+    with pytest.raises(InputError, match="part: must be one of train, val, test"):
         evaluate(command_config("evaluate", "part=holdout", output=out))
     alone = Path(shutil.copy(tiny_run / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt"))
     with pytest.raises(

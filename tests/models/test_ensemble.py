@@ -146,7 +146,7 @@ def test_a_checkpoint_builds_it_from_plain_settings():
         ([{"name": TINY}], {"pool": "none"}, r"model\.backbone\.pool=none keeps feature maps"),
         ([{"name": TINY}, {"name": TINY, "unfreeze": 1}], {}, r"members\.1\.unfreeze=1: .*Fine-tune one backbone"),
         ([{"name": TINY}], {"unfreeze": "all"}, r"model\.backbone\.unfreeze=all: the backbones"),
-        ([{"name": TINY, "pool": "mean"}], {}, r"model\.backbone\.members\.0\.pool: 'mean' is none of avg"),
+        ([{"name": TINY, "pool": "mean"}], {}, r"model\.backbone\.members\.0\.pool: must be one of avg"),
         ([{"name": "no_such_net"}], {}, r"model\.backbone\.members\.0\.name: timm .* 'no_such_net'"),
     ],
 )  # fmt: skip

@@ -233,7 +233,7 @@ def four_threads() -> Iterator[None]:
         (["callbacks=early_stopping"], "tune.halving"),
         (["head=csra", "features.views=1"], "not mlic.models.CSRAHead.*sweeper=search"),
         (["data.split.val=0"], "tune.folds=5"),
-        (["tune.metric=mpa"], "tune.metric: 'mpa' is none of map"),
+        (["tune.metric=mpa"], "tune.metric: must be one of map"),
         (["tune.seed=-1"], "^tune.seed=-1: expected a whole number from 0"),
         (["tune.heads=1"], "tune.heads: 1 is below 2"),
         (["resume=auto"], "resume=auto: mlic.tune begins anew"),

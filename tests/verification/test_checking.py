@@ -241,7 +241,7 @@ def test_annotations_that_cannot_be_read_are_one_finding(data_set, verify_set, m
         ("data.reader.separator=''", r"data.reader.separator is empty"),
         ("check=deep", r"check: 'deep' must be one of full, quick"),
         ("seed=-1", r"seed=-1: expected a whole number from 0 to 4294967295"),
-        ("labels=all", r"labels: 'all' is none of null, suspect"),
+        ("labels=all", r"labels: must be one of suspect, got 'all'"),
     ],
 )
 def test_settings_that_cannot_be_used(data_set, verify_set, monkeypatch, override: str, message: str):

@@ -16,11 +16,10 @@ from mlic.data.annotations.common import (
     image_folder,
     label_matrix,
     merge_repeated,
-    require_choice,
     safe_file_names,
 )
 from mlic.data.table import LabelTable, check_class_names
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +48,8 @@ def read_coco(
         InputError: the file is missing or malformed, has an unknown id, lists an image with two sets of
             labels, or names an image outside the folder.
     """
-    require_choice("crowd", crowd, ("keep", "drop"))
-    require_choice("unannotated", unannotated, ("keep", "drop"))
+    check_choice("data.reader.crowd", crowd, ("keep", "drop"))
+    check_choice("data.reader.unannotated", unannotated, ("keep", "drop"))
     file, folder = existing_file(annotations, "a COCO instances JSON file"), image_folder(images)
     content = _load(file)
     image_ids, names = _images(file, content)

@@ -20,16 +20,6 @@ CELL_SHOWN = 60
 SEPARATORS = (",", ";", "|", "\t", "/", "&", "+", " ")  # the first that fits is proposed
 
 
-def require_choice(key: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a value that is none of the choices.
-
-    Raises:
-        InputError: names the key and the choices.
-    """
-    if value not in choices:
-        raise InputError(f"data.reader.{key}: '{value}' is none of {', '.join(choices)}.")
-
-
 def existing_file(path: str | Path, what: str) -> Path:
     """`path` as Path.
 

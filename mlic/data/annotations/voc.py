@@ -13,11 +13,10 @@ from mlic.data.annotations.common import (
     existing_folder,
     image_folder,
     merge_repeated,
-    require_choice,
     safe_file_names,
 )
 from mlic.data.table import LabelTable, check_class_names
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +55,8 @@ def read_voc(
         InputError: the folder is missing or has no XML file, a file is malformed, has a label outside
             `classes`, or names an image outside the folder, or two files give an image other labels.
     """
-    require_choice("difficult", difficult, ("keep", "drop"))
-    require_choice("unannotated", unannotated, ("keep", "drop"))
+    check_choice("data.reader.difficult", difficult, ("keep", "drop"))
+    check_choice("data.reader.unannotated", unannotated, ("keep", "drop"))
     place, folder = (
         existing_folder(annotations, "annotations", "a folder of VOC XML files"),
         image_folder(images),

@@ -13,14 +13,13 @@ from mlic.data.annotations.common import (
     label_matrix,
     refuse_combinations,
     refuse_list,
-    require_choice,
 )
 from mlic.data.annotations.csv import read_csv
 from mlic.data.table import LabelTable
 from mlic.data.tars.images import TarImage
 from mlic.data.tars.index import LABEL_MEMBERS, read_shards
 from mlic.data.tars.listing import ShardPaths
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +63,8 @@ def read_webdataset(
     Raises:
         InputError: shards, samples or labels that cannot be used.
     """
-    require_choice("label_member", label_member, ("auto", *LABEL_MEMBERS))
-    require_choice("on_bad_sample", on_bad_sample, ("error", "drop"))
+    check_choice("data.reader.label_member", label_member, ("auto", *LABEL_MEMBERS))
+    check_choice("data.reader.on_bad_sample", on_bad_sample, ("error", "drop"))
     separator = check_separator(separator)
     root, found, labels = read_shards(
         images,

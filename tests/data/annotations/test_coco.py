@@ -64,9 +64,9 @@ def test_coco_and_csv_give_the_same_table(tiny_coco: tuple[Path, Path], tiny_csv
 
 
 def test_options_and_places_are_checked(write: Callable[..., Path], tmp_path: Path):
-    with pytest.raises(InputError, match=r"data.reader.crowd: 'no' is none of keep, drop"):
+    with pytest.raises(InputError, match=r"data.reader.crowd: must be one of keep, drop"):
         read_coco(write(content()), tmp_path, crowd="no")
-    with pytest.raises(InputError, match=r"data.reader.unannotated: 'no' is none of keep, drop"):
+    with pytest.raises(InputError, match=r"data.reader.unannotated: must be one of keep, drop"):
         read_coco(write(content()), tmp_path, unannotated="no")
     with pytest.raises(InputError, match=r"no such file. data.annotations must be a COCO instances JSON"):
         read_coco(tmp_path / "none.json", tmp_path)

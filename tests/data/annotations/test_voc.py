@@ -80,7 +80,7 @@ def test_places_and_options_are_checked(annotations: Path, tmp_path: Path):
         read_voc(tmp_path / "none", tmp_path)
     with pytest.raises(InputError, match="no XML file in this folder"):
         read_voc(tmp_path, tmp_path)
-    with pytest.raises(InputError, match=r"data.reader.difficult: 'no' is none of keep, drop"):
+    with pytest.raises(InputError, match=r"data.reader.difficult: must be one of keep, drop"):
         read_voc(annotations, tmp_path, difficult="no")
     for file in annotations.glob("*.xml"):
         write(annotations, file.stem, [])

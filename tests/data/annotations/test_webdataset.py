@@ -238,8 +238,8 @@ def test_labels_must_be_among_the_classes(shards: Callable[..., Path]):
     refused: list[tuple[dict[str, Any], str]] = [
         ({"classes": ["a", "a"]}, "data.reader.classes: a class is named twice"),
         ({"separator": ""}, "data.reader.separator is empty"),
-        ({"label_member": "xml"}, "data.reader.label_member: 'xml' is none of auto, json"),
-        ({"on_bad_sample": "keep"}, "data.reader.on_bad_sample: 'keep' is none of error, drop"),
+        ({"label_member": "xml"}, "data.reader.label_member: must be one of auto, json"),
+        ({"on_bad_sample": "keep"}, "data.reader.on_bad_sample: must be one of error, drop"),
     ]
     for options, message in refused:
         with pytest.raises(InputError, match=message):
