@@ -195,7 +195,7 @@ def _add_values(values: dict[str, list[Any]], node: Any, name: str) -> None:
             _add_values(values, value, f"{name}.{key}" if name else str(key))
 
 
-def _files(command: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _files(command: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """The place in the config and the content of each file."""
     content = yaml.safe_load((Path(CONFIG_DIR) / f"{command}.yaml").read_text())
     for entry in content.pop("defaults"):

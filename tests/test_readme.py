@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from mlic.command_line import quote_paths
 from mlic.config import compose
 from mlic.settings import check_options, check_settings
+from mlic.training.devices import with_processes
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    \.venv/bin/python -m (\S+)(.*)$", README, flags=re.MULTILINE)
@@ -131,7 +132,7 @@ def test_options_of_the_tables_are_taken_as_they_stand_there(tmp_path: Path):
         keys = [item for item in overrides if "=" not in item]
         config = compose(*quote_paths([item for item in overrides if "=" in item]), output=tmp_path)
         check_settings(config, "train")
-        check_options(config)
+        check_options(with_processes(config))  # trainer=ddp: as many nodes as were started
         plain = OmegaConf.to_container(config)
         for key in keys:
             node: Any = plain
