@@ -23,7 +23,9 @@ from mlic.config import CONFIG_DIR, flatten
 from mlic.errors import InputError
 
 # Mappings with names of the user's choice, or with options that another function checks.
-FREE = {"hydra", "callbacks", "logger", "tune.space", "features.augment"}
+FREE = {
+    "hydra", "callbacks", "logger", "tune.space", "features.augment", "data.class_weights.scale", "compare_options",
+}  # fmt: skip
 # Kinds that the defaults, such as null, do not tell.
 KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     (
@@ -31,7 +33,7 @@ KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
         "run output dir init_from resume features.dir part labels reference data.annotations model.name",
     ),
     ((str,), "model.backbone.name model.backbone.precision model.backbone.unfreeze"),
-    ((str, list), "runs images model.backbone.weights data.images"),
+    ((str, list), "packages runs images model.backbone.weights data.images"),
     ((int,), "top_k batch_size num_workers data.num_images data.num_workers data.split.folds tune.folds"),
     ((int,), "features.num_workers model.backbone.image_size"),
     ((float,), "thresholds days features.memory_gb data.min_images_per_class model.backbone.crop_pct"),

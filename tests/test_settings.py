@@ -37,7 +37,8 @@ def test_the_defaults_of_each_command_are_accepted(command: str, tmp_path: Path)
         ["experiment=report"], ["callbacks=early_stopping"], ["features=augmented"], ["logger=csv"], CSV, WEBDATASET,
         ["trainer=ddp", "trainer.num_nodes=1"], ["trainer.devices=[0,1]", "trainer.precision=16"],
         ["+trainer.gradient_clip_val=0.9"], ["model.backbone.unfreeze=all", "optimizer.lr=1"],
-        ["data.min_images_per_class=22", "loss.pos_weight=[1,2]"], ["data.class_weights.scale={person: 0.5}"],
+        ["data.min_images_per_class=22", "loss.pos_weight=[1,2]"], ["packages=mine"],
+        ["data.class_weights.scale={dog: 0.5}"],
     ],
 )  # fmt: skip
 def test_choices_and_values_of_all_kinds_are_accepted(overrides: list[str], tmp_path: Path):
@@ -95,7 +96,7 @@ def test_a_value_that_others_refer_to_may_have_any_name(reference: str, tmp_path
         ("train", ["~head"], "^head must be given"),
         ("train", ["seed=${nope}"], "Interpolation key 'nope' not found"),
         ("train", ["seed=abc"], "^seed: must be a whole number, got abc"),
-        ("train", ["packages=3"], "^packages: must be a list, got 3"),
+        ("train", ["packages=3"], "^packages: must be text or a list, got 3"),
         ("train", ["compare=3"], "^compare: must be true or false or a mapping"),
         ("train", ["data.split=null"], "^data.split: must be a mapping, got null"),
         ("train", ["data.split.test=abc"], "^data.split.test: must be a number"),

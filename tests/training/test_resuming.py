@@ -124,15 +124,6 @@ def test_curves_have_each_epoch_once(
     ]
 
 
-def test_settings_stay_in_the_logs(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    with killed_in(1, monkeypatch):
-        train(tiny_config("logger=csv", "resume=auto"))
-    logged = (tmp_path / "run" / "csv" / "hparams.yaml").read_text()
-    assert "head.dropout: " in logged
-    train(tiny_config("logger=csv", "resume=auto"))
-    assert (tmp_path / "run" / "csv" / "hparams.yaml").read_text() == logged
-
-
 def test_a_run_ended_in_its_test_is_tested_again(
     tiny_config: MakeConfig, fingerprint: Fingerprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -268,14 +259,6 @@ def test_a_run_goes_on_whatever_ended_it(
     assert not (tmp_path / "run" / "earlier").exists()
 
 
-def test_nothing_is_promised_before_an_epoch_is_finished(
-    tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    with killed_in(0, monkeypatch):
-        train(tiny_config())
-    assert "goes on" not in caplog.text
-
-
 def raises_in(epoch: int, error: Exception) -> Callable[[MultiLabelClassifier], None]:
     def hook(self: MultiLabelClassifier) -> None:
         if self.current_epoch == epoch:
@@ -301,40 +284,23 @@ def test_a_run_of_other_settings_is_refused_and_kept(
         train(tiny_config("resume=auto"))
 
 
-@pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt"])
-@pytest.mark.parametrize("flipped", [0, 1])
-def test_a_run_does_not_go_on_from_a_missing_or_damaged_checkpoint(
-    flipped: int,
-    name: str,
-    tiny_config: MakeConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-):
-    with killed_in(2, monkeypatch):
-        train(tiny_config())
-    checkpoint = tmp_path / "run" / "checkpoints" / name
-    content = bytearray(checkpoint.read_bytes())
-    checkpoint.unlink()
-    if flipped:
-        state = torch.load(io.BytesIO(content), weights_only=True)["state_dict"]
-        weights = max((state[name] for name in state if name.startswith("head.")), key=torch.Tensor.numel)
-        content[content.index(weights.numpy().tobytes())] ^= flipped
-        checkpoint.write_bytes(content)
-    train(tiny_config("resume=auto"))
-    assert f"{name}' " in caplog.text and "begins anew; what was there is now in" in caplog.text
-    assert ("is damaged" in caplog.text) == bool(flipped)
-    assert status_of(tmp_path / "run")["state"] == "finished"
+REASONS = {
+    "cut": "cannot be read", "malicious": "more than tensors", "flipped": "is damaged", "gone": "there is no",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("damage", "state"), [("cut", "failed"), ("malicious", "running"), ("gone", "interrupted")]
-)
+    ("damage", "name", "state"),
+    [
+        ("cut", "last.ckpt", "failed"), ("malicious", "last.ckpt", "running"), ("gone", "last.ckpt", "interrupted"),
+        ("flipped", "last.ckpt", "failed"), ("gone", "best.ckpt", "failed"), ("flipped", "best.ckpt", "failed"),
+    ],
+)  # fmt: skip
 def test_epochs_that_cannot_be_gone_on_from_are_moved_aside(
     damage: str,
+    name: str,
     state: str,
     tiny_config: MakeConfig,
-    fingerprint: Fingerprint,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -343,23 +309,32 @@ def test_epochs_that_cannot_be_gone_on_from_are_moved_aside(
     with killed_in(2, monkeypatch):
         train(tiny_config())
     set_state(run, state)
-    last = run / "checkpoints" / "last.ckpt"
-    content, epochs = last.read_bytes(), (run / "epochs.csv").read_bytes()
-    last.unlink()
+    damaged = run / "checkpoints" / name
+    content, epochs = bytearray(damaged.read_bytes()), (run / "epochs.csv").read_bytes()
+    damaged.unlink()
     if damage == "cut":
-        last.write_bytes(content[:5000])
+        damaged.write_bytes(content[:5000])
     elif damage == "malicious":
-        torch.save(RunsCode(tmp_path / "code ran"), last)
-    left = {path.name: path.read_bytes() for path in last.parent.iterdir()}
+        torch.save(RunsCode(tmp_path / "code ran"), damaged)
+    elif damage == "flipped":
+        state_dict = torch.load(io.BytesIO(content), weights_only=True)["state_dict"]
+        weights = max(
+            (state_dict[key] for key in state_dict if key.startswith("head.")), key=torch.Tensor.numel
+        )
+        content[content.index(weights.numpy().tobytes())] ^= 1
+        damaged.write_bytes(content)
+    left = {path.name: path.read_bytes() for path in damaged.parent.iterdir()}
     for number in ("1", "2"):
         aside = run / "earlier" / number
         train(tiny_config("resume=auto"))
-        reason = {"cut": "cannot be read", "malicious": "more than tensors", "gone": "there is no"}[damage]
-        assert reason in caplog.text and f"begins anew; what was there is now in '{aside}'" in caplog.text
+        assert (
+            REASONS[damage] in caplog.text
+            and f"begins anew; what was there is now in '{aside}'" in caplog.text
+        )
         assert {path.name: path.read_bytes() for path in (aside / "checkpoints").iterdir()} == left
         assert (aside / "epochs.csv").read_bytes() == epochs and (aside / "split.csv").is_file()
         assert status_of(run)["state"] == "finished" and not (tmp_path / "code ran").exists()
-        if damage == "gone":
+        if damage not in ("cut", "malicious"):
             return
         set_state(run, state)
         epochs = (run / "epochs.csv").read_bytes()
