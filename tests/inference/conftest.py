@@ -35,3 +35,9 @@ def command_config(tiny_run: Path) -> Callable[..., DictConfig]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def live_run(make_run: Callable[..., Path]) -> Path:
+    """A run whose backbone sees the images in every epoch; do not write to it."""
+    return make_run("features=live", "trainer.max_epochs=1")

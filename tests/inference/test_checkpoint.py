@@ -25,34 +25,28 @@ def test_reads_a_folder_and_its_checkpoint_alike(tiny_run: Path):
     assert last.thresholds is None and last.class_weights is None
 
 
-def test_what_is_not_there_is_told(tiny_run: Path, tmp_path: Path):
+def test_what_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(InputError, match=r"run: there is no folder or file '.*absent'"):
         read_run(tmp_path / "absent")
-    with pytest.raises(
-        InputError, match=r"has no checkpoints/best\.ckpt\. Expected the folder of a finished run"
-    ):
-        read_run(tmp_path)
     failed = {"state": "failed", "error": {"message": "the loss became nan"}}
     (tmp_path / "status.json").write_text(json.dumps(failed))
-    with pytest.raises(InputError, match=r"Its state is 'failed' \(the loss became nan\)"):
+    with pytest.raises(
+        InputError, match=r"(?s)has no checkpoints/best\.ckpt.*'failed' \(the loss became nan\)"
+    ):
         read_run(tmp_path)
 
 
-def test_a_file_cut_short_or_of_another_kind_is_told(tiny_run: Path, tmp_path: Path):
+def test_a_file_cut_short_or_of_another_kind_is_refused(tiny_run: Path, tmp_path: Path):
     whole = (tiny_run / "checkpoints" / "best.ckpt").read_bytes()
     file = tmp_path / "best.ckpt"
     for content in (whole[: len(whole) // 2], b"", b"no checkpoint at all"):
         file.write_bytes(content)
         with pytest.raises(InputError, match=r"best\.ckpt' (cannot be read as a checkpoint|holds more than)"):
             read_run(file)
-    torch.save([1, 2], file)
-    with pytest.raises(InputError, match=r"is no checkpoint of mlic\.train: it holds a list"):
-        read_run(file)
-    torch.save({"state_dict": {}}, file)
-    with pytest.raises(
-        InputError, match=r"is no checkpoint of mlic\.train.*Expected best\.ckpt or last\.ckpt"
-    ):
-        read_run(file)
+    for other in ([1, 2], {"state_dict": {}}):
+        torch.save(other, file)
+        with pytest.raises(InputError, match=r"is no checkpoint of mlic\.train"):
+            read_run(file)
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -70,40 +64,37 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("message", CHANGES)
-def test_a_changed_checkpoint_is_told(message: str, changed_checkpoint: Change):
+def test_a_changed_checkpoint_is_refused(message: str, changed_checkpoint: Change):
     with pytest.raises(InputError, match=message):
         read_run(changed_checkpoint(CHANGES[message]))
 
 
 @pytest.mark.parametrize("section", ["head", "model"])
 def test_a_checkpoint_cannot_name_what_to_call(section: str, changed_checkpoint: Change, tmp_path: Path):
-    trap = tmp_path / "trap"
-    bad = {"_target_": "os.mkdir", "path": str(trap)}
-
-    def change(content: dict[str, Any]) -> None:
-        content["mlic"]["config"][section] = bad if section == "head" else {"backbone": bad}
-
-    file = changed_checkpoint(change)
+    bad = {"_target_": "os.mkdir", "path": str(tmp_path / "trap")}
+    given = bad if section == "head" else {"backbone": bad}
+    file = changed_checkpoint(lambda content: content["mlic"]["config"].update({section: given}))
     with pytest.raises(InputError, match=r"names 'os\.mkdir' as a part of its network"):
         Classifier.load(file, device="cpu")
-    assert not trap.exists()
+    assert not (tmp_path / "trap").exists()
 
 
-@pytest.mark.parametrize(
-    ("backbone", "message"),
-    [(None, "cannot be used as its settings say"), ({"name": 7}, "cannot be used as its settings say"),
-     ({"precision": ["float32"]}, r"model\.backbone\.precision: must be one of auto")],
-)  # fmt: skip
-def test_settings_of_another_form_are_told(backbone: Any, message: str, changed_checkpoint: Change):
-    def change(content: dict[str, Any]) -> None:
-        model = content["mlic"]["config"]["model"]
-        model["backbone"] = backbone if backbone is None else {**model["backbone"], **backbone}
+def test_settings_of_another_form_are_refused(changed_checkpoint: Change):
+    for settings, message in (
+        ({}, "cannot be used as its settings say"),
+        ({"name": 7}, "cannot be used as its settings say"),
+        ({"precision": ["float32"]}, r"model\.backbone\.precision: must be one of auto"),
+    ):
 
-    with pytest.raises(InputError, match=message):
-        Classifier.load(changed_checkpoint(change), device="cpu")
+        def change(content: dict[str, Any], settings: dict[str, Any] = settings) -> None:
+            model = content["mlic"]["config"]["model"]
+            model["backbone"] = {**model["backbone"], **settings} if settings else None
+
+        with pytest.raises(InputError, match=message):
+            Classifier.load(changed_checkpoint(change), device="cpu")
 
 
-@pytest.mark.parametrize("hidden", [[3_000_000], [10**9], [10**12, 10**12], [16, 16]])
+@pytest.mark.parametrize("hidden", [[5], [10**9], [10**12, 10**12], [16, 16]])
 def test_a_checkpoint_cannot_ask_for_a_larger_head_than_it_holds(
     hidden: list[int], changed_checkpoint: Change, monkeypatch: pytest.MonkeyPatch
 ):
@@ -111,10 +102,9 @@ def test_a_checkpoint_cannot_ask_for_a_larger_head_than_it_holds(
         assert self.weight.is_meta, "took memory"
 
     monkeypatch.setattr(torch.nn.Linear, "reset_parameters", only_shapes)
-    file = changed_checkpoint(lambda content: content["mlic"]["config"]["head"].update(hidden=hidden))
-    saved = read_run(file)
-    with pytest.raises(
-        InputError,
-        match=r"changed\.ckpt': the weights do not fit its own config \(.* ask for \(|settings do not fit 'mlic",
-    ):
+    saved = read_run(
+        changed_checkpoint(lambda content: content["mlic"]["config"]["head"].update(hidden=hidden))
+    )
+    unfit = r"changed\.ckpt': the weights do not fit its own config \(.* ask for \(|settings do not fit 'mlic"
+    with pytest.raises(InputError, match=unfit):
         make_head(saved, (saved.head_state["2.weight"].shape[1],))

@@ -19,11 +19,9 @@ def test_a_folder_gives_its_images_with_names_relative_to_it(photos: Path):
     paths, names = list_images(photos)
     assert names == ["a.png", "b.JPG", "deep/c.webp", "odd[1].jpg"]
     assert paths == [photos / name for name in names]
-
-
-def test_a_photograph_of_a_kind_that_cannot_be_read_is_not_passed_over(photos: Path):
-    for name in ("p.HEIC", "p.avif", "p.cr2", "p.DNG", "p.jxl", "p.nef", "p.json", "p.xmp", "p.mp4"):
-        (photos / name).write_bytes(b"x")
+    # a photograph of a kind that cannot be read is not passed over; what is no photograph is
+    for ending in ("HEIC", "avif", "cr2", "DNG", "jxl", "nef", "json", "xmp", "mp4"):
+        (photos / f"p.{ending}").write_bytes(b"x")
     names = list_images(photos)[1]
     assert [name for name in names if name[0] == "p"] == [
         "p.DNG",
@@ -40,8 +38,6 @@ def test_a_pattern_gives_what_matches(photos: Path):
     assert [path.name for path in paths] == ["a.png", "odd[1].jpg"]
     assert names == [str(path) for path in paths]
     assert list_images(f"{photos}/*.JPG")[0] == [photos / "b.JPG"]
-    with pytest.raises(InputError, match=r"images: no file matches '.*\*\.tiff'"):
-        list_images(f"{photos}/*.tiff")
 
 
 def test_files_come_in_the_order_given(photos: Path):
@@ -50,16 +46,16 @@ def test_files_come_in_the_order_given(photos: Path):
     assert list_images(str(photos / "notes.txt"))[0] == [photos / "notes.txt"]
 
 
-def test_what_is_not_there_is_told(photos: Path, tmp_path: Path):
-    with pytest.raises(InputError, match=r"there is no file or folder '.*absent\.jpg'. Expected a folder"):
-        list_images(tmp_path / "absent.jpg")
-    with pytest.raises(InputError, match=r"Give several files as \[first\.jpg,second\.jpg\]"):
-        list_images("a.jpg,b.jpg")
-    with pytest.raises(InputError, match="images: the list is empty"):
-        list_images([])
-    with pytest.raises(InputError, match="images: '' is not a path"):
-        list_images("")
+def test_what_is_not_there_is_named(photos: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
-    with pytest.raises(InputError, match="empty' holds 1 files, none with the name ending of an image"):
-        list_images(tmp_path / "empty")
+    for given, message in (
+        (tmp_path / "absent.jpg", r"there is no file or folder '.*absent\.jpg'. Expected a folder"),
+        ("a.jpg,b.jpg", r"Give several files as \[first\.jpg,second\.jpg\]"),
+        ([], "images: the list is empty"),
+        ("", "images: '' is not a path"),
+        (f"{photos}/*.tiff", r"images: no file matches '.*\*\.tiff'"),
+        (tmp_path / "empty", "empty' holds 1 files, none with the name ending of an image"),
+    ):
+        with pytest.raises(InputError, match=message):
+            list_images(given)

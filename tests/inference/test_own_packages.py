@@ -15,6 +15,7 @@ from mlic.errors import InputError
 from mlic.evaluate import evaluate
 from mlic.inference import Classifier
 from mlic.predict import predict
+from mlic.report.figure_files import FigureFiles
 
 SOURCE = """
 from torch import nn
@@ -33,78 +34,68 @@ class Loss(nn.Module):
         return nn.functional.binary_cross_entropy_with_logits(logits, targets)
 """
 OWN = (
-    "~head", "+head={_target_: own_parts.heads.Head, _partial_: true, width: 3}",
-    "~loss", "+loss={_target_: own_parts.heads.Loss, _partial_: true}", "trainer.max_epochs=1",
+    "~head", "+head={_target_: own_parts.Head, _partial_: true, width: 3}",
+    "~loss", "+loss={_target_: own_parts.Loss, _partial_: true}", "trainer.max_epochs=1",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def own_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def own_run(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("site")
-    (folder / "own_parts").mkdir()
-    (folder / "own_parts" / "__init__.py").touch()
-    (folder / "own_parts" / "heads.py").write_text(SOURCE)
+    (folder / "own_parts.py").write_text(SOURCE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        yield
-    for name in ("own_parts", "own_parts.heads"):
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture(scope="module")
-def own_run(own_package: None, make_run: Callable[..., Path]) -> Path:
-    return make_run(*OWN)
+        yield make_run(*OWN)
+    sys.modules.pop("own_parts", None)
 
 
 def test_predict_and_evaluate_take_the_package_by_name(
     own_run: Path, command_config: Callable[..., DictConfig], tiny_images: Path, tmp_path: Path
 ):
-    def scored(*given: str) -> DictConfig:
-        return command_config(
-            "predict", f"images={tiny_images}/shapes_00.jpg", *given, output=tmp_path / "p.csv", run=own_run
-        )
+    def predicted(*given: str) -> dict:
+        options = (f"images={tiny_images}/shapes_00.jpg", *given)
+        return predict(command_config("predict", *options, output=tmp_path / "p.csv", run=own_run))
 
-    def evaluated(*given: str) -> DictConfig:
-        return command_config("evaluate", "part=test", *given, output=tmp_path / "out", run=own_run)
+    def evaluated(*given: str) -> dict:
+        return evaluate(command_config("evaluate", "part=test", *given, output=tmp_path / "out", run=own_run))
 
-    refused = r"names 'own_parts\.heads\.Head'.* Only classes of mlic\.models .*packages=\[own_parts\]"
-    for refuse in (lambda: predict(scored()), lambda: evaluate(evaluated())):
+    refused = r"names 'own_parts\.Head'.* Only classes of mlic\.models .*packages=\[own_parts\]"
+    for command in (predicted, evaluated):
         with pytest.raises(InputError, match=refused):
-            refuse()
-    assert predict(scored("packages=[own_parts]")) == {}
+            command()
+    assert predicted("packages=[own_parts]") == {}
     assert len(pd.read_csv(tmp_path / "p.csv")) == 1
     trained = pd.read_json(own_run / "metrics.json")["test"]["loss"]
-    assert evaluate(evaluated("packages=own_parts"))["test"]["loss"] == pytest.approx(trained)
+    assert evaluated("packages=own_parts")["test"]["loss"] == pytest.approx(trained)
 
 
-@pytest.mark.slow
-def test_compare_draws_activation_maps(own_run: Path, tmp_path: Path):
+def test_compare_draws_activation_maps(own_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(FigureFiles, "save", lambda *_: [])  # the other figures take long
     options = (f"runs='{own_run}'", "activation_maps=true", "resamples=10", "gallery_images=1")
     for given, drawn in (("packages=[]", False), ("packages=[own_parts]", True)):
         page = compare(compose(*options, given, output=tmp_path / str(drawn), config_name="compare"))
         assert ("no activation maps" not in page.read_text()) == drawn
 
 
-@pytest.mark.slow
 def test_a_run_starts_from_another(own_run: Path, make_run: Callable[..., Path]):
     begun = make_run(*OWN, f"init_from='{own_run}'", "packages=[own_parts]", "optimizer.lr=0")
-    states = [
+    first, second = (
         torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
         for run in (own_run, begun)
-    ]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_checkpoint_allows_nothing_by_itself(own_run: Path, tmp_path: Path):
     content = torch.load(own_run / "checkpoints" / "best.ckpt", weights_only=True)
-    content["hyper_parameters"]["config"]["packages"] = ["own_parts"]
-    content["mlic"]["config"]["packages"] = ["own_parts"]
+    for config in (content["hyper_parameters"]["config"], content["mlic"]["config"]):
+        config["packages"] = ["own_parts"]
     torch.save(content, tmp_path / "given.ckpt")
     with pytest.raises(InputError, match=r"packages=\[own_parts\]"):
         Classifier.load(tmp_path / "given.ckpt", device="cpu")
 
 
-@pytest.mark.parametrize("wrong", [None, 3, [3], [""], {"own_parts": 1}])
-def test_the_setting_is_a_list_of_names(wrong: object, own_run: Path):
-    with pytest.raises(InputError, match=r"packages: .* must be a list of names of Python packages"):
-        Classifier.load(own_run, device="cpu", packages=wrong)  # pyright: ignore[reportArgumentType]
+def test_the_setting_is_a_list_of_names(own_run: Path):
+    for wrong in (None, [3], [""], {"own_parts": 1}):
+        with pytest.raises(InputError, match=r"packages: .* must be a list of names of Python packages"):
+            Classifier.load(own_run, device="cpu", packages=wrong)  # pyright: ignore[reportArgumentType]

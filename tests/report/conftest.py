@@ -146,8 +146,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     without = _write_run(folder / "untested", scores, targets, ODD_CLASSES, name="untested")
     (without / "predictions" / "test.parquet").unlink()
     output = tmp_path_factory.mktemp("report") / "out"
-    options = (f"runs='{folder}'", "reference=report", "resamples=20", "gallery_images=3")
-    assert compare(compose(*options, output=output, config_name="compare")) == output / "index.html"
+    overrides = (f"runs='{folder}'", "reference=report", "resamples=20", "gallery_images=3")
+    assert compare(compose(*overrides, output=output, config_name="compare")) == output / "index.html"
     return output
 
 

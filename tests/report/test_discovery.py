@@ -52,13 +52,15 @@ def test_jobs_of_a_sweep_without_a_folder_are_missing(tmp_path: Path):
 
 
 def test_names_are_the_model_then_what_differs_then_the_folder(tmp_path: Path):
-    def made(place: str, *overrides: str, **described: dict[str, str]) -> ReportedRun:
-        return ReportedRun(tmp_path / place, overrides=list(overrides), **described)
+    def made(place: str, *overrides: str, model: str | None = None) -> ReportedRun:
+        return ReportedRun(
+            tmp_path / place, overrides=list(overrides), model={"name": model} if model else {}
+        )
 
     runs = [
-        made("1", model={"name": "vgg16"}),
-        made("2", "model=lite", "seed=1", "x=2", "output=2", model={"name": "lite"}),
-        made("3", "model=lite", "seed=2", "x=2", "data.images='b'", model={"name": "lite"}),
+        made("1", model="vgg16"),
+        made("2", "model=lite", "seed=1", "x=2", "output=2", model="lite"),
+        made("3", "model=lite", "seed=2", "x=2", "data.images='b'", model="lite"),
         made("4", "model=failed"),
         made("5/run"),
         made("6/run"),

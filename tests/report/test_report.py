@@ -125,12 +125,10 @@ def test_tensorboard_gets_curves_and_galleries_once(tmp_path: Path, write_run: W
 
 
 def test_what_cannot_be_reported_is_refused_before_any_work(tmp_path: Path):
-    for change, message in (
-        ({"reference": "keras"}, "reference: 'keras' is unknown. Choices are report"),
-        ({"resamples": 1}, "resamples: 1 is too small; expected 2 or more"),
-    ):
-        with pytest.raises(InputError, match=message):
-            ReportOptions("runs", tmp_path, **change)
+    with pytest.raises(InputError, match="reference: 'keras' is unknown"):
+        ReportOptions("runs", tmp_path, reference="keras")
+    with pytest.raises(InputError, match="resamples: 1 is too small; expected 2 or more"):
+        ReportOptions("runs", tmp_path, resamples=1)
     with pytest.raises(InputError, match="runs must be given"):
         compare(compose(output=tmp_path / "out", config_name="compare"))
     (tmp_path / "index.html").write_text("mine")
