@@ -49,8 +49,8 @@ test: $(READY) ## Run the tests: the fast ones, then the slow ones; LONG=1 for a
 	$(PYTEST)$(call several,loadfile) -m "not (slow or slurm or browser or gpu)" $(ARGS) $(NONE_SELECTED)
 	$(PYTEST)$(call several,loadgroup) -m "$(SLOW)" $(ARGS) $(NONE_SELECTED)
 
-fuzz: $(READY) ## Fuzz readers, stores, checkpoints and definitions: make fuzz CASES=2000 ARGS="-k csv"
-	MLIC_FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz $(ARGS)
+fuzz: $(READY) ## Fuzz readers, stores, checkpoints, definitions and killed runs: make fuzz CASES=2000 ARGS="-k csv"
+	MLIC_FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz tests/training/test_kills.py $(ARGS)
 
 lowest: $(READY) ## Run the fast tests with the lowest versions that pyproject.toml allows, in build/lowest
 	mkdir -p build

@@ -10,13 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
-from mlic.runs.faults import explained
+from mlic.runs.system_errors import translated_errors
 from mlic.settings import check_settings
 
 logger = logging.getLogger(__name__)
 
 
-@explained()
+@translated_errors()
 def compare(config: DictConfig) -> Path:
     """Write a report from run folders alone: no torch, no GPU, no images of the training part.
 

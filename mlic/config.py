@@ -1,14 +1,18 @@
 """Where the Hydra configs lie, and how to compose them from Python."""
 
+import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-import mlic.sweeps.places  # noqa: F401  the resolver in conf/train.yaml
+NAME_BYTES = 120  # file systems allow 255
+DIGEST_DIGITS = 8
+PARENTS = re.compile(r"(?<=[='\"\[])[^=,'\"\[\]]*/(?=[^/,'\"\]])")  # all of a path but its last part
 
 
 def _find_config_dir() -> str:
@@ -69,3 +73,23 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: node}
     pairs = [flatten(node[key], f"{prefix}.{key}" if prefix else str(key)) for key in node]
     return {key: value for pair in pairs for key, value in pair.items()}
+
+
+def folder_name(overrides: str) -> str:
+    """The name of a job's folder: its overrides, as one name that a file system takes.
+
+    Of a path the last part alone is kept, other slashes become underscores, and long names are cut; a digest then
+    keeps apart what would be the same.
+
+    Args:
+        overrides: joined by commas, such as `model=vgg16,seed=1`.
+    """
+    short = PARENTS.sub("", overrides).replace("/", "_")
+    name = short.encode()[:NAME_BYTES].decode(errors="ignore").strip()
+    if name == overrides and name.strip("."):
+        return name
+    return f"{name or 'defaults'}-{sha256(overrides.encode()).hexdigest()[:DIGEST_DIGITS]}"
+
+
+# for the folders of a sweep's jobs in conf/train.yaml
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)

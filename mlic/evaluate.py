@@ -12,14 +12,14 @@ from omegaconf import DictConfig
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
-from mlic.runs.faults import explained
 from mlic.runs.folder import refuse_foreign_folder
+from mlic.runs.system_errors import translated_errors
 from mlic.settings import check_settings
 
 logger = logging.getLogger(__name__)
 
 
-@explained()
+@translated_errors()
 def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
     """Score a run on a labelled set, and write metrics.json, predictions.parquet and evaluation.json.
 
@@ -41,7 +41,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
     from mlic.inference.classifier import Classifier
     from mlic.inference.evaluating import evaluate_run
     from mlic.inference.labelled import read_labelled_set
-    from mlic.inference.report import describe, tell, write
+    from mlic.inference.report import describe, log_evaluation, write
 
     # leave the log to what a user can act on
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -59,7 +59,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
         num_workers=config.num_workers,
     )
     write(output, evaluated, describe(classifier, labelled, evaluated, config.part))
-    tell(output, evaluated)
+    log_evaluation(output, evaluated)
     return evaluated.metrics
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
-from mlic.runs.faults import explained
+from mlic.runs.system_errors import translated_errors
 from mlic.settings import check_settings
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 ERRORS_SHOWN = 5
 
 
-@explained()
+@translated_errors()
 def predict(config: DictConfig) -> dict[str, str]:
     """Score images and write a CSV file, batch by batch.
 

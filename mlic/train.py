@@ -1,10 +1,16 @@
 """Train and test a classifier: `python -m mlic.train model=nasnetlarge`; `-m` sweeps, `--help` lists the choices."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import hydra
+from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from mlic.command_line import run_command
-from mlic.config import CONFIG_DIR
+from mlic.command_line import quote_paths, run_command
+from mlic.config import CONFIG_DIR, compose
+from mlic.errors import InputError
 from mlic.runs.signals import ending_on_signals
 from mlic.settings import check_settings
 from mlic.sweeps.job import reported_job
@@ -40,7 +46,19 @@ def main(config: DictConfig) -> float | None:
 
 def command() -> None:
     """`python -m mlic.train`."""
-    run_command(summarized()(main))
+    run_command(summarized(_compare)(main))
+
+
+def _compare(sweep: Path, options: Mapping[str, Any]) -> Path | str:
+    from mlic.compare import compare
+
+    settings = [f"runs={sweep}", *(f"{key}={value}" for key, value in options.items())]
+    try:
+        return compare(
+            compose(*quote_paths(settings, ["runs"]), output=sweep / "compare", config_name="compare")
+        )
+    except (InputError, CompactHydraException) as error:
+        return f"none ({error})"
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
 from mlic.errors import check_choice
-from mlic.runs.faults import explained
 from mlic.runs.lock import locked_folder
+from mlic.runs.system_errors import translated_errors
 from mlic.seeds import check_seed
 from mlic.settings import check_settings
 
@@ -27,7 +27,7 @@ class ProblemsFound(SystemExit):
     """The check's own exit status; that of unusable input is Hydra's until the end."""
 
 
-@explained()
+@translated_errors()
 def verify(config: DictConfig) -> "Verification":
     """Check a data set, write what was found, and rank its labels where that is asked for.
 
@@ -43,7 +43,7 @@ def verify(config: DictConfig) -> "Verification":
     check_settings(config, "verify")
     # pandas and scikit-learn take a second to import: not before the command line is known to be right
     from mlic.verification.checking import verify_data
-    from mlic.verification.report import open_output, tell, write
+    from mlic.verification.report import log_findings, open_output, write
 
     if config.labels is not None:
         check_choice("labels", config.labels, ("suspect",))
@@ -56,7 +56,7 @@ def verify(config: DictConfig) -> "Verification":
     with locked_folder(folder.path):
         verification = verify_data(config.data, check=config.check)
         write(folder, verification, config.check)
-        tell(folder, verification)
+        log_findings(folder, verification)
         if config.labels == "suspect" and verification.table.classes:
             # torch and timm take seconds to import
             from mlic.verification.suspects import write_suspects

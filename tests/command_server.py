@@ -37,9 +37,9 @@ import mlic.predict
 import mlic.sweeps.table
 import mlic.train
 import mlic.training.run  # noqa: F401
+from mlic.figures import FigureFiles
 from mlic.inference import Classifier  # noqa: F401
 from mlic.models import FrozenBackbone
-from mlic.report.figure_files import FigureFiles
 
 CLONE_NEWNS = 0x20000  # of Linux's sched.h
 SECONDS_TO_END = 60

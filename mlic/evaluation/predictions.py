@@ -1,6 +1,5 @@
 """The scores and targets of the images of one split, and the parquet file that keeps them."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import pandas as pd
 
 from mlic.errors import InputError
 from mlic.evaluation.metrics import check_scores
+from mlic.runs.folder import replacing
 
 SCORE, TARGET = "score:", "target:"
 
@@ -60,20 +60,11 @@ class Predictions:
 
     def write_parquet(self, path: str | Path) -> None:
         """Write file_name, `score:<class>` float32, `target:<class>` uint8; never half a file."""
-        path = Path(path)
         columns = {"file_name": self.file_names.astype(str).astype(object)}
         columns |= {SCORE + name: self.scores[:, index] for index, name in enumerate(self.classes)}
         columns |= {TARGET + name: self.targets[:, index] for index, name in enumerate(self.classes)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                pd.DataFrame(columns).to_parquet(file, index=False)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(Path(path)) as file:
+            pd.DataFrame(columns).to_parquet(file, index=False)
 
     @classmethod
     def read_parquet(cls, path: str | Path) -> "Predictions":

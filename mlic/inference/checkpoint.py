@@ -13,12 +13,11 @@ from torch import Tensor
 
 from mlic.errors import InputError
 from mlic.models.classifier import BACKBONE_PREFIX, CHECKPOINT_KEY
-from mlic.runs.folder import TRIALS_FILE, WINNER, RunFolder
-from mlic.runs.status import STATUS_FILE
+from mlic.runs.folder import SPLIT_FILE, STATUS_FILE, TRIALS_FILE, WINNER, RunFolder
+from mlic.runs.reading import check_format, read_record
 from mlic.seeds import check_seed
 
 HEAD_PREFIX = "head."
-SPLIT_FILE = "split.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,16 +55,18 @@ class SavedRun:
     seen: Mapping[str, Any] | None = None
 
 
-def read_run(run: str | Path) -> SavedRun:
+def read_saved_run(run: str | Path) -> SavedRun:
     """Read the chosen checkpoint of a run folder, or a checkpoint by itself.
 
     Args:
         run: run folder, or checkpoint file.
 
     Raises:
-        InputError: nothing there, a run without checkpoint, or a file that is no checkpoint of mlic.train.
+        InputError: nothing there, a run without checkpoint or of a newer version of mlic, or a file that is not a
+            checkpoint of mlic.train.
     """
     path = find_checkpoint(Path(run))
+    check_format(path.parent.parent)
     content = load_checkpoint(path)
     info, parameters = content.get(CHECKPOINT_KEY), content.get("hyper_parameters")
     try:
@@ -100,7 +101,7 @@ def find_checkpoint(run: Path) -> Path:
         return run
     if not run.is_dir():
         raise InputError(f"run: there is no folder or file '{run}'. Expected a run folder or a checkpoint.")
-    best = run / "checkpoints" / "best.ckpt"
+    best = RunFolder(run).best_checkpoint
     if best.is_file():
         return best
     if (run / TRIALS_FILE).is_file():
@@ -114,12 +115,11 @@ def find_checkpoint(run: Path) -> Path:
 
 
 def _state_in_words(run: Path) -> str:
-    try:
-        status = RunFolder(run).read_json(STATUS_FILE)
-        reason = (status.get("error") or {}).get("message", "")
-        return f" Its state is '{status.get('state')}'{f' ({reason})' if reason else ''}."
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return f" Its {STATUS_FILE} cannot be read."
+    status, problems = read_record(run, STATUS_FILE)
+    if problems:
+        return f" Its {problems[0]}."
+    reason = (status.get("error") or {}).get("message", "")
+    return f" Its state is '{status.get('state')}'{f' ({reason})' if reason else ''}."
 
 
 def load_checkpoint(path: Path, *, mmap: bool = False) -> Mapping[str, Any]:

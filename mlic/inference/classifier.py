@@ -16,7 +16,7 @@ from mlic.data.image_dataset import ImageDataset, image_loader
 from mlic.data.images import FULL_BITS, DraftSize, ImageReference, check_bits_stored
 from mlic.errors import InputError
 from mlic.inference.building import check_packages
-from mlic.inference.checkpoint import SavedRun, read_run
+from mlic.inference.checkpoint import SavedRun, read_saved_run
 from mlic.inference.listing import Images, find_images
 from mlic.inference.loading import WeightsFiles, make_backbone, make_fabric, make_head
 from mlic.inference.prediction_table import prediction_rows
@@ -101,7 +101,7 @@ class Classifier:
         Raises:
             InputError: no checkpoint, one that is refused, or other weights than the run's.
         """
-        packages, saved = check_packages(packages), read_run(run)
+        packages, saved = check_packages(packages), read_saved_run(run)
         try:
             fabric = make_fabric(device, saved.config["trainer"].get("precision"))
             backbone = make_backbone(

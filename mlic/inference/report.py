@@ -4,12 +4,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from mlic.evaluation.metrics_table import metrics_table
 from mlic.inference.classifier import Classifier
 from mlic.inference.evaluating import EvaluatedRun
 from mlic.inference.labelled import LabelledSet
-from mlic.runs.folder import RunFolder, replacing_together
+from mlic.runs.folder import METRICS_FILE, RunFolder, replacing_together
 from mlic.runs.lock import locked_folder
-from mlic.training.tables import metrics_table
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +47,10 @@ def write(output: Path, evaluated: EvaluatedRun, description: dict[str, Any]) ->
         folder = RunFolder(new)
         evaluated.predictions.write_parquet(folder.path / "predictions.parquet")
         folder.write_json("evaluation.json", description)
-        folder.write_json("metrics.json", evaluated.metrics)
+        folder.write_json(METRICS_FILE, evaluated.metrics)
 
 
-def tell(output: Path, evaluated: EvaluatedRun) -> None:
+def log_evaluation(output: Path, evaluated: EvaluatedRun) -> None:
     """Log the metrics, and whether the run had seen the images."""
     logger.info("%s", metrics_table(evaluated.metrics))
     total, in_run = len(evaluated.predictions), evaluated.in_run

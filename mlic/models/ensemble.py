@@ -211,7 +211,7 @@ def _build(number: int, settings: Mapping[str, Any]) -> FrozenBackbone:
     try:
         return FrozenBackbone(**settings)
     except InputError as error:
-        raise InputError(str(error).replace("model.backbone.", f"{KEY}.{number}.")) from error
+        raise InputError(f"{KEY}.{number}: {error}") from error
 
 
 def _joined(words: Iterable[str]) -> str:

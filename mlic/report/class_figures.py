@@ -10,9 +10,9 @@ from matplotlib.ticker import NullFormatter
 
 from mlic.evaluation.calibration import reliability_table
 from mlic.evaluation.errors import ap_by_training_images
+from mlic.figures import FAINT, PANEL_HEIGHT, PANEL_WIDTH, RUN_COLOURS, new_figure
 from mlic.report.reading import ReportedRun
 from mlic.report.run_figures import Styles, add_legend, shorten
-from mlic.report.style import FAINT, PANEL_HEIGHT, PANEL_WIDTH, RUN_COLOURS, new_figure
 
 ROW_HEIGHT = 0.165  # inches a class
 PAIR_CLASSES = 20  # in the co-occurrence figure

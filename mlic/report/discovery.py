@@ -10,9 +10,9 @@ from pathlib import Path
 from mlic.command_line import PATH_KEYS
 from mlic.errors import InputError
 from mlic.report.reading import ReportedRun
-from mlic.runs.folder import TRIALS_FILE
-from mlic.runs.status import STATUS_FILE
-from mlic.sweeps.jobs import SWEEP_FILE, planned_jobs, read_overrides, shared_overrides
+from mlic.runs.folder import STATUS_FILE, TRIALS_FILE
+from mlic.runs.reading import check_format
+from mlic.sweeps.jobs import SWEEP_FILE, job_overrides, planned_jobs, shared_overrides
 
 # what a run is not named by: its model comes first anyway, and places are long
 UNNAMED = frozenset({"model", "output", "sweep", "resume", "on_error", "compare", *PATH_KEYS} - {"init_from"})
@@ -47,7 +47,12 @@ def find_runs(places: str | Sequence[str]) -> tuple[list[Path], list[MissingRun]
         if not found and not sweeps:
             reason = f"no {STATUS_FILE} in it or below" if folders else "there is no such folder"
             missing.append(MissingRun(place, reason))
-        runs |= {path.resolve(): path for path in found}
+        for path in found:
+            try:
+                check_format(path)
+                runs[path.resolve()] = path
+            except InputError as error:
+                missing.append(MissingRun(str(path), str(error)))
         for sweep in sweeps:
             missing += _jobs_without_folder(sweep, found)
     if not runs:
@@ -76,7 +81,7 @@ def _walk(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _jobs_without_folder(sweep: Path, found: Sequence[Path]) -> list[MissingRun]:
     """Combinations of the sweep's overrides that no run folder has."""
-    done = {frozenset(read_overrides(folder)) for folder in found}
+    done = {frozenset(job_overrides(folder)) for folder in found}
     try:
         jobs = planned_jobs(sweep)
     except Exception as error:  # a broken record of the sweep hides no run

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mlic.figures import new_figure
 from mlic.report.galleries import Gallery, Label, Photograph
 from mlic.report.run_figures import shorten
-from mlic.report.style import new_figure
 from mlic.report.thumbnails import Thumbnails
 
 GREEN, RED = "#1a7f37", "#b42318"

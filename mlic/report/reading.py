@@ -1,6 +1,5 @@
 """One run folder, read into memory; what is missing or broken in it becomes a note, not an error."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,16 @@ import pandas as pd
 from mlic.errors import InputError
 from mlic.evaluation.predictions import Predictions
 from mlic.evaluation.thresholds import fit_thresholds
-from mlic.report.checking import FORMS, keep_fitting, load_overrides
-from mlic.runs.status import STATUS_FILE
+from mlic.runs.folder import (
+    DATASET_FILE,
+    EPOCHS_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    STATUS_FILE,
+    THRESHOLDS_FILE,
+    RunFolder,
+)
+from mlic.runs.reading import read_overrides, read_record
 
 FINISHED = "finished"
 NOTES_SHOWN = 3  # of a file
@@ -70,31 +77,25 @@ def read_run(path: Path) -> ReportedRun:
     """Read a run folder; of an unfinished one only what identifies it."""
     run = ReportedRun(path)
     run.status = _json(run, STATUS_FILE)
-    run.model = _json(run, "model.json", optional=run.state != FINISHED)
-    overrides = path / ".hydra" / "overrides.yaml"
-    if overrides.is_file():
-        run.overrides = _read(run, overrides, lambda file: load_overrides(file.read_text("utf-8"))) or []
+    run.model = _json(run, MODEL_FILE, optional=run.state != FINISHED)
+    try:
+        run.overrides = read_overrides(path)
+    except (OSError, ValueError) as error:
+        run.notes.append(f"the overrides of its command cannot be read ({error})")
     if run.state == FINISHED:
-        run.dataset, run.metrics = _json(run, "dataset.json"), _json(run, "metrics.json")
-        run.epochs = _read(run, path / "epochs.csv", _epochs)
-        run.val = _read(run, path / "predictions" / "val.parquet", _predictions, optional=True)
-        run.test = _read(run, path / "predictions" / "test.parquet", _predictions)
+        folder = RunFolder(path)
+        run.dataset, run.metrics = _json(run, DATASET_FILE), _json(run, METRICS_FILE)
+        run.epochs = _read(run, path / EPOCHS_FILE, _epochs)
+        run.val = _read(run, folder.predictions("val"), _predictions, optional=True)
+        run.test = _read(run, folder.predictions("test"), _predictions)
         _find_thresholds(run)
     return run
 
 
 def _json(run: ReportedRun, name: str, *, optional: bool = False) -> dict[str, Any]:
-    content = _read(run, run.path / name, _load_json, optional=optional) or {}
-    run.notes += [
-        f"{name}: {wrong}, and left out" for wrong in keep_fitting(content, FORMS[name])[:NOTES_SHOWN]
-    ]
-    return content
-
-
-def _load_json(file: Path) -> dict[str, Any]:
-    content = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise InputError("expected a JSON object")
+    content, problems = read_record(run.path, name)
+    if not optional or (run.path / name).exists():
+        run.notes += problems[:NOTES_SHOWN]
     return content
 
 
@@ -132,7 +133,7 @@ def _find_thresholds(run: ReportedRun) -> None:
     """Those that training stored, else tuned on the val predictions in the same way."""
     if run.test is None:
         return
-    stored = _json(run, "thresholds.json", optional=True)
+    stored = _json(run, THRESHOLDS_FILE, optional=True)
     per_class = stored.get("per_class")
     if isinstance(per_class, dict):
         absent = [name for name in run.classes if per_class.get(name) is None]

@@ -13,10 +13,10 @@ from mlic.addresses import local_only
 from mlic.data.images import FULL_BITS
 from mlic.errors import InputError
 from mlic.evaluation.errors import co_occurrence
+from mlic.figures import FigureFiles, report_style, run_style
 from mlic.report.comparison import HALF, Comparison, compare_runs
 from mlic.report.discovery import MissingRun, find_runs, name_runs
 from mlic.report.error_lists import confusion_table, error_browser, error_table
-from mlic.report.figure_files import FigureFiles
 from mlic.report.galleries import Gallery, build_galleries
 from mlic.report.markdown import render_markdown
 from mlic.report.page import render_page
@@ -31,7 +31,6 @@ from mlic.report.score_tables import (
     pair_table,
     result_table,
 )
-from mlic.report.style import report_style, run_style
 from mlic.report.summary import summarise
 from mlic.report.tables import Table, write_table
 from mlic.report.thumbnails import Thumbnails, image_folder

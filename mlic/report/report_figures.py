@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mlic.errors import InputError
+from mlic.figures import EmbeddedFigure, FigureFiles
 from mlic.report.class_figures import (
     average_precision_figure,
     average_precisions,
@@ -15,7 +16,6 @@ from mlic.report.class_figures import (
     reliability_figure,
 )
 from mlic.report.comparison import HALF, Comparison
-from mlic.report.figure_files import EmbeddedFigure, FigureFiles
 from mlic.report.reading import ReportedRun
 from mlic.report.run_figures import (
     CURVE_NAMES,

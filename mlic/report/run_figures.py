@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from mlic.figures import FAINT, INK, PANEL_HEIGHT, PANEL_WIDTH, RunStyle, new_figure
 from mlic.report.comparison import HALF, Comparison
 from mlic.report.curves import Points, class_curve, macro_curve, micro_curve
 from mlic.report.reading import ReportedRun
-from mlic.report.style import FAINT, INK, PANEL_HEIGHT, PANEL_WIDTH, RunStyle, new_figure
 
 Styles = Mapping[str, RunStyle]
 

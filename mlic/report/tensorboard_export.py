@@ -1,29 +1,17 @@
-"""Pictures, precision-recall curves of each class and galleries into a run's TensorBoard folder. Imports torch."""
+"""Precision-recall curves of each class and galleries into a run's TensorBoard folder. Imports torch."""
 
 from collections.abc import Sequence
 
-from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from torch.utils.tensorboard import SummaryWriter
 
+from mlic.figures import report_style
 from mlic.report.comparison import predictions_of
-from mlic.report.figure_files import Picture
 from mlic.report.galleries import Gallery
 from mlic.report.gallery_figures import gallery_figure
 from mlic.report.reading import ReportedRun
-from mlic.report.style import report_style
 from mlic.report.thumbnails import Thumbnails
 
 SUFFIX = ".compare"
-RGB = 3  # of TensorBoard's `colorspace`
-
-
-def add_picture(writer: SummaryWriter, tag: str, picture: Picture) -> None:
-    """Equivalent to `writer.add_image`, which would encode it anew: that takes as long as to draw it."""
-    image = Summary.Image(
-        height=picture.height, width=picture.width, colorspace=RGB, encoded_image_string=picture.png
-    )
-    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
-    writer.file_writer.add_summary(summary)  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def export_run(run: ReportedRun, galleries: Sequence[Gallery], thumbnails: Thumbnails) -> None:

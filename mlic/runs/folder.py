@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlic.errors import InputError
-from mlic.runs.signals import signals_held
+from mlic.runs.signals import delayed_signals
 
+FORMAT = 1  # version of the folder's layout, in status.json; raise it when older readers would misread a file
 STATUS_FILE = "status.json"
 STATUS_TEXT = '"seconds": {'  # what status.json of other programs does not have
+SETTINGS_FILE, DATASET_FILE, MODEL_FILE, SPLIT_FILE = "config.yaml", "dataset.json", "model.json", "split.csv"
+METRICS_FILE, THRESHOLDS_FILE, EPOCHS_FILE = "metrics.json", "thresholds.json", "epochs.csv"
+OVERRIDES_FILE = ".hydra/overrides.yaml"  # in folders without a format version
 # of a run besides its status; whatever else lies in its folder is left alone. First what a run could go on from
 RESULT_FILES = (
-    "checkpoints/*.ckpt", "config.yaml", "metrics.json", "thresholds.json", "epochs.csv", "dataset.json", "model.json",
-    "split.csv", "predictions/*.parquet", "tensorboard/events.out.tfevents.*",
+    "checkpoints/*.ckpt", SETTINGS_FILE, METRICS_FILE, THRESHOLDS_FILE, EPOCHS_FILE, DATASET_FILE, MODEL_FILE,
+    SPLIT_FILE, "predictions/*.parquet", "tensorboard/events.out.tfevents.*",
 )  # fmt: skip
 # of a search, whose winner is a run in a folder below
 TRIALS_FILE = "trials.csv"
@@ -29,7 +33,7 @@ NEW = ".new"  # where a result is written before it takes its place
 
 
 class RunFolder:
-    """Paths of DESIGN's run folder; files are replaced whole, so that a reader never sees half of one."""
+    """Paths of a run folder; files are replaced whole, so that a reader never sees half of one."""
 
     def __init__(self, path: str | Path) -> None:
         """Make the folder if it is not there."""
@@ -40,6 +44,16 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of best.ckpt and last.ckpt."""
         return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Of the last finished epoch."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Of the epoch that was chosen on val."""
+        return self.checkpoints / "best.ckpt"
 
     @property
     def figures(self) -> Path:
@@ -65,16 +79,13 @@ class RunFolder:
         Returns:
             The new folder.
         """
-        place = self._free_place()
+        places = (self.path / EARLIER / str(number) for number in count(1))
+        place = next(place for place in places if not place.exists())
         for path in self._find(RESULT_FILES):
             target = place / path.relative_to(self.path)
             target.parent.mkdir(parents=True, exist_ok=True)
             path.rename(target)
         return place
-
-    def _free_place(self) -> Path:
-        places = (self.path / EARLIER / str(number) for number in count(1))
-        return next(place for place in places if not place.exists())
 
     def remove_unfinished(self) -> None:
         """Remove files that a kill left half written, under their temporary names."""
@@ -85,14 +96,10 @@ class RunFolder:
         return [path for pattern in patterns for path in self.path.glob(pattern)]
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Write a JSON file; NaN is refused, since it is no JSON."""
+        """Write a JSON file; NaN is refused, since JSON has none."""
         write_atomically(
             self.path / name, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         )
-
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Read a JSON file of the folder."""
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
 
 
 def refuse_foreign_folder(
@@ -123,7 +130,7 @@ def refuse_foreign_folder(
 
 
 def has_mark(folder: str | Path, *, mark: str = STATUS_FILE, text: str = STATUS_TEXT) -> bool:
-    """Whether a folder holds results of ours: by default, whether it is a run folder."""
+    """Return True if a folder holds results of mlic; by default, if it is a run folder."""
     try:
         return text in (Path(folder) / mark).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -167,7 +174,7 @@ def replacing_together(folder: Path) -> Iterator[Path]:
     try:
         new.mkdir(parents=True)
         yield new
-        with signals_held():
+        with delayed_signals():
             for path in [path for path in new.rglob("*") if path.is_file()]:
                 place = folder / path.relative_to(new)
                 place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The processes of one run, which torchrun or Slurm's srun starts: how many there are, and what they agree on."""
+"""The processes of one run, which torchrun or Slurm's srun starts: how many there are, and what the first decides."""
 
 import atexit
 import os
@@ -40,31 +40,30 @@ def find_processes(environment: Mapping[str, str] = os.environ) -> Processes:
 
     Raises:
         InputError: a Slurm job of several tasks whose script runs the command once, or nodes with unequal numbers of
-            tasks.
+            tasks: both would wait for processes that never come.
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         count, per_node = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
         return Processes("torchrun", count, count // per_node, int(environment["RANK"]))
-    if not in_slurm(environment):
+    if not _in_slurm(environment):
         return Processes()
-    if "SLURM_STEP_NUM_TASKS" not in environment:
-        if int(environment["SLURM_NTASKS"]) > 1:
+    if "SLURM_STEP_NUM_TASKS" in environment:
+        count, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment["SLURM_STEP_NUM_NODES"])
+        if "," in environment.get("SLURM_STEP_TASKS_PER_NODE", ""):  # such as 2(x3),1
             raise InputError(
-                f"this Slurm job has {environment['SLURM_NTASKS']} tasks, but the command runs once: write "
-                "'srun --kill-on-bad-exit' before it. For one process on several cores ask Slurm for --ntasks=1 "
-                "--cpus-per-task=<cores>."
+                f"srun started {count} tasks on {nodes} nodes, not the same number on each: use --ntasks-per-node."
             )
-        return Processes()
-    count, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment["SLURM_STEP_NUM_NODES"])
-    if count % nodes or "," in environment.get("SLURM_STEP_TASKS_PER_NODE", ""):
+        return Processes("srun", count, nodes, int(environment["SLURM_PROCID"]))
+    if int(environment["SLURM_NTASKS"]) > 1:
         raise InputError(
-            f"srun started {count} tasks on {nodes} nodes, not the same number on each: use --ntasks-per-node."
+            f"this Slurm job has {environment['SLURM_NTASKS']} tasks, but the command runs once: write "
+            "'srun --kill-on-bad-exit' before it. For one process on several cores ask Slurm for --ntasks=1 "
+            "--cpus-per-task=<cores>."
         )
-    return Processes("srun", count, nodes, int(environment["SLURM_PROCID"]))
+    return Processes()
 
 
-def in_slurm(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process belongs to a Slurm job, other than a shell to type in."""
+def _in_slurm(environment: Mapping[str, str]) -> bool:
     return "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in INTERACTIVE_JOBS
 
 
@@ -73,8 +72,8 @@ def rank_of_process(environment: Mapping[str, str] = os.environ) -> int:
     return find_processes(environment).rank or int(environment.get("LOCAL_RANK", 0))
 
 
-def agreed(decide: Callable[[], Answer]) -> Answer:
-    """What the first process decides, in all of them: the others might look when the first has gone on.
+def broadcast_decision(decide: Callable[[], Answer]) -> Answer:
+    """Return what the first process decides, in all of them: the others might look when the first has gone on.
 
     Raises:
         InputError: that of the first process, in all of them.
@@ -109,18 +108,11 @@ def _connect(processes: Processes) -> None:
     os.environ["MASTER_PORT"] = str(environment.main_port)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend, rank=processes.rank, world_size=processes.count)
-    atexit.register(_disconnect)
-
-
-def _disconnect() -> None:
-    import torch.distributed
-
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    atexit.register(torch.distributed.destroy_process_group)
 
 
 def cluster_environment() -> Any:
-    """Lightning's view of the starter; None without one, where Lightning looks by itself.
+    """Return Lightning's view of the starter; None without one, where Lightning looks by itself.
 
     Without Lightning's own requeueing: it would save in the middle of an epoch, and a run that goes on from there ends
     otherwise than an unbroken one.
@@ -130,9 +122,10 @@ def cluster_environment() -> Any:
         from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
         return TorchElasticEnvironment()
-    if not in_slurm():
+    if not _in_slurm(os.environ):
         return None
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-    os.environ["SLURM_NTASKS_PER_NODE"] = str(processes.per_node)  # Lightning insists on it
+    # srun tells it only where it was asked for; Lightning insists on it, and compares it with the trainer's devices
+    os.environ["SLURM_NTASKS_PER_NODE"] = str(processes.per_node)
     return SLURMEnvironment(auto_requeue=False)

@@ -6,8 +6,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+# of the outermost `ending_on_signals` of this process
+_received: list[int] = []
+_handlers_before: dict[int, Any] = {}
 
 
 @contextmanager
@@ -16,51 +21,62 @@ def ending_on_signals() -> Iterator[None]:
 
     SystemExit, because Lightning ends the process with status 1 on KeyboardInterrupt, and Hydra goes on with the next
     job after any Exception. Nothing is saved then: the last finished epoch's checkpoint lies on the disk already.
-    Outside the main thread, where there are no signals, this does nothing.
+    Contexts may be nested. Outside the main thread, where there are no signals, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    owner, received = os.getpid(), []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:
-            _in_worker(number)
-        elif received:  # where Lightning has put this handler back
-            os._exit(128 + number)
-        else:
-            received.append(number)
-            for each in SIGNALS:  # the default also ends a process that is busy outside Python
-                signal.signal(each, signal.SIG_DFL)
-            if hasattr(signal, "SIGCHLD"):
-                # torch's handler raises, wherever it is called, for a worker that got the same signal. Not SIG_DFL:
-                # Python would print a traceback if a child ended at the same time
-                before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda number, frame: None)
-            raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    is_outermost = not _handlers_before
+    if is_outermost:
+        _install_handlers()
     try:
+        exit_if_signalled()
         yield
-    except BaseException as error:
+        exit_if_signalled()
+    except Exception as error:
         # what broke on the way out, such as a worker that got the same Ctrl-C, is not the reason
-        if received and not isinstance(error, SystemExit):
-            raise SystemExit(128 + received[0]) from error
+        if _received:
+            raise SystemExit(128 + _received[0]) from error
         raise
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if is_outermost:
+            for number, handler in _handlers_before.items():
+                signal.signal(number, handler)
+            _handlers_before.clear()
+            _received.clear()
+
+
+def exit_if_signalled() -> None:
+    """Raise SystemExit again after a signal: Python ignores one that is raised inside a destructor."""
+    if _received:
+        raise SystemExit(128 + _received[0])
+
+
+def _install_handlers() -> None:
+    owner = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a forked worker, which ends quietly and leaves the rest to its parent
+            os._exit(0)
+        if _received:
+            os._exit(128 + number)
+        _received.append(number)
+        # torch's handler raises for workers that got the same signal, in the middle of what is written now
+        _handlers_before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        raise SystemExit(128 + number)
+
+    _handlers_before.update({number: signal.signal(number, handle) for number in SIGNALS})
 
 
 @contextmanager
-def signals_held() -> Iterator[None]:
+def delayed_signals() -> Iterator[None]:
     """Let SIGINT and SIGTERM wait until a short piece of work is done, such as renaming files that belong together."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     waiting: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: waiting.append(number)) for number in SIGNALS
-    }
+    # not a mask, which holds for one thread alone: the system would hand the signal to another
+    before = {number: signal.signal(number, lambda number, _: waiting.append(number)) for number in SIGNALS}
     try:
         yield
     finally:
@@ -68,10 +84,3 @@ def signals_held() -> Iterator[None]:
             signal.signal(number, handler)
         for number in waiting:
             signal.raise_signal(number)
-
-
-def _in_worker(number: int) -> None:
-    """Ctrl-C reaches the whole process group: a worker waits for its parent to end it."""
-    if number != signal.SIGINT:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)

@@ -6,23 +6,23 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mlic.errors import InputError
-from mlic.runs.faults import explain
-from mlic.runs.folder import STATUS_FILE, RunFolder
+from hydra.core.hydra_config import HydraConfig
+
+from mlic.runs.folder import FORMAT, STATUS_FILE, RunFolder
+from mlic.runs.system_errors import translate
 
 logger = logging.getLogger(__name__)
-
-TOLD = (InputError, KeyboardInterrupt, SystemExit)  # their text says what happened, whatever was in hand
 
 
 class RunStatus:
     """A context that keeps status.json true: running, then finished, failed or interrupted.
 
     The exception goes on its way: the file is for those who look at the folder later. In a folder that holds an earlier
-    run nothing is written before `begin`, so that a run which fails until then leaves the earlier one as it was.
+    run nothing is written before `start`, so that a run which fails until then leaves the earlier one as it was.
     """
 
     def __init__(
@@ -38,11 +38,13 @@ class RunStatus:
         """
         self.folder, self.write = folder, write
         self.content: dict[str, Any] = {
+            "format": FORMAT,
             "state": "running",
             "error": None,
             "seconds": dict(seconds or {}),
             "started": _now(),
             "ended": None,
+            "overrides": _overrides(folder),
         }
 
     def __enter__(self) -> Self:
@@ -50,7 +52,7 @@ class RunStatus:
         self._write()
         return self
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Write from now on, in the place of an earlier run's status."""
         self.write = True
         self._write()
@@ -65,12 +67,12 @@ class RunStatus:
             self.content["state"] = "interrupted" if _ended_from_outside(error) else "failed"
             self.content["error"] = {
                 "type": type(error).__name__,
-                "message": (None if isinstance(error, TOLD) else explain(error)) or str(error),
+                "message": (translate(error) if isinstance(error, Exception) else None) or str(error),
                 "traceback": "".join(traceback.format_exception(error)),
             }
         self.content["ended"] = _now()
         self._save()
-        if error is not None and self.write and (self.folder.checkpoints / "last.ckpt").is_file():
+        if error is not None and self.write and self.folder.last_checkpoint.is_file():
             logger.warning(
                 "the epochs that were finished are kept: mlic.train with the same settings and resume=auto output='%s' "
                 "goes on from there",
@@ -107,6 +109,15 @@ def _ended_from_outside(error: BaseException | None) -> bool:
             return True
         error = error.__context__
     return False
+
+
+def _overrides(folder: RunFolder) -> list[str]:
+    """Of the command line, by which comparisons name the run; [] for a run that another command trains."""
+    if not HydraConfig.initialized():
+        return []
+    hydra = HydraConfig.get()
+    own = Path(hydra.runtime.output_dir).resolve() == folder.path.resolve()
+    return list(hydra.overrides.task) if own else []
 
 
 def _now() -> str:

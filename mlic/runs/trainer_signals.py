@@ -2,12 +2,15 @@
 
 import signal
 import threading
+from typing import Any
 
 import lightning as L
 
+from mlic.runs.signals import exit_if_signalled
+
 
 class OwnSignals(L.Callback):
-    """Puts back the handler of SIGTERM that was there when the trainer was made.
+    """Restores the handler of SIGTERM that was set when the trainer was made.
 
     Lightning's own tells the other processes by a collective call, from wherever the signal found it: if that is inside
     another collective call, all wait for each other, and nothing is left of the time that Slurm gives.
@@ -18,17 +21,12 @@ class OwnSignals(L.Callback):
         self._handler = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning has set its handler by now; at the end it puts back the one before."""
-        self._put_back()
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """As in training."""
-        self._put_back()
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """As in training."""
-        self._put_back()
-
-    def _put_back(self) -> None:
-        if threading.current_thread() is threading.main_thread() and self._handler is not None:
+        """Lightning has set its handler by now; at the end it restores the one before."""
+        if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._handler)
+
+    on_test_start = on_predict_start = on_train_start
+
+    def on_train_batch_start(self, *arguments: Any) -> None:
+        """End after a signal whose SystemExit was ignored, as in the destructor of a DataLoader's iterator."""
+        exit_if_signalled()

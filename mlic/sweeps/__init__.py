@@ -1,5 +1,5 @@
 """Many runs by one command, `python -m mlic.train -m ...`: Hydra's sweeps, their failures and their end."""
 
-from mlic.sweeps.places import RunPlaces
+from mlic.sweeps.folders import FolderNames
 
-__all__ = ["RunPlaces"]
+__all__ = ["FolderNames"]

@@ -13,7 +13,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mlic.errors import InputError
-from mlic.runs.faults import quiet_side_writers
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +27,7 @@ def reported_job(config: DictConfig) -> Iterator[None]:
     `on_error=stop` an error ends the sweep with exit status 1, on Hydra's basic launcher: others run jobs elsewhere.
     """
     if config.on_error not in ON_ERROR:
-        raise CompactHydraException(f"on_error: '{config.on_error}' is none of {', '.join(ON_ERROR)}.")
-    quiet_side_writers()
+        raise CompactHydraException(f"on_error: '{config.on_error}' must be one of {', '.join(ON_ERROR)}.")
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         yield

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from mlic.report.checking import load_overrides, load_plain_yaml
-from mlic.sweeps.places import SWEEP_FILE
+from mlic.runs.reading import load_plain_yaml, read_overrides
+from mlic.sweeps.folders import SWEEP_FILE
 
-OVERRIDES_FILE = Path(".hydra", "overrides.yaml")
 MAX_JOBS = 100_000
 
 
@@ -25,10 +24,10 @@ def planned_jobs(sweep: Path) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(_combinations([str(item) for item in record["overrides"]["task"]])))
 
 
-def read_overrides(run: Path) -> list[str]:
-    """Overrides of the command that made a run folder; empty if Hydra did not make it, or wrote something else."""
+def job_overrides(run: Path) -> list[str]:
+    """Overrides of the command that made a run folder; empty where they are broken."""
     try:
-        return load_overrides((run / OVERRIDES_FILE).read_text(encoding="utf-8"))
+        return read_overrides(run)
     except (OSError, ValueError):
         return []
 

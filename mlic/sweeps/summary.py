@@ -1,41 +1,43 @@
 """The end of a sweep: a table of all its jobs, and a report over its runs."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
-from mlic.command_line import quote_paths
-from mlic.errors import InputError
 from mlic.escaping import escape_table, printable
-from mlic.sweeps.places import SWEEP_FILE, RunPlaces
+from mlic.sweeps.folders import SWEEP_FILE, FolderNames
 
 TABLE_FILE = "jobs.csv"
 JOB_WIDTH = 80  # characters
 INTERRUPTED_FROM = 128  # exit statuses above it say which signal ended a process
 
 
+Compare = Callable[[Path, Mapping[str, Any]], Path | str]
+
+
 @contextmanager
-def summarized() -> Iterator[None]:
+def summarized(compare: Compare) -> Iterator[None]:
     """Around Hydra's main: after a sweep shows and writes the table of its jobs, whatever ended it.
 
-    With `compare`, and unless the sweep was interrupted, `mlic.compare` then writes its page.
+    Args:
+        compare: called with the sweep's folder and the options of `compare` and `compare_options`, where the config
+            asks for a report and the sweep was not interrupted; returns the report's page, or why there is none.
     """
     try:
         yield
     finally:
-        config, ending = RunPlaces.sweep, sys.exc_info()[1]
+        config, ending = FolderNames.sweep, sys.exc_info()[1]
         if config is not None and (Path(config.hydra.sweep.dir) / SWEEP_FILE).is_file():
             code = ending.code if isinstance(ending, SystemExit) else int(ending is not None)
             interrupted = isinstance(code, int) and code > INTERRUPTED_FROM
-            _summarize(config, compare=not interrupted and bool(config.compare))
+            _summarize(config, compare if config.compare and not interrupted else None)
 
 
-def _summarize(config: DictConfig, *, compare: bool) -> None:
+def _summarize(config: DictConfig, compare: Compare | None) -> None:
     from mlic.sweeps.table import sweep_table  # pandas takes long to import: not before `--help`
 
     folder = Path(config.hydra.sweep.dir)
@@ -48,19 +50,6 @@ def _summarize(config: DictConfig, *, compare: bool) -> None:
     for job, state, error in zip(table["job"], table["state"], table["error"], strict=True):
         if error:
             print(printable(f"{state}: {job}: {error}"))
-    if compare and "finished" in set(table["state"]):
+    if compare is not None and "finished" in set(table["state"]):
         given = config.compare if OmegaConf.is_dict(config.compare) else {}
-        print(f"report: {_compare(folder, {**(config.compare_options or {}), **given})}")
-
-
-def _compare(sweep: Path, options: Mapping[str, Any]) -> Path | str:
-    from mlic.compare import compare
-    from mlic.config import compose
-
-    overrides = quote_paths(
-        [f"runs={sweep}", *(f"{key}={value}" for key, value in options.items())], ["runs"]
-    )
-    try:
-        return compare(compose(*overrides, output=sweep / "compare", config_name="compare"))
-    except (InputError, CompactHydraException) as error:
-        return f"none ({error})"
+        print(f"report: {compare(folder, {**(config.compare_options or {}), **given})}")

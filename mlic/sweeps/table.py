@@ -1,6 +1,5 @@
 """All jobs of a sweep: what became of each."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from mlic.report.checking import FORMS, keep_fitting
-from mlic.runs.status import STATUS_FILE
-from mlic.sweeps.jobs import planned_jobs, read_overrides, shared_overrides
+from mlic.runs.folder import METRICS_FILE, STATUS_FILE
+from mlic.runs.reading import read_record
+from mlic.sweeps.jobs import job_overrides, planned_jobs, shared_overrides
 
 SHOWN_METRICS = (("val", "map"), ("test", "map"))
 NUMBERS = [*(f"{part} {name}" for part, name in SHOWN_METRICS), "seconds"]
@@ -33,7 +32,7 @@ def sweep_table(sweep: Path, ignored: Sequence[str] = ()) -> pd.DataFrame:
         return tuple(item for item in overrides if re.split("[=@]", item.lstrip("+~"))[0] not in ignored)
 
     folders = {
-        frozenset(relevant(read_overrides(file.parent))): file.parent
+        frozenset(relevant(job_overrides(file.parent))): file.parent
         for file in sorted(sweep.rglob(STATUS_FILE))
     }
     jobs = [relevant(job) for job in planned_jobs(sweep)] or [tuple(sorted(job)) for job in folders]
@@ -50,7 +49,7 @@ def _row(run: Path | None) -> dict[str, Any]:
     nothing = {f"{part} {name}": None for part, name in SHOWN_METRICS}
     if run is None:
         return {"state": "not begun", **nothing, "seconds": None, "folder": "", "error": ""}
-    status, metrics = _read(run / STATUS_FILE), _read(run / "metrics.json")
+    (status, _), (metrics, _) = read_record(run, STATUS_FILE), read_record(run, METRICS_FILE)
     error = status.get("error") or {}
     return {
         "state": status.get("state", "unknown"),
@@ -59,15 +58,3 @@ def _row(run: Path | None) -> dict[str, Any]:
         "folder": run.name,
         "error": " ".join(str(error.get("message") or error.get("type") or "").split()),
     }
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """A JSON file of a run; {} where there is none, or something else."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
-    keep_fitting(content, FORMS[file.name])
-    return content

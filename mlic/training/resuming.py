@@ -1,4 +1,4 @@
-"""Whether a run goes on where an earlier one of its folder was ended, and where that is."""
+"""Decides if a run goes on where an earlier one of its folder was ended, and finds that place."""
 
 import logging
 import os
@@ -19,8 +19,12 @@ from mlic.escaping import restore_cell
 from mlic.features import hash_files
 from mlic.features.extraction import HASH_INDEX
 from mlic.inference.checkpoint import load_checkpoint
-from mlic.report.checking import FORMS, keep_fitting, load_plain_yaml
 from mlic.runs.folder import (
+    DATASET_FILE,
+    EPOCHS_FILE,
+    METRICS_FILE,
+    SETTINGS_FILE,
+    SPLIT_FILE,
     STATUS_FILE,
     TRIALS_FILE,
     RunFolder,
@@ -28,18 +32,12 @@ from mlic.runs.folder import (
     refuse_foreign_folder,
     write_atomically,
 )
+from mlic.runs.reading import check_format, load_plain_yaml, read_record
 from mlic.runs.removed_settings import drop_neutral
-from mlic.sweeps.places import record_command
-from mlic.training.devices import number_of_devices
+from mlic.training.devices import count_devices
 
 logger = logging.getLogger(__name__)
 
-SETTINGS_FILE, DATASET_FILE, SPLIT_FILE, METRICS_FILE = (
-    "config.yaml",
-    "dataset.json",
-    "split.csv",
-    "metrics.json",
-)
 # settings that change no result, or where things lie; labels and weights are checked by their digests. The number of
 # processes is none of them: data.batch_size is that of one
 WITHOUT_EFFECT = (
@@ -93,10 +91,11 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
             its last checkpoint, whatever ended it.
 
     Raises:
-        InputError: the folder is not a run folder; or the run there has other settings, labels or images, or does not
-            tell.
+        InputError: the folder is not a run folder, or one of a newer version; or the run there has other settings,
+            labels or images, or does not tell.
     """
     refuse_foreign_folder(config.output)
+    check_format(Path(config.output))
     if (Path(config.output) / TRIALS_FILE).is_file():
         raise InputError(
             f"output: '{config.output}' is the folder of a search and not of a run. Choose another output."
@@ -111,11 +110,11 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
     if status.get("state") == "finished" and (run.path / METRICS_FILE).is_file():
         _check_data(config, run)
         return EarlierRun(results=_read(run, METRICS_FILE))
-    last, best = run.checkpoints / "last.ckpt", run.checkpoints / "best.ckpt"
+    last, best = run.last_checkpoint, run.best_checkpoint
     # the checkpoint that is tested at the end may be that of an epoch before
     needed = [last, best] if "checkpoint" in (config.get("callbacks") or {}) else [last]
     if missing := [path for path in needed if not path.is_file()]:
-        has_epochs = (run.path / "epochs.csv").is_file() or any(run.checkpoints.glob("*.ckpt"))
+        has_epochs = (run.path / EPOCHS_FILE).is_file() or any(run.checkpoints.glob("*.ckpt"))
         return EarlierRun(refused=f"there is no '{missing[0]}' to go on from." if has_epochs else None)
     try:
         step = _step_of(last)
@@ -127,7 +126,7 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
     return EarlierRun(checkpoint=last, step=step, seconds=status.get("seconds", {}))
 
 
-def begin(config: DictConfig, folder: RunFolder, earlier: EarlierRun) -> None:
+def prepare_folder(config: DictConfig, folder: RunFolder, earlier: EarlierRun) -> None:
     """Make the folder ready to go on in; without a checkpoint empty it, and write config.yaml.
 
     Results that cost epochs and cannot be gone on from are moved aside. The file holds all settings, resolved, with
@@ -143,7 +142,6 @@ def begin(config: DictConfig, folder: RunFolder, earlier: EarlierRun) -> None:
         )
     folder.clear()
     write_atomically(folder.path / SETTINGS_FILE, OmegaConf.to_yaml(_settings(config)))
-    record_command(config, folder.path)
 
 
 def hash_index(config: DictConfig) -> Path:
@@ -157,13 +155,9 @@ def features_dir(config: DictConfig) -> Path:
 
 
 def _read(run: RunFolder, name: str) -> dict[str, Any]:
-    try:
-        content = run.read_json(name)
-        wrong = keep_fitting(content, FORMS[name]) if isinstance(content, dict) else ["it is no JSON object"]
-    except (OSError, ValueError, RecursionError) as error:
-        wrong = [str(error)]
-    if wrong:
-        raise InputError(f"resume: '{run.path / name}' cannot be used: {wrong[0]}. {ANEW}")
+    content, problems = read_record(run.path, name)
+    if problems:
+        raise InputError(f"resume: '{run.path}' cannot be used: {problems[0]}. {ANEW}")
     return content
 
 
@@ -226,7 +220,8 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
     here = flatten(load_plain_yaml(OmegaConf.to_yaml(_settings(config))))
     absent = "absent"
     for settings in (there, here):
-        settings["trainer.devices"] = number_of_devices(settings.get("trainer.devices"))
+        # which of the devices were used changes no result
+        settings["trainer.devices"] = count_devices(settings.get("trainer.devices"))
         settings.setdefault("trainer.num_nodes", 1)
         settings.setdefault("data.bits_stored", FULL_BITS)
     differences = [

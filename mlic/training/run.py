@@ -15,22 +15,29 @@ from omegaconf import DictConfig, OmegaConf
 from mlic.command_line import program
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
+from mlic.evaluation.metrics_table import metrics_table
 from mlic.features import CachedFeatures, ExtractionResult, hash_files
-from mlic.inference.checkpoint import SavedRun, read_run
+from mlic.inference.checkpoint import SavedRun, read_saved_run
 from mlic.inference.seen import SeenImages, fingerprints
 from mlic.models import Backbone, MultiLabelClassifier, fit_standardization
-from mlic.runs.faults import explained
 from mlic.runs.folder import RunFolder
 from mlic.runs.lock import one_at_a_time
-from mlic.runs.processes import agreed, find_processes
+from mlic.runs.processes import broadcast_decision, find_processes
 from mlic.runs.status import RunStatus
+from mlic.runs.system_errors import translated_errors
 from mlic.seeds import check_seed
 from mlic.settings import check_options
+from mlic.training.dataset_table import dataset_table
 from mlic.training.devices import check_shared_output, with_processes
 from mlic.training.records import log_settings, write_dataset, write_model, write_results
-from mlic.training.resuming import EarlierRun, begin, features_dir, find_earlier_run, hash_index, with_output
+from mlic.training.resuming import (
+    features_dir,
+    find_earlier_run,
+    hash_index,
+    prepare_folder,
+    with_output,
+)
 from mlic.training.starting_point import refuse_own_output, start_from
-from mlic.training.tables import dataset_table, metrics_table
 from mlic.training.threads import head_threads
 from mlic.training.thresholds import store_thresholds, tune_thresholds
 from mlic.training.trainer import (
@@ -49,7 +56,7 @@ EXTRACTION_TRAINER_KEYS = ("accelerator", "devices", "num_nodes", "strategy")
 Results = dict[str, dict[str, Any]]
 
 
-@explained()
+@translated_errors()
 @one_at_a_time
 def run(config: DictConfig) -> Results:
     """Take a composed config to a finished run folder.
@@ -65,7 +72,7 @@ def run(config: DictConfig) -> Results:
     """
     config = with_processes(with_output(config))
     check_shared_output(config)
-    earlier = agreed(lambda: find_earlier_run(config))
+    earlier = broadcast_decision(lambda: find_earlier_run(config))
     if earlier.results is not None:
         logger.info("finished before, skipped: %s", config.output)
         return earlier.results
@@ -77,7 +84,7 @@ def run(config: DictConfig) -> Results:
     with RunStatus(folder, write=is_new, seconds=earlier.seconds) as status:
         check_options(config)
         check_objective(config.objective)
-        start = read_run(config.init_from) if config.init_from and earlier.checkpoint is None else None
+        start = read_saved_run(config.init_from) if config.init_from and earlier.checkpoint is None else None
         trainer = make_trainer(config, earlier)
         L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
         with status.phase("backbone"):
@@ -96,10 +103,13 @@ def run(config: DictConfig) -> Results:
             with status.phase("fit"):
                 _set_first_weights(config, trainer, model, backbone, datamodule, start)
         if trainer.is_global_zero:
-            status.begin()
-            begin(config, folder, earlier)
+            status.start()
+            prepare_folder(config, folder, earlier)
             with status.phase("records"):
-                _record_inputs(config, folder, earlier, trainer, model, backbone, datamodule)
+                if earlier.checkpoint is None:  # else it has been written
+                    write_dataset(folder, datamodule, trainer.loggers)
+                    write_model(folder, backbone, model.head, config.model.name)
+                log_settings(config, trainer.loggers)
         device = trainer.strategy.root_device
         with status.phase("fit"), head_threads(model, backbone.feature_shape, datamodule.batch_size, device):
             trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
@@ -108,12 +118,16 @@ def run(config: DictConfig) -> Results:
             thresholds = tune_thresholds(model)
         if trainer.is_global_zero:
             with status.phase("records"):
-                _record_results(config, folder, trainer, model, backbone, datamodule, thresholds)
+                best, weights = best_checkpoint(trainer), datamodule.class_weights
+                store_thresholds(
+                    folder, thresholds, checkpoint=best, class_weights=weights, precision=backbone.precision
+                )
+                write_results(folder, model, datamodule, config, trainer.loggers)
             _report(folder, model.results)
     return model.results
 
 
-@explained()
+@translated_errors()
 def extract(config: DictConfig) -> ExtractionResult:
     """Compute the features that a run of this config would need, and nothing else.
 
@@ -149,7 +163,7 @@ def prepare_features(config: DictConfig) -> tuple[MultiLabelDataModule, torch.de
     return datamodule, device
 
 
-@explained()
+@translated_errors()
 def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:
     """What training needs, for a search that trains in its own way.
 
@@ -198,7 +212,9 @@ def _make_datamodule(config: DictConfig, backbone: Backbone, trainer: L.Trainer)
     datamodule: MultiLabelDataModule = instantiate(config.data)
     datamodule.transform, datamodule.resize_size = backbone.transform, backbone.resize_size
     # in one process: in all of them it would only multiply the reading
-    datamodule.hash_images = lambda paths: agreed(lambda: hash_files(paths, hash_index(config)).digests)
+    datamodule.hash_images = lambda paths: broadcast_decision(
+        lambda: hash_files(paths, hash_index(config)).digests
+    )
     if config.features.mode == "cached":
         datamodule.features = _make_features(config, backbone, datamodule, trainer)
     elif config.features.augment is not None:
@@ -273,42 +289,6 @@ def _make_folder(path: str | None) -> None:
         raise InputError(
             f"callbacks: the folder '{path}' for checkpoints cannot be made ({error.strerror}). Choose another dirpath."
         ) from error
-
-
-def _record_inputs(
-    config: DictConfig,
-    folder: RunFolder,
-    earlier: EarlierRun,
-    trainer: L.Trainer,
-    model: MultiLabelClassifier,
-    backbone: Backbone,
-    datamodule: MultiLabelDataModule,
-) -> None:
-    """What is trained on what; a run that goes on has written it."""
-    if earlier.checkpoint is None:
-        write_dataset(folder, datamodule, trainer.loggers)
-        write_model(folder, backbone, model.head, config.model.name)
-    log_settings(config, trainer.loggers)
-
-
-def _record_results(
-    config: DictConfig,
-    folder: RunFolder,
-    trainer: L.Trainer,
-    model: MultiLabelClassifier,
-    backbone: Backbone,
-    datamodule: MultiLabelDataModule,
-    thresholds: dict[str, Any],
-) -> None:
-    """What came out, and the thresholds into the checkpoint."""
-    store_thresholds(
-        folder,
-        thresholds,
-        checkpoint=best_checkpoint(trainer),
-        class_weights=datamodule.class_weights,
-        precision=backbone.precision,
-    )
-    write_results(folder, model, datamodule, config, trainer.loggers)
 
 
 def _set_first_weights(

@@ -10,10 +10,9 @@ from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.thresholds import fit_thresholds
 from mlic.models import MultiLabelClassifier
 from mlic.models.classifier import CHECKPOINT_KEY
-from mlic.runs.folder import RunFolder, replacing
+from mlic.runs.folder import THRESHOLDS_FILE, RunFolder, replacing
 
 DEFAULT_THRESHOLD = 0.5
-THRESHOLDS_FILE = "thresholds.json"
 
 
 def tune_thresholds(model: MultiLabelClassifier) -> dict[str, Any]:

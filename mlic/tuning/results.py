@@ -12,8 +12,16 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from omegaconf import DictConfig, OmegaConf
 
 from mlic.escaping import escape_table
-from mlic.report.figure_files import FigureFiles
-from mlic.report.style import FAINT, PANEL_HEIGHT, PANEL_WIDTH, PRIMARY, SECONDARY, new_figure, report_style
+from mlic.figures import (
+    FAINT,
+    PANEL_HEIGHT,
+    PANEL_WIDTH,
+    PRIMARY,
+    SECONDARY,
+    FigureFiles,
+    new_figure,
+    report_style,
+)
 from mlic.runs.folder import TRIALS_FILE, write_atomically
 from mlic.tuning.search import Schedule
 from mlic.tuning.space import Dimension

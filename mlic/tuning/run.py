@@ -17,13 +17,19 @@ from mlic.errors import InputError
 from mlic.features.memory import available_memory
 from mlic.models import AsymmetricLoss, Backbone, DenseHead, FocalLoss, Standardization, WeightedBCE
 from mlic.models.precision import spare_gpu_lookups
-from mlic.runs.faults import explained
-from mlic.runs.folder import TRIALS_FILE, WINNER, RunFolder, has_mark, refuse_foreign_folder
+from mlic.runs.folder import (
+    SETTINGS_FILE,
+    STATUS_FILE,
+    TRIALS_FILE,
+    WINNER,
+    RunFolder,
+    has_mark,
+    refuse_foreign_folder,
+)
 from mlic.runs.lock import one_at_a_time
-from mlic.runs.status import STATUS_FILE, RunStatus
+from mlic.runs.status import RunStatus
+from mlic.runs.system_errors import translated_errors
 from mlic.seeds import check_seed
-from mlic.sweeps.places import record_command
-from mlic.training.resuming import SETTINGS_FILE
 from mlic.training.run import Results, prepare, run
 from mlic.training.weight_average import first_averaged_epoch
 from mlic.tuning.bank import Member
@@ -45,7 +51,7 @@ NOT_OF_TRIALS = {
 }  # fmt: skip
 
 
-@explained()
+@translated_errors()
 @one_at_a_time
 def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results:
     """Search, then train the winner as an ordinary run in `<output>/winner`, and test it once.
@@ -72,7 +78,6 @@ def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results
     # what can be checked was checked: an earlier search may go
     folder = RunFolder(config.output)
     _clear(folder)
-    record_command(config, folder.path)
     with RunStatus(folder, seconds=seconds) as status:
         with status.phase("search"):
             try:

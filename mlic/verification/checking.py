@@ -124,7 +124,7 @@ def _read(data: DictConfig) -> tuple[LabelTable, list[Finding]]:
         return instantiate(data.reader)(**places), []
     except InputError as error:
         # a setting or a place that is not there, and not the content of the file
-        of_settings = str(error).startswith("data.") or not all(place.exists() for place in folders.values())
+        of_settings = error.key is not None or not all(place.exists() for place in folders.values())
         if of_settings or set(folders) != {"annotations", "images"} or not folders["images"].is_dir():
             raise
         names = list(image_files(folders["images"]))

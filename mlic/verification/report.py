@@ -71,7 +71,7 @@ def _write_text(path: Path, text: str) -> None:
     write_atomically(path, text, errors="surrogateescape")
 
 
-def tell(folder: RunFolder, verification: Verification) -> None:
+def log_findings(folder: RunFolder, verification: Verification) -> None:
     """Show the data set in three lines, the findings of each kind, and where the rest is."""
     lines = [*_describe_images(verification), *_describe_labels(verification)]
     counts = count_kinds(verification.findings)

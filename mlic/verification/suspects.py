@@ -68,7 +68,7 @@ def write_suspects(config: DictConfig, folder: RunFolder) -> None:
     with replacing_together(folder.path) as new:
         write_table(new / SUSPECTS, ranking.labels)
         write_table(new / SUSPECT_IMAGES, ranking.images)
-    _tell(folder, table, ranking, time.perf_counter() - start)
+    _log_ranking(folder, table, ranking, time.perf_counter() - start)
 
 
 def _learnable(table: LabelTable, folds: int) -> LabelTable:
@@ -177,7 +177,7 @@ def _image_rows(table: LabelTable, wrong: np.ndarray, quality: np.ndarray, order
     )
 
 
-def _tell(folder: RunFolder, table: LabelTable, ranking: Ranking, seconds: float) -> None:
+def _log_ranking(folder: RunFolder, table: LabelTable, ranking: Ranking, seconds: float) -> None:
     shown = ranking.labels.head(SHOWN).to_dict("records")
     lines = [
         f"  {row['file_name']!r} {'has' if row['given'] else 'lacks'} {row['class']}, score {row['score']:.3f}"

@@ -15,7 +15,7 @@ from PIL import Image
 from mlic.data import LabelTable, read_coco, read_csv, read_voc, split_hash
 from mlic.data.images import BadImageError, full_check, open_image, quick_check
 from mlic.errors import InputError
-from mlic.report.checking import load_overrides
+from mlic.runs.reading import load_overrides
 
 FUZZ = settings.get_profile("fuzz")
 PIECES = st.sampled_from(

@@ -18,7 +18,7 @@ from mlic.features import FeatureStore
 from mlic.features.hash_index import HashIndex
 from mlic.features.hashing import DIGEST_DTYPE
 from mlic.features.shard import DamagedShardError, Shard, ShardLayout, write_shard
-from mlic.inference.checkpoint import read_run
+from mlic.inference.checkpoint import read_saved_run
 from mlic.inference.classifier import Classifier
 from mlic.report.reading import read_run as read_reported
 from mlic.report.report import ReportOptions, write_report
@@ -162,7 +162,7 @@ def test_checkpoints_with_other_bytes(changes: list, tiny_run: Path, tmp_path: P
     file = tmp_path / "best.ckpt"
     file.write_bytes(changed((tiny_run / "checkpoints" / "best.ckpt").read_bytes(), changes))
     try:
-        read_run(file)
+        read_saved_run(file)
     except InputError as error:
         assert "best.ckpt" in str(error)
 

@@ -136,7 +136,7 @@ def test_a_sweeps_table_is_escaped_and_printed_without_escapes(
     row = {"job": "+a=\x1b[31m1", "state": "failed", "folder": "=x", "error": "no file '\x1b]0;title\a'"}
     monkeypatch.setattr("mlic.sweeps.table.sweep_table", lambda *_: pd.DataFrame([row]))
     hydra = {"sweep": {"dir": str(tmp_path)}, "job": {"config": {"override_dirname": {"exclude_keys": []}}}}
-    summary._summarize(OmegaConf.create({"hydra": hydra}), compare=False)
+    summary._summarize(OmegaConf.create({"hydra": hydra}), compare=None)
     assert formulas_in(tmp_path) == [] and "'+a=" in (tmp_path / "jobs.csv").read_text()
     shown = capsys.readouterr().out
     assert r"+a=\x1b[31m1" in shown and r"no file '\x1b]0;title\x07'" in shown

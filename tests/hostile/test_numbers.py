@@ -63,7 +63,7 @@ def test_no_label_anywhere(with_labels: Callable[..., DictConfig], tmp_path: Pat
     with pytest.raises(InputError, match=r"no class is left after curation.*asks for 1 of 60 images"):
         train(with_labels("file_name,cat,dog", rows, "data.min_images_per_class=1"))
     with pytest.raises(
-        InputError, match=r"the metric to choose an epoch by is not there.*val/map.*data.split.val=0"
+        InputError, match=r"'val/map'\)` could not find the monitored key.*settings of callbacks"
     ):
         train(with_labels("file_name,cat,dog", rows, "data.split.on_missing=warn"))
     results = train(with_labels("file_name,cat,dog", rows, "data.split.on_missing=warn", "data.split.val=0"))

@@ -27,10 +27,10 @@ from mlic.evaluation.predictions import Predictions
 from mlic.features import FeatureStore
 from mlic.inference import Classifier
 from mlic.predict import predict
-from mlic.report.checking import load_overrides, load_plain_yaml
 from mlic.report.discovery import find_runs
 from mlic.report.reading import read_run
 from mlic.report.report import ReportOptions, write_report
+from mlic.runs.reading import load_overrides, load_plain_yaml
 from mlic.train import train
 
 MakeConfig = Callable[..., DictConfig]
@@ -103,10 +103,14 @@ def test_a_pickle_for_a_shard_is_set_aside(tiny_config: MakeConfig, trap: Any, t
 def test_yaml_makes_no_objects_and_takes_nothing_from_here(
     run: Path, trap: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    # the folder of an older version, which has them in a file of Hydra's
+    status = json.loads((run / "status.json").read_text())
+    del status["overrides"], status["format"]
+    (run / "status.json").write_text(json.dumps(status))
     file = run / ".hydra" / "overrides.yaml"
     file.parent.mkdir(exist_ok=True)
     file.write_text(f"- !!python/object/apply:os.mkdir ['{trap.folder}']\n")
-    assert "overrides.yaml cannot be read" in " ".join(read_run(run).notes)
+    assert "overrides of its command cannot be read" in " ".join(read_run(run).notes)
     monkeypatch.setenv("MLIC_SECRET", "the-password")
     file.write_text("- seed=${oc.env:MLIC_SECRET}\n")
     page = write_report(ReportOptions(runs=str(run), output=tmp_path / "report", resamples=2)).read_text()
@@ -169,7 +173,7 @@ def test_a_broken_split_is_named(file: str, content: bytes, message: str, run: P
 def test_a_broken_status_is_told(content: str, tmp_path: Path):
     (tmp_path / "status.json").write_text(content)
     with pytest.raises(
-        InputError, match=r"has no checkpoints/best\.ckpt\. Its status\.json cannot be read\."
+        InputError, match=r"has no checkpoints/best\.ckpt\. Its status\.json(:| cannot be read)"
     ):
         Classifier.load(tmp_path)
 
@@ -228,8 +232,7 @@ def test_the_sources_run_no_shell_and_unpickle_nothing():
         for pattern, meaning in forbidden.items()
         if re.search(pattern, path.read_text())
     ]
-    # what a sweep's own child process sends through its pipe
-    assert found == ["local_jobs.py: unpickling"]
+    assert found == []
     loads = [call for path in SOURCES for call in re.findall(r"torch\.load\([^)]*\)", path.read_text())]
     assert loads and all("weights_only=True" in call for call in loads)
 

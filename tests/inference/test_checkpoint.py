@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mlic.errors import InputError
-from mlic.inference.checkpoint import read_run
+from mlic.inference.checkpoint import read_saved_run
 from mlic.inference.classifier import Classifier
 from mlic.inference.loading import make_head
 
@@ -15,25 +15,25 @@ Change = Callable[[Callable[[dict[str, Any]], Any]], Path]
 
 
 def test_reads_a_folder_and_its_checkpoint_alike(tiny_run: Path):
-    by_folder, by_file = read_run(tiny_run), read_run(tiny_run / "checkpoints" / "best.ckpt")
+    by_folder, by_file = read_saved_run(tiny_run), read_saved_run(tiny_run / "checkpoints" / "best.ckpt")
     assert by_folder.checkpoint == by_file.checkpoint
     assert by_folder.folder == by_file.folder == tiny_run
     assert by_folder.classes == ("circle", "cross", "square", "triangle")
     assert set(by_folder.head_state) == {"2.weight", "2.bias", "4.weight", "4.bias"}
     assert by_folder.thresholds == json.loads((tiny_run / "thresholds.json").read_text())
-    last = read_run(tiny_run / "checkpoints" / "last.ckpt")
+    last = read_saved_run(tiny_run / "checkpoints" / "last.ckpt")
     assert last.thresholds is None and last.class_weights is None
 
 
 def test_what_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(InputError, match=r"run: there is no folder or file '.*absent'"):
-        read_run(tmp_path / "absent")
+        read_saved_run(tmp_path / "absent")
     failed = {"state": "failed", "error": {"message": "the loss became nan"}}
     (tmp_path / "status.json").write_text(json.dumps(failed))
     with pytest.raises(
         InputError, match=r"(?s)has no checkpoints/best\.ckpt.*'failed' \(the loss became nan\)"
     ):
-        read_run(tmp_path)
+        read_saved_run(tmp_path)
 
 
 def test_a_file_cut_short_or_of_another_kind_is_refused(tiny_run: Path, tmp_path: Path):
@@ -42,11 +42,11 @@ def test_a_file_cut_short_or_of_another_kind_is_refused(tiny_run: Path, tmp_path
     for content in (whole[: len(whole) // 2], b"", b"no checkpoint at all"):
         file.write_bytes(content)
         with pytest.raises(InputError, match=r"best\.ckpt' (cannot be read as a checkpoint|holds more than)"):
-            read_run(file)
+            read_saved_run(file)
     for other in ([1, 2], {"state_dict": {}}):
         torch.save(other, file)
         with pytest.raises(InputError, match=r"is no checkpoint of mlic\.train"):
-            read_run(file)
+            read_saved_run(file)
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -66,7 +66,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
 @pytest.mark.parametrize("message", CHANGES)
 def test_a_changed_checkpoint_is_refused(message: str, changed_checkpoint: Change):
     with pytest.raises(InputError, match=message):
-        read_run(changed_checkpoint(CHANGES[message]))
+        read_saved_run(changed_checkpoint(CHANGES[message]))
 
 
 @pytest.mark.parametrize("section", ["head", "model"])
@@ -102,7 +102,7 @@ def test_a_checkpoint_cannot_ask_for_a_larger_head_than_it_holds(
         assert self.weight.is_meta, "took memory"
 
     monkeypatch.setattr(torch.nn.Linear, "reset_parameters", only_shapes)
-    saved = read_run(
+    saved = read_saved_run(
         changed_checkpoint(lambda content: content["mlic"]["config"]["head"].update(hidden=hidden))
     )
     unfit = r"changed\.ckpt': the weights do not fit its own config \(.* ask for \(|settings do not fit 'mlic"

@@ -13,9 +13,9 @@ from mlic.compare import compare
 from mlic.config import compose
 from mlic.errors import InputError
 from mlic.evaluate import evaluate
+from mlic.figures import FigureFiles
 from mlic.inference import Classifier
 from mlic.predict import predict
-from mlic.report.figure_files import FigureFiles
 
 SOURCE = """
 from torch import nn

@@ -42,7 +42,7 @@ def test_a_broken_file_is_a_note(tmp_path: Path, write_run: WriteRun, made: Made
     (whole / "status.json").write_text("[]")
     run = read_run(whole)
     assert run.state == "unknown"
-    assert "status.json cannot be read (InputError: expected a JSON object)" in run.notes
+    assert "status.json cannot be read (expected a JSON object)" in run.notes
 
 
 def test_of_a_failed_run_only_what_identifies_it_is_read(tmp_path: Path, write_run: WriteRun, made: Made):

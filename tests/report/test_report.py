@@ -11,7 +11,7 @@ import pytest
 from mlic.compare import compare
 from mlic.config import compose
 from mlic.errors import InputError
-from mlic.report.figure_files import FigureFiles
+from mlic.figures import FigureFiles
 from mlic.report.galleries import build_galleries
 from mlic.report.reading import ReportedRun, read_run
 from mlic.report.report import ReportOptions, choose_drawn, write_report

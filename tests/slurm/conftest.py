@@ -5,10 +5,10 @@ import pwd
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,15 +68,8 @@ class Slurm:
 
     def run(self, *command: str, folder: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command; where it has to succeed its output is shown if it does not."""
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        options: Any = {"cwd": folder, "env": self.environment, "capture_output": True, "text": True}
+        done = subprocess.run(command, timeout=240, check=False, **options)
         assert done.returncode == 0 or not check, f"{command}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -85,42 +78,32 @@ class Slurm:
         with (folder / log).open("wb") as file:
             return subprocess.Popen(command, cwd=folder, env=self.environment, stdout=file, stderr=file)
 
-    def jobs(self) -> str:
-        """All jobs of the session, as Slurm tells them."""
-        columns = "%.8i %.16j %.12T %.4C %.10M %R"
-        return self.run("squeue", "--states=all", f"--format={columns}", folder=self.folder).stdout
-
     def wait_for(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        """Until a condition holds; the logs are shown if it never does."""
+        """Until a condition holds."""
         until = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < until, f"{what}\n{self.logs()}"
+            assert time.monotonic() < until, f"{what}; logs of the daemons in {self.folder}"
             time.sleep(0.1)
 
-    def logs(self) -> str:
-        """The end of what the daemons wrote."""
-        files = sorted(self.folder.glob("slurm*.log"))
-        return "\n".join(f"== {file.name}\n{file.read_text(errors='replace')[-3000:]}" for file in files)
-
-    def begin(self) -> None:
+    def start_daemons(self) -> None:
         """Start the daemons, and wait until the node takes jobs."""
         key, socket_file = self.folder / "munge.key", self.folder / "munge.socket"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
         (self.folder / "munge").mkdir(mode=0o700)
-        own = {"key-file": key, "socket": socket_file, "pid-file": self.folder / "munge" / "pid"}
-        own |= {"log-file": self.folder / "munge" / "log", "seed-file": self.folder / "munge" / "seed"}
+        options = [f"--{name}-file={self.folder}/munge/{name}" for name in ("pid", "log", "seed")]
         # --force: the socket lies in a folder that is this user's alone, as all that use it are
-        options = [f"--{name}={value}" for name, value in own.items()]
-        self._serve("munged", "--foreground", "--force", *options)
+        self._serve(
+            "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={socket_file}", *options
+        )
         self.wait_for(socket_file.exists, START_SECONDS, "munged has no socket")
         (self.folder / "state").mkdir()
         (self.folder / "spool").mkdir()
-        ports = _free_ports(2)
+        controller_port, node_port = _free_ports()
         text = CONFIGURATION.format(
             host=socket.gethostname().partition(".")[0],
-            controller_port=ports[0],
-            node_port=ports[1],
+            controller_port=controller_port,
+            node_port=node_port,
             folder=self.folder,
             cpus=CPUS,
             gpus=len(PRETENDED_GPUS),
@@ -141,24 +124,17 @@ class Slurm:
         self._daemons.append(self.start(*command, folder=self.folder, log=f"{command[0]}.log"))
 
     def end(self) -> None:
-        """End what `begin` started, last first."""
+        """End what `start_daemons` started, last first."""
         for daemon in reversed(self._daemons):
             daemon.terminate()
-            try:
-                daemon.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
+            daemon.wait(timeout=30)
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
@@ -170,9 +146,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Iterator
         pytest.skip(f"no Slurm on this machine: {', '.join(absent)}")
     cluster = Slurm(tmp_path_factory.mktemp("slurm"))
     try:
-        cluster.begin()
+        cluster.start_daemons()
         yield cluster
-        print(f"\n{cluster.jobs()}", file=sys.stderr)
     finally:
         cluster.end()
 

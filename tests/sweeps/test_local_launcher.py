@@ -1,16 +1,20 @@
 """Whole sweeps by hydra/launcher=local, with the command of the README."""
 
 import json
+import os
 import re
 import shlex
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
+from hydra.errors import CompactHydraException
 
-pytestmark = pytest.mark.slow
+from hydra_plugins.mlic_local_launcher import make_environments
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 (COMMAND,) = re.findall(r"-m mlic\.train (-m hydra/launcher=local .*)$", README, flags=re.MULTILINE)
@@ -23,6 +27,21 @@ def arguments(tiny_arguments: tuple[str, ...], tmp_path: Path) -> tuple[str, ...
     return (*kept, *tiny_arguments, *places, "hydra.launcher.parallel=2")
 
 
+def test_places_take_gpus_and_threads_from_the_machine(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8))
+    assert make_environments(None, None) == [
+        {"CUDA_VISIBLE_DEVICES": "2", "OMP_NUM_THREADS": "4"},
+        {"CUDA_VISIBLE_DEVICES": "5", "OMP_NUM_THREADS": "4"},
+    ]
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in make_environments(3, None)] == ["2", "5", "2"]
+    assert make_environments(1, []) == [{"CUDA_VISIBLE_DEVICES": ""}]
+    with pytest.raises(CompactHydraException, match=r"hydra\.launcher\.parallel=0: expected a number"):
+        make_environments(0, None)
+
+
+@pytest.mark.slow
 def test_a_failing_job_takes_no_other_along(run_server: Any, arguments: tuple[str, ...], tmp_path: Path):
     assert (
         run_server.run(*arguments, "head.dropout=0,-1,0.5", "hydra.launcher.gpus=[0,1]", folder=tmp_path) == 1
@@ -35,7 +54,7 @@ def test_a_failing_job_takes_no_other_along(run_server: Any, arguments: tuple[st
         "head.dropout=0.5": "finished",
     }
     shown = (tmp_path / "command.log").read_text()
-    assert re.search(r"#1 : .* head.dropout=-1 .* failed after \d+ s", shown) and "(GPU 1)" in shown
+    assert re.search(r"#1 : .* head.dropout=-1 .* failed", shown) and "(GPU 1)" in shown
     folders = {job: sweep / name for job, name in table["folder"].items()}
     for job in ("head.dropout=0", "head.dropout=0.5"):
         metrics = json.loads((folders[job] / "metrics.json").read_text())
@@ -48,6 +67,23 @@ def test_a_failing_job_takes_no_other_along(run_server: Any, arguments: tuple[st
     assert "epoch 2/2" in (sweep / ".local" / "0.log").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_jobs_end_with_the_sweep(number: int, run_server: Any, arguments: tuple[str, ...], tmp_path: Path):
+    sweep = run_server.start(*arguments, "seed=0,1", "trainer.max_epochs=100000", folder=tmp_path)
+    places = tmp_path / "outputs" / "sweeps" / "local"
+    until = time.monotonic() + 120
+    while len(list(places.glob("*/epochs.csv"))) < 2:
+        assert time.monotonic() < until, (tmp_path / "command.log").read_text()
+        time.sleep(0.05)
+    os.kill(sweep, number)
+    assert run_server.wait(sweep) == (143 if number == signal.SIGTERM else -number)
+    while {json.loads(file.read_text())["state"] for file in places.glob("*/status.json")} != {"interrupted"}:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
 def test_optuna_gets_what_the_jobs_return(run_server: Any, arguments: tuple[str, ...], tmp_path: Path):
     space = ("~hydra.sweeper.params", "+hydra.sweeper.params={head.dropout: 'interval(0.1, 0.5)'}")
     options = ("hydra/sweeper=search", *space, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")

@@ -1,6 +1,5 @@
 """The table of jobs and the report at the end of a sweep."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mlic.config import compose
+from mlic.runs.folder import RunFolder
 from mlic.sweeps import summary
 
 FIXED = [
@@ -26,11 +26,10 @@ def ended(tmp_path: Path) -> Callable[..., DictConfig]:
     task = [*FIXED, "sweep=a", "seed=0,1"]
     record = {"hydra": {"sweeper": {"_target_": "hydra.BasicSweeper"}, "overrides": {"task": task}}}
     (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(record))
-    run = tmp_path / "seed=0"
-    (run / ".hydra").mkdir(parents=True)
-    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*FIXED, "sweep=a", "seed=0"]))
-    (run / "status.json").write_text(json.dumps({"state": "finished", "seconds": {"fit": 1.5}}))
-    (run / "metrics.json").write_text(json.dumps({"test": {"map": 0.5}}))
+    run = RunFolder(tmp_path / "seed=0")
+    status = {"state": "finished", "seconds": {"fit": 1.5}, "overrides": [*FIXED, "sweep=a", "seed=0"]}
+    run.write_json("status.json", status)
+    run.write_json("metrics.json", {"test": {"map": 0.5}})
 
     def make(*overrides: str) -> DictConfig:
         config = compose(*overrides, output=tmp_path / "x")
@@ -45,7 +44,7 @@ def ended(tmp_path: Path) -> Callable[..., DictConfig]:
 def test_the_table_shows_what_the_sweep_varies(
     ended: Callable[..., DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    summary._summarize(ended(), compare=False)
+    summary._summarize(ended(), None)
     shown = capsys.readouterr().out
     lines = [line.split() for line in shown.splitlines() if line.strip().startswith("seed=")]
     assert lines == [
@@ -60,13 +59,10 @@ def test_the_table_shows_what_the_sweep_varies(
 @pytest.mark.parametrize(
     ("overrides", "options"),
     [
-        (["experiment=report"], {"reference": "report"}),
         (["experiment=report", "compare=true"], {"reference": "report"}),
         (["experiment=report", "compare={level: 0.9}"], {"reference": "report", "level": 0.9}),
         (["compare=true", "compare_options={level: 0.9}"], {"level": 0.9}),
-        (["compare=true"], {}),
         (["experiment=report", "compare=false"], None),
-        (["experiment=report", "compare=null"], None),
         ([], None),
     ],
 )
@@ -77,8 +73,7 @@ def test_compare_on_the_command_line_keeps_the_options_of_the_experiment(
     monkeypatch: pytest.MonkeyPatch,
 ):
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(summary, "_compare", lambda sweep, own: asked.append(dict(own)))
-    monkeypatch.setattr(summary.RunPlaces, "sweep", ended(*overrides))
-    with summary.summarized():
+    monkeypatch.setattr(summary.FolderNames, "sweep", ended(*overrides))
+    with summary.summarized(lambda sweep, own: str(asked.append(dict(own)))):
         pass
     assert asked == ([] if options is None else [options])

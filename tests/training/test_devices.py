@@ -1,11 +1,9 @@
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from mlic.errors import InputError
-from mlic.train import train
 from mlic.training.devices import check_shared_output, with_processes
 
 MakeConfig = Callable[..., DictConfig]
@@ -22,18 +20,9 @@ def four_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ddp_takes_the_processes_that_were_started(tiny_config: MakeConfig, four_processes: None):
     trainer = with_processes(tiny_config("trainer=ddp")).trainer
     assert (trainer.devices, trainer.num_nodes) == (2, 2)
-    assert with_processes(tiny_config("trainer=ddp", "trainer.devices=[0,1]")).trainer.num_nodes == 2
-
-
-def test_other_numbers_than_were_started_are_refused(tiny_config: MakeConfig, four_processes: None):
-    with pytest.raises(
-        InputError, match=r"trainer\.devices=4: torchrun started 4 processes, 2 on each of 2 nodes"
-    ):
-        with_processes(tiny_config("trainer=ddp", "trainer.devices=4"))
-    with pytest.raises(
-        InputError, match=r"trainer\.devices=1 and trainer\.num_nodes=1: torchrun.*trainer=ddp takes"
-    ):
-        with_processes(tiny_config("trainer=cpu"))
+    for other in ("trainer.devices=4", "trainer=cpu"):
+        with pytest.raises(InputError, match=r"trainer\.devices=\d under torchrun: .*world size \(4\)"):
+            with_processes(tiny_config("trainer=ddp", other))
 
 
 def test_several_processes_need_a_named_folder(tiny_config: MakeConfig, four_processes: None):
@@ -44,9 +33,8 @@ def test_several_processes_need_a_named_folder(tiny_config: MakeConfig, four_pro
         check_shared_output(config)
 
 
-def test_without_a_starter_ddp_is_one_node(tiny_config: MakeConfig, tmp_path: Path):
+def test_without_a_starter_ddp_is_one_node(tiny_config: MakeConfig):
     assert with_processes(tiny_config("trainer=ddp")).trainer.num_nodes == 1
     assert OmegaConf.to_container(with_processes(tiny_config())) == OmegaConf.to_container(tiny_config())
     with pytest.raises(InputError, match=r"trainer\.num_nodes=2: .*torchrun --nnodes=2.*srun"):
-        train(tiny_config("trainer=ddp", "trainer.num_nodes=2"))
-    assert not (tmp_path / "run" / "status.json").exists()
+        with_processes(tiny_config("trainer=ddp", "trainer.num_nodes=2"))

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.runs.folder import RunFolder
+from mlic.runs.reading import read_record
 from mlic.train import train
 
 MakeConfig = Callable[..., DictConfig]
@@ -21,7 +22,6 @@ FOREIGN = (
     "metrics.json",
     "split.csv",
     "checkpoints/epoch=99.ckpt",
-    ".hydra/config.yaml",
     "train.log",
 )
 
@@ -41,29 +41,19 @@ def mistakes(tiny_csv: tuple[Path, Path], tmp_path: Path) -> dict[str, tuple[str
     shutil.copytree(tiny_csv[1], tmp_path / "images")
     broken = tmp_path / "images" / "shapes_07.jpg"
     broken.write_bytes(broken.read_bytes()[:200] + b"\xff\xd9")  # with an end: only its decoding tells
-    (tmp_path / "junk.pth").write_bytes(b"junk")
     images = f"data.images={tmp_path / 'images'}"
-    return {
+    return {  # one of each stage of the preparation
         "annotations": ("data.annotations=lables.csv",),
         "network": ("model.backbone.name=nope",),
-        "weights": ("model.backbone.pretrained=true", f"model.backbone.weights={tmp_path / 'junk.pth'}"),
         "setting": ("+epochs=3",),
         "broken image": (images,),
-        "broken image, live": (images, "features=live"),
         "option of the head": ("+head.width=3",),
-        "value of the head": ("head.hidden=[-1]",),
-        "value of the loss": ("loss.label_smoothing=7",),
-        "value of the optimizer": ("optimizer.lr=-1",),
         "value of the scheduler": ("scheduler=cosine", "scheduler.warmup=2"),
         "value of the trainer": ("trainer.precision=nope",),
         "kind of a value of the trainer": ("trainer.log_every_n_steps=abc",),
         "folder of the checkpoints": ("callbacks.checkpoint.dirpath=/proc/x",),
         "no epochs": ("trainer.max_epochs=0",),
-        "metric to choose by": ("callbacks.checkpoint.monitor=val/mpa",),
-        "metric to stop by": ("callbacks=early_stopping", "callbacks.early_stopping.monitor=map"),
-        "option of the logger": ("+logger.tensorboard.nope=1",),
         "start": ("init_from=absent",),
-        "classes of the start": (f"init_from={tmp_path / 'other'}",),
     }
 
 
@@ -71,7 +61,6 @@ def test_a_command_that_fails_leaves_a_finished_run_as_it_was(
     mistakes: dict[str, tuple[str, ...]], tiny_config: MakeConfig, tmp_path: Path
 ):
     train(tiny_config("trainer.max_epochs=1"))
-    train(tiny_config("data.min_images_per_class=20", "trainer.max_epochs=1", output=tmp_path / "other"))
     before = content_of(tmp_path / "run")
     for name, overrides in mistakes.items():
         failed = False
@@ -136,7 +125,7 @@ def test_a_run_that_was_killed_in_its_preparation_is_begun_by_resume(tiny_config
     folder = RunFolder(tmp_path / "run")
     folder.write_json("status.json", {"state": "running", "error": None, "seconds": {}})
     train(tiny_config("resume=auto", "trainer.max_epochs=1"))
-    assert folder.read_json("status.json")["state"] == "finished"
+    assert read_record(folder.path, "status.json")[0]["state"] == "finished"
 
 
 def test_the_folder_of_a_search_is_not_a_place_for_a_run(tiny_config: MakeConfig, tmp_path: Path):
@@ -163,28 +152,10 @@ def test_the_command_line_leaves_what_is_there(
     run = tmp_path / "run"
     assert run_server.run(*tiny_overrides(f"output={run}"), folder=tmp_path) == 0
     before = content_of(run, but=("train.log",))
-    for typo in ("model.backbone.name=nope", "data.annotations=lables.csv", "+epochs=3", "on_error=nope"):
+    for typo in ("data.annotations=lables.csv", "on_error=nope"):
         assert run_server.run(*tiny_overrides(typo, f"output={run}"), folder=tmp_path) == 1
         assert content_of(run, but=("train.log",)) == before, typo
     assert "lables.csv" in (run / "train.log").read_text()
     assert run_server.run(*tiny_overrides("seed=1", f"output={run}"), folder=tmp_path) == 0
-    for name in ("overrides", "config", "hydra"):
-        assert "seed" in (run / ".hydra" / f"{name}.yaml").read_text()
-    assert "- seed=1" in (run / ".hydra" / "overrides.yaml").read_text()
-    assert "seed: 1" in (run / ".hydra" / "config.yaml").read_text()
-
-
-@pytest.mark.slow
-def test_a_sweep_given_again_keeps_runs_until_theirs_have_passed_the_checks(
-    run_server: Any, tiny_overrides: Callable[..., list[str]], tiny_csv: tuple[Path, Path], tmp_path: Path
-):
-    labels = tmp_path / "labels.csv"
-    shutil.copy(tiny_csv[0], labels)
-    jobs = ("seed=0,1", "trainer.max_epochs=1", f"data.annotations={labels}")
-    command = ["-m", *tiny_overrides(*jobs), "sweep=again"]
-    assert run_server.run(*command, folder=tmp_path) == 0
-    folders = [path for path in (tmp_path / "outputs" / "sweeps" / "again").iterdir() if path.is_dir()]
-    before = [content_of(folder, but=("train.log",)) for folder in folders]
-    labels.unlink()
-    assert run_server.run(*command, folder=tmp_path) == 1
-    assert [content_of(folder, but=("train.log",)) for folder in folders] == before and len(before) == 2
+    assert "seed=1" in json.loads((run / "status.json").read_text())["overrides"]
+    assert "seed: 1" in (run / "config.yaml").read_text()

@@ -101,7 +101,10 @@ def check_separator(separator: str) -> str:
         InputError: it is empty.
     """
     if not separator:
-        raise InputError("data.reader.separator is empty; give what stands between two labels, such as '|'.")
+        raise InputError(
+            "data.reader.separator is empty; give what stands between two labels, such as '|'.",
+            key="data.reader.separator",
+        )
     return separator.replace(r"\t", "\t")
 
 

@@ -93,7 +93,8 @@ def _leave_out(
         return header, rows, lines
     if isinstance(ignored, str):
         raise InputError(
-            f"data.reader.ignore_columns={ignored} must be a list of columns, such as [is_valid]."
+            f"data.reader.ignore_columns={ignored} must be a list of columns, such as [is_valid].",
+            key="data.reader.ignore_columns",
         )
     if unknown := [name for name in ignored if name not in header[1:]]:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Short text tables for the log."""
+"""The data set of a run as a short text, for the log."""
 
 from typing import Any
 
@@ -8,10 +8,6 @@ from mlic.data import MultiLabelDataModule
 from mlic.data.datamodule import PARTS
 
 SHOWN_CLASSES = 12
-SHOWN_METRICS = (
-    "loss", "map", "auc_micro", "auc_macro", "precision_micro", "recall_micro", "f1_micro",
-    "precision_macro", "recall_macro", "cf1", "of1",
-)  # fmt: skip
 
 
 def dataset_table(datamodule: MultiLabelDataModule) -> str:
@@ -33,14 +29,3 @@ def dataset_table(datamodule: MultiLabelDataModule) -> str:
     else:
         text = frame.to_string(float_format="%.3f").splitlines()
     return "\n".join(lines + text)
-
-
-def metrics_table(results: dict[str, dict[str, Any]]) -> str:
-    """One column a part, one row a metric; DESIGN's definitions, at threshold 0.5 or the calibrated ones."""
-    frame = pd.DataFrame(
-        {part: {name: values.get(name) for name in SHOWN_METRICS} for part, values in results.items()}
-    )
-    title = (
-        "metrics of the chosen checkpoint, at threshold 0.5 (calibrated: at those fitted on val, one a class)"
-    )
-    return f"{title}\n{frame.astype(float).to_string(float_format='%.4f', na_rep='-')}"

@@ -1,31 +1,47 @@
-"""What a report relies on in the files of a run folder; what is otherwise is left out, with a note."""
+"""The one reader of a run folder's JSON and YAML files, which may come from anyone."""
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mlic.errors import InputError
+from mlic.runs.folder import (
+    DATASET_FILE,
+    FORMAT,
+    METRICS_FILE,
+    MODEL_FILE,
+    OVERRIDES_FILE,
+    STATUS_FILE,
+    THRESHOLDS_FILE,
+)
+
 ANY = "*"  # all keys
 NUMBER, TEXT, LIST, NUMBERS = "a number", "text", "a list", "a number or a list of numbers"
 COUNT, SHAPE = "a count", "a list of counts"
-NEVER_UNKNOWN = (LIST, COUNT, SHAPE)
+TEXTS = "a list of texts"
+NEVER_UNKNOWN = (LIST, COUNT, SHAPE, TEXTS)
 PER_CLASS, COUNTS = {ANY: NUMBER}, {ANY: COUNT}
 METRICS = {"per_class": {ANY: {ANY: NUMBER}}, "undefined": {ANY: LIST}, ANY: NUMBER}
 
 Form = str | Mapping[str, Any]
 FORMS: dict[str, Mapping[str, Form]] = {
-    "status.json": {"state": TEXT, "seconds": {ANY: NUMBER}, "error": {}, "started": TEXT},
-    "model.json": {
+    STATUS_FILE: {
+        "format": COUNT, "state": TEXT, "seconds": {ANY: NUMBER}, "error": {}, "started": TEXT, "overrides": TEXTS,
+    },
+    MODEL_FILE: {
         "name": TEXT, "weights_tag": TEXT, "image_size": NUMBERS, "backbone_parameters": NUMBER,
         "head_parameters": NUMBER, "feature_shape": SHAPE, "pool": TEXT, "precision": TEXT,
     },
-    "dataset.json": {
+    DATASET_FILE: {
         "classes": LIST, "images": {ANY: NUMBER}, "counts": {ANY: COUNTS},
         "curation": {"dropped_classes": COUNTS}, "split": {"hash": TEXT}, "source": {"images": TEXT},
     },
-    "metrics.json": {ANY: METRICS},
-    "thresholds.json": {"per_class": PER_CLASS},
+    METRICS_FILE: {ANY: METRICS},
+    THRESHOLDS_FILE: {"per_class": PER_CLASS},
 }  # fmt: skip
 LARGEST_COUNT = 10**12  # beyond are numbers that arrays and axes cannot hold
 MAX_OVERRIDES = 1000
@@ -34,6 +50,57 @@ _OPENING = (
     yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken,
 )  # fmt: skip
 _CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+
+
+def read_record(folder: Path, name: str) -> tuple[dict[str, Any], list[str]]:
+    """Read one of the JSON files of a run folder.
+
+    Args:
+        folder: of a run.
+        name: one of `FORMS`.
+
+    Returns:
+        The content that has the form `mlic.train` writes, and what is wrong with the file, in words. A missing file is
+        an empty one with a problem.
+    """
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}, [f"{name} is missing"]
+    except (OSError, ValueError, RecursionError) as error:
+        return {}, [f"{name} cannot be read ({type(error).__name__}: {error})"]
+    if not isinstance(content, dict):
+        return {}, [f"{name} cannot be read (expected a JSON object)"]
+    return content, [f"{name}: {wrong}, and left out" for wrong in keep_fitting(content, FORMS[name])]
+
+
+def check_format(folder: Path) -> None:
+    """Refuse the folder of a newer version of mlic, whose files may mean something else.
+
+    Folders without a version are from before there was one, and are read.
+
+    Raises:
+        InputError: the folder's status.json has a version above `FORMAT`.
+    """
+    version = read_record(folder, STATUS_FILE)[0].get("format", 0)
+    if version > FORMAT:
+        raise InputError(
+            f"'{folder}' is a run folder of format {version}, written by a newer version of mlic. This version reads "
+            f"formats up to {FORMAT}: update mlic."
+        )
+
+
+def read_overrides(folder: Path) -> list[str]:
+    """Return the overrides of the command that made a run folder; empty without a command.
+
+    Raises:
+        ValueError: the file that holds them in older run folders is broken.
+    """
+    status, _ = read_record(folder, STATUS_FILE)
+    if "overrides" in status:
+        return status["overrides"][:MAX_OVERRIDES]
+    file = folder / OVERRIDES_FILE
+    return load_overrides(file.read_text(encoding="utf-8")) if file.is_file() else []
 
 
 def keep_fitting(content: dict[str, Any], form: Mapping[str, Form], place: str = "") -> list[str]:
@@ -71,6 +138,8 @@ def _is(value: Any, kind: str) -> bool:
         return isinstance(value, list) and all(_is(item, TEXT) or _is(item, NUMBER) for item in value)
     if kind == TEXT:
         return isinstance(value, str)
+    if kind == TEXTS:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if kind == SHAPE:
         return isinstance(value, list) and all(_is(item, COUNT) for item in value)
     if kind == COUNT:

@@ -8,9 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from mlic.data.images import FULL_BITS, ImageReference
-from mlic.report.style import GREY, PRIMARY, new_figure
-from mlic.report.thumbnails import thumbnail
+from mlic.data.images import FULL_BITS, ImageReference, open_image
+from mlic.figures import GREY, PRIMARY, new_figure
 
 CLASS_NAMES_AT_MOST = 100  # more do not fit under the axis
 THUMBNAIL_PIXELS = 224
@@ -83,7 +82,9 @@ def sample_grid(
     figure = new_figure(width=2.6 * columns, height=2.9 * lines)
     for place, row in enumerate(rows.tolist(), start=1):
         axes = figure.add_subplot(lines, columns, place)
-        axes.imshow(np.asarray(thumbnail(paths[row], THUMBNAIL_PIXELS, bits_stored)))
+        image = open_image(paths[row], draft_size=THUMBNAIL_PIXELS, bits_stored=bits_stored)
+        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        axes.imshow(np.asarray(image))
         axes.axis("off")
         names = ", ".join(classes[int(column)] for column in np.flatnonzero(labels[row])) or "no label kept"
         axes.set_title(

@@ -1,12 +1,17 @@
-"""Colours and figure defaults shared by all figures."""
+"""Colours and defaults shared by all figures, and their files."""
 
+import base64
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+
+from mlic.runs.folder import replacing
 
 PRIMARY, SECONDARY, GREY = "#2a6fbb", "#d1603d", "#c9ccd1"
 INK, FAINT = "#1d2530", "#8a93a0"
@@ -16,6 +21,9 @@ RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00",
 RUN_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.5  # inches: fills a phone's screen with letters that can be read
+
+PNG_DPI = 150
+CSS_PIXELS_PER_INCH = 96
 
 SETTINGS: dict[Any, Any] = {
     "text.parse_math": False,  # a `$` in a class name is a dollar
@@ -65,3 +73,48 @@ def report_style() -> Iterator[None]:
 def new_figure(*, width: float, height: float) -> Figure:
     """An empty figure (inches) that is drawn without a window system and without pyplot's global state."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+@dataclass(frozen=True)
+class EmbeddedFigure:
+    """A figure in the page: its SVG as `data:` address, its size in CSS pixels, and what it shows."""
+
+    key: str
+    caption: str
+    address: str
+    width: int
+    height: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of ordinary panels that are as high."""
+        return max(1, round(self.height / CSS_PIXELS_PER_INCH / PANEL_HEIGHT))
+
+
+class FigureFiles:
+    """Writes figures to one folder and remembers them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder."""
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.keys: list[str] = []
+
+    def save(self, key: str, caption: str, figure: Figure | None) -> list[EmbeddedFigure]:
+        """Write `<key>.png` and `<key>.svg`; [] for no figure, so that lists can be added."""
+        if figure is None:
+            return []
+        stream = io.BytesIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+        # the layout is settled by the first drawing; doing it again would cost as much as the drawing
+        figure.set_layout_engine("none")
+        raster = io.BytesIO()
+        figure.savefig(raster, format="png", dpi=PNG_DPI)
+        svg = stream.getvalue()
+        for ending, content in (("png", raster.getvalue()), ("svg", svg)):
+            with replacing(self.folder / f"{key}.{ending}", durable=False) as file:
+                file.write(content)
+        self.keys.append(key)
+        width, height = (round(size * CSS_PIXELS_PER_INCH) for size in figure.get_size_inches())
+        address = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+        return [EmbeddedFigure(key, caption, address, width, height)]
