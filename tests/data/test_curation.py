@@ -24,26 +24,15 @@ def test_rare_classes_go_and_then_images_without_labels(table: LabelTable):
     assert (len(kept), kept_report.unlabelled, kept_report.unlabelled_dropped) == (10, 1, False)
     curated, report = curate(table, min_images_per_class=3, unlabelled="drop")
     assert len(curated) == 9
-    assert report.as_dict() == {
-        "images_before": 10,
-        "images_after": 9,
-        "classes_before": 3,
-        "classes_after": 2,
-        "min_images": 3,
-        "dropped_classes": {"rare": 1},
-        "not_in_subset": 0,
-        "unlabelled": 1,
-        "unlabelled_dropped": True,
-    }
-    assert json.loads(json.dumps(report.as_dict())) == report.as_dict()
+    assert json.loads(json.dumps(report.as_dict())) == {
+        "images_before": 10, "images_after": 9, "classes_before": 3, "classes_after": 2, "min_images": 3,
+        "dropped_classes": {"rare": 1}, "not_in_subset": 0, "unlabelled": 1, "unlabelled_dropped": True,
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize(("share", "count"), [(0.3, 3), (0.301, 4), (3, 3)])
-def test_a_share_is_rounded_up(table: LabelTable, share: float, count: int):
-    assert curate(table, min_images_per_class=share)[1].min_images == count
-
-
-def test_a_share_is_not_rounded_up_beyond_its_value(make_table: MakeTable):
+def test_a_share_is_rounded_up_but_not_beyond_its_value(table: LabelTable, make_table: MakeTable):
+    for share, count in ((0.3, 3), (0.301, 4), (3, 3)):
+        assert curate(table, min_images_per_class=share)[1].min_images == count
     # 0.1 * 30 is a little more than 3 in floating point
     assert curate(make_table(np.ones((30, 1))), min_images_per_class=0.1)[1].min_images == 3
 
@@ -53,23 +42,15 @@ def test_the_share_is_of_the_subset_and_counts_too(make_table: MakeTable):
     labels[:, 0] = labels[:20, 1] = 1
     curated, report = curate(make_table(labels), num_images=40, min_images_per_class=0.5)
     assert (len(curated), report.min_images, report.not_in_subset) == (40, 20, 60)
-    assert set(report.dropped_classes) == {"c01"}
-    assert report.dropped_classes["c01"] < 20
+    assert report.dropped_classes.keys() == {"c01"} and report.dropped_classes["c01"] < 20
 
 
-def test_the_subset_depends_on_the_seed_alone(make_table: MakeTable):
-    table = make_table(np.ones((200, 1)))
-    one, again, other = (curate(table, num_images=50, seed=seed)[0] for seed in (1, 1, 2))
-    assert one.file_names.tolist() == again.file_names.tolist()
-    assert one.file_names.tolist() != other.file_names.tolist()
-    assert len(set(one.file_names)) == 50
-
-
-def test_leaving_out_one_image_changes_the_subset_by_that_image(make_table: MakeTable):
+def test_the_subset_depends_on_the_seed_and_each_name_alone(make_table: MakeTable):
     table = make_table(np.ones((200, 1)))
     before = curate(table, num_images=50)[0].file_names
-    without = table.select(table.file_names != before[7])
-    after = curate(without, num_images=50)[0].file_names
+    assert len(set(before)) == 50
+    assert set(before) != set(curate(table, num_images=50, seed=1)[0].file_names)
+    after = curate(table.select(table.file_names != before[7]), num_images=50)[0].file_names
     assert set(before) - set(after) == {before[7]}
     assert len(set(after) - set(before)) == 1
 
@@ -77,15 +58,11 @@ def test_leaving_out_one_image_changes_the_subset_by_that_image(make_table: Make
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"min_images_per_class": 10},
-            r"no class is left .* asks for 10 of 10 images, and the most frequent, 'often', has 9",
-        ),
-        ({"min_images_per_class": 1.5}, r"data.min_images_per_class=1.5: expected"),
-        ({"min_images_per_class": "2%"}, r"data.min_images_per_class=2%: expected"),
-        ({"num_images": 11}, r"data.num_images=11, but there are only 10 images"),
-        ({"num_images": 0}, r"data.num_images=0: expected a whole number"),
-        ({"unlabelled": "no"}, r"data.unlabelled: must be one of keep, drop"),
+        ({"min_images_per_class": 10}, r"asks for 10 of 10 images, and the most frequent, 'often', has 9"),
+        ({"min_images_per_class": 1.5}, "data.min_images_per_class=1.5"),
+        ({"num_images": 11}, "data.num_images=11, but there are only 10 images"),
+        ({"num_images": 0}, "data.num_images=0"),
+        ({"unlabelled": "no"}, "data.unlabelled: must be one of"),
     ],
 )
 def test_settings_out_of_range_are_refused(table: LabelTable, options: dict, message: str):
@@ -94,5 +71,5 @@ def test_settings_out_of_range_are_refused(table: LabelTable, options: dict, mes
 
 
 def test_no_image_left_is_refused(make_table: MakeTable):
-    with pytest.raises(InputError, match=r"no image is left after curation.*data.unlabelled=keep"):
+    with pytest.raises(InputError, match="no image is left after curation"):
         curate(make_table(np.zeros((3, 2))), unlabelled="drop")

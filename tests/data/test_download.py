@@ -1,20 +1,18 @@
 import hashlib
-import io
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mlic.data.download import RemoteFile, download, unpack
 from mlic.errors import InputError
 
-CONTENT = np.random.default_rng(0).bytes(300_000)
+CONTENT = bytes(range(256)) * 1000
 
 
 def make_zip(path: Path, files: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
             archive.writestr(name, content)
     return path
@@ -43,28 +41,19 @@ def test_a_file_is_downloaded_once_and_checked(file_server: Any, tmp_path: Path)
 def test_a_folder_is_unpacked_whole(tmp_path: Path):
     files = {"photos/a.jpg": b"1", "photos/sub/b.jpg": b"2", "photos/../../../evil": b"3", "photos2/c": b"4"}
     archive = make_zip(tmp_path / "a.zip", files)
-    (tmp_path / "inner").mkdir()
     folder = unpack(archive, "photos", tmp_path / "inner" / "out")
     assert (folder / "a.jpg").read_bytes() == b"1" and (folder / "sub" / "b.jpg").read_bytes() == b"2"
     assert not (tmp_path / "evil").exists() and not (tmp_path.parent / "evil").exists()
     assert unpack(archive, "photos2/c", tmp_path / "new" / "c").read_bytes() == b"4"
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["c"]
 
 
 def test_broken_archives_leave_nothing(tmp_path: Path):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("photos/a.jpg", b"whole")
-        archive.writestr("photos/b.jpg", b"damaged")
-    broken = tmp_path / "broken.zip"
+    whole = make_zip(tmp_path / "broken.zip", {"photos/a": b"whole", "photos/b": b"damaged"}).read_bytes()
     for content, message in (
-        (stream.getvalue().replace(b"damaged", b"dAmaged", 1), r"'photos' cannot be unpacked .*Bad CRC"),
-        (b"no zip", r"'photos' cannot be unpacked .*not a zip file"),
-    ):
+        (whole.replace(b"damaged", b"dAmaged", 1), "Bad CRC"), (b"no zip", "not a zip file"), (whole, "'none'"),
+    ):  # fmt: skip
+        broken = tmp_path / "broken.zip"
         broken.write_bytes(content)
-        with pytest.raises(InputError, match=message):
-            unpack(broken, "photos", tmp_path / "out")
-    broken.write_bytes(stream.getvalue())
-    with pytest.raises(InputError, match=r"'none' cannot be unpacked"):
-        unpack(broken, "none", tmp_path / "out")
+        with pytest.raises(InputError, match=rf"cannot be unpacked .*{message}|{message} cannot be unpacked"):
+            unpack(broken, "none" if content == whole else "photos", tmp_path / "out")
     assert list(tmp_path.iterdir()) == [broken]

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mlic.data import BadImageError, ImageDataset, image_dataset
-from mlic.data.image_dataset import DECODER_NICENESS, PADDING, CollateImages, PackedReferences, image_loader
+from mlic.data.image_dataset import PADDING, CollateImages, PackedReferences, image_loader
 from mlic.data.tars.images import TarImage
 
 
@@ -47,48 +47,15 @@ def test_references_are_the_same_after_packing():
 
 
 def test_targets_are_those_of_the_rows(paths: list[Path]):
-    loader = image_loader(
-        ImageDataset([paths[0], paths[3]], to_array),
-        batch_size=2,
-        num_workers=0,
-        on_cpu=True,
-        sampler=[1, 0],  # pyright: ignore[reportArgumentType]
-        targets=torch.eye(2),
-    )
-    images, targets, rows = next(iter(loader))
+    dataset = ImageDataset([paths[0], paths[3]], to_array)
+    options = {"batch_size": 2, "num_workers": 0, "on_cpu": True, "sampler": [1, 0]}
+    images, targets, rows = next(iter(image_loader(dataset, **options, targets=torch.eye(2))))
     assert images[:, 0, 0, 0].tolist() == [4, 1] and rows.tolist() == [1, 0]
     assert targets.tolist() == [[0, 1], [1, 0]]
 
 
-def test_the_draft_size_is_handed_on(tmp_path: Path):
-    Image.new("RGB", (960, 640)).save(tmp_path / "a.jpg")
-    sizes: list[tuple[int, int]] = []
-
-    def transform(images: list[Image.Image]) -> np.ndarray:
-        sizes.extend(image.size for image in images)
-        return np.zeros((1,), dtype=np.uint8)
-
-    ImageDataset([tmp_path / "a.jpg"], transform, draft_size=(160, 600, 160))[0]
-    assert sizes == [(240, 160), (960, 640), (240, 160)]
-
-
 def test_a_worker_shares_the_tensors_of_a_batch_itself(monkeypatch: pytest.MonkeyPatch):
+    """Else a full /dev/shm is an error in a thread of the worker, and the loader waits forever."""
     items = [(torch.zeros(3, dtype=torch.uint8), 0, "")]
-    assert not CollateImages()(items)[0].is_shared()
     monkeypatch.setattr(image_dataset, "get_worker_info", lambda: "a worker")
-    images, targets, rows = CollateImages(torch.ones(1, 2))(items)
-    assert isinstance(targets, torch.Tensor)
-    assert images.is_shared() and targets.is_shared() and rows.is_shared()
-
-
-def test_decoders_beside_a_network_on_the_processor_have_a_lower_priority(
-    paths: list[Path], monkeypatch: pytest.MonkeyPatch
-):
-    steps: list[int] = []
-    monkeypatch.setattr(image_dataset.os, "nice", steps.append)
-    for on_cpu in (True, False):
-        loader = image_loader(ImageDataset(paths[:2], to_array), batch_size=1, num_workers=9, on_cpu=on_cpu)
-        assert loader.num_workers == 2
-        if loader.worker_init_fn is not None:
-            loader.worker_init_fn(0)
-    assert steps == [DECODER_NICENESS]
+    assert all(part.is_shared() for part in CollateImages(torch.ones(1, 2))(items))  # pyright: ignore

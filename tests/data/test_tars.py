@@ -4,15 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
-from mlic import addresses
 from mlic.data.tars import images
 from mlic.data.tars.images import TarImage, read_tar_image
 from mlic.data.tars.index import read_shards
 from mlic.data.tars.listing import expand_braces, list_shards
 from mlic.errors import InputError
+
+Served = tuple[list[TarImage], list[bytes]]
 
 
 @pytest.fixture
@@ -30,9 +30,8 @@ def names(*places: str | Path) -> list[str]:
 
 def test_braces_are_those_of_a_shell():
     assert expand_braces("x-{08..10}.tar") == ["x-08.tar", "x-09.tar", "x-10.tar"]
-    assert expand_braces("{2..0}") == ["2", "1", "0"]
-    assert expand_braces("{a,b}/{0..1}") == ["a/0", "a/1", "b/0", "b/1"]
-    for text, message in (("{a}", r"'\{a\}' in '\{a\}'; expected"), ("{0..9999999}", "more than 1,000,000")):
+    assert expand_braces("{a,b}/{2..1}") == ["a/2", "a/1", "b/2", "b/1"]
+    for text, message in (("{a}", r"'\{a\}' in '\{a\}'"), ("{0..9999999}", "more than 1,000,000")):
         with pytest.raises(InputError, match=message):
             expand_braces(text)
 
@@ -48,21 +47,10 @@ def test_folders_patterns_and_files(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert names("sub") == ["c.tar"]
 
 
-def test_a_shard_in_memory_changes_its_state(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(addresses, "PROTOCOLS", ("memory",))
-    system = fsspec.filesystem("memory")
-    system.pipe("/listing/a.tar", b"1")
-    root, (shard,) = list_shards("memory://listing/*.tar")
-    assert (root.rpartition("/")[2], shard.name) == ("listing", "a.tar")
-    system.pipe("/listing/a.tar", b"12")
-    assert list_shards("memory://listing")[1][0].state != shard.state
-
-
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("none.tar", r"there is no '.*none.tar'. data.images must be tar shards"),
-        ("*.zip", r"no tar shard in .*zip"),
+        ("none.tar", r"there is no '.*none.tar'"),
         ("empty", r"no tar shard in .*empty"),
         ("pipe:cat x.tar", "commands are not run"),
         ("packed", r"packed/a.tar.gz: a compressed tar.*gunzip"),
@@ -75,15 +63,10 @@ def test_what_is_not_there_is_named(folder: Path, place: str, message: str):
 
 @pytest.fixture
 def served(
-    file_server: Any,
-    tiny_images: Path,
-    pack: Callable[..., bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> tuple[list[TarImage], list[bytes]]:
+    file_server: Any, tiny_images: Path, pack: Callable[..., bytes], monkeypatch: Any, tmp_path: Path
+) -> Served:
     """References and bytes of images in two shards on a server."""
     monkeypatch.setenv("MLIC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(images, "PAUSE_SECONDS", 0)
     files = sorted(tiny_images.iterdir())[:6]
     for number in range(2):
@@ -95,7 +78,7 @@ def served(
     return list(found.values()), [file.read_bytes() for file in files]
 
 
-def test_each_image_is_a_range(served: tuple[list[TarImage], list[bytes]], file_server: Any):
+def test_each_image_is_a_range(served: Served, file_server: Any):
     references, contents = served
     file_server.requests.clear()
     file_server.failures = [503, 503]
@@ -103,11 +86,11 @@ def test_each_image_is_a_range(served: tuple[list[TarImage], list[bytes]], file_
     first, last = references[4].offset, references[4].offset + references[4].size - 1
     assert [asked for _, asked in file_server.requests] == [f"bytes={first}-{last}"] * 3
     file_server.ranges = False
-    with pytest.raises(InputError, match=r"the server sends \d+ bytes where .* download the shards"):
+    with pytest.raises(InputError, match=r"the server sends \d+ bytes where"):
         read_tar_image(references[4])
 
 
-def test_a_changed_or_lost_shard_is_named(served: tuple[list[TarImage], list[bytes]], file_server: Any):
+def test_a_changed_or_lost_shard_is_named(served: Served, file_server: Any):
     image = served[0][1]
     whole = file_server.files["/set/0.tar"]
     for changed in (whole.replace(b"\xff\xd8", b"\xff\xd7"), whole[: image.offset + 10]):
@@ -115,5 +98,5 @@ def test_a_changed_or_lost_shard_is_named(served: tuple[list[TarImage], list[byt
         with pytest.raises(InputError, match=rf"0.tar: '{image.name}' has changed since"):
             read_tar_image(image)
     del file_server.files["/set/0.tar"]
-    with pytest.raises(InputError, match=r"the shard cannot be read \(FileNotFoundError"):
+    with pytest.raises(InputError, match="the shard cannot be read"):
         read_tar_image(image)
