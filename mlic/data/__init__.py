@@ -1,4 +1,4 @@
-"""From annotation files and image folders to curated, split and weighted labels."""
+"""Data: label tables read from annotations, then curated, split and weighted."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlic.data.table import LabelTable
     from mlic.data.weighting import class_weights
 
-# Imported on first use: reading and checking data does not wait for torch.
+# Imported on first use, so that reading and checking data does not have to wait for torch.
 _HOMES = {
     "BadImageError": "images",
     "CurationReport": "curation",

@@ -1,4 +1,4 @@
-"""Training images in a new variant each epoch, drawn from (seed, epoch, row) alone."""
+"""Random augmentation of training images, determined by (seed, epoch, row)."""
 
 import random
 
@@ -10,22 +10,20 @@ from mlic.data.image_dataset import ImageDataset, Item
 
 
 class AugmentedImages(Dataset[Item]):
-    """The rows of an `ImageDataset` whose transform draws random numbers; index is `row + epoch * N`.
+    """The rows of an `ImageDataset` whose transform is random; the index is `row + epoch * N`.
 
-    An image's variant depends on seed, epoch and row, not on the process that decodes it or on what was drawn before:
-    a resumed run sees the same ones. The generators of torch, numpy and `random` are left as they were.
+    The random variant of an image depends only on seed, epoch and row, not on the worker process or on earlier draws,
+    so that a resumed run sees the same variants. The random states of torch, numpy and `random` are restored.
     """
 
     def __init__(self, images: ImageDataset, *, seed: int) -> None:
-        """Vary `images`, by `seed`."""
         self.images, self.seed = images, seed
 
     def __len__(self) -> int:
-        """Number of images."""
         return len(self.images)
 
     def __getitem__(self, index: int) -> Item:
-        """Decode and vary one row: see `ImageDataset`."""
+        """Decode and augment one row; see `ImageDataset`."""
         epoch, row = divmod(index, len(self.images))
         drawn = int(np.random.SeedSequence((self.seed, epoch, row)).generate_state(1)[0])
         python_state, numpy_state = random.getstate(), np.random.get_state()

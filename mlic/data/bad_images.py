@@ -1,4 +1,4 @@
-"""Images that cannot be used: refused or left out, with the one cause that many of them may have."""
+"""Unusable images: refused or left out, with an explanation where many share one cause."""
 
 import logging
 import os
@@ -12,22 +12,24 @@ from mlic.errors import InputError
 logger = logging.getLogger(__name__)
 
 SHOWN = 10
-TRIED = 1000  # of the missing names: a file system over a network answers some thousand questions a second
+TRIED = (
+    1000  # missing names that are examined; a network file system answers a few thousand queries per second
+)
 ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 CORRECT = "Correct the names in the annotations."
 
 
 def leave_out(bad: Mapping[ImageReference, str], table: LabelTable, on_bad_image: str) -> None:
-    """Refuse bad images, or log that they are left out.
+    """Raise an error for bad images, or log that they are left out.
 
     Args:
-        bad: image -> reason.
-        table: all images, with the bad ones.
-        on_bad_image: `error`, or `drop`.
+        bad: maps each bad image to the reason.
+        table: all images, including the bad ones.
+        on_bad_image: `error` or `drop`.
 
     Raises:
-        InputError: there are bad images, with `error`; with `drop`, only where no image is left, or most are missing
-            for one cause that can be corrected.
+        InputError: there are bad images and `on_bad_image` is `error`; or, with `drop`, no image is left, or most are
+            missing for one cause that can be corrected.
     """
     if not bad:
         return
@@ -48,11 +50,11 @@ def leave_out(bad: Mapping[ImageReference, str], table: LabelTable, on_bad_image
 
 
 def explain_missing(folder: Path, missing: Sequence[str]) -> str | None:
-    """The one cause for which most of the files are missing, and what to do; None if there is none.
+    """Return the common cause and its remedy if most of the files are missing for one cause, else None.
 
     Args:
-        folder: of the images.
-        missing: names without a file, relative to the folder.
+        folder: image folder.
+        missing: names of missing files, relative to the folder.
     """
     if not missing:
         return None
@@ -64,29 +66,33 @@ def explain_missing(folder: Path, missing: Sequence[str]) -> str | None:
     (words, remedy), found = max(counts.items(), key=lambda item: item[1])
     if found <= len(tried) // 2:
         return None
-    number = f"{found} of {len(tried)}{' that were tried' if len(tried) < len(missing) else ''}"
-    return f"{words} {number} are there. {remedy}"
+    number = f"{found} of {len(tried)}{' tested' if len(tried) < len(missing) else ''}"
+    return f"{words}, {number} exist. {remedy}"
 
 
 def _changes(folder: Path, example: str) -> Iterator[tuple[str, str, Callable[[str], str]]]:
-    """Yield each possible mistake in the names: what corrects it in words, the remedy, and the corrected name."""
+    """Yield possible mistakes in the names: the correction in words, the remedy, and the correcting function."""
     for ending in ENDINGS:
         yield f"With '{ending}' appended", CORRECT, lambda name, ending=ending: name + ending
         yield (
-            f"With the ending '{ending}' instead of theirs",
+            f"With the extension '{ending}' instead of theirs",
             CORRECT,
             lambda name, ending=ending: os.path.splitext(name)[0] + ending,
         )
     yield "With '/' instead of '\\'", CORRECT, lambda name: name.replace("\\", "/")
-    yield "In small letters", CORRECT, str.lower
-    yield "In capital letters", CORRECT, str.upper
+    yield "In lower case", CORRECT, str.lower
+    yield "In upper case", CORRECT, str.upper
     parts, own = example.split("/"), folder.resolve()
     for number in range(1, len(parts)):
         prefix = "/".join(parts[:number]) + "/"
         is_own = own.parts[-number:] == tuple(parts[:number])
-        remedy = f"Set data.images={own.parents[number - 1]}, or leave '{prefix}' out." if is_own else CORRECT
+        remedy = (
+            f"Set data.images={own.parents[number - 1]}, or remove '{prefix}' from names."
+            if is_own
+            else CORRECT
+        )
         yield (
-            f"Without '{prefix}' at their beginning",
+            f"Without the leading '{prefix}'",
             remedy,
             lambda name, prefix=prefix: name.removeprefix(prefix),
         )
@@ -96,5 +102,5 @@ def _changes(folder: Path, example: str) -> Iterator[tuple[str, str, Callable[[s
 def _is_file(folder: Path, name: str) -> bool:
     try:
         return (folder / name).is_file()
-    except OSError:  # a name that is too long
+    except OSError:  # the name is too long
         return False

@@ -1,4 +1,4 @@
-"""Where data sets that the program makes or downloads lie, and how they come there whole or not at all."""
+"""The cache folder for generated and downloaded data sets, and atomic creation of folders."""
 
 import os
 import shutil
@@ -9,28 +9,28 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """`$MLIC_CACHE`, else `$XDG_CACHE_HOME/mlic`, else `~/.cache/mlic`; not made by asking."""
+    """Return `$MLIC_CACHE`, else `$XDG_CACHE_HOME/mlic`, else `~/.cache/mlic`, without creating it."""
     if os.environ.get("MLIC_CACHE"):
         return Path(os.environ["MLIC_CACHE"]).expanduser().absolute()
-    # the XDG standard says to ignore a relative path
+    # the XDG specification says that relative paths must be ignored
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (base if base.is_absolute() else Path.home() / ".cache") / "mlic"
 
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """A new folder to fill, which gets its name when the block ends well and is removed otherwise.
+    """Create a temporary folder that is renamed to `target` on success and removed on error.
 
     Args:
-        target: the name to be; nothing or an empty folder must be there.
+        target: final path; must not exist or be an empty folder.
 
     Yields:
-        The folder to fill, beside `target`.
+        The folder to fill, next to `target`.
     """
     new = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         yield new
-        new.chmod(0o755)  # temporary folders are private
+        new.chmod(0o755)  # mkdtemp makes folders that only the user can read
         new.rename(target)
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -11,7 +11,7 @@ from mlic.data.table import LabelTable
 from mlic.errors import InputError
 
 BASE_URL = "http://images.cocodataset.org"
-# The MD5 digests are those in general use for the two files of the COCO site.
+# COCO publishes no digests; these are the MD5 digests in general use for its two archives.
 IMAGES = RemoteFile("zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80")
 ANNOTATIONS = RemoteFile("annotations/annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c")
 INSTANCES = "annotations/instances_val2017.json"
@@ -24,27 +24,27 @@ def read_coco_val2017(
     crowd: str = "keep",
     unannotated: str = "keep",
 ) -> LabelTable:
-    """Read COCO val2017, and download it first if it is not there (1.1 GB, and 0.9 GB unpacked).
+    """Read COCO val2017, and download it first if it is missing (1.1 GB, 0.9 GB unpacked).
 
-    The folder has COCO's own layout, `val2017/` and `annotations/instances_val2017.json`; where one of them
-    is missing its archive is looked for in the folder, then downloaded into it. Archives may be removed
+    The folder has COCO's layout: `val2017/` and `annotations/instances_val2017.json`. If one of them is missing, its
+    archive is downloaded into the folder, unless it is already there, and unpacked. The archives can be removed
     afterwards.
 
     Args:
-        images: that folder; by default one in the cache.
-        base_url: what comes before `/zips/val2017.zip`, for a mirror.
+        images: the folder. Default: a folder in the cache.
+        base_url: address of a mirror, without `/zips/val2017.zip`.
         crowd: see `read_coco`.
         unannotated: see `read_coco`.
 
     Returns:
-        The table of labels.
+        The label table.
 
     Raises:
-        InputError: no connection, or wrong files; the message has the addresses and where to put the files.
+        InputError: the download failed or the files are wrong; the message says which files to put where.
     """
     folder = Path(images) if images is not None else cache_dir() / "coco_val2017"
     instances, photographs = folder / INSTANCES, folder / "val2017"
-    if not (instances.is_file() and _has_files(photographs)):  # a folder that has all may be read-only
+    if not (instances.is_file() and _has_files(photographs)):  # a complete folder may be read-only
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
             try:
@@ -70,7 +70,7 @@ def _archive(part: RemoteFile, folder: Path, base_url: str) -> Path:
 
 def _by_hand(folder: Path, base_url: str) -> str:
     return (
-        f"COCO val2017 is made of {base_url}/{IMAGES.url} and {base_url}/{ANNOTATIONS.url}. "
-        f"To do without this download, put both files into {folder} as they are, or a copy of COCO as "
-        f"{folder / 'val2017'} and {folder / INSTANCES}; or set data.images to a folder that has them."
+        f"COCO val2017 consists of {base_url}/{IMAGES.url} and {base_url}/{ANNOTATIONS.url}. "
+        f"To avoid this download, put both archives into {folder}, or a copy of COCO at "
+        f"{folder / 'val2017'} and {folder / INSTANCES}; or set data.images to a folder that contains them."
     )

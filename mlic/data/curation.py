@@ -1,4 +1,4 @@
-"""Curation: a subset of the images, without rare classes, with or without images that have no label left."""
+"""Curation: draw a subset, drop rare classes, and keep or drop images without labels."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -14,16 +14,16 @@ from mlic.seeds import check_seed
 
 @dataclass(frozen=True)
 class CurationReport:
-    """What curation did.
+    """Report of a curation.
 
     Attributes:
-        images_before, images_after: images given and kept.
-        classes_before, classes_after: classes given and kept.
-        min_images: the count below which classes were dropped (a share is turned into this count).
-        dropped_classes: class -> images it had, among those of the subset.
-        not_in_subset: images left out by `num_images`.
-        unlabelled: images without labels after rare classes were dropped.
-        unlabelled_dropped: whether these were left out.
+        images_before, images_after: number of images before and after.
+        classes_before, classes_after: number of classes before and after.
+        min_images: the count below which classes were dropped (a share is converted to a count).
+        dropped_classes: maps each dropped class to its number of images in the subset.
+        not_in_subset: number of images left out by `num_images`.
+        unlabelled: number of images without labels after rare classes were dropped.
+        unlabelled_dropped: True if these images were dropped.
     """
 
     images_before: int
@@ -37,7 +37,7 @@ class CurationReport:
     unlabelled_dropped: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain JSON types."""
+        """Return the fields as plain JSON types."""
         return asdict(self)
 
 
@@ -49,23 +49,22 @@ def curate(
     unlabelled: str = "keep",
     seed: int = 0,
 ) -> tuple[LabelTable, CurationReport]:
-    """Take a subset, then drop rare classes, then images left without labels.
+    """Draw a subset, then drop rare classes, then (optionally) images left without labels.
 
     Args:
         table: all images.
-        num_images: size of a random subset; None takes all. An image's place in the draw depends on the seed
-            and its name alone, so that leaving out one image changes the subset by that image.
-        min_images_per_class: classes on fewer images are dropped; an int counts, a float in (0, 1) is a share
-            of the images, rounded up.
-        unlabelled: `keep` or `drop` images that have no label then.
-        seed: of the subset.
+        num_images: size of a random subset; None takes all images. The rank of an image in the draw depends only on
+            the seed and its name, so that leaving out one image changes the subset by one image.
+        min_images_per_class: classes with fewer images are dropped. An int is a count; a float in (0, 1) is a share of
+            the images, rounded up.
+        unlabelled: `keep` or `drop` images without labels.
+        seed: seed of the subset.
 
     Returns:
-        The curated table and what was done.
+        The curated table and a report.
 
     Raises:
-        InputError: a setting out of its range, more images asked for than there are, or no class or image
-            left.
+        InputError: a setting is out of range, `num_images` is larger than the table, or no class or no image is left.
     """
     check_choice("data.unlabelled", unlabelled, ("keep", "drop"))
     check_seed("data.seed", seed)
@@ -81,7 +80,7 @@ def curate(
         curated = curated.select(np.flatnonzero(~without))
     if not len(curated):
         raise InputError(
-            "no image is left after curation: none has a label. Use data.unlabelled=keep, or more images."
+            "no images are left after curation: none has a label. Set data.unlabelled=keep, or use more images."
         )
     return curated, CurationReport(
         images_before=len(table),
@@ -127,7 +126,7 @@ def _min_count(min_images_per_class: int | float, num_images: int) -> int:
             f"data.min_images_per_class={value}: expected a whole number of images, "
             "or a share of them between 0 and 1."
         )
-    # 0.1 * 30 is 3.0000000000000004, which must not become 4
+    # 0.1 * 30 is 3.0000000000000004, which must not be rounded up to 4
     return math.ceil(value * num_images - 1e-9) if value < 1 else int(value)
 
 
@@ -135,9 +134,9 @@ def _no_class_left(table: LabelTable, counts: np.ndarray, min_images: int) -> st
     most = (
         f"the most frequent, '{table.classes[counts.argmax()]}', has {counts.max()}"
         if len(counts)
-        else "there is none"
+        else "there are no classes"
     )
     return (
-        f"no class is left after curation: data.min_images_per_class asks for {min_images} of {len(table)} "
-        f"images, and {most}. Lower it."
+        f"no classes are left after curation: data.min_images_per_class requires {min_images} of {len(table)} "
+        f"images, but {most}. Lower it."
     )

@@ -1,4 +1,4 @@
-"""The LightningDataModule: read, check, curate, split, weigh, then batches."""
+"""The LightningDataModule: reads, checks, curates and splits the data, and makes batches."""
 
 import logging
 import os
@@ -33,42 +33,42 @@ COPIES_SHOWN = 3
 
 
 class FeatureSource(Protocol):
-    """What stands in for the images when features are computed beforehand."""
+    """Interface of a source of stored features that are used in place of images."""
 
     def extract(self, paths: Sequence[ImageReference]) -> dict[ImageReference, str]:
-        """Compute what is missing; returns unreadable images with the reason."""
+        """Compute missing features; return unreadable images with the reasons."""
         ...
 
     def dataset(self, paths: Sequence[ImageReference], targets: np.ndarray) -> Dataset:
-        """Rows of (features, target, row), in the order of `paths`."""
+        """Return a dataset of (features, target, row) in the order of `paths`."""
         ...
 
     def training_sampler(self, rows: np.ndarray, seed: int) -> Sampler[int]:
-        """Rows in a new order each epoch."""
+        """Return a sampler with a new order of `rows` in each epoch."""
         ...
 
     def evaluation_dataset(self) -> Dataset:
-        """The same rows with the features of all views, for evaluation."""
+        """Return a dataset of the same rows with the features of all views, for evaluation."""
         ...
 
 
 class MultiLabelDataModule(L.LightningDataModule):
-    """From annotations and images to batches of (inputs, targets, rows).
+    """Reads annotations and images and yields batches of (inputs, targets, rows).
 
-    Inputs are uint8 images (B, 3, H, W) (for an ensemble (B, P)), or float32 features (B, *feature_shape) with a
-    feature source; targets are float32 (B, C); rows are int64 (B,), the row numbers in `table`.
+    Inputs are uint8 images (B, 3, H, W) ((B, P) for an ensemble) or, with a feature source, float32 features
+    (B, *feature_shape). Targets are float32 (B, C). Rows are int64 (B,), row numbers in `table`.
 
     Attributes (after `setup`):
-        table: the curated labels, sorted by file name.
-        curation: what curation dropped and why.
-        bad_images: path -> reason, of the images left out with `on_bad_image="drop"`.
+        table: curated labels, sorted by file name.
+        curation: report of the curation.
+        bad_images: maps images left out with `on_bad_image="drop"` to the reasons.
         split: row numbers of train, val and test.
-        class_weights: (C,) float32, from the training rows alone.
-        digests: (N,) of the images' bytes, where `hash_images` is set.
+        class_weights: float32 (C,), computed from the training rows only.
+        digests: digests (N,) of the bytes of the images, if `hash_images` is set.
 
-    Set before `setup`: `features`, or `transform` and `resize_size` of a backbone, and perhaps `augmentation`, an image
-    transform for training alone; and `hash_images`, from paths to digests (N,) of their bytes, so that copies of an
-    image stay in one part of the split.
+        To be set before `setup`: `features`, or `transform` and `resize_size` of a backbone and optionally
+        `augmentation` (an image transform for training only); and optionally `hash_images`, a function from paths to
+        digests (N,) of their bytes, which keeps copies of an image in one part of the split.
     """
 
     table: LabelTable
@@ -96,23 +96,23 @@ class MultiLabelDataModule(L.LightningDataModule):
         num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
-        """Keep the settings; nothing is read before `setup`.
+        """Store the settings; nothing is read before `setup`.
 
         Args:
-            reader: such as `mlic.data.read_csv`; called with `annotations` and `images` where they are given.
+            reader: reader such as `mlic.data.read_csv`; called with `annotations` and `images` if they are given.
             annotations: annotation file or folder.
-            images: folder of the images, or what else the reader takes.
-            num_images: size of a random subset to take, seeded by `seed`.
-            min_images_per_class: rarer classes are dropped; an int counts, a float in (0, 1) is a share of the images.
-            unlabelled: `keep` or `drop` images without labels after that.
-            decode: `reduced` scales JPEGs much larger than the input down while decoding; `exact` afterwards.
-            bits_stored: of 16-bit grey images, the bits in use; see `open_image`.
-            on_bad_image: `error`, or `drop` to leave unreadable images out before the split.
+            images: image folder, or another location that the reader accepts.
+            num_images: size of a random subset.
+            min_images_per_class: rarer classes are dropped; an int is a count, a float in (0, 1) a share of the images.
+            unlabelled: `keep` or `drop` images without labels, after rare classes are dropped.
+            decode: `reduced` scales large JPEGs down while decoding (faster); `exact` decodes them at full size.
+            bits_stored: bits in use in 16-bit greyscale images; see `open_image`.
+            on_bad_image: `error`, or `drop` to leave out unreadable images before the split.
             split: `test`, `val` (shares of all images) and `seed`.
             class_weights: keyword arguments of `mlic.data.class_weights`.
-            batch_size: images a training step.
-            num_workers: processes that decode images; by default one a core.
-            seed: of the subset and of the order of training rows.
+            batch_size: images per training step.
+            num_workers: number of processes that decode images. Default: one per core.
+            seed: seed of the subset and of the order of training rows.
         """
         super().__init__()
         check_choice("data.on_bad_image", on_bad_image, ("error", "drop"))
@@ -137,13 +137,13 @@ class MultiLabelDataModule(L.LightningDataModule):
         self._dataset: Dataset | None = None
 
     def read(self) -> None:
-        """Read the annotations, check the images and curate.
+        """Read the annotations, check the images and curate the table.
 
-        With a feature source only the files' form is checked here: extraction decodes each image anyway, and
-        reports all broken ones in one go. Without one, each image is decoded now.
+        With a feature source, images are checked without decoding them, because extraction decodes every image and
+        reports all broken ones together. Otherwise every image is decoded here.
 
         Raises:
-            InputError: annotations or images that cannot be used.
+            InputError: annotations or images cannot be used.
         """
         self.full_table = self._read()
         table = self._curate()
@@ -159,13 +159,13 @@ class MultiLabelDataModule(L.LightningDataModule):
         self.table = self._curate()
 
     def read_labels(self, left_out: Iterable[str] = ()) -> None:
-        """Read the annotations and curate, without a look at the images.
+        """Read the annotations and curate the table without checking the images.
 
         Args:
-            left_out: file names of those that count as bad.
+            left_out: file names of images that count as bad.
 
         Raises:
-            InputError: annotations that cannot be used.
+            InputError: annotations cannot be used.
         """
         self.full_table = self._read()
         names = np.array(sorted(left_out), dtype=object)
@@ -174,16 +174,18 @@ class MultiLabelDataModule(L.LightningDataModule):
         self.table = self._curate()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read unless that was done, extract features where a source is set, split and weigh; once.
+        """Read the data if needed, extract features if a source is set, split, and compute class weights.
+
+        Later calls do nothing.
 
         Raises:
-            InputError: annotations, images or settings that cannot be used.
+            InputError: annotations, images or settings cannot be used.
         """
         if self._dataset is not None:
             return
         if not hasattr(self, "table"):
             self.read()
-        # before the hours that extraction may take; again only if that leaves images out
+        # Split before extraction, which may take hours, to find errors early; split again if it drops images.
         self.group_copies()
         self.split, images = stratified_split(self.table, **self.split_options), len(self.table)
         self.extract()
@@ -195,17 +197,17 @@ class MultiLabelDataModule(L.LightningDataModule):
         self._dataset = self._make_dataset()
 
     def extract(self) -> None:
-        """Compute missing features of the curated images; broken images found so are left out, or an error.
+        """Compute missing features of the curated images, and apply `on_bad_image` to broken images.
 
         Raises:
-            InputError: broken images with `on_bad_image="error"`, or what `FeatureSource.extract` raises.
+            InputError: there are broken images and `on_bad_image` is `error`, or an error of `FeatureSource.extract`.
         """
         if self.features is not None and (bad := self.features.extract(self.table.paths())):
             self._leave_out(bad, self.table)
             self.table = self._curate()
 
     def group_copies(self) -> None:
-        """Put images of the same bytes into one group of the table, and warn of those whose labels differ."""
+        """Put images with identical bytes into one group of the table, and warn if their labels differ."""
         if self.hash_images is None:
             return
         self.digests = self.hash_images(self.table.paths())
@@ -213,14 +215,16 @@ class MultiLabelDataModule(L.LightningDataModule):
         copies = find_copies(self.digests)
         differ = copies[(self.table.labels[copies[:, 0]] != self.table.labels[copies[:, 1]]).any(axis=1)]
         if len(copies):
-            logger.info("%d images are copies of another: they stay in one part with it", len(copies))
+            logger.info(
+                "%d images are copies of other images and stay in the same part of the split", len(copies)
+            )
         if len(differ):
             names = self.table.file_names[differ[:COPIES_SHOWN]]
             logger.warning(
-                "%d images have the bytes of another image and other labels: %s%s. Correct one of each pair; "
+                "%d images are copies of other images but have different labels: %s%s. Correct one of each pair; "
                 "mlic.verify lists all.",
                 len(differ),
-                ", ".join(f"'{copy}' (as '{first}')" for copy, first in names),
+                ", ".join(f"'{copy}' (copy of '{first}')" for copy, first in names),
                 ", ..." if len(differ) > COPIES_SHOWN else "",
             )
 
@@ -238,7 +242,6 @@ class MultiLabelDataModule(L.LightningDataModule):
         return self.reader(**given)
 
     def _curate(self) -> LabelTable:
-        """Curate all readable images; the subset is drawn before, so that a bad image does not change it."""
         table = self.full_table
         if self.bad_images:
             table = table.select(np.array([path not in self.bad_images for path in table.paths()]))
@@ -271,7 +274,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         )
 
     def _augmented(self) -> Dataset:
-        """The images under `augmentation`; decoded at twice the size, since it may enlarge a part of them."""
+        # decoded at twice the size, because the augmentation may enlarge a crop of the image
         size = self.draft_size
         draft_size = tuple(2 * side for side in size) if isinstance(size, tuple) else size and 2 * size
         assert self.augmentation is not None
@@ -279,25 +282,25 @@ class MultiLabelDataModule(L.LightningDataModule):
 
     @property
     def draft_size(self) -> DraftSize:
-        """Short side in pixels that a JPEG may be reduced to while it is decoded; one for each of several backbones."""
+        """Short side in pixels to which JPEGs may be reduced while decoding; one per backbone of an ensemble."""
         return self.resize_size if self.decode == "reduced" else None
 
     @property
     def parts(self) -> list[str]:
-        """The parts that have images."""
+        """Names of the parts that are not empty."""
         return [part for part in PARTS if len(getattr(self.split, part))]
 
     @property
     def split_hash(self) -> str:
-        """Digest of file names, labels, seed and fractions."""
+        """Digest of file names, labels, seed and fractions of the split."""
         return split_hash(self.table, **self.split_options)
 
     def loader(self, part: str, *, training: bool = False) -> DataLoader:
-        """Batches of one part; `training` shuffles by (seed, epoch)."""
+        """Return a loader of one part; `training` shuffles by (seed, epoch)."""
         return self.loader_of(getattr(self.split, part), training=training)
 
     def loader_of(self, rows: np.ndarray, *, training: bool = False) -> DataLoader:
-        """Batches of some rows of `table`, as `loader` gives those of a part."""
+        """Return a loader of some rows of `table`; `training` shuffles by (seed, epoch)."""
         sampler: Sampler[int] = RowSampler(rows)
         if training and self.features is not None:
             sampler = self.features.training_sampler(rows, self.seed)
@@ -307,7 +310,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         batch_size = self.batch_size if training else max(self.batch_size, EVALUATION_BATCH)
         assert self._dataset is not None
         if self.features is not None:
-            # features lie ready: the dataset gives whole batches, without processes
+            # stored features need no decoding: the dataset returns whole batches, without worker processes
             dataset = self._dataset if training else self.features.evaluation_dataset()
             return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=_as_is)
         return image_loader(
@@ -321,18 +324,18 @@ class MultiLabelDataModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled batches of the training part."""
+        """Return a loader of the training part that shuffles."""
         return self.loader("train", training=True)
 
     def val_dataloader(self) -> DataLoader:
-        """Batches of the val part."""
+        """Return a loader of the val part."""
         return self.loader("val")
 
     def test_dataloader(self) -> list[DataLoader]:
-        """One loader for each of `parts`, to evaluate the chosen checkpoint on all of them."""
+        """Return one loader for each of `parts`, to evaluate the selected checkpoint on all of them."""
         return [self.loader(part) for part in self.parts]
 
 
 def _as_is(batch: Any) -> Any:
-    """The dataset's `__getitems__` has made the batch."""
+    # the `__getitems__` of the dataset has already made the batch
     return batch

@@ -1,4 +1,4 @@
-"""The embedded data set: scenes composed of real handwritten digits, made on first use without network."""
+"""The demo data set: scenes composed of real handwritten digits, generated on first use without a network."""
 
 import logging
 from pathlib import Path
@@ -16,9 +16,8 @@ from mlic.seeds import check_seed
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # raise it when other scenes come out for the same settings
-# How often each digit is meant to be in a scene; skewed as COCO's classes are, "person" in every second
-# image.
+VERSION = 1  # increase when the same settings give different scenes
+# Target share of scenes with each digit. Skewed like the classes of COCO, where half of the images show a person.
 SHARES = {
     "zero": 0.45,
     "one": 0.29,
@@ -32,27 +31,27 @@ SHARES = {
     "nine": 0.032,
 }
 SCENE_PIXELS = 192
-DIGIT_PIXELS = (48, 96)  # least and largest side
+DIGIT_PIXELS = (48, 96)  # minimum and maximum side
 MOST_DIGITS = 4
 OVERLAP = 0.1
 JPEG_QUALITY = 90
 
 
 def read_demo(images: str | Path | None = None, *, num_images: int = 1500, seed: int = 0) -> LabelTable:
-    """Read the demo, and make it first if it is not there; that takes seconds.
+    """Read the demo, and generate it first if it is missing, which takes a few seconds.
 
-    Each scene shows 1 to 4 of scikit-learn's 8 x 8 handwritten digits, scaled up, on grey noisy ground.
+    Each scene shows 1 to 4 of scikit-learn's 8 x 8 handwritten digits, scaled up, on a noisy grey background.
 
     Args:
-        images: folder to hold `labels.csv` and `images/`; by default one in the cache.
+        images: folder for `labels.csv` and `images/`. Default: a folder in the cache.
         num_images: number of scenes.
-        seed: of the scenes; the same seed gives the same ones.
+        seed: seed of the scenes.
 
     Returns:
-        The table of labels, read from `labels.csv` as any other.
+        The label table, read from `labels.csv`.
 
     Raises:
-        InputError: fewer than 1 image asked for, a seed that is none, or `images` is a folder of something else.
+        InputError: `num_images` or `seed` is invalid, or `images` is a folder with other content.
     """
     if num_images < 1:
         raise InputError(f"data.reader.num_images={num_images}: expected at least 1 scene.")
@@ -63,7 +62,7 @@ def read_demo(images: str | Path | None = None, *, num_images: int = 1500, seed:
     if not labels.is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{folder.name}.lock"):
-            if not labels.is_file():  # another process may have made it meanwhile
+            if not labels.is_file():  # another process may have generated it in the meantime
                 _make(folder, num_images, seed)
     return read_csv(labels, folder / "images")
 
@@ -71,10 +70,10 @@ def read_demo(images: str | Path | None = None, *, num_images: int = 1500, seed:
 def _make(folder: Path, num_images: int, seed: int) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise InputError(
-            f"{folder}: holds files, but no labels.csv of the demo. "
-            "Set data.images to an empty or new folder, or to null for the cache."
+            f"{folder}: contains files, but not the labels.csv of the demo. "
+            "Set data.images to an empty or new folder, or to null to use the cache."
         )
-    logger.info("making %d scenes of handwritten digits in %s", num_images, folder)
+    logger.info("generating %d scenes of handwritten digits in %s", num_images, folder)
     with atomic_folder(folder) as new:
         (new / "images").mkdir()
         lines = ["file_name,labels"]
@@ -89,14 +88,14 @@ def _make(folder: Path, num_images: int, seed: int) -> None:
 
 
 def _stencils() -> dict[str, list[Image.Image]]:
-    """Name of a digit -> its 180 or so handwritten forms."""
+    """Return the opacity masks of the about 180 handwritten forms of each digit."""
     pictures, digits = load_digits(return_X_y=True)
     forms = np.asarray(pictures).reshape(-1, 8, 8)
     return {name: [_stencil(form) for form in forms[digits == digit]] for digit, name in enumerate(SHARES)}
 
 
 def _stencil(picture: np.ndarray) -> Image.Image:
-    """An 8 x 8 digit of 0 to 16 as an opacity mask, large enough to be scaled down."""
+    """Convert an 8 x 8 digit with values 0 to 16 to an opacity mask of the largest size."""
     # the margin lets strokes at the edge fade out
     mask = Image.fromarray(np.pad(picture * (255 / 16), 1).astype(np.uint8))
     return mask.resize((DIGIT_PIXELS[1], DIGIT_PIXELS[1]), Image.Resampling.BICUBIC)
@@ -105,12 +104,12 @@ def _stencil(picture: np.ndarray) -> Image.Image:
 def _scene(
     stencils: dict[str, list[Image.Image]], generator: np.random.Generator
 ) -> tuple[Image.Image, set[str]]:
-    """A grey scene and the digits in it."""
+    """Return a grey scene and the names of its digits."""
     scene = _ground(generator)
     labels = _draw_labels(generator)
     drawn = list(labels)
     if len(drawn) < MOST_DIGITS and generator.random() < 0.2:
-        drawn.append(drawn[generator.integers(len(drawn))])  # a second one of a kind
+        drawn.append(drawn[generator.integers(len(drawn))])  # a second instance of one digit
     for label, box in zip(drawn, _places(len(drawn), generator), strict=True):
         mask = stencils[label][generator.integers(len(stencils[label]))].resize((box[2], box[2]))
         scene.paste(_ink(scene, box, generator), (box[0], box[1]), mask)
@@ -118,7 +117,7 @@ def _scene(
 
 
 def _draw_labels(generator: np.random.Generator) -> list[str]:
-    """1 to 4 different digits, each with its share, in a random order."""
+    """Draw 1 to 4 different digits, each with its share, in random order."""
     names, shares = list(SHARES), np.array(list(SHARES.values()))
     while True:
         chosen = np.flatnonzero(generator.random(len(shares)) < shares)
@@ -127,7 +126,7 @@ def _draw_labels(generator: np.random.Generator) -> list[str]:
 
 
 def _ground(generator: np.random.Generator) -> Image.Image:
-    """Grey ground: a slope of brightness, soft patches and grain."""
+    """Return a grey background with a brightness gradient, soft patches and grain."""
     across = np.linspace(-1, 1, SCENE_PIXELS)
     slope = generator.uniform(-20, 20) * across[:, None] + generator.uniform(-20, 20) * across
     patches = Image.fromarray(generator.integers(0, 256, (8, 8), dtype=np.uint8))
@@ -138,7 +137,7 @@ def _ground(generator: np.random.Generator) -> Image.Image:
 
 
 def _places(count: int, generator: np.random.Generator) -> list[tuple[int, int, int]]:
-    """(left, top, side) of squares that overlap little; smaller ones, or all anew, when no room is found."""
+    """Draw squares (left, top, side) that overlap little; shrink them, or start again, if there is no room."""
     boxes: list[tuple[int, int, int]] = []
     largest = DIGIT_PIXELS[1]
     while len(boxes) < count:
@@ -154,7 +153,7 @@ def _places(count: int, generator: np.random.Generator) -> list[tuple[int, int, 
 
 
 def _overlap(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
-    """Shared area as a share of the smaller square."""
+    """Return the intersection as a share of the smaller square."""
     across, down = (
         max(0, min(one[axis] + one[2], other[axis] + other[2]) - max(one[axis], other[axis]))
         for axis in (0, 1)
@@ -163,7 +162,7 @@ def _overlap(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
 
 
 def _ink(scene: Image.Image, box: tuple[int, int, int], generator: np.random.Generator) -> int:
-    """A grey that stands out from the ground around it, lighter or darker."""
+    """Return a grey that contrasts with the background around it."""
     left, top, side = box
     around = float(np.asarray(scene.crop((left, top, left + side, top + side))).mean())
     difference = generator.uniform(60, 110) * (1 if generator.random() < 0.5 else -1)

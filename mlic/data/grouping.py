@@ -1,4 +1,4 @@
-"""Iterative stratification of groups of images, such as copies of one image."""
+"""Iterative stratification of groups of images, such as copies of an image."""
 
 import numpy as np
 
@@ -6,13 +6,13 @@ from mlic.errors import InputError
 
 
 def find_copies(digests: np.ndarray) -> np.ndarray:
-    """Rows whose bytes an earlier row has.
+    """Find rows with the same bytes as an earlier row.
 
     Args:
-        digests: (N,) of their bytes; empty ones are left out.
+        digests: digests (N,) of the bytes; empty ones are ignored.
 
     Returns:
-        (K, 2) int64: each such row, and the first row of these bytes.
+        int64 (K, 2): each copy and the first row with the same bytes.
     """
     rows = np.flatnonzero(digests != np.zeros(1, digests.dtype))
     _, first, inverse = np.unique(digests[rows], return_index=True, return_inverse=True)
@@ -21,23 +21,23 @@ def find_copies(digests: np.ndarray) -> np.ndarray:
 
 
 def stratify_groups(strata: np.ndarray, groups: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
-    """Give each group to the part that lacks most of the group's rarest stratum.
+    """Assign each group to the part with the greatest need for the rarest stratum of the group.
 
-    This is the method of Sechidis et al. (On the Stratification of Multi-Label Data, 2011), as the package
-    iterative-stratification implements it for single images, over the sums of the strata of each group. Large groups
-    come first: what they leave uneven, small ones make up for.
+    This is the method of Sechidis et al. (On the Stratification of Multi-Label Data, 2011), as implemented for single
+    images by the package iterative-stratification, applied to the sums of the strata of each group. Large groups are
+    assigned first, so that small groups can even out the shares.
 
     Args:
         strata: (N, S) of 0 and 1 or bool; each row has at least one.
-        groups: (N,) int64 number of the group of each row.
-        shares: (P,) of the parts; their sum is 1.
-        seed: of the order of groups of one size, and of ties.
+        groups: int64 (N,), the group number of each row.
+        shares: share of each part (P,); they sum to 1.
+        seed: seed of the order of groups of equal size and of ties.
 
     Returns:
-        (N,) int64: the part of each row.
+        int64 (N,), the part of each row.
 
     Raises:
-        InputError: a part is left empty, such as with fewer groups than parts.
+        InputError: a part is empty, for example because there are fewer groups than parts.
     """
     _, number_of = np.unique(groups, return_inverse=True)
     sizes = np.bincount(number_of)
@@ -61,7 +61,7 @@ def stratify_groups(strata: np.ndarray, groups: np.ndarray, shares: np.ndarray, 
         left -= sums[chosen].sum(axis=0)
     if len(np.unique(part_of)) < len(shares):
         raise InputError(
-            f"this split leaves a part empty: copies of an image stay in one part, and only {len(sizes)} of the "
+            f"this split has an empty part: copies of an image stay in one part, and only {len(sizes)} of the "
             f"{len(groups)} images differ. Use more images, larger data.split.test and val, or fewer data.split.folds."
         )
     return part_of[number_of]

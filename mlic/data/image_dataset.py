@@ -1,4 +1,4 @@
-"""Images decoded in worker processes: one data set, one way to make batches, one loader."""
+"""Dataset and loader of images that are decoded in worker processes."""
 
 import json
 import os
@@ -26,14 +26,13 @@ ImageBatch = tuple[Tensor, Tensor | list[str], Tensor]
 
 
 class PackedReferences(Sequence[ImageReference]):
-    """References in one array of bytes, made again when they are asked for.
+    """References stored in one array of bytes and recreated on access.
 
-    A forked worker process counts references of the Python objects that it touches, and so copies the memory of all of
-    them: for a million images some 0.5 GB in each worker.
+    Reference counting in a forked worker process writes to every Python object that it touches, and thereby copies
+    their memory: about 0.5 GB in each worker for a million images.
     """
 
     def __init__(self, references: Iterable[ImageReference]) -> None:
-        """Pack N references."""
         texts = (json.dumps(image if isinstance(image, TarImage) else str(image)) for image in references)
         self.packed = np.array([text.encode() for text in texts], dtype=bytes)
 
@@ -42,16 +41,15 @@ class PackedReferences(Sequence[ImageReference]):
         return len(self.packed)
 
     def __getitem__(self, row: int) -> ImageReference:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One reference."""
         content = json.loads(self.packed[row])
         return Path(content) if isinstance(content, str) else TarImage(*content)
 
 
 class ImageDataset(Dataset[Item]):
-    """Rows of (uint8 image (3, H, W), row number, what is wrong).
+    """Dataset of (uint8 image (3, H, W), row number, reason).
 
-    An image that cannot be used is an error, or, with `strict=False`, a black image with the row number `PADDING` and
-    the reason; another image never takes its place. The row `PADDING` is a black image without a reason.
+    An unusable image raises an error or, with `strict=False`, becomes a black image with the row number `PADDING` and
+    the reason; it is never replaced by another image. The row `PADDING` is a black image with an empty reason.
     """
 
     def __init__(
@@ -63,14 +61,14 @@ class ImageDataset(Dataset[Item]):
         bits_stored: int = FULL_BITS,
         strict: bool = True,
     ) -> None:
-        """Keep what is needed to decode a row.
+        """Create the dataset; no image is opened yet.
 
         Args:
-            references: N images.
-            transform: what `open_at_sizes` gives -> uint8 (3, H, W), or an ensemble's (P,).
-            draft_size: see `open_image`; several of them for a transform that takes several images.
+            references: n images.
+            transform: maps the result of `open_at_sizes` to uint8 (3, H, W), or (P,) for an ensemble.
+            draft_size: see `open_image`; a tuple for a transform that takes several images.
             bits_stored: see `open_image`.
-            strict: raise for an image that cannot be used.
+            strict: raise an error for unusable images.
         """
         self.references = references
         if not any(isinstance(reference, Image.Image) for reference in references):
@@ -86,7 +84,7 @@ class ImageDataset(Dataset[Item]):
         """Decode one row.
 
         Raises:
-            BadImageError: the image cannot be used, with `strict`.
+            BadImageError: the image cannot be used and `strict` is set.
         """
         if row == PADDING:
             return self.black("")
@@ -100,27 +98,27 @@ class ImageDataset(Dataset[Item]):
         return torch.from_numpy(np.array(self.transform(image))), int(row), ""
 
     def black(self, reason: str) -> Item:
-        """The row in the place of an image that cannot be used."""
+        """Return the item that stands for an unusable image."""
         black = Image.new("RGB", (32, 32))
         return torch.from_numpy(np.array(self.transform(black))), PADDING, reason
 
 
 class CollateImages:
-    """Makes a batch, and in a worker process moves its tensors into shared memory; a `collate_fn`.
+    """A `collate_fn` that makes a batch and, in a worker process, moves its tensors to shared memory.
 
-    Otherwise torch moves them in a background thread of the worker, whose errors reach nobody: with shared memory full
-    the loader would wait for that batch forever.
+    By default torch moves them in a background thread of the worker, whose errors are lost: if shared memory were full,
+    the loader would wait for the batch forever.
     """
 
     def __init__(self, targets: Tensor | None = None, fill_to: int = 0) -> None:
-        """Add targets (N, C), and fill up with black images to `fill_to`, so that batches have one size."""
+        """Add targets (N, C), and pad with black images to `fill_to` so that all batches have equal size."""
         self.targets, self.fill_to = targets, fill_to
 
     def __call__(self, items: list[Item]) -> ImageBatch:
-        """Return images uint8 (B, ...), their targets (or without these the B' reasons), and row numbers int64 (B,).
+        """Return images uint8 (B, ...), their targets (or the reasons, without targets), and row numbers int64 (B,).
 
         Raises:
-            RuntimeError: there is no room left in shared memory.
+            RuntimeError: shared memory is full.
         """
         images = torch.stack([image for image, _, _ in items])
         rows = torch.tensor([row for _, row, _ in items])
@@ -148,24 +146,24 @@ def image_loader(
     fill: bool = False,
     persistent: bool = False,
 ) -> DataLoader[Any]:
-    """Batches as `CollateImages` makes them, decoded in worker processes while the network computes.
+    """Return a loader that decodes images in worker processes and collates them with `CollateImages`.
 
     Args:
-        dataset: an `ImageDataset`, or one that changes its images.
-        batch_size: images a batch.
-        num_workers: processes that decode; no more than batches are started.
-        on_cpu: the network runs on the same cores: workers have a lower priority, and fill the gaps instead of
-            interrupting the network's threads, which wait for each other.
-        sampler: rows, by default all in order.
-        targets: (N, C), added to the batches.
-        fill: fill up the last batch.
-        persistent: keep the processes from epoch to epoch.
+        dataset: an `ImageDataset`, or a wrapper of one.
+        batch_size: images per batch.
+        num_workers: number of worker processes; at most one per batch is started.
+        on_cpu: set if the network runs on the same cores. Workers then get a lower priority, so that they do not
+            interrupt the threads of the network, which wait for each other.
+        sampler: sampler of rows. Default: all rows in order.
+        targets: targets (N, C) to add to the batches.
+        fill: pad the last batch to full size.
+        persistent: keep the worker processes between epochs.
     """
     count = len(dataset if sampler is None else sampler)  # pyright: ignore[reportArgumentType]
     workers = min(num_workers, ceil(count / batch_size))
     return DataLoader(
         dataset,
-        batch_size=batch_size,  # by name: Lightning makes the loader again from its arguments
+        batch_size=batch_size,  # as a keyword, because Lightning re-creates loaders from their arguments
         sampler=sampler,
         num_workers=workers,
         collate_fn=CollateImages(targets, batch_size if fill else 0),

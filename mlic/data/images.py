@@ -1,4 +1,4 @@
-"""Image files: decoded to upright 8-bit RGB, and checked."""
+"""Decoding of image files to upright 8-bit RGB, and checks of image files."""
 
 import os
 import unicodedata
@@ -23,14 +23,13 @@ from mlic.errors import InputError
 ImageReference = Path | TarImage
 Result = TypeVar("Result")
 
-# Pillow's own warning limit, 256 MB of RGB: larger files are refused by their header, before any pixel is
-# decoded.
+# Pillow's default warning limit, 256 MB of RGB. Larger images are refused before any pixel is decoded.
 MAX_PIXELS = 89_478_485
-# Pictures only; Pillow would also hand PostScript to an interpreter. Its JPEG covers cameras' MPO files.
+# Raster formats only; Pillow would pass PostScript to an interpreter. JPEG includes the MPO files of cameras.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO", "PCX")
-# Photographs of phones (HEIC) and others that Pillow alone cannot read; they are never passed over.
+# Photographs (such as HEIC of phones) that Pillow alone cannot read. Searches of folders must not skip them.
 MORE_SUFFIXES = frozenset((".heic", ".heics", ".heif", ".heifs", ".hif", ".avif", ".jxl", ".jxr", ".mpo"))
-# Cameras' raw files. Many are TIFF files whose first image is a preview of some pixels.
+# Raw files of cameras. Many are TIFF files whose first image is a small preview.
 RAW_SUFFIXES = frozenset((
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef", ".mrw",
     ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
@@ -38,10 +37,10 @@ RAW_SUFFIXES = frozenset((
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 HEIF_READER = "pi_heif"
 FULL_BITS = 16
-# How a complete file ends, and how many bytes may follow (some cameras append data).
+# End marks of complete files, and the number of bytes that may follow (some cameras append data).
 END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 END_BYTES = 4096
-CHUNK_FILES = 4096  # handed to the threads at a time
+CHUNK_FILES = 4096  # files submitted to the threads at a time
 WHITE = (255, 255, 255, 255)
 
 
@@ -49,27 +48,29 @@ class BadImageError(InputError):
     """An image that cannot be used.
 
     Attributes:
-        path: its reference.
-        reason: in words, such as "truncated".
+        path: reference of the image.
+        reason: reason in words, such as "truncated".
     """
 
     def __init__(self, path: ImageReference | str, reason: str = "") -> None:
-        """With a path alone it takes a whole message: so an error comes back from a worker process."""
+        """Create the error; `path` alone is a complete message, as when the error is unpickled from a worker."""
         super().__init__(f"{path}: {reason}" if reason else str(path))
         self.path, self.reason = path, reason
 
 
 class UnusableError(ValueError):
-    """An image that is refused; the message is the whole reason."""
+    """An image is refused for the reason in the message."""
 
 
 DraftSize = int | tuple[int, ...] | None
 
 
 def check_bits_stored(bits_stored: int) -> int:
-    """The setting `data.bits_stored`, if it is a whole number from 8 to 16; else an InputError."""
+    """Return `bits_stored` if it is an integer from 8 to 16, else raise an InputError."""
     if type(bits_stored) is not int or not 8 <= bits_stored <= FULL_BITS:
-        raise InputError(f"data.bits_stored: '{bits_stored}' must be a whole number from 8 to {FULL_BITS}.")
+        raise InputError(
+            f"data.bits_stored must be a whole number from 8 to {FULL_BITS}, got '{bits_stored}'."
+        )
     return bits_stored
 
 
@@ -78,21 +79,21 @@ def open_image(
 ) -> Image.Image:
     """Decode an image to upright 8-bit RGB. Every command reads its images through this function.
 
-    The first frame of an animation is taken, the EXIF orientation applied, 16-bit grey scaled to 8 bit, and
-    alpha or a transparent colour laid on white. The file's name ending does not matter, except that a camera's
-    raw file is refused: its TIFF content would be a small preview. HEIC needs the extra `mlic[heif]`.
+    Takes the first frame of an animation, applies the EXIF orientation, scales 16-bit greyscale to 8 bits, and
+    composites transparency onto white. The file extension is ignored, except that raw files of cameras are refused,
+    because their TIFF content is a small preview. HEIC requires the extra `mlic[heif]`.
 
     Args:
-        reference: a file, an image in a tar shard, or an image in memory, which is taken at its full size.
-        draft_size: decode a JPEG at a half, quarter or eighth of its size where its short side stays at least this
-            many pixels: up to several times faster, when it will be scaled down anyway. Pixels differ slightly.
-        bits_stored: of 16-bit grey, the bits in use (DICOM's term): values are scaled from 0 .. 2^bits_stored - 1 to
-            0 .. 255. A file's own largest value is not looked at, so that equal values are equal in all files.
+        reference: a file, an image in a tar shard, or an image in memory, which is used at full size.
+        draft_size: decode a JPEG at a half, quarter or eighth of its size as long as its short side has at least this
+            many pixels. This is several times faster for images that are scaled down anyway; pixels differ slightly.
+        bits_stored: bits in use in 16-bit greyscale images (a DICOM term). Values 0 .. 2^bits_stored - 1 are scaled to
+            0 .. 255, independently of the largest value of a file, so that equal values stay equal across files.
 
     Raises:
-        BadImageError: missing, not an image, truncated, of more than `MAX_PIXELS`, of a pixel form that is not a
-            picture, or with a value that takes more than `bits_stored`.
-        InputError: its tar shard cannot be read; that is no fault of the image.
+        BadImageError: the image is missing, truncated, not an image, has more than `MAX_PIXELS` pixels, an unsupported
+            pixel format, or values of more than `bits_stored` bits.
+        InputError: the tar shard of the image cannot be read.
     """
     with _opened(reference) as image:
         if draft_size is not None and not isinstance(reference, Image.Image):
@@ -104,7 +105,7 @@ def open_image(
 def open_at_sizes(
     reference: ImageReference | Image.Image, draft_size: DraftSize, bits_stored: int = FULL_BITS
 ) -> Image.Image | list[Image.Image]:
-    """Decode what a transform takes: one image, or with several draft sizes an image for each of them.
+    """Decode the input of a transform: one image, or one per draft size if there are several.
 
     Arguments and errors are those of `open_image`.
     """
@@ -117,16 +118,16 @@ def open_at_sizes(
 
 
 def quick_check(source: ImageReference | BytesIO) -> str | None:
-    """Look at an image without decoding it: header, size limit and end. Thousands of files a second.
+    """Check header, size limit and end mark of an image, usually without decoding it (thousands of files per second).
 
-    A JPEG or PNG without its end mark near the end of the file is decoded to decide. For an image in a tar shard that
-    was done when the shard was indexed.
+    A JPEG or PNG without an end mark near the end of the file is decoded to decide. Images in tar shards were checked
+    when the shard was indexed.
 
     Args:
         source: a reference, or the content of a file.
 
     Returns:
-        What is wrong with it, or None.
+        The reason why the image cannot be used, or None.
     """
     if isinstance(source, TarImage):
         return source.flaw or None
@@ -141,10 +142,10 @@ def quick_check(source: ImageReference | BytesIO) -> str | None:
 
 
 def full_check(reference: ImageReference, bits_stored: int = FULL_BITS) -> str | None:
-    """Decode an image.
+    """Check an image by decoding it.
 
     Returns:
-        What is wrong with it, or None.
+        The reason why the image cannot be used, or None.
     """
     try:
         open_image(reference, bits_stored=bits_stored)
@@ -154,7 +155,7 @@ def full_check(reference: ImageReference, bits_stored: int = FULL_BITS) -> str |
 
 
 def largest_grey(reference: ImageReference) -> int | None:
-    """The largest value of a 16-bit grey image; None for others, of which only the header is read.
+    """Return the largest value of a 16-bit greyscale image; None for other images, without decoding them.
 
     Raises:
         BadImageError: see `open_image`.
@@ -170,16 +171,16 @@ def check_images(
     workers: int = 1,
     bits_stored: int = FULL_BITS,
 ) -> dict[ImageReference, str]:
-    """Check many images, with a progress bar where the output is a terminal.
+    """Check many images, with a progress bar if the output is a terminal.
 
     Args:
-        references: the images.
-        full: decode each; otherwise see `quick_check`.
-        workers: threads.
+        references: images to check.
+        full: decode each image; otherwise see `quick_check`.
+        workers: number of threads.
         bits_stored: see `open_image`.
 
     Returns:
-        Bad images with what is wrong with each, in the order of `references`.
+        The bad images and the reasons, in the order of `references`.
     """
     check = partial(full_check, bits_stored=bits_stored) if full else quick_check
     reasons = map_images(check, references, workers)
@@ -189,9 +190,10 @@ def check_images(
 def map_images(
     function: Callable[[ImageReference], Result], references: Sequence[ImageReference], workers: int
 ) -> Iterator[Result]:
-    """Call a function for each image in parallel threads (decoding does not hold Python's lock); results in order.
+    """Apply a function to each image in parallel threads and yield the results in order.
 
-    No more than some thousand references are held at a time. A progress bar is shown where the output is a terminal.
+    Threads suffice because decoding releases the GIL. At most a few thousand references are held in memory at a time. A
+    progress bar is shown if the output is a terminal.
     """
     with ThreadPoolExecutor(max(1, workers)) as pool:
         starts = range(0, len(references), CHUNK_FILES)
@@ -202,7 +204,7 @@ def map_images(
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """Name endings of `FORMATS`, and of other photographs but raw ones, in small letters with the dot."""
+    """Return the file extensions of all image formats except raw files, in lower case with the dot."""
     own = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
     return MORE_SUFFIXES | own
 
@@ -214,14 +216,14 @@ def reads_heif() -> bool:
 
 @cache
 def _formats() -> list[str]:
-    """Return the formats of `FORMATS` that this Pillow was built with; it fails on others."""
+    """Return the formats of `FORMATS` that this build of Pillow supports; it raises an error for others."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 
 
 @contextmanager
 def _opened(source: ImageReference | BytesIO | Image.Image) -> Iterator[Image.Image]:
-    """Yield an image by its header, not decoded yet; what fails in the block becomes a BadImageError."""
+    """Open an image without decoding it; errors in the block become a BadImageError."""
     in_memory = isinstance(source, BytesIO | Image.Image)
     name = str(getattr(source, "filename", "") or "image") if in_memory else source
     try:
@@ -232,7 +234,7 @@ def _opened(source: ImageReference | BytesIO | Image.Image) -> Iterator[Image.Im
         with _open_stream(source) as stream:
             image = _identify(stream)
             if image.format == "TIFF" and os.path.splitext(str(name))[1].lower() in RAW_SUFFIXES:
-                raise UnusableError("a camera's raw file; convert it to JPEG or TIFF")
+                raise UnusableError("a raw file of a camera; convert it to JPEG or TIFF")
             _check_size(image)
             yield image
     except InputError:
@@ -261,13 +263,13 @@ def _identify(stream: BinaryIO) -> Image.Image:
     try:
         return Image.open(stream, formats=_formats())
     except Image.UnidentifiedImageError:
-        # by the main brand of an ISO media file; that of AVIF is Pillow's
+        # the main brand of an ISO media file; Pillow itself reads AVIF
         if start[4:8] != b"ftyp" or start[8:] not in HEIF_BRANDS:
             raise
     if not reads_heif():
-        raise UnusableError("a HEIC file, which needs: pip install 'mlic[heif]'")
+        raise UnusableError("a HEIC file, which requires: pip install 'mlic[heif]'")
     stream.seek(0)
-    # by its class, and not registered with Pillow, whose other users would read HEIC from then on
+    # use the class directly instead of registering it, which would change Pillow for the whole process
     return import_module(f"{HEIF_READER}.as_plugin").HeifImageFile(stream)
 
 
@@ -278,13 +280,11 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _no_such_file(path: Path) -> str:
-    """In words; a name may be there in the other of Unicode's forms, which look the same (macOS decomposes letters)."""
+    # the name may exist in the other Unicode normalization form, which looks the same (macOS decomposes letters)
     for form in ("NFC", "NFD"):
         other = path.with_name(unicodedata.normalize(form, path.name))
         if other.name != path.name and other.is_file():
-            return (
-                f"no such file; there is one whose name looks the same, in Unicode's form {form}: rename it"
-            )
+            return f"no such file, but a file exists whose name looks the same, in Unicode form {form}; rename it"
     return "no such file"
 
 
@@ -294,14 +294,14 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnusableError):
         return str(error)
     if isinstance(error, Image.UnidentifiedImageError):
-        return f"not an image that can be read (expected {', '.join(FORMATS[:3])}, … content)"
-    if isinstance(error, FileNotFoundError):  # it vanished after it was looked for
+        return f"not an image in a supported format ({', '.join(FORMATS[:3])}, …)"
+    if isinstance(error, FileNotFoundError):  # it vanished after the check
         return "no such file"
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if isinstance(error, MemoryError):
-        return "out of memory while it was decoded"
-    if isinstance(error, OSError) and error.errno is not None:  # decoders' own errors have no number
+        return "out of memory while decoding it"
+    if isinstance(error, OSError) and error.errno is not None:  # errors of decoders have no number
         return f"cannot be read ({error.strerror})"
     return f"truncated or damaged ({' '.join(str(error).split())})"
 
@@ -309,21 +309,19 @@ def _reason(error: Exception) -> str:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # broken EXIF data is no reason to refuse the picture
+    except Exception:  # ignore broken EXIF data
         return image
 
 
 def _to_rgb(image: Image.Image, bits_stored: int) -> Image.Image:
     if image.mode == "F":
-        raise UnusableError("pixels are floating-point numbers; expected 8 or 16 bits")
+        raise UnusableError("floating-point pixels; expected 8 or 16 bits")
     if image.mode.startswith("I"):
-        # Pillow would clip at 255; 16 bits may also come as "I", in 32-bit integers
+        # Pillow would clip at 255; 16-bit values may also be stored as "I" (32-bit integers)
         values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
         largest = 2**bits_stored - 1
         if values.max() > largest:
-            raise UnusableError(
-                f"its largest value, {values.max()}, does not fit data.bits_stored={bits_stored}"
-            )
+            raise UnusableError(f"its largest value, {values.max()}, exceeds data.bits_stored={bits_stored}")
         image = Image.fromarray(((values * 255 + largest // 2) // largest).astype(np.uint8))
     if image.has_transparency_data:
         layer = image.convert("RGBA")

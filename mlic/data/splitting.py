@@ -1,4 +1,4 @@
-"""Train, val and test parts in which every class has its share."""
+"""Stratified splits into train, val and test parts."""
 
 import logging
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Row numbers of the parts: sorted int64 arrays that share no row and together hold all rows.
+    """Row numbers of the parts: disjoint, sorted int64 arrays that together contain all rows.
 
-    Val or test may be empty.
+    Val and test may be empty.
     """
 
     train: np.ndarray
@@ -30,18 +30,18 @@ class Split:
     test: np.ndarray
 
     def parts(self) -> dict[str, np.ndarray]:
-        """Rows of train, val and test by name."""
+        """Return the rows of train, val and test by name."""
         return {part: getattr(self, part) for part in PARTS}
 
     def names(self, num_rows: int | None = None) -> list[str]:
-        """The part of each row; `num_rows` is checked when given.
+        """Return the name of the part of each row.
 
         Raises:
-            ValueError: the split is of another number of rows.
+            ValueError: `num_rows` is given and is not the number of rows of the split.
         """
         total = sum(map(len, self.parts().values()))
         if num_rows not in (None, total):
-            raise ValueError(f"the split is of {total} rows, not of {num_rows}")
+            raise ValueError(f"the split has {total} rows, expected {num_rows}")
         part_of_row = np.empty(total, dtype=object)
         for part, rows in self.parts().items():
             part_of_row[rows] = part
@@ -58,29 +58,29 @@ def stratified_split(
     folds: int | None = None,
     fold: int = 0,
 ) -> Split:
-    """Iterative stratification: test is taken out of all images, then val out of the rest.
+    """Split by iterative stratification: test is taken from all images, then val from the rest.
 
-    Both fractions are of the whole: 0.2 and 0.1 leave 0.7 for training. Sizes are only nearly the fractions, because
-    the shares of the classes come first (Sechidis et al., On the Stratification of Multi-Label Data, 2011).
-    Images without labels are a stratum of their own. Rows lie in the order of file names, so the same labels
-    give the same split. Rows of one group of the table stay in one part; where there are such, sizes are those that
-    the groups allow.
+    Both fractions refer to all images: 0.2 and 0.1 leave 0.7 for training. Sizes match the fractions only
+    approximately, because the shares of the classes have priority (Sechidis et al., On the Stratification of
+    Multi-Label Data, 2011).
+
+    Images without labels form a separate stratum. Rows are sorted by file name, so that the same labels give the same
+    split. Rows of one group of the table stay in one part, which makes sizes less exact.
 
     Args:
-        table: the curated labels.
+        table: curated labels.
         test: fraction of all images; 0 leaves the part empty.
-        val: the same; test and val must be below 1 together.
-        seed: of the shuffle and of ties.
-        on_missing: `error` or `warn` when a part has no image of a class.
-        folds: for cross-validation: cut all images into so many parts, of which `fold` is test; the fraction `test`
-            is not used.
-        fold: from 0 to `folds` - 1.
+        val: fraction of all images; `test + val` must be below 1.
+        seed: seed of the shuffle and of ties.
+        on_missing: `error` or `warn` if a part has no image of a class.
+        folds: number of folds for cross-validation. Fold `fold` is the test part, and the fraction `test` is ignored.
+        fold: number of the fold, from 0 to `folds` - 1.
 
     Returns:
         The rows of the parts.
 
     Raises:
-        InputError: a fraction out of range, too few images, or a class that a part lacks.
+        InputError: a fraction is out of range, there are too few images, or a part has no image of a class.
     """
     num_test, num_val = part_sizes(
         len(table), test=test, val=val, seed=seed, on_missing=on_missing, folds=folds, fold=fold
@@ -108,10 +108,10 @@ def part_sizes(
     """Check the settings of `stratified_split` without the labels.
 
     Returns:
-        Images meant for test and for val.
+        The intended numbers of test and val images.
 
     Raises:
-        InputError: a setting out of range, or too few images.
+        InputError: a setting is out of range, or there are too few images.
     """
     check_choice("data.split.on_missing", on_missing, ("error", "warn"))
     check_seed("data.split.seed", seed)
@@ -126,9 +126,9 @@ class SplitTrial:
 
     Attributes:
         split: rows of the parts.
-        lacking: class -> the parts that were asked for and have no image of it.
-        least: the count of images below which classes would have to be dropped for every part to have every class
-            left; None when nothing is lacking, or no count would do.
+        lacking: maps a class to the requested parts that have no image of it.
+        least: smallest `min_images_per_class` with which every part has images of every remaining class; None if no
+            class is lacking, or no count is sufficient.
     """
 
     split: Split
@@ -137,15 +137,15 @@ class SplitTrial:
 
 
 def try_split(table: LabelTable, *, on_missing: str = "error", **options: Any) -> SplitTrial:
-    """Split as `stratified_split` does, and tell the classes that are too rare instead of refusing them.
+    """Split like `stratified_split`, but report classes that are too rare instead of raising an error.
 
     Args:
-        table: the curated labels.
-        on_missing: taken so that the settings of `stratified_split` can be handed over whole.
-        options: the other settings of `stratified_split`.
+        table: curated labels.
+        on_missing: ignored; accepted so that all settings of `stratified_split` can be passed.
+        options: other settings of `stratified_split`.
 
     Raises:
-        InputError: as `part_sizes`.
+        InputError: see `part_sizes`.
     """
     num_test, num_val = part_sizes(len(table), on_missing=on_missing, **options)
     seed, folds, fold = options.get("seed", 0), options.get("folds"), options.get("fold", 0)
@@ -162,12 +162,12 @@ def try_split(table: LabelTable, *, on_missing: str = "error", **options: Any) -
 
 
 def stratified_folds(table: LabelTable, folds: int, seed: int = 0) -> list[np.ndarray]:
-    """Cut all rows into parts in which every class has its share: sorted row numbers, each row in one part.
+    """Split all rows into stratified folds and return the sorted row numbers of each.
 
-    Part i is the test part of `stratified_split(table, val=0, folds=folds, fold=i, seed=seed)`.
+    Fold i is the test part of `stratified_split(table, val=0, folds=folds, fold=i, seed=seed)`.
 
     Raises:
-        InputError: fewer than 2 folds, or more than images.
+        InputError: there are fewer than 2 folds, or more folds than images.
     """
     _check_folds(len(table), folds, 0, 0)
     return [test for _, test in _fold_parts(table.labels, group_numbers(table), folds, seed)]
@@ -183,12 +183,10 @@ def split_hash(
     folds: int | None = None,
     fold: int = 0,
 ) -> str:
-    """64 hex digits over file names, classes, labels, groups, seed and fractions or fold.
+    """Return a digest (64 hex digits) of file names, classes, labels, groups, seed and fractions or fold.
 
-    Equal if and only if the split is.
-
-    `on_missing` is taken so that the settings of `stratified_split` can be handed over whole; it changes no
-    split.
+    Digests are equal if and only if the splits are. `on_missing` does not affect the split; it is accepted so that all
+    settings of `stratified_split` can be passed.
     """
     digest = sha256()
     settings = f"{float(test)!r} {float(val)!r} {int(seed)}"
@@ -203,15 +201,15 @@ def split_hash(
 
 
 def _sizes(num_images: int, test: float, val: float) -> tuple[int, int]:
-    """Images in test and val; a part with a fraction above 0 has at least one."""
+    """Return the sizes of test and val; a part with a fraction above 0 has at least one image."""
     for name, fraction in (("test", test), ("val", val)):
         if not (isinstance(fraction, int | float) and 0 <= fraction < 1):
             raise InputError(
-                f"data.split.{name}={fraction}: expected a share of all images, from 0 to below 1."
+                f"data.split.{name}={fraction}: expected a share of all images, at least 0 and below 1."
             )
     if test + val >= 1 - 1e-9:
         raise InputError(
-            f"data.split.test={test} and data.split.val={val} leave no image to train on; lower them."
+            f"data.split.test={test} and data.split.val={val} leave no images for training; lower them."
         )
     num_test, num_val = (max(1, round(part * num_images)) if part else 0 for part in (test, val))
     if num_images - num_test - num_val < 1:
@@ -220,23 +218,23 @@ def _sizes(num_images: int, test: float, val: float) -> tuple[int, int]:
 
 
 def _check_folds(num_images: int, folds: int, fold: int, val: float) -> float:
-    """The share of the images that one fold is."""
+    """Check the settings of a fold, and return its share of the images."""
     if not 2 <= folds <= num_images:
         raise InputError(f"data.split.folds={folds}: expected from 2 to {num_images}, the number of images.")
     if not 0 <= fold < folds:
         raise InputError(
-            f"data.split.fold={fold}: expected from 0 to {folds - 1}, as data.split.folds={folds}."
+            f"data.split.fold={fold}: expected from 0 to {folds - 1}, because data.split.folds={folds}."
         )
     if not 0 <= val < 1 - 1 / folds:
         raise InputError(
-            f"data.split.val={val}: with data.split.folds={folds} it must be below {1 - 1 / folds:.3g}, so that images "
-            "to train on are left."
+            f"data.split.val={val}: with data.split.folds={folds} it must be below {1 - 1 / folds:.3g} to leave images "
+            "for training."
         )
     return 1 / folds
 
 
 def group_numbers(table: LabelTable) -> np.ndarray | None:
-    """(N,) int64 number of the group of each row, in the order of the rows; None where each row is by itself."""
+    """Return the group number of each row, int64 (N,), counted in the order of rows; None without groups."""
     if table.groups is None:
         return None
     _, first, inverse = np.unique(table.groups, return_index=True, return_inverse=True)
@@ -263,7 +261,7 @@ def _split_rows(
 def _fold_parts(
     labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(The others, those of the fold) for each fold, sorted."""
+    """Return (other rows, rows of the fold) for each fold, sorted."""
     if groups is not None:
         parts = stratify_groups(_strata(labels), groups, np.full(folds, 1 / folds), seed)
         return [(np.flatnonzero(parts != fold), np.flatnonzero(parts == fold)) for fold in range(folds)]
@@ -274,13 +272,13 @@ def _fold_parts(
 def _carve(
     labels: np.ndarray, groups: np.ndarray | None, rows: np.ndarray, size: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take about `size` of `rows` out: (the others, those), both sorted."""
+    """Take about `size` rows from `rows`; return (remaining rows, rows taken), both sorted."""
     if size == 0:
         return rows, rows[:0]
-    if size >= len(rows):  # as sizes are only nearly the fractions
+    if size >= len(rows):  # possible, because sizes are approximate
         raise InputError(
-            f"{len(labels)} images are too few for this split: of the {len(rows)} that are left, val would take "
-            f"{size}. Lower data.split.test or val, or data.split.folds."
+            f"{len(labels)} images are too few for this split: val would take {size} of the remaining {len(rows)}. "
+            "Lower data.split.test or val, or data.split.folds."
         )
     if groups is not None:
         shares = np.array([len(rows) - size, size]) / len(rows)
@@ -296,16 +294,15 @@ def _carve(
 
 
 def _strata(labels: np.ndarray) -> np.ndarray:
-    """Labels and a column more: (N, C + 1).
+    """Append a column for images without labels: (N, C + 1).
 
-    The column makes images without labels a class to be shared out like the others, and a single class two columns,
-    which the splitters ask for.
+    The column makes these images a stratum. It also gives a single class the two columns that the splitters require.
     """
     return np.column_stack([labels, ~labels.any(axis=1)])
 
 
 def _missing(labels: np.ndarray, split: Split, num_test: int, num_val: int) -> np.ndarray:
-    """(3, C) bool: the part was asked for and none of its images has the class."""
+    """Return bool (3, C), True if the part was requested and none of its images has the class."""
     asked_for = {"train": True, "val": num_val > 0, "test": num_test > 0}
     return np.stack([~labels[rows].any(axis=0) & asked_for[part] for part, rows in split.parts().items()])
 
@@ -324,14 +321,14 @@ def _describe_missing(
     for part, columns in zip(PARTS, missing, strict=True):
         classes = [f"{table.classes[column]} ({counts[column]} images)" for column in np.flatnonzero(columns)]
         if classes:
-            places.append(f"{part} has none of {', '.join(classes)}")
+            places.append(f"{part} has no images of {', '.join(classes)}")
     least = _least_min_images(table, missing, num_test, num_val, seed, folds, fold)
     remedy = f"Drop rare classes with data.min_images_per_class={least}" if least else "Use more images"
     number = missing.any(axis=0).sum()
     return (
         f"{number} of {len(table.classes)} classes are too rare to be in each part of the split: "
         f"{'; '.join(places)}. {remedy}, change data.split.test, val or seed, "
-        "or go on without them in that part with data.split.on_missing=warn."
+        "or continue without them in that part with data.split.on_missing=warn."
     )
 
 
@@ -344,9 +341,9 @@ def _least_min_images(
     folds: int | None,
     fold: int,
 ) -> int | None:
-    """The least count of images a class with which every part has every class left; None if there is none.
+    """Return the smallest `min_images_per_class` with which every part has every remaining class, or None.
 
-    It is tried, not reckoned: without the rare classes the splitter decides otherwise about the rest.
+    It is found by trial, because dropping classes changes the split of the other classes.
     """
     counts, least = table.counts(), 0
     while missing.any():

@@ -1,4 +1,4 @@
-"""The one form every annotation format is read into."""
+"""The label table, the common form of all annotation formats."""
 
 import unicodedata
 from collections import defaultdict
@@ -17,12 +17,12 @@ NAMES_SHOWN = 5
 
 
 class ImageReferences(Sequence[ImageReference]):
-    """References made when they are asked for: a million paths would take 0.3 GB, and as much again once compared."""
+    """References created on access: a million paths would take 0.3 GB, and twice as much after a comparison."""
 
     def __init__(
         self, folder: Path, names: np.ndarray, tar_images: Mapping[str, TarImage] | None = None
     ) -> None:
-        """Refer to files below a folder, or to `tar_images`; names (N,) of str."""
+        """Refer to files with `names` (N,) in a folder, or to `tar_images`."""
         self.folder, self.names, self.tar_images = folder, names, tar_images
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class ImageReferences(Sequence[ImageReference]):
     @overload
     def __getitem__(self, index: slice) -> "ImageReferences": ...
     def __getitem__(self, index: int | slice) -> "ImageReference | ImageReferences":
-        """One reference, or the references of a slice."""
+        """Return one reference, or the references of a slice."""
         if isinstance(index, slice):
             return ImageReferences(self.folder, self.names[index], self.tar_images)
         name = self.names[index]
@@ -43,20 +43,18 @@ class ImageReferences(Sequence[ImageReference]):
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
-    """Images and their labels; rows sorted by file name, columns by class name.
+    """Images and their labels, with rows sorted by file name and columns by class name.
 
-    The order is part of the contract: the same labels give the same table, and with it the same split,
-        whatever
-    format and row order they came in. Make one with `build`, which sorts and checks.
+    The order guarantees that the same labels give the same table, and therefore the same split, whatever their format
+    and row order. Use `build`, which sorts and checks, to create a table.
 
     Attributes:
-        image_dir: folder that the file names are relative to.
-        file_names: (N,) array of str, sorted, each once.
-        labels: (N, C) uint8, 1 where the image has the class.
-        classes: C names, sorted, each once.
-        groups: (N,) int64, the same number for images that must stay in one part of a split; None where each image is
-            by itself.
-        tar_images: file name -> where it is, of images in tar shards; None for files in `image_dir`.
+        image_dir: folder to which the file names are relative.
+        file_names: array of str (N,), sorted and unique.
+        labels: uint8 (N, C), 1 if the image has the class.
+        classes: c names, sorted and unique.
+        groups: int64 (N,), equal for images that must stay in one part of a split; None without groups.
+        tar_images: maps file names to images in tar shards; None for files in `image_dir`.
     """
 
     image_dir: Path
@@ -76,19 +74,19 @@ class LabelTable:
         groups: np.ndarray | None = None,
         tar_images: Mapping[str, TarImage] | None = None,
     ) -> Self:
-        """Sort rows and columns and check them.
+        """Create a table: sort rows and columns, and check them.
 
         Args:
-            image_dir: folder that the file names are relative to.
-            file_names: N names, in any order.
-            labels: (N, C) of 0 and 1, any dtype.
-            classes: C names, in any order.
-            groups: (N,) numbers, see the attribute.
+            image_dir: folder to which the file names are relative.
+            file_names: n names in any order.
+            labels: labels (N, C) of 0 and 1, of any dtype.
+            classes: c names in any order.
+            groups: see the attribute.
             tar_images: see the attribute.
 
         Raises:
-            InputError: a file name or class given twice, a class name that is empty, no text or looks like another, or
-                shapes that do not fit.
+            InputError: a file name or class is repeated, a class name is empty, not text or looks like another one, or
+                shapes do not match.
         """
         names, class_names = np.array(file_names, dtype=object), np.array(classes, dtype=object)
         labels = np.asarray(labels)
@@ -111,15 +109,15 @@ class LabelTable:
         return len(self.file_names)
 
     def paths(self) -> ImageReferences:
-        """The N images, in row order."""
+        """Return references of the N images in row order."""
         return ImageReferences(self.image_dir, self.file_names, self.tar_images)
 
     def counts(self) -> np.ndarray:
-        """(C,) int64: images with each class."""
+        """Return the number of images of each class, int64 (C,)."""
         return self.labels.sum(axis=0, dtype=np.int64)
 
     def select(self, rows: np.ndarray | Sequence[int]) -> "LabelTable":
-        """The table of some rows, given as row numbers or as a boolean mask; their order stays sorted."""
+        """Return the table of some rows, given as row numbers or a boolean mask; rows stay sorted."""
         chosen = np.asarray(rows)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else np.sort(chosen.astype(np.int64))
         groups = None if self.groups is None else self.groups[chosen]
@@ -133,7 +131,7 @@ class LabelTable:
         )
 
     def select_classes(self, columns: np.ndarray | Sequence[int]) -> "LabelTable":
-        """The table of all rows and some classes, given as column numbers or as a boolean mask."""
+        """Return the table of some classes, given as column numbers or a boolean mask."""
         chosen = np.asarray(columns)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         classes = [self.classes[column] for column in chosen]
@@ -143,10 +141,10 @@ class LabelTable:
         )
 
     def group_copies(self, digests: np.ndarray) -> "LabelTable":
-        """The same table, with images of the same bytes in one group.
+        """Return the same table with images of identical bytes in one group.
 
         Args:
-            digests: (N,) of the bytes, in row order; an image with an empty one is by itself.
+            digests: digests (N,) of the bytes in row order; images with an empty digest are not grouped.
         """
         _, groups = np.unique(digests, return_inverse=True)
         unknown = np.flatnonzero(digests == np.zeros(1, digests.dtype))
@@ -155,7 +153,7 @@ class LabelTable:
 
 
 def is_text(name: str) -> bool:
-    """Whether it can be written as UTF-8; bytes of other encodings and halves of characters cannot."""
+    """Return True if a name can be encoded as UTF-8; undecodable bytes and lone surrogates cannot."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -164,24 +162,24 @@ def is_text(name: str) -> bool:
 
 
 def check_class_names(classes: Sequence[str], place: str = "", labels: np.ndarray | None = None) -> None:
-    """Refuse class names that files and figures cannot show, or that nobody can tell apart.
+    """Check that class names are printable and distinguishable.
 
     Args:
-        classes: C names.
-        place: where they are from, for the message.
-        labels: (N, C), whose counts the message tells.
+        classes: c names.
+        place: origin of the names, for the message.
+        labels: labels (N, C), whose counts the message shows.
 
     Raises:
-        InputError: a name that is empty or holds a control character or no text, or names that differ only in capital
-            letters, in blanks or in how Unicode composes their letters.
+        InputError: a name is empty, contains a control character or is not text; or names differ only in case,
+            whitespace or Unicode normalization.
     """
     start = f"{place}: " if place else ""
     if "" in classes:
-        raise InputError(f"{start}a class has an empty name; give every class a name.")
+        raise InputError(f"{start}a class has an empty name; every class needs a name.")
     for name in classes:
         if not name.isprintable() and (not is_text(name) or any(map(_is_control, name))):
             raise InputError(
-                f"{start}the class name {name!r} holds a control character or no text; correct it."
+                f"{start}the class name {name!r} contains a control character or is not valid text; correct it."
             )
     plain = [name if name.isascii() else unicodedata.normalize("NFC", name) for name in classes]
     plain = [" ".join(name.lower().split()) for name in plain]
@@ -197,18 +195,18 @@ def check_class_names(classes: Sequence[str], place: str = "", labels: np.ndarra
 
 
 def _refuse_alike(start: str, alike: dict[str, int], labels: np.ndarray | None) -> None:
-    """Raise for class names, each with its column, that differ in nothing but their form."""
+    """Raise an error for class names (with their columns) that differ only in form."""
     names = sorted(alike)
     if len({unicodedata.normalize("NFC", name) for name in names}) == 1:
         codes = " and ".join(map(ascii, names))
         raise InputError(
-            f"{start}two classes look alike, '{names[0]}': {codes} differ only in how Unicode composes their "
-            "letters. Write them in one form (NFC)."
+            f"{start}two classes look alike, '{names[0]}': {codes} differ only in Unicode normalization. "
+            "Write them in one form (NFC)."
         )
     counts = ["" if labels is None else f" ({labels[:, alike[name]].sum()} images)" for name in names]
     listed = " and ".join(f"'{name}'{count}" for name, count in zip(names, counts, strict=True))
     raise InputError(
-        f"{start}classes that differ only in capital letters or blanks: {listed}. Write them in one way, or rename one "
+        f"{start}class names that differ only in case or whitespace: {listed}. Use one spelling, or rename one "
         "if they are different classes."
     )
 
@@ -223,5 +221,5 @@ def _refuse_repeats(sorted_names: np.ndarray, what: str) -> None:
         shown = ", ".join(f"'{name}'" for name in repeated[:NAMES_SHOWN])
         more = ", …" if len(repeated) > NAMES_SHOWN else ""
         raise InputError(
-            f"{len(repeated)} {what}(s) given more than once: {shown}{more}. Each must be there once."
+            f"{len(repeated)} {what}(s) occur more than once: {shown}{more}. Each must be unique."
         )

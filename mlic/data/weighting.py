@@ -1,4 +1,4 @@
-"""Class weights of the loss, from the counts of the training rows."""
+"""Class weights of the loss, computed from the counts of the training rows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,21 +16,21 @@ def class_weights(
     scheme: str = "inverse_sqrt",
     scale: Mapping[str, float] | None = None,
 ) -> np.ndarray:
-    """One weight a class, `scale_c * f(n_c)`.
+    """Compute one weight per class, `scale_c * f(n_c)`.
 
     `f` is 1 for `none`, `1 / sqrt(n)` for `inverse_sqrt`, and `1 / n` for `inverse`.
 
     Args:
-        counts: (C,) training images with each class; 0 is taken as 1, so that the weight stays finite.
-        classes: C names.
-        scheme: one of the above.
-        scale: class -> factor; 1 for classes not in it.
+        counts: number of training images of each class (C,); 0 counts as 1, so that the weight stays finite.
+        classes: c names.
+        scheme: `none`, `inverse_sqrt` or `inverse`.
+        scale: factors by class name; 1 for other classes.
 
     Returns:
         (C,) float32.
 
     Raises:
-        InputError: an unknown scheme, a class in `scale` that is not in `classes`, or a factor out of range.
+        InputError: `scheme` is unknown, `scale` has a class that is not in `classes`, or a factor is out of range.
     """
     scale = dict(scale or {})
     _check(classes, scheme, scale)

@@ -30,15 +30,15 @@ def photos(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a_{}", "With '.jpg' appended 5 of 6 are there."),
-        ("a_{}.png", "With the ending '.jpg' instead of theirs 5 of 6 are there."),
-        ("inner\\b_{}.jpg", r"With '/' instead of '\' 5 of 6 are there."),
-        ("A_{}.JPG", "In small letters 5 of 6 are there."),
+        ("a_{}", "With '.jpg' appended, 5 of 6 exist."),
+        ("a_{}.png", "With the extension '.jpg' instead of theirs, 5 of 6 exist."),
+        ("inner\\b_{}.jpg", r"With '/' instead of '\', 5 of 6 exist."),
+        ("A_{}.JPG", "In lower case, 5 of 6 exist."),
         (
             "photos/a_{}.jpg",
-            "Without 'photos/' at their beginning 5 of 6 are there. Set data.images={parent}",
+            "Without the leading 'photos/', 5 of 6 exist. Set data.images={parent}",
         ),
-        ("data/set/a_{}.jpg", "Without 'data/set/' at their beginning 5 of 6 are there. Correct"),
+        ("data/set/a_{}.jpg", "Without the leading 'data/set/', 5 of 6 exist. Correct"),
     ],
 )
 def test_the_one_cause_of_many_missing_files_is_named(name: str, message: str, photos: Path):
@@ -54,7 +54,7 @@ def test_some_missing_files_are_left_out_and_most_are_not(photos: Path, caplog: 
     names = ["a_0.jpg", "a_1.jpg", "a_2.jpg", "a_3"]
     leave_out_missing(photos, names, ["a_3"], "drop")
     assert "1 images cannot be used and are left out" in caplog.text
-    assert "With '.jpg' appended 1 of 1 are there" in caplog.text
+    assert "With '.jpg' appended, 1 of 1 exist" in caplog.text
     names = ["a_0.jpg", "a_1", "a_2", "a_3"]
     with pytest.raises(InputError, match="3 of 4 images cannot be used"):
         leave_out_missing(photos, names, names[1:], "drop")

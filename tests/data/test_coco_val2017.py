@@ -59,7 +59,7 @@ def test_without_network_the_error_says_where_to_put_the_archives(small_coco: An
     nowhere = "http://127.0.0.1:9"
     with pytest.raises(InputError, match="cannot be downloaded") as refusal:
         read_coco_val2017(tmp_path, base_url=nowhere)
-    for expected in (f"{nowhere}/{IMAGES}", f"{nowhere}/{ANNOTATIONS}", f"put both files into {tmp_path}"):
+    for expected in (f"{nowhere}/{IMAGES}", f"{nowhere}/{ANNOTATIONS}", f"put both archives into {tmp_path}"):
         assert expected in str(refusal.value)
     for path in (IMAGES, ANNOTATIONS):
         (tmp_path / Path(path).name).write_bytes(small_coco.files[f"/{path}"])
@@ -68,7 +68,7 @@ def test_without_network_the_error_says_where_to_put_the_archives(small_coco: An
 
 def test_a_wrong_archive_is_refused_and_nothing_unpacked(small_coco: Any, tmp_path: Path):
     (tmp_path / "val2017.zip").write_bytes(b"another")
-    with pytest.raises(InputError, match=r"val2017.zip: its MD5 digest is not .*\n.*put both files into"):
+    with pytest.raises(InputError, match=r"val2017.zip: the MD5 digest is not .*\n.*put both archives into"):
         read_coco_val2017(tmp_path, base_url=small_coco.url)
     assert not (tmp_path / "val2017").exists()
     assert (tmp_path / "val2017.zip").read_bytes() == b"another"

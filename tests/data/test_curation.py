@@ -71,5 +71,5 @@ def test_settings_out_of_range_are_refused(table: LabelTable, options: dict, mes
 
 
 def test_no_image_left_is_refused(make_table: MakeTable):
-    with pytest.raises(InputError, match="no image is left after curation"):
+    with pytest.raises(InputError, match="no images are left after curation"):
         curate(make_table(np.zeros((3, 2))), unlabelled="drop")

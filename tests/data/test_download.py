@@ -27,13 +27,13 @@ def test_a_file_is_downloaded_once_and_checked(file_server: Any, tmp_path: Path)
     assert download(remote, target) == target
     assert len(file_server.requests) == requests
     target.write_bytes(b"put there by hand")
-    with pytest.raises(InputError, match=r"file.zip: its MD5 digest is not"):
+    with pytest.raises(InputError, match=r"file.zip: the MD5 digest is not"):
         download(remote, target)
     assert target.read_bytes() == b"put there by hand"
     target.unlink()
     file_server.files["/file.zip"] = bytes(len(CONTENT))
     for url in (remote.url, f"{file_server.url}/none.zip"):
-        with pytest.raises(InputError, match=rf"cannot be downloaded: .* put it at {target}"):
+        with pytest.raises(InputError, match=rf"cannot be downloaded: .* save it as {target}"):
             download(RemoteFile(url, remote.md5), target)
     assert list(target.parent.iterdir()) == []
 

@@ -43,14 +43,14 @@ def test_bits_stored_scale_what_is_used_to_the_full_range(tmp_path: Path, bits: 
     of_two_sizes: Any = open_at_sizes(Image.open(deep), (9, 8), bits)
     for image in (open_image(deep, bits_stored=bits), *of_two_sizes):
         np.testing.assert_allclose(np.asarray(image)[..., 0], values * (255 / largest), atol=0.5)
-    reason = f"its largest value, {largest // 2}, does not fit data.bits_stored={bits - 2}"
+    reason = f"its largest value, {largest // 2}, exceeds data.bits_stored={bits - 2}"
     assert check_images([deep], full=True, bits_stored=bits - 2) == {deep: reason}
     assert check_images([deep], full=True, bits_stored=bits) == {}
 
 
 @pytest.mark.parametrize("wrong", [7, 17, 12.0, "12", True])
 def test_bits_stored_must_be_a_whole_number_from_8_to_16(wrong: Any):
-    with pytest.raises(InputError, match=rf"data.bits_stored: '{wrong}' must be a whole number from 8 to 16"):
+    with pytest.raises(InputError, match=rf"data.bits_stored must be a whole number from 8 to 16, got '{wrong}'"):
         check_bits_stored(wrong)
 
 
@@ -68,12 +68,12 @@ def test_heic_is_read_upright_without_a_change_of_pillow(
     assert "truncated or damaged" in (full_check(path) or "")
     assert "HEIF" not in Image.OPEN and ".heic" not in Image.registered_extensions()
     monkeypatch.setattr(images_module, "HEIF_READER", "not_installed_heif")
-    assert check_images([path]) == {path: "a HEIC file, which needs: pip install 'mlic[heif]'"}
+    assert check_images([path]) == {path: "a HEIC file, which requires: pip install 'mlic[heif]'"}
 
 
 def test_the_preview_in_a_raw_file_is_not_taken_for_the_photograph(tmp_path: Path):
     raw = save(picture(), tmp_path / "DSC_0001.NEF", format="TIFF")
-    assert quick_check(raw) == full_check(raw) == "a camera's raw file; convert it to JPEG or TIFF"
+    assert quick_check(raw) == full_check(raw) == "a raw file of a camera; convert it to JPEG or TIFF"
     assert full_check(save(picture(), tmp_path / "really_jpeg.dng", format="JPEG")) is None
 
 

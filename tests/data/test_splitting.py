@@ -42,7 +42,7 @@ def test_a_class_too_rare_is_named_with_the_curation_that_does(make_table: MakeT
     labels[:, 3] = 0
     labels[:2, 3] = 1
     table = make_table(labels, ["a", "b", "c", "unicorn"])
-    with pytest.raises(InputError, match=r"has none of unicorn \(2 images\)") as refusal:
+    with pytest.raises(InputError, match=r"has no images of unicorn \(2 images\)") as refusal:
         stratified_split(table, test=0.1, val=0.1)
     found = re.search(r"data.min_images_per_class=(\d+)", str(refusal.value))
     assert found is not None
@@ -57,7 +57,7 @@ def test_a_missing_class_may_be_a_warning(make_table: MakeTable, caplog: pytest.
     labels[:, 2] = 0
     with caplog.at_level(logging.WARNING):
         split = stratified_split(make_table(labels), on_missing="warn")
-    assert "train has none of c02 (0 images); val has none of c02 (0 images)" in caplog.text
+    assert "train has no images of c02 (0 images); val has no images of c02 (0 images)" in caplog.text
     assert_complete(split, 100)
     with pytest.raises(InputError, match="Use more images"):
         stratified_split(make_table(np.zeros((10, 1))))
@@ -68,7 +68,7 @@ def test_a_missing_class_may_be_a_warning(make_table: MakeTable, caplog: pytest.
     [
         ({"test": 1.0}, "data.split.test=1.0"),
         ({"seed": -1}, "data.split.seed=-1"),
-        ({"test": 0.7, "val": 0.3}, "data.split.test=0.7 and data.split.val=0.3 leave no image to train on"),
+        ({"test": 0.7, "val": 0.3}, "data.split.test=0.7 and data.split.val=0.3 leave no images for training"),
         ({"on_missing": "no"}, "data.split.on_missing"),
         ({"folds": 51}, "expected from 2 to 50"),
         ({"folds": 5, "fold": 5}, r"data\.split\.fold=5: expected from 0 to 4"),
@@ -144,5 +144,5 @@ def test_thirty_copies_of_one_image_come_to_one_part(make_table: MakeTable):
 
 def test_a_part_that_copies_leave_empty_is_refused(make_table: MakeTable):
     table = make_table(np.ones((10, 2))).group_copies(np.full(10, b"same", dtype="S64"))
-    with pytest.raises(InputError, match=r"a part empty: copies .*, and only 1 of the 10 images differ"):
+    with pytest.raises(InputError, match=r"an empty part: copies .*, and only 1 of the 10 images differ"):
         stratified_split(table, on_missing="warn")

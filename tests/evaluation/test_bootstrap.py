@@ -112,12 +112,12 @@ def change(predictions: Predictions, **values: Any) -> Predictions:
     [
         (
             lambda p: p.select([1, 0, *range(2, 10)]),
-            "another order: 2 rows differ, the first is '000.jpg' against '001.jpg'",
+            "images or order: 2 rows differ, first '000.jpg' and '001.jpg'",
         ),
-        (lambda p: change(p, classes=("a", "z")), "other classes: b, z in one of them only"),
+        (lambda p: change(p, classes=("a", "z")), "different classes: b, z in only one of them"),
         (
             lambda p: change(p, targets=1 - p.targets),
-            "other labels of the same images: 20 differ, .* '000.jpg', class 'a'",
+            "different labels of the same images: 20 differ, .* '000.jpg', class 'a'",
         ),
     ],
 )
@@ -133,7 +133,7 @@ def test_other_resamples_and_unknown_names_are_refused(simulate: Simulate) -> No
     predictions = predict(*simulate(5, 10, 2))
     first = Bootstrap(predictions, resamples=5)
     for other in (Bootstrap(predictions, resamples=6), Bootstrap(predictions, resamples=5, seed=1)):
-        with pytest.raises(InputError, match="other resamples: give both the same seed and number"):
+        with pytest.raises(InputError, match="different resamples: use the same seed and number"):
             paired_differences({"x": first, "y": other}, "map")
     with pytest.raises(InputError, match=r"unknown metrics \['mAP'\].*metrics are map, "):
         Bootstrap(predictions, names=["mAP"])

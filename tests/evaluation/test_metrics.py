@@ -159,7 +159,7 @@ def test_weights_are_repetitions_of_images(levels: int, simulate: Simulate, name
     ("scores", "targets", "classes", "threshold", "message"),
     [
         ([[0.1, 0.2]], [[0, 1]], ["a"], 0.5, r"must both be \(images, classes\)"),
-        (np.zeros((0, 1)), np.zeros((0, 1)), ["a"], 0.5, "no metrics without images"),
+        (np.zeros((0, 1)), np.zeros((0, 1)), ["a"], 0.5, "metrics require images"),
         (
             [[0.1, np.nan]],
             [[0, 1]],

@@ -51,7 +51,7 @@ def test_a_failed_write_leaves_the_old_file_alone(
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
-    with pytest.raises(InputError, match=r"x\.parquet: there is no such file"):
+    with pytest.raises(InputError, match=r"x\.parquet: no such file"):
         Predictions.read_parquet(path)
     path.write_text("file_name,score:a\n")
     with pytest.raises(InputError, match=r"x\.parquet: cannot be read as a parquet file"):
@@ -59,7 +59,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     columns = {"file_name": ["a.jpg"], "score:a": [0.5], "score:b": [0.5], "target:b": [1], "target:a": [0]}
     for wrong in (columns, {"image": ["a.jpg"], "score:a": [0.1], "target:a": [0]}, {"file_name": ["a.jpg"]}):
         pd.DataFrame(wrong).to_parquet(path)
-        with pytest.raises(InputError, match=r"x\.parquet: is no predictions file.*file_name"):
+        with pytest.raises(InputError, match=r"x\.parquet: not a predictions file.*file_name"):
             Predictions.read_parquet(path)
 
 

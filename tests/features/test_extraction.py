@@ -213,7 +213,7 @@ def test_bits_stored_are_part_of_a_store_only_where_they_are_not_all(
     rows = ten.stores[0].load(ten.digests)
     torch.testing.assert_close(rows[0], rows[1], rtol=0, atol=0)
     assert extract(backbone, files, bits_stored=9).bad == {
-        files[0]: "its largest value, 1023, does not fit data.bits_stored=9"
+        files[0]: "its largest value, 1023, exceeds data.bits_stored=9"
     }
 
 

@@ -121,7 +121,7 @@ def test_a_download_that_a_checkpoint_names_is_not_begun(
         config["data"] |= {"images": str(tmp_path / "coco"), "annotations": None, "reader": reader}
 
     options = (f"run='{sent_run(change)}'", "part=test", "device=cpu")
-    with pytest.raises(InputError, match="is not downloaded on the word of a run folder"):
+    with pytest.raises(InputError, match="is not downloaded, because the address comes from a run folder"):
         evaluate(compose(*options, output=tmp_path / "out", config_name="evaluate"))
 
 

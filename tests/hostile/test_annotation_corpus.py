@@ -50,14 +50,14 @@ THIRD = "images\\[2\\]"
 LEAVES = "leaves the image folder"
 CSV: dict[str, Case] = {
     "empty": Case(b"", "line 1: the header is ''"),
-    "header alone": Case("file_name,labels\n", "no row below the header"),
+    "header alone": Case("file_name,labels\n", "no rows below the header"),
     "byte order mark": Case("\ufefffile_name,labels\na.jpg,cat\nb.jpg,dog\n", GOOD),
     "blank lines between": Case("file_name,labels\n\na.jpg,cat\n\n\nb.jpg,dog\n\n", GOOD),
     "spaces": Case("file_name , labels\n a.jpg , cat \nb.jpg,dog | \n", GOOD),
     "trailing commas": Case(
-        "file_name,labels,\na.jpg,cat,\nb.jpg,dog,\n", "line 1: each column needs a name"
+        "file_name,labels,\na.jpg,cat,\nb.jpg,dog,\n", "line 1: each column needs its own name"
     ),
-    "too few fields": Case("file_name,labels\na.jpg\n", "line 2: 1 fields where the header has 2"),
+    "too few fields": Case("file_name,labels\na.jpg\n", "line 2: 1 fields, but the header has 2"),
     "semicolons": Case("file_name;labels\na.jpg;cat\n", "expected 'file_name,labels' or"),
     "latin 1": Case("file_name,labels\na.jpg,Kälte\n".encode("latin-1"), "not UTF-8 text"),
     "an open quote": Case('file_name,labels\na.jpg,"cat\nb.jpg,dog\n', r"line \d: malformed CSV"),
@@ -69,14 +69,14 @@ CSV: dict[str, Case] = {
     ),
     "a million equal columns and a row": Case(
         f"file_name{',c' * COLUMNS}\na.jpg{',1' * COLUMNS}\n",
-        r"line 1: each column needs a name of its own.*\['c'\]",
+        r"line 1: each column needs its own name.*\['c'\]",
     ),
     "listed twice": Case("file_name,labels\na.jpg,cat\nb.jpg,dog\na.jpg,cat\n", GOOD),
     "listed twice otherwise": Case(
-        "file_name,labels\na.jpg,cat\na.jpg,dog\n", "line 3: 'a.jpg' is listed with other"
+        "file_name,labels\na.jpg,cat\na.jpg,dog\n", "line 3: the labels of 'a.jpg' differ"
     ),
     "the same place twice": Case(
-        "file_name,labels\na.jpg,cat\n./a.jpg,dog\n", "line 3: 'a.jpg' is listed with other"
+        "file_name,labels\na.jpg,cat\n./a.jpg,dog\n", "line 3: the labels of 'a.jpg' differ"
     ),
     "a step up": Case("file_name,labels\n../a.jpg,cat\n", f"line 2: '../a.jpg' {LEAVES}"),
     "absolute": Case("file_name,labels\n/etc/passwd,cat\n", f"line 2: '/etc/passwd' {LEAVES}"),
@@ -85,12 +85,12 @@ CSV: dict[str, Case] = {
         "file_name,labels\nfile:///etc/passwd,cat\n", "line 2: 'file:///etc/passwd' is an address"
     ),
     "NUL in a name": Case(
-        "file_name,labels\na\0.jpg,cat\n", r"line 2: the image's file name is 'a\\x00.jpg'"
+        "file_name,labels\na\0.jpg,cat\n", r"line 2: the file name of the image is 'a\\x00.jpg'"
     ),
     "NUL in a label": Case(
-        "file_name,labels\na.jpg,c\0t\n", r"the class name 'c\\x00t' holds a control character"
+        "file_name,labels\na.jpg,c\0t\n", r"the class name 'c\\x00t' contains a control character"
     ),
-    "escape in a label": Case("file_name,labels\na.jpg,\x1b[31mcat\n", "holds a control character"),
+    "escape in a label": Case("file_name,labels\na.jpg,\x1b[31mcat\n", "contains a control character"),
     "labels that look alike": Case(
         f"file_name,labels\na.jpg,{ALIKE[0]}\nb.jpg,{ALIKE[1]}\n", "two classes look alike"
     ),
@@ -110,18 +110,18 @@ COCO: dict[str, Case] = {
     "empty file": Case(b"", "line 1, column 1: not valid JSON"),
     "utf 16 json": Case(coco().encode("utf-16"), GOOD),
     "cut json": Case(coco()[:60], r"line 1, column \d+: not valid JSON"),
-    "a list": Case("[]", "no list 'images'"),
+    "a list": Case("[]", "the list 'images' is missing"),
     "nested too deep": Case("[" * 200_000, "not a JSON text file"),
     "a number of 10,000 digits": Case(
         coco()[:-1] + ', "info": ' + "9" * 10_000 + "}", "not a JSON text file"
     ),
-    "numbers for entries": Case(coco(more_annotations=7), r"annotations\[2\]: expected an object"),
+    "numbers for entries": Case(coco(more_annotations=7), r"annotations\[2\]: expected a JSON object"),
     "no images": Case(coco(images=[], annotations=[]), "'images' is empty"),
     "duplicate image id": Case(
-        coco(more_images={"id": 1, "file_name": "c.jpg"}), f"{THIRD}: id 1 was given to 'a.jpg'"
+        coco(more_images={"id": 1, "file_name": "c.jpg"}), f"{THIRD}: id 1 is used for both 'a.jpg'"
     ),
     "duplicate category name": Case(
-        coco(more_categories={"id": 3, "name": "cat"}), r"categories\[2\]: name 'cat' is there twice"
+        coco(more_categories={"id": 3, "name": "cat"}), r"categories\[2\]: name 'cat' occurs twice"
     ),
     "unknown category": Case(
         coco(more_annotations={"image_id": 1, "category_id": 9}), "category_id 9 is not in"
@@ -149,9 +149,9 @@ COCO: dict[str, Case] = {
         {**GOOD, "c.jpg": set()},
     ),
     "step up json": Case(named("../c.jpg"), f"{THIRD}: '../c.jpg' {LEAVES}"),
-    "half a character in a name": Case(named("\ud800.jpg"), f"{THIRD}: .* is no text; rename"),
+    "half a character in a name": Case(named("\ud800.jpg"), f"{THIRD}: .* is not valid UTF-8 text; rename"),
     "half a character in a class": Case(
-        coco(more_categories={"id": 3, "name": "\udc00"}), "categories: the class name .* no text"
+        coco(more_categories={"id": 3, "name": "\udc00"}), "categories: the class name .* not valid text"
     ),
     "200,000 categories": Case(
         coco(categories=[{"id": n, "name": f"c{n}"} for n in range(200_000)]), "^200000$"

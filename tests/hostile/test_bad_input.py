@@ -41,7 +41,7 @@ def test_images_that_cannot_be_used(
     with pytest.raises(InputError, match=r"6 images cannot be used:\n") as refusal:
         train(tiny_config(f"data.images={images}"))
     for name, reason in (
-        ("01", "no such file"), ("02", r"empty (0 bytes)"), ("04", "not an image that can be read"),
+        ("01", "no such file"), ("02", r"empty (0 bytes)"), ("04", "not an image in a supported format"),
         ("06", "not a regular file"), ("07", "more pixels than the limit"),
     ):  # fmt: skip
         assert any(name in line and reason in line for line in str(refusal.value).splitlines()), (

@@ -174,7 +174,7 @@ def zipped(name: str, content: bytes) -> bytes:
 
 def refusals() -> dict[str, Refused]:
     """Files that are no picture, or that would be one of too many pixels."""
-    limit, none = "more than the limit of 89,478,485", "not an image that can be read"
+    limit, none = "more than the limit of 89,478,485", "not an image in a supported format"
     bmp, gif, webp = (encode(picture(), kind) for kind in ("BMP", "GIF", "WEBP"))
     text_bomb = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200_000_000)))
     return {
@@ -188,7 +188,7 @@ def refusals() -> dict[str, Refused]:
         "paper.pdf": Refused(b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n", none),
         "archive.jpg": Refused(zipped("a.jpg", encode(picture(), "JPEG")), none),
         "pickle.jpg": Refused(pickle.dumps([1, 2, 3]), none),
-        "depth.tiff": Refused(encode(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), "floating-point numbers"),
+        "depth.tiff": Refused(encode(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), "floating-point pixels"),
         "bomb.png": Refused(png(60_000, 60_000), "limit of 89,478,485"),
         "large.png": Refused(png(10_000, 9_000), limit),
         "longest.png": Refused(png(2**31 - 1, 1), "limit of 89,478,485"),
@@ -312,7 +312,7 @@ def test_what_is_no_regular_file(tmp_path: Path):
 
 def test_a_name_in_the_other_form_of_unicode_is_told(tmp_path: Path):
     write(tmp_path, "Ka\u0308lte.png", encode(picture(), "PNG"))
-    assert "looks the same, in Unicode's form NFD: rename it" in str(full_check(tmp_path / "K\u00e4lte.png"))
+    assert "looks the same, in Unicode form NFD; rename it" in str(full_check(tmp_path / "K\u00e4lte.png"))
     assert full_check(tmp_path / "Ka\u0308lte.png") is None
 
 

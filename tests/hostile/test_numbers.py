@@ -60,7 +60,7 @@ def test_no_label_anywhere(with_labels: Callable[..., DictConfig], tmp_path: Pat
     rows = [f"shapes_{row:02d}.jpg,0,0" for row in range(60)]
     with pytest.raises(InputError, match=r"2 of 2 classes are too rare to be in each part"):
         train(with_labels("file_name,cat,dog", rows))
-    with pytest.raises(InputError, match=r"no class is left after curation.*asks for 1 of 60 images"):
+    with pytest.raises(InputError, match=r"no classes are left after curation.*requires 1 of 60 images"):
         train(with_labels("file_name,cat,dog", rows, "data.min_images_per_class=1"))
     with pytest.raises(
         InputError, match=r"'val/map'\)` could not find the monitored key.*settings of callbacks"

@@ -119,5 +119,5 @@ def test_tars_among_the_images_to_predict(shards: Path, tiny_images: Path, tmp_p
     (tmp_path / "cut.tar").write_bytes((shards / "train-01.tar").read_bytes()[:5000])
     assert tarfile.is_tarfile(tmp_path / "cut.tar")
     assert 0 < len(list_images(tmp_path / "cut.tar")[0]) < 20
-    with pytest.raises(InputError, match=r"there is no '.*none.tar'"):
+    with pytest.raises(InputError, match=r"'.*none.tar' does not exist"):
         list_images(tmp_path / "none.tar")

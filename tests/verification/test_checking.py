@@ -48,7 +48,7 @@ def test_bad_images_are_named_with_reasons(data_set, verify_set, tmp_path, probl
     assert found[0][2].startswith("truncated or damaged")
     assert found[1][2] == "the file is empty (0 bytes)"
     assert found[2][2] == "not a regular file"
-    assert found[3][2].startswith("not an image that can be read")
+    assert found[3][2].startswith("not an image in a supported format")
 
 
 def test_sixteen_bits_that_are_not_used_are_told_with_the_setting(data_set, verify_set, tmp_path, problems):
@@ -59,11 +59,11 @@ def test_sixteen_bits_that_are_not_used_are_told_with_the_setting(data_set, veri
     ((kind, detail),) = problems(tmp_path / "out")
     assert kind == "unused_bits"
     assert detail.startswith(
-        "2 16-bit grey images use 12 of 16 bits (largest value 4095): data.bits_stored=12 "
+        "2 16-bit greyscale images use 12 of 16 bits (largest value 4095): data.bits_stored=12 "
     )
     assert verify_set(data_set, "data.bits_stored=12").findings == []
     verify_set(data_set, "data.bits_stored=10")
-    too_bright = "its largest value, 4095, does not fit data.bits_stored=10"
+    too_bright = "its largest value, 4095, exceeds data.bits_stored=10"
     assert problems(tmp_path / "out") == [("bad_image", "deep.png", too_bright)]
     Image.fromarray(np.array([[0, 65535]], dtype=np.uint16)).save(data_set.add("full.png", "cat"))
     assert verify_set(data_set).findings == []
@@ -142,10 +142,10 @@ def test_images_and_annotations_without_each_other(data_set, verify_set, make_pn
     verify_set(data_set)
     decomposed = normalize("NFD", "für.png")
     assert problems(tmp_path / "out") == [
-        ("missing_image", "Case.PNG", "no such file; perhaps 'case.png' is meant"),
-        ("missing_image", normalize("NFC", "für.png"), f"no such file; perhaps '{decomposed}' is meant"),
+        ("missing_image", "Case.PNG", "no such file; did you mean 'case.png'?"),
+        ("missing_image", normalize("NFC", "für.png"), f"no such file; did you mean '{decomposed}'?"),
         ("missing_image", "gone.png", "no such file"),
-        ("missing_image", "moved/a.png", "no such file; perhaps 'elsewhere/a.png' is meant"),
+        ("missing_image", "moved/a.png", "no such file; did you mean 'elsewhere/a.png'?"),
         ("unannotated_image", "case.png"),
         ("unannotated_image", "elsewhere/a.png"),
         ("unannotated_image", decomposed),
@@ -160,7 +160,7 @@ def test_classes_too_rare_for_the_split(data_set, verify_set, tmp_path, problems
     assert problems(tmp_path / "out")[-1] == (
         "rare_class",
         "owl",
-        "2 images that can be used, none of them in val and test; data.min_images_per_class=3 would do",
+        "2 usable images, none of them in val and test; data.min_images_per_class=3 is sufficient",
     )
     classes = pd.read_csv(tmp_path / "out" / "classes.csv").set_index("class")
     assert classes.loc["owl", ["images", "train", "val", "test"]].tolist() == [3, 2, 0, 0]
@@ -224,7 +224,7 @@ def test_annotations_that_cannot_be_read_are_one_finding(data_set, verify_set, m
     assert len(verify(config).findings) == 3
     found = problems(tmp_path / "out")
     assert found[0][:2] == ("annotations", str(data_set.annotations))
-    assert "labels.csv, line 4: 4 fields where the header has 2" in found[0][2]
+    assert "labels.csv, line 4: 4 fields, but the header has 2" in found[0][2]
     assert found[1:] == [
         ("bad_image", "bad.png", "the file is empty (0 bytes)"),
         ("duplicate", "n000.png", "copy.png", "same labels"),
@@ -303,9 +303,9 @@ def test_one_cause_of_many_missing_files_is_named(data_set, verify_set, tmp_path
     found = problems(tmp_path / "out")
     assert found[0] == (
         "file_names",
-        "With the ending '.jpg' instead of theirs 24 of 24 are there. Correct the names in the annotations.",
+        "With the extension '.jpg' instead of theirs, 24 of 24 exist. Correct the names in the annotations.",
     )
-    assert ("split", "no image can be used") in found
+    assert ("split", "no usable images") in found
 
 
 def test_label_combinations_are_a_finding(data_set, verify_set):

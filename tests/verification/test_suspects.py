@@ -43,7 +43,7 @@ def test_labels_are_ranked_by_the_score_of_what_is_given(make_table):
 
 def test_without_cleanlab_the_extra_is_named(data_set, verify_set, tmp_path, monkeypatch):
     monkeypatch.setattr(suspects_module, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"labels=suspect needs cleanlab.*pip install 'mlic\[verify\]'"):
+    with pytest.raises(InputError, match=r"labels=suspect requires cleanlab.*pip install 'mlic\[verify\]'"):
         verify_set(data_set, "labels=suspect")
     assert not (tmp_path / "out" / "problems.csv").exists()
 

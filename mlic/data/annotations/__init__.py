@@ -1,4 +1,4 @@
-"""Readers from annotation formats to one `LabelTable`."""
+"""Readers of annotation formats; each returns a `LabelTable`."""
 
 from mlic.data.annotations.coco import read_coco
 from mlic.data.annotations.csv import read_csv

@@ -29,23 +29,22 @@ SECTIONS = ("images", "annotations", "categories")
 def read_coco(
     annotations: str | Path, images: str | Path, *, crowd: str = "keep", unannotated: str = "keep"
 ) -> LabelTable:
-    """Read which categories occur in which images; boxes and masks are not looked at.
+    """Read the categories of each image from COCO instances JSON; boxes and masks are ignored.
 
-    Every category of the file becomes a class, also one without images. Category ids may have gaps, as COCO's
-    have.
+    Every category of the file becomes a class, even if it has no images. Category ids may have gaps, as they do in
+    COCO.
 
     Args:
         annotations: COCO instances JSON.
         images: folder that `file_name` is relative to.
-        crowd: `drop` leaves out annotations with `iscrowd: 1`, and so the labels that only a crowd region
-            gives.
-        unannotated: `drop` leaves out images that have no annotation (after `crowd`).
+        crowd: `drop` ignores annotations with `iscrowd: 1`, and with them labels that only a crowd region has.
+        unannotated: `drop` leaves out images without annotations (after `crowd` is applied).
 
     Returns:
-        The table of labels.
+        The label table.
 
     Raises:
-        InputError: the file is missing or malformed, has an unknown id, lists an image with two sets of
+        InputError: the file is missing or malformed, has an unknown id, lists an image with two different sets of
             labels, or names an image outside the folder.
     """
     check_choice("data.reader.crowd", crowd, ("keep", "drop"))
@@ -75,7 +74,7 @@ def read_coco(
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Parsing makes a million objects and no garbage; to look for it again and again takes as long as to parse."""
+    # Parsing creates a million objects but no garbage; repeated collections would double the time.
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -86,7 +85,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """The parsed file, its three sections checked to be lists of objects."""
+    """Parse the file and check that its three sections are lists of objects."""
     try:
         with _no_collection():
             content = json.loads(file.read_bytes())
@@ -95,22 +94,22 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
             f"{file}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}). "
             "Expected a COCO instances file; is it complete?"
         ) from None
-    except (ValueError, RecursionError) as error:  # another encoding, a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # not UTF-8, or numbers of thousands of digits
         raise InputError(f"{file}: not a JSON text file ({error}). Expected a COCO instances file.") from None
     for section in SECTIONS:
         if not isinstance(content, dict) or not isinstance(content.get(section), list):
             raise InputError(
-                f"{file}: no list '{section}'. Expected COCO instances JSON, "
-                "which has images, annotations and categories."
+                f"{file}: the list '{section}' is missing. Expected COCO instances JSON "
+                "with images, annotations and categories."
             )
         if not set(map(type, content[section])) <= {dict}:
             place = next(row for row, entry in enumerate(content[section]) if type(entry) is not dict)
-            raise InputError(f"{file}, {section}[{place}]: expected an object in braces.")
+            raise InputError(f"{file}, {section}[{place}]: expected a JSON object ({{...}}).")
     return content
 
 
 def _field(file: Path, content: dict[str, list[dict[str, Any]]], section: str, key: str) -> list[Any]:
-    """One field of all entries of a section; ids must be whole numbers or strings."""
+    """Return one field of all entries of a section; ids must be integers or strings."""
     values = [entry.get(key) for entry in content[section]]
     if not set(map(type, values)) <= {int, str}:
         place = next(row for row, value in enumerate(values) if type(value) not in (int, str))
@@ -120,7 +119,7 @@ def _field(file: Path, content: dict[str, list[dict[str, Any]]], section: str, k
 
 
 def _images(file: Path, content: dict[str, list[dict[str, Any]]]) -> tuple[pd.Index, list[str]]:
-    """Ids and file names of the images, an entry repeated as it was taken once."""
+    """Return the ids and file names of the images; identical repeated entries count once."""
     ids = _field(file, content, "images", "id")
     names = safe_file_names(
         _field(file, content, "images", "file_name"), lambda row: f"{file}, images[{row}]"
@@ -129,8 +128,8 @@ def _images(file: Path, content: dict[str, list[dict[str, Any]]]) -> tuple[pd.In
     for row, (identity, name) in enumerate(zip(ids, names, strict=True)):
         if name_of.setdefault(identity, name) != name:
             raise InputError(
-                f"{file}, images[{row}]: id {identity!r} was given to '{name_of[identity]}' before, "
-                f"now to '{name}'. Each image needs an id of its own."
+                f"{file}, images[{row}]: id {identity!r} is used for both '{name_of[identity]}' "
+                f"and '{name}'. Each image needs its own id."
             )
     if not name_of:
         raise InputError(f"{file}: the list 'images' is empty; expected at least one image.")
@@ -138,14 +137,14 @@ def _images(file: Path, content: dict[str, list[dict[str, Any]]]) -> tuple[pd.In
 
 
 def _categories(file: Path, content: dict[str, list[dict[str, Any]]]) -> tuple[pd.Index, list[str]]:
-    """Ids and names of the categories, each of them once."""
+    """Return the ids and names of the categories, and refuse repeated ones."""
     ids, names = _field(file, content, "categories", "id"), _field(file, content, "categories", "name")
     classes = [str(name) for name in names]
     for key, values in (("id", ids), ("name", classes)):
         row = _first_repeated(values)
         if row is not None:
             raise InputError(
-                f"{file}, categories[{row}]: {key} {values[row]!r} is there twice; "
+                f"{file}, categories[{row}]: {key} {values[row]!r} occurs twice; "
                 "each category needs its own id and name."
             )
     return pd.Index(ids), classes
@@ -161,7 +160,7 @@ def _first_repeated(values: list[Any]) -> int | None:
 
 
 def _crowd(file: Path, content: dict[str, list[dict[str, Any]]]) -> np.ndarray:
-    """(annotations,) bool; a missing mark means no."""
+    """Return bool (annotations,), True for crowd regions; a missing `iscrowd` means False."""
     marks = [entry.get("iscrowd") or 0 for entry in content["annotations"]]
     if not (set(map(type, marks)) <= {int, bool} and set(marks) <= {0, 1}):
         row = next(
@@ -174,7 +173,7 @@ def _crowd(file: Path, content: dict[str, list[dict[str, Any]]]) -> np.ndarray:
 def _positions(
     file: Path, content: dict[str, list[dict[str, Any]]], key: str, index: pd.Index, section: str
 ) -> np.ndarray:
-    """(annotations,) places in `section` that the ids under `key` point at."""
+    """Return the positions (annotations,) in `section` of the ids stored under `key`."""
     ids = _field(file, content, "annotations", key)
     positions = index.get_indexer(pd.Index(ids)) if ids else np.zeros(0, dtype=np.int64)
     unknown = np.flatnonzero(positions < 0)

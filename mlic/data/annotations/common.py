@@ -1,4 +1,4 @@
-"""What all readers share: places that must exist, safe file names, images listed more than once."""
+"""Helpers shared by the readers: path checks, safe file names, images listed more than once."""
 
 import re
 from collections import Counter
@@ -14,17 +14,17 @@ from mlic.errors import InputError
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _NOT_PLAIN = re.compile(r"//|(^|/)\.(/|$)|/$")
-_BARE = re.compile(r"[A-Za-z_][\w/.-]*")  # what the shell and Hydra take without quotes
+_BARE = re.compile(r"[A-Za-z_][\w/.-]*")  # needs no quotes in a shell or in Hydra
 CLASSES_SHOWN = 20
 CELL_SHOWN = 60
-SEPARATORS = (",", ";", "|", "\t", "/", "&", "+", " ")  # the first that fits is proposed
+SEPARATORS = (",", ";", "|", "\t", "/", "&", "+", " ")  # the first that fits is suggested
 
 
 def existing_file(path: str | Path, what: str) -> Path:
-    """`path` as Path.
+    """Return `path` as a Path.
 
     Raises:
-        InputError: it is not a file.
+        InputError: `path` is not a file.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file. data.annotations must be {what}.")
@@ -32,10 +32,10 @@ def existing_file(path: str | Path, what: str) -> Path:
 
 
 def existing_folder(path: str | Path, key: str, what: str) -> Path:
-    """`path` as Path.
+    """Return `path` as a Path.
 
     Raises:
-        InputError: it is not a folder.
+        InputError: `path` is not a folder.
     """
     if not Path(path).is_dir():
         raise InputError(f"{path}: no such folder. data.{key} must be {what}.")
@@ -43,38 +43,37 @@ def existing_folder(path: str | Path, key: str, what: str) -> Path:
 
 
 def image_folder(path: str | Path) -> Path:
-    """The folder of the images.
+    """Return the image folder as a Path.
 
     Raises:
-        InputError: it is not a folder.
+        InputError: `path` is not a folder.
     """
-    return existing_folder(path, "images", "the folder that the annotated file names are relative to")
+    return existing_folder(path, "images", "the folder to which the annotated file names are relative")
 
 
 def safe_file_names(names: Sequence[object], place: Callable[[int], str]) -> list[str]:
-    """File names without `./`, doubled and last slashes, none of which leaves the image folder.
+    """Normalize file names and check that none of them leaves the image folder.
 
     Args:
-        names: as annotated.
-        place: row number -> where it is annotated, such as `labels.csv, line 7`.
+        names: file names as annotated.
+        place: maps a row number to its place in the annotations, such as `labels.csv, line 7`.
 
     Raises:
-        InputError: a name that is empty, no string, no valid text, or leads out of the folder.
+        InputError: a name is empty, not a string, not valid text, or leads out of the folder.
     """
     safe: list[str] = []
     for row, name in enumerate(names):
         if not isinstance(name, str) or not name.strip() or "\0" in name:
             raise InputError(
-                f"{place(row)}: the image's file name is {name!r}; expected a name such as photo.jpg."
+                f"{place(row)}: the file name of the image is {name!r}; expected a name such as photo.jpg."
             )
         if not is_text(name):
             raise InputError(
-                f"{place(row)}: {name!r} holds a byte or half of a character that is no text; rename the file, and "
-                "write its name in UTF-8."
+                f"{place(row)}: {name!r} is not valid UTF-8 text; rename the file and write its name in UTF-8."
             )
         if _ADDRESS.match(name):
             raise InputError(
-                f"{place(row)}: '{name}' is an address. Download the images, and give file names relative to "
+                f"{place(row)}: '{name}' is an address. Download the images and use file names relative to "
                 "data.images."
             )
         if leaves_folder(name):
@@ -87,7 +86,7 @@ def _how_to_stay(names: Sequence[object]) -> str:
     leaving = [name for name in names if isinstance(name, str) and leaves_folder(name)]
     start = re.sub(r"[^/\\]*$", "", leaving[0])
     number = sum(name.startswith(start) for name in leaving)
-    change = f" {number} names begin with '{start}': remove that, and" if number > 1 else ""
+    change = f" {number} names begin with '{start}': remove it, and" if number > 1 else ""
     return (
         f"File names must be relative to data.images, without '..';{change} point data.images at a folder that holds "
         "all images."
@@ -95,21 +94,21 @@ def _how_to_stay(names: Sequence[object]) -> str:
 
 
 def check_separator(separator: str) -> str:
-    """The separator, with a tab for its escape.
+    r"""Return the separator, with `\t` replaced by a tab.
 
     Raises:
-        InputError: it is empty.
+        InputError: the separator is empty.
     """
     if not separator:
         raise InputError(
-            "data.reader.separator is empty; give what stands between two labels, such as '|'.",
+            "data.reader.separator is empty; expected the text between two labels, such as '|'.",
             key="data.reader.separator",
         )
     return separator.replace(r"\t", "\t")
 
 
 def setting(key: str, names: Sequence[str]) -> str:
-    """`data.reader.<key>=[a,b]` as it is typed in a shell."""
+    """Return `data.reader.<key>=[a,b]` as typed in a shell."""
     if all(map(_BARE.fullmatch, names)):
         return f"data.reader.{key}=[{','.join(names)}]"
     quoted = ",".join('"' + name.replace('"', r"\"") + '"' for name in names)
@@ -117,33 +116,33 @@ def setting(key: str, names: Sequence[str]) -> str:
 
 
 def refuse_list(text: str, place: str, separator: str, classes: Sequence[str] | None) -> None:
-    """Refuse labels that are written as a list or an object of JSON or Python.
+    """Refuse labels that are written as a JSON or Python list or object.
 
     Raises:
-        InputError: the text begins with a bracket or a brace, and is not one of the classes.
+        InputError: the text begins with a bracket or a brace and is not one of the classes.
     """
     if text.startswith(("[", "{")) and text not in (classes or ()):
         shown = text if len(text) <= CELL_SHOWN else f"{text[:CELL_SHOWN]}..."
         raise InputError(
-            f"{place}: the labels are {shown}, a list or an object of JSON or Python. Expected class names joined by "
-            f"'{separator}', such as car{separator}cat, and nothing for an image without labels "
-            "(data.reader.separator sets what joins them)."
+            f"{place}: the labels {shown} look like a JSON or Python list or object. Expected class names joined by "
+            f"'{separator}', such as car{separator}cat, and an empty field for an image without labels "
+            "(data.reader.separator sets the separator)."
         )
 
 
 def refuse_combinations(names: Sequence[str], place: str) -> None:
-    """Refuse class names that are several names joined by something else than the separator.
+    """Refuse class names that are several names joined by a character other than the separator.
 
-    That is so where most names hold a character that splits them into names that occur too: by themselves, or in other
-    combinations. Names that all have the same number of words are left alone unless a word occurs by itself: "red car",
-    "blue car", "red bus" and "blue bus" are names.
+    A character is taken for the real separator if it splits most names into parts that also occur alone or in other
+    combinations. Names with equally many words are accepted unless a word also occurs alone: "red car", "blue car",
+    "red bus" and "blue bus" are valid names.
 
     Args:
-        names: C different class names, none of them given by the user.
-        place: where they are from.
+        names: c different class names found in the annotations.
+        place: origin of the names, for the message.
 
     Raises:
-        InputError: names the setting.
+        InputError: most names are combinations; the message names the setting.
     """
     for separator in SEPARATORS:
         found = _combinations(names, separator)
@@ -151,13 +150,13 @@ def refuse_combinations(names: Sequence[str], place: str) -> None:
             character = r"\t" if separator == "\t" else separator
             raise InputError(
                 f"{place}: {len(found)} of {len(names)} class names are combinations of others, such as {found[0]!r}. "
-                f"Set what stands between two labels: \"data.reader.separator='{character}'\". If they are names, list "
-                "all classes in data.reader.classes."
+                f"Set the separator of the labels: \"data.reader.separator='{character}'\". If these are single names, "
+                "list all classes in data.reader.classes."
             )
 
 
 def _combinations(names: Sequence[str], separator: str) -> list[str]:
-    """Names that split into names which occur too."""
+    """Return the names whose parts also occur alone or in other combinations."""
     pieces = {name: [part.strip() for part in name.split(separator) if part.strip()] for name in names}
     joined = {name: parts for name, parts in pieces.items() if len(parts) > 1}
     alone = {parts[0] for parts in pieces.values() if len(parts) == 1}
@@ -170,18 +169,18 @@ def _combinations(names: Sequence[str], separator: str) -> list[str]:
 def merge_repeated(
     file_names: Sequence[str], labels: np.ndarray, place: Callable[[int], str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keep one row of each file name.
+    """Merge repeated rows into one row per file name.
 
     Args:
-        file_names: N names.
-        labels: (N, C).
-        place: row number -> where it is annotated.
+        file_names: n names.
+        labels: labels (N, C).
+        place: maps a row number to its place in the annotations.
 
     Returns:
-        The rows kept, as names (M,) and labels (M, C).
+        Names (M,) and labels (M, C) of the rows kept.
 
     Raises:
-        InputError: an image listed twice with other labels.
+        InputError: an image is listed twice with different labels.
     """
     names = np.array(file_names, dtype=object)
     first_rows: dict[str, int] = {}
@@ -193,7 +192,7 @@ def merge_repeated(
     if len(differ):
         row, first = int(differ[0]), int(first_of[differ[0]])
         raise InputError(
-            f"{place(row)}: '{names[row]}' is listed with other labels than in {place(first)}. "
+            f"{place(row)}: the labels of '{names[row]}' differ from those in {place(first)}. "
             "List each image once, with all its labels."
         )
     kept = np.flatnonzero(first_of == np.arange(len(names)))
@@ -201,17 +200,17 @@ def merge_repeated(
 
 
 def label_matrix(num_images: int, num_classes: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(N, C) uint8 with 1 at each pair of row and column."""
+    """Return labels uint8 (N, C) with 1 at each pair of row and column."""
     labels = np.zeros((num_images, num_classes), dtype=np.uint8)
     labels[rows, columns] = 1
     return labels
 
 
 def column_of(classes: Sequence[str], name: str, place: str) -> int:
-    """The column of a class.
+    """Return the column of a class.
 
     Raises:
-        InputError: the label is not among the classes.
+        InputError: the label is not one of the classes.
     """
     try:
         return classes.index(name)

@@ -1,4 +1,4 @@
-"""CSV files of labels, one row an image, in two forms."""
+"""CSV files of labels with one row per image, in two forms."""
 
 import csv
 import logging
@@ -26,8 +26,8 @@ from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-FORMS = "'file_name,labels' or 'file_name' and then one column of 0 and 1 for each class"
-# columns of other things, as tables of public data sets and of pandas name them
+FORMS = "'file_name,labels' or 'file_name' followed by one column of 0 and 1 per class"
+# names of columns that are not classes, common in public data sets and in tables written by pandas
 NOT_CLASSES = frozenset({
     "is_valid", "is_train", "is_test", "is_val", "split", "subset", "part", "fold", "kfold", "train", "test", "val",
     "valid", "validation", "dev", "index", "id", "image_id", "unnamed: 0",
@@ -43,26 +43,26 @@ def read_csv(
     classes: Sequence[str] | None = None,
     ignore_columns: Sequence[str] | None = None,
 ) -> LabelTable:
-    r"""Read labels from a comma-separated file with a header, UTF-8.
+    r"""Read labels from a comma-separated UTF-8 file with a header.
 
-    The header tells the form: `file_name,labels`, with the names of an image's classes joined by `separator`
-    (nothing for an image without labels), or `file_name` and one column of 0 and 1 for each class.
+    The header determines the form: `file_name,labels`, where the class names of an image are joined by `separator`
+    (an empty field for an image without labels), or `file_name` followed by one column of 0 and 1 per class.
 
     Args:
-        annotations: the CSV file.
-        images: folder that the file names are relative to.
-        separator: between the labels of an image, in the first form; `\t` is a tab.
-        classes: all class names; others are then an error. By default those that occur.
-        ignore_columns: columns that are not classes. By default there are none, and a column whose name is usual for
-            something else, such as `is_valid`, is an error unless `classes` has it.
+        annotations: CSV file.
+        images: folder to which the file names are relative.
+        separator: text between two labels in the first form; `\t` is a tab.
+        classes: all class names; any other label is then an error. Default: the names that occur.
+        ignore_columns: columns that are not classes. Default: none, and a column whose name commonly has another
+            meaning, such as `is_valid`, is an error unless `classes` contains it.
 
     Returns:
-        The table of labels.
+        The label table.
 
     Raises:
         InputError: the file is missing or malformed, has a label outside `classes` or columns that are not classes,
-            lists an image with two sets of labels, or names an image outside the folder; or most of its class names
-            are several names that another separator joins.
+            lists an image with two different sets of labels, or names an image outside the folder; or most class names
+            are several names joined by another separator.
     """
     file, folder = existing_file(annotations, "a CSV file"), image_folder(images)
     separator = check_separator(separator)
@@ -88,22 +88,22 @@ def read_csv(
 def _leave_out(
     file: Path, header: list[str], rows: list[list[str]], lines: list[int], ignored: Sequence[str] | None
 ) -> tuple[list[str], list[list[str]], list[int]]:
-    """Header, rows and lines without the ignored columns."""
+    """Return header, rows and line numbers without the ignored columns."""
     if not ignored:
         return header, rows, lines
     if isinstance(ignored, str):
         raise InputError(
-            f"data.reader.ignore_columns={ignored} must be a list of columns, such as [is_valid].",
+            f"data.reader.ignore_columns={ignored}: expected a list of columns, such as [is_valid].",
             key="data.reader.ignore_columns",
         )
     if unknown := [name for name in ignored if name not in header[1:]]:
         raise InputError(
-            f"{file}, line 1: there is no column '{unknown[0]}' to ignore (data.reader.ignore_columns). Columns after "
+            f"{file}, line 1: no column '{unknown[0]}' to ignore (data.reader.ignore_columns). Columns after "
             f"file_name: {', '.join(header[1:])}."
         )
     kept = [place for place, name in enumerate(header) if name not in ignored]
     if len(kept) == 1:
-        raise InputError(f"{file}: data.reader.ignore_columns leaves no column, expected {FORMS}.")
+        raise InputError(f"{file}: data.reader.ignore_columns leaves no columns; expected {FORMS}.")
     return [header[place] for place in kept], [[row[place] for place in kept] for row in rows], lines
 
 
@@ -111,24 +111,24 @@ def _refuse_other_columns(file: Path, header: list[str]) -> None:
     others = [name for name in header[1:] if name != "labels"]
     if others:
         raise InputError(
-            f"{file}, line 1: there are columns beside 'labels': {', '.join(others)}. Expected {FORMS}. Leave the "
-            f"others out with {setting('ignore_columns', others)}."
+            f"{file}, line 1: unexpected columns beside 'labels': {', '.join(others)}. Expected {FORMS}. Ignore the "
+            f"other columns with {setting('ignore_columns', others)}."
         )
 
 
 def _ask_about_columns(file: Path, header: list[str], classes: Sequence[str]) -> None:
-    """Refuse columns that are hardly classes; a column of parts would be learnt like any other."""
+    """Refuse columns that are unlikely to be classes; a column such as `is_valid` would be learnt like any other."""
     doubtful = [name for name in header[1:] if name.lower() in NOT_CLASSES and name not in classes]
     if doubtful:
         raise InputError(
-            f"{file}, line 1: columns that are usually not classes: {', '.join(doubtful)}. Leave them out with "
-            f"{setting('ignore_columns', doubtful)}. If they are classes, say so with data.reader.ignore_columns=[] or "
-            "name all classes with data.reader.classes=[...]."
+            f"{file}, line 1: columns that are usually not classes: {', '.join(doubtful)}. Ignore them with "
+            f"{setting('ignore_columns', doubtful)}. If they are classes, set data.reader.ignore_columns=[] or "
+            "list all classes in data.reader.classes=[...]."
         )
 
 
 def _rows(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """Header, rows, and the line each row ends on; empty lines are skipped."""
+    """Return header, rows, and the line on which each row ends; empty lines are skipped."""
     rows: list[list[str]] = []
     lines: list[int] = []
     with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -146,32 +146,32 @@ def _rows(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
             raise InputError(f"{file}, line {reader.line_num}: malformed CSV ({error}).") from None
     header = [name.strip() for name in rows[0]] if rows else []
     if len(header) < 2 or header[0] != "file_name":
-        raise InputError(f"{file}, line 1: the header is '{','.join(header)}', expected {FORMS}.")
+        raise InputError(f"{file}, line 1: the header is '{','.join(header)}'; expected {FORMS}.")
     _check_form(file, header, rows, lines)
     return header, rows[1:], lines[1:]
 
 
 def _check_form(file: Path, header: list[str], rows: list[list[str]], lines: list[int]) -> None:
     if len(rows) == 1:
-        raise InputError(f"{file}: there is no row below the header; expected one for each image.")
+        raise InputError(f"{file}: no rows below the header; expected one row per image.")
     repeated = sorted(name for name, count in Counter(header).items() if count > 1)[:NAMES_SHOWN]
     if repeated or "" in header:
         raise InputError(
-            f"{file}, line 1: each column needs a name of its own; repeated or empty: {repeated or ['']}."
+            f"{file}, line 1: each column needs its own name; repeated or empty: {repeated or ['']}."
         )
     wrong = [place for place, row in enumerate(rows) if len(row) != len(header)]
     if wrong:
         row = wrong[0]
         raise InputError(
-            f"{file}, line {lines[row]}: {len(rows[row])} fields where the header has {len(header)}. "
-            "Put a field that holds a comma in double quotes."
+            f"{file}, line {lines[row]}: {len(rows[row])} fields, but the header has {len(header)}. "
+            "Put fields that contain a comma in double quotes."
         )
 
 
 def _joined_labels(
     file: Path, rows: list[list[str]], lines: list[int], separator: str, classes: Sequence[str] | None
 ) -> tuple[np.ndarray, list[str]]:
-    """Labels (N, C) and the C class names from names joined by a separator."""
+    """Parse names joined by a separator to labels (N, C) and the C class names."""
     cells = [row[1].strip() for row in rows]
     for cell, line in zip(cells, lines, strict=True):
         refuse_list(cell, f"{file}, line {line}", separator, classes)
@@ -194,7 +194,7 @@ def _joined_labels(
 
 
 def _bits(file: Path, header: list[str], rows: list[list[str]], lines: list[int]) -> np.ndarray:
-    """Labels (N, C) from one column of 0 and 1 a class."""
+    """Parse one column of 0 and 1 per class to labels (N, C)."""
     shape = (len(rows), len(header) - 1)
     try:
         cells = (BITS[cell] for row in rows for cell in row[1:])
@@ -217,8 +217,8 @@ def _bits(file: Path, header: list[str], rows: list[list[str]], lines: list[int]
         ]
         name, (cell, line) = next(iter(wrong.items()))
         raise InputError(
-            f"{file}, line {line}: column '{name}' is '{cell}', expected 0 or 1 ({FORMS}). Columns that are not "
-            f"classes are left out with {setting('ignore_columns', others or [name])}."
+            f"{file}, line {line}: column '{name}' is '{cell}'; expected 0 or 1 ({FORMS}). Ignore columns that are "
+            f"not classes with {setting('ignore_columns', others or [name])}."
         )
     return np.array([[BITS[cell.strip()] for cell in row[1:]] for row in rows], dtype=np.uint8)
 
@@ -230,7 +230,7 @@ def _is_bit(cell: str) -> bool:
 def _arrange(
     file: Path, labels: np.ndarray, found: list[str], classes: Sequence[str] | None
 ) -> tuple[np.ndarray, list[str]]:
-    """Put the columns at the places of `classes`, where those are given."""
+    """Arrange the columns in the order of `classes`, if given."""
     if classes is None:
         return labels, found
     arranged = np.zeros((len(labels), len(classes)), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Pascal VOC: a folder with one XML file an image (http://host.robots.ox.ac.uk/pascal/VOC/)."""
+"""Pascal VOC: a folder with one XML file per image (http://host.robots.ox.ac.uk/pascal/VOC/)."""
 
 import logging
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Annotation:
-    """What one XML file says: the image, the classes of its objects, and which of these are difficult."""
+    """The content of one XML file: the image, the classes of its objects, and True for difficult objects."""
 
     file: Path
     file_name: str
@@ -39,21 +39,21 @@ def read_voc(
     unannotated: str = "keep",
     classes: Sequence[str] | None = None,
 ) -> LabelTable:
-    """Read which classes occur in which images.
+    """Read the classes of each image from Pascal VOC XML files.
 
     Args:
         annotations: folder of XML files (`VOC2007/Annotations`).
-        images: folder that `<filename>` is relative to (`VOC2007/JPEGImages`).
-        difficult: `drop` leaves out objects marked difficult, and so the labels that only such objects give.
-        unannotated: `drop` leaves out images that have no object (after `difficult`).
-        classes: all class names; others are then an error. By default those that occur.
+        images: folder to which `<filename>` is relative (`VOC2007/JPEGImages`).
+        difficult: `drop` ignores objects marked difficult, and with them labels that only such objects support.
+        unannotated: `drop` leaves out images without objects (after `difficult` is applied).
+        classes: all class names; any other label is then an error. Default: the names that occur.
 
     Returns:
-        The table of labels.
+        The label table.
 
     Raises:
-        InputError: the folder is missing or has no XML file, a file is malformed, has a label outside
-            `classes`, or names an image outside the folder, or two files give an image other labels.
+        InputError: the folder is missing or has no XML files; a file is malformed, has a label outside `classes`, or
+            names an image outside the folder; or two files list different labels for one image.
     """
     check_choice("data.reader.difficult", difficult, ("keep", "drop"))
     check_choice("data.reader.unannotated", unannotated, ("keep", "drop"))
@@ -64,7 +64,7 @@ def read_voc(
     entries = [_parse(file) for file in sorted(place.glob("*.xml"))]
     if not entries:
         raise InputError(
-            f"{place}: no XML file in this folder; expected one for each image (VOC's 'Annotations')."
+            f"{place}: no XML files in this folder; expected one per image (VOC's 'Annotations')."
         )
     file_names = safe_file_names([entry.file_name for entry in entries], lambda row: str(entries[row].file))
     labels, found = _labels(entries, difficult, classes)
@@ -82,11 +82,11 @@ def read_voc(
 def _labels(
     entries: list[_Annotation], difficult: str, classes: Sequence[str] | None
 ) -> tuple[np.ndarray, list[str]]:
-    """Labels (N, C) and the C class names; a class that only difficult objects have stays a class."""
+    """Return labels (N, C) and the C class names; a class that only difficult objects have is kept."""
     found = sorted({name for entry in entries for name in entry.names}) if classes is None else list(classes)
     if not found:
         raise InputError(
-            f"{entries[0].file.parent}: no image has an object; expected <object> elements with <name>."
+            f"{entries[0].file.parent}: no image has objects; expected <object> elements with <name>."
         )
     labels = np.zeros((len(entries), len(found)), dtype=np.uint8)
     for row, entry in enumerate(entries):
@@ -104,12 +104,12 @@ def _parse(file: Path) -> _Annotation:
     except ElementTree.ParseError as error:
         line, column = error.position
         raise InputError(f"{file}, line {line}, column {column}: not valid XML ({error}).") from None
-    except (LookupError, ValueError) as error:  # an encoding that the parser does not know
+    except (LookupError, ValueError) as error:  # an encoding unknown to the parser
         raise InputError(f"{file}: not valid XML ({error}); write it in UTF-8.") from None
     file_name = (root.findtext("filename") or "").strip()
     if root.tag != "annotation" or not file_name:
         raise InputError(
-            f"{file}: expected <annotation> with a <filename>, as Pascal VOC has it; found <{root.tag}>."
+            f"{file}: expected <annotation> with a <filename>, as in Pascal VOC; found <{root.tag}>."
         )
     objects = root.findall("object")
     names = [(entry.findtext("name") or "").strip() for entry in objects]

@@ -1,4 +1,4 @@
-"""WebDataset tar shards (https://github.com/webdataset/webdataset): images and labels of one name, side by side."""
+"""WebDataset tar shards (https://github.com/webdataset/webdataset): images, and labels under the same names."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,7 @@ from mlic.errors import InputError, check_choice
 logger = logging.getLogger(__name__)
 
 NAMES_SHOWN = 3
-SAMPLE = (
-    "Expected images such as 000123.jpg, and 000123.json, .cls, .txt or .labels with class names beside each."
-)
+SAMPLE = "Expected images such as 000123.jpg, each with a 000123.json, .cls, .txt or .labels that holds class names."
 
 
 def read_webdataset(
@@ -40,28 +38,28 @@ def read_webdataset(
     ignore_columns: Sequence[str] | None = None,
     on_bad_sample: str = "error",
 ) -> LabelTable:
-    """Read labels from tar shards; images are then read from the shards too, never unpacked.
+    """Read labels from tar shards. Images are later read from the shards as well, without unpacking them.
 
-    A sample is what has one name up to its first dot: an image, and its labels in `.json`, `.cls`, `.txt` or
-    `.labels`. Each shard is read once, from its beginning to its end; an index of what it holds is kept in the cache
-    folder while size and time of change (or tag) of the shard stay the same.
+    The members of a sample share their name up to the first dot: an image, and its labels in `.json`, `.cls`, `.txt`
+    or `.labels`. Each shard is read once from start to end. An index of its content is kept in the cache folder and
+    stays valid while size and modification time (or tag) of the shard are unchanged.
 
     Args:
-        images: tar shards: a folder, file, pattern, address (`https://`, `s3://`, `gs://`, `hf://`), or several.
-        annotations: a CSV file as for `read_csv`, instead of labels in the shards; its file names are
-            `<shard>/<name in the shard>`, or the latter alone where that is clear.
-        label_member: `json`, `cls`, `txt`, `labels`; `auto` takes the one that is there.
-        label_key: of a `.json`: a list of class names, or of numbers into `classes`.
-        separator: between class names in a text; lines separate them too.
-        classes: all class names, in the order of their numbers; others are then an error.
-        ignore_columns: of a CSV file, see `read_csv`.
-        on_bad_sample: `error`; `drop` leaves out samples that are broken or not whole.
+        images: tar shards: a folder, file, pattern or address (`https://`, `s3://`, `gs://`, `hf://`), or several.
+        annotations: CSV file as for `read_csv`, used instead of labels in the shards. Its file names are
+            `<shard>/<name in the shard>`, or only the latter if it is unique.
+        label_member: `json`, `cls`, `txt` or `labels`; `auto` takes the one that is present.
+        label_key: key of a `.json` whose value is a list of class names, or of indices into `classes`.
+        separator: text between class names in text members; line breaks separate them, too.
+        classes: all class names, in the order of their indices; any other label is then an error.
+        ignore_columns: columns of the CSV file that are not classes; see `read_csv`.
+        on_bad_sample: `error`, or `drop` to leave out broken and incomplete samples.
 
     Returns:
-        The table; its file names are `<shard>/<name in the shard>`, its folder that of the shards.
+        The label table; its file names are `<shard>/<name in the shard>`, its folder is that of the shards.
 
     Raises:
-        InputError: shards, samples or labels that cannot be used.
+        InputError: shards, samples or labels cannot be used.
     """
     check_choice("data.reader.label_member", label_member, ("auto", *LABEL_MEMBERS))
     check_choice("data.reader.on_bad_sample", on_bad_sample, ("error", "drop"))
@@ -92,10 +90,10 @@ def _from_members(
     classes: Sequence[str] | None,
 ) -> LabelTable:
     if not images:
-        raise InputError(f"data.images: the tar shards hold no usable sample. {SAMPLE}")
+        raise InputError(f"data.images: the tar shards contain no usable samples. {SAMPLE}")
     columns_of = {name: column for column, name in enumerate(classes or ())}
     if len(columns_of) < len(classes or ()):
-        raise InputError("data.reader.classes: a class is named twice.")
+        raise InputError("data.reader.classes lists a class twice.")
     cells: list[tuple[int, int]] = []
     for row, (image, labels) in enumerate(zip(images.values(), all_labels, strict=True)):
         if isinstance(labels, str):
@@ -104,7 +102,7 @@ def _from_members(
             labels = [part for part in parts if part]
         cells += [(row, _column(label, columns_of, classes, str(image))) for label in labels]
     if not columns_of:
-        raise InputError(f"data.images: no image of the tar shards has a label. {SAMPLE}")
+        raise InputError(f"data.images: no image in the tar shards has a label. {SAMPLE}")
     if classes is None:
         refuse_combinations(list(columns_of), "data.images")
     rows, columns = np.array(cells, dtype=np.int64).reshape(-1, 2).T
@@ -113,20 +111,20 @@ def _from_members(
 
 
 def _column(label: str | int, columns_of: dict[str, int], classes: Sequence[str] | None, image: str) -> int:
-    """Of a name, or of a number where there are classes to count in; new names become new classes."""
+    """Return the column of a class name or, with given `classes`, of an index; otherwise new names add columns."""
     if isinstance(label, str) and label in columns_of:
         return columns_of[label]
     if classes is None:
         if isinstance(label, int):
             raise InputError(
-                f"{image}: label {label} is a number; give the class names in their order as data.reader.classes."
+                f"{image}: label {label} is a number; list the class names in order in data.reader.classes."
             )
         return columns_of.setdefault(label, len(columns_of))
     if isinstance(label, str) and not (label.isascii() and label.isdigit()):
         return column_of(classes, label, image)
     if not 0 <= int(label) < len(classes):
         raise InputError(
-            f"{image}: label {label} is not one of the {len(classes)} classes, which count from 0."
+            f"{image}: label {label} is not an index of one of the {len(classes)} classes (from 0)."
         )
     return int(label)
 
@@ -134,7 +132,7 @@ def _column(label: str | int, columns_of: dict[str, int], classes: Sequence[str]
 def _from_csv(
     annotations: str | Path, root: str, images: Mapping[str, TarImage], options: dict[str, Any]
 ) -> LabelTable:
-    # the folder is not used, but must exist, and the shards may be on a server
+    # read_csv requires an existing folder but does not use it here; the shards may be on a server
     table = read_csv(annotations, Path(annotations).parent, **options)
     by_member: dict[str, list[str]] = {}
     for name, image in images.items():
@@ -144,7 +142,7 @@ def _from_csv(
     if lost:
         example = next(iter(sorted(images)), "train-000.tar/000123.jpg")
         raise InputError(
-            f"{annotations}: {len(lost)} of {len(names)} file names are in no tar shard, or in several: "
+            f"{annotations}: {len(lost)} of {len(names)} file names are not in exactly one tar shard: "
             f"{', '.join(lost[:NAMES_SHOWN])}{', …' if len(lost) > NAMES_SHOWN else ''}. "
             f"Expected names such as {example}."
         )

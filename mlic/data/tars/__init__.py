@@ -1,1 +1,1 @@
-"""Tar shards as folders of images: found, indexed once, and then read by ranges of bytes."""
+"""Tar shards: found, indexed once, and then read by byte ranges."""

@@ -1,4 +1,4 @@
-"""What a tar shard holds: read once from its beginning to its end, and then kept in the cache folder."""
+"""Index of the content of tar shards. Each shard is read once; the index is kept in the cache folder."""
 
 import hashlib
 import io
@@ -30,22 +30,22 @@ VERSION = 1
 LABEL_MEMBERS = ("json", "cls", "txt", "labels")
 MOST_LABEL_BYTES, MOST_IMAGE_BYTES = 1 << 22, 1 << 30
 REQUEST_BYTES = 1 << 22
-STREAM_BYTES = 1 << 16  # tarfile copies what it holds of these at each read
+STREAM_BYTES = 1 << 16  # a small value, because tarfile copies its buffer at each read
 PROBLEMS_SHOWN = 20
 MOST_THREADS = 8
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-CUT_OFF = "the tar ends here without its end mark: it was cut off, or its writer was not closed"
+CUT_OFF = "the tar file ends without an end mark: it was truncated, or its writer was not closed"
 
 Problem = tuple[str, str]
 
 
 class ShardIndex(NamedTuple):
-    """The usable images of a shard, in the order of their names.
+    """The usable images of a shard in the order of their names.
 
     Attributes:
-        images: where they are.
-        labels: of each image: a text, a list of names or numbers, or None.
-        problems: member and what is wrong with it, of those that cannot be used.
+        images: locations of the images.
+        labels: labels of each image: a text, a list of names or numbers, or None.
+        problems: unusable members and the reasons.
     """
 
     images: list[TarImage]
@@ -56,30 +56,30 @@ class ShardIndex(NamedTuple):
 def read_shards(
     paths: ShardPaths, *, on_bad_sample: str = "drop", label_member: str = "none", label_key: str = ""
 ) -> tuple[str, dict[str, TarImage], list[Any]]:
-    """List the images in tar shards; those that have changed or were not indexed yet are read for it.
+    """List the images in tar shards; new and changed shards are read and indexed.
 
     Args:
         paths: see `list_shards`.
-        on_bad_sample: `error`, or `drop` to leave out and log samples that are broken or not whole.
-        label_member: ending of the members that hold labels; `auto` for the one that is there, `none` for no labels.
-        label_key: of a JSON object.
+        on_bad_sample: `error`, or `drop` to leave out and log broken and incomplete samples.
+        label_member: extension of the members with labels; `auto` takes the one present, `none` reads no labels.
+        label_key: key of the labels in a JSON object.
 
     Returns:
-        The folder of all shards; `<shard>/<name in the shard>` -> image, in the order of these names; and the labels
-        of each image, see `ShardIndex`.
+        The folder of all shards; the images by `<shard>/<name in the shard>`, sorted; and the labels of each image, see
+        `ShardIndex`.
 
     Raises:
-        InputError: shards that are not there or cannot be read, or, with `error`, members that cannot be used.
+        InputError: shards are missing or cannot be read, or, with `error`, members cannot be used.
     """
     root, shards = list_shards(paths)
     folder = _cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    # several processes of one training would read the same shards
+    # the lock keeps several processes of one training from reading the same shards
     with FileLock(folder / ".lock"), ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as threads:
         jobs = threads.map(lambda shard: _index(shard, label_member, label_key), shards)
         found = list(tqdm(jobs, "reading shards", len(shards), leave=False, disable=None))
     read = sum(is_new for _, is_new in found)
-    logger.info("%d tar shards, %d of them read; their index is in '%s'", len(shards), read, folder)
+    logger.info("%d tar shards, %d of them newly indexed in '%s'", len(shards), read, folder)
     images, labels, problems = {}, [], []
     for shard, (index, _) in zip(shards, found, strict=True):
         images |= {f"{shard.name}/{image.name}": image for image in index.images}
@@ -97,7 +97,7 @@ def read_shards(
 
 
 def find_indexed(path: Path) -> TarImage | None:
-    """Find an image of a local shard that was indexed before; nothing is read but the user's own cache.
+    """Find an image of a local shard that was indexed before; only the index in the cache folder is read.
 
     Args:
         path: `<shard>/<name in the shard>`.
@@ -122,11 +122,11 @@ def _digest(text: str) -> str:
 
 
 def _index(shard: Shard, label_member: str, label_key: str) -> tuple[ShardIndex, bool]:
-    """The index, and True if the shard had to be read for it."""
+    """Return the index, and True if the shard had to be read."""
     is_local = "://" not in shard.url
-    # a signature behind '?' changes, and links may lead to the same shard
+    # signatures after '?' change, and links may lead to the same shard
     place = os.path.realpath(shard.url) if is_local else shard.url.partition("?")[0]
-    # with another reader of images other flaws are found
+    # another version of the image reader may find other defects
     identity = json.dumps([VERSION, shard.state, label_member, label_key, reads_heif()])
     file = _cache_folder() / f"{_digest(place)}-{_digest(identity)}.json"
     index = _load(file, shard.url)
@@ -141,7 +141,7 @@ def _index(shard: Shard, label_member: str, label_key: str) -> tuple[ShardIndex,
 
 
 def _load(file: Path, url: str) -> ShardIndex | None:
-    """The index; None where there is none, or a broken one."""
+    """Load an index; None if it is missing or broken."""
     try:
         images, labels, problems = json.loads(file.read_bytes())
         problems = [(member, text) for member, text in problems]
@@ -151,7 +151,7 @@ def _load(file: Path, url: str) -> ShardIndex | None:
 
 
 class _StrictHeader(tarfile.TarInfo):
-    """Python's reader takes whatever is not a header for the end of the archive; here only zeros end it."""
+    """A header reader that accepts only zeros as the end of the archive; tarfile accepts any invalid header."""
 
     @classmethod
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> "_StrictHeader":
@@ -166,7 +166,7 @@ class _StrictHeader(tarfile.TarInfo):
 
 @dataclass
 class _Sample:
-    """Members of one name: images, and labels by ending."""
+    """Members of one sample: images, and labels by extension."""
 
     images: list[TarImage] = field(default_factory=list)
     labels: dict[str, Any] = field(default_factory=dict)
@@ -174,7 +174,7 @@ class _Sample:
 
 
 class _ShardScan:
-    """Collects the samples of a shard and what is wrong with it."""
+    """Collects the samples and problems of a shard."""
 
     def __init__(self, shard: Shard, label_member: str, label_key: str) -> None:
         self.shard, self.label_member, self.label_key = shard, label_member, label_key
@@ -187,7 +187,7 @@ class _ShardScan:
         """Read the shard.
 
         Raises:
-            InputError: it cannot be read, is compressed, or not a tar file.
+            InputError: the shard cannot be read, is compressed, or is not a tar file.
         """
         url = self.shard.url
         options = {"cache_type": "readahead", "block_size": REQUEST_BYTES} if "://" in url else {}
@@ -205,10 +205,10 @@ class _ShardScan:
                 self._read(file)
         except InputError:
             raise
-        except Exception as error:  # each protocol has errors of its own
+        except Exception as error:  # each protocol has its own errors
             raise InputError(
-                f"{url}: the shard cannot be read ({type(error).__name__}: {error}). Start again when it can; shards "
-                "that were read are not read again."
+                f"{url}: the shard cannot be read ({type(error).__name__}: {error}). Start again when it is "
+                "available; shards that are already indexed are not read again."
             ) from error
         samples = [
             sample
@@ -233,7 +233,7 @@ class _ShardScan:
                 name = member.name
                 self._add(archive, member)
             if any(archive.fileobj.read(REQUEST_BYTES)):
-                text = "more follows behind the end mark (joined tars?) and is not read; pack it again"
+                text = "data after the end mark (concatenated tars?) is not read; pack the shard again"
                 self.problems.append(("", text))
         except tarfile.TarError as error:
             reason = CUT_OFF if "end of data" in str(error) or str(error) == CUT_OFF else f"damaged ({error})"
@@ -242,7 +242,7 @@ class _ShardScan:
     def _add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         name = normpath(member.name) if member.name.startswith("./") or "//" in member.name else member.name
         folder, _, base = name.rpartition("/")
-        # WebDataset's rule: the name up to the first dot is the sample's; hidden files have none
+        # WebDataset's rule: the key of a sample is its name up to the first dot; hidden files have no key
         stem, _, ending = base.partition(".")
         ending = ending.lower()
         is_image = f".{ending}" in image_suffixes()
@@ -252,7 +252,7 @@ class _ShardScan:
         limit = MOST_IMAGE_BYTES if is_image else MOST_LABEL_BYTES
         problem = _problem_of(member, name, limit)
         if problem is None and name in self.seen:
-            problem = "it is in the shard twice; expected each name once"
+            problem = "the name occurs twice in the shard; names must be unique"
         self.seen.add(name)
         if problem is None:
             file = archive.extractfile(member)
@@ -268,13 +268,13 @@ class _ShardScan:
             self.problems.append((member.name, problem))
 
     def _add_labels(self, sample: _Sample, content: bytes, ending: str) -> str | None:
-        """Return what is wrong with the labels, or None."""
+        """Add the labels of a member; return the problem, or None."""
         try:
             sample.labels[ending] = self._parse_labels(content, ending)
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             return (
                 f"malformed ({type(error).__name__}: {error}); a .json must be an object with a list of class names "
-                f"or numbers as '{self.label_key}' (data.reader.label_key)"
+                f"or numbers under the key '{self.label_key}' (data.reader.label_key)"
             )
         return None
 
@@ -284,11 +284,11 @@ class _ShardScan:
             return text.strip()
         labels = json.loads(text)[self.label_key]
         if not isinstance(labels, list) or not all(type(label) in (str, int) for label in labels):
-            raise ValueError(f"{str(labels)[:80]!r} is not such a list")
+            raise ValueError(f"{str(labels)[:80]!r} is not a list of names or numbers")
         return labels
 
     def _check_sample(self, key: str, sample: _Sample) -> bool:
-        """Return True if there is one image, and labels where they are looked for."""
+        """Return True if the sample has one image and, if labels are read, one member with labels."""
         names = ", ".join(image.name for image in sample.images)
         endings = ", ".join(sample.labels)
         if not sample.images:
@@ -297,7 +297,7 @@ class _ShardScan:
             count = len(sample.images)
             problem = key, f"{count} images in one sample ({names}); rename others, such as to .mask.png"
         elif len(sample.labels) > 1:
-            problem = key, f"labels in {endings}; choose one by data.reader.label_member"
+            problem = key, f"labels in {endings}; choose one with data.reader.label_member"
         elif not sample.labels and self.label_member != "none":
             wanted = f"{key}.{' or .'.join(self.label_endings)} beside it, empty for none"
             problem = names, f"no labels; expected {wanted}, or data.annotations=labels.csv"
@@ -309,9 +309,9 @@ class _ShardScan:
 
 def _problem_of(member: tarfile.TarInfo, name: str, limit: int) -> str | None:
     if leaves_folder(name):
-        return "the name leads out of the shard; expected a relative one without '..'"
+        return "the name leads out of the shard; expected a relative name without '..'"
     if not name.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in name):
         return "the name is not printable UTF-8"
     if not member.isreg() or member.issparse():
-        return "a link, device or sparse file; expected a plain file (tar --dereference packs what links lead to)"
+        return "a link, device or sparse file; expected a regular file (tar --dereference packs the targets of links)"
     return f"{member.size} bytes, more than the limit of {limit}" if member.size > limit else None

@@ -1,4 +1,4 @@
-"""The tar shards that a user names: files, a folder, a pattern, braces, addresses."""
+"""Listing of tar shards given as files, folders, patterns, braces or addresses."""
 
 import os
 import re
@@ -18,13 +18,13 @@ EXPECTED = (
     "'train-{000..099}.tar'), an address (s3://, https://), or a list of these"
 )
 UNPACK = (
-    "a compressed tar, of which no single image can be read. Unpack the compression (gunzip, unzstd, ...) and give "
-    "the .tar; JPEGs do not become smaller by it."
+    "a compressed tar, from which single images cannot be read. Decompress it (gunzip, unzstd, ...) and use "
+    "the .tar; compression does not make JPEGs smaller."
 )
 MOST_SHARDS = 1_000_000
 FILE_ENDINGS = (".tar", ".gz", ".tgz", ".zst", ".bz2", ".xz")
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*))\}")
-_STATE = (  # the names that file systems have for what changes with a file's content
+_STATE = (  # the fields of fsspec's file systems that change with the content of a file
     "size", "mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "created", "generation", "md5Hash",
 )  # fmt: skip
 
@@ -35,9 +35,9 @@ class Shard(NamedTuple):
     """One tar shard.
 
     Attributes:
-        url: absolute path, or address with its protocol.
-        name: relative to the folder of all shards, with `/` between folders.
-        state: what the file system says of its content: size, and time of change or tag.
+        url: absolute path, or address with protocol.
+        name: path relative to the folder of all shards, with `/` as separator.
+        state: size, and modification time or tag, as reported by the file system.
     """
 
     url: str
@@ -46,17 +46,17 @@ class Shard(NamedTuple):
 
 
 def list_shards(paths: ShardPaths) -> tuple[str, list[Shard]]:
-    """Find the shards.
+    """List the shards.
 
     Args:
         paths: a file, folder, pattern or address, or several of these. `{000..099}` and `{a,b}` are expanded.
 
     Returns:
-        The folder of all shards (the one given, else what their addresses have in common), and the shards in the
-        order of their names.
+        The folder of all shards (the given one, else the common part of their addresses), and the shards
+        sorted by name.
 
     Raises:
-        InputError: something is not there, cannot be reached, or no shard is found.
+        InputError: an entry does not exist or cannot be reached, or there are no shards.
     """
     given = [paths] if isinstance(paths, str | Path) else paths
     folders: list[list[str]] = []
@@ -74,17 +74,15 @@ def list_shards(paths: ShardPaths) -> tuple[str, list[Shard]]:
         key=lambda shard: shard.name,
     )
     for shard, following in zip(shards, [*shards[1:], None], strict=True):
-        if leaves_folder(shard.name):  # a server may list anything
+        if leaves_folder(shard.name):  # a server may list arbitrary names
             raise InputError(f"data.images: the shard '{shard.name}' leads out of its folder. {EXPECTED}.")
         if following is not None and shard.name == following.name:
-            raise InputError(
-                "data.images: two addresses differ only behind '?' or '#'; give each shard once."
-            )
+            raise InputError("data.images: two addresses differ only after '?' or '#'; list each shard once.")
     return _without_query(shards[0].url).removesuffix(shards[0].name).rstrip("/"), shards
 
 
 def expand_braces(text: str) -> list[str]:
-    """`a-{08..10}.tar` -> a-08.tar, a-09.tar, a-10.tar; `{a,b}` -> a, b; as shells and WebDataset do it."""
+    """Expand `a-{08..10}.tar` to a-08.tar, a-09.tar, a-10.tar and `{a,b}` to a, b, like shells do."""
     found = _BRACES.search(text)
     if found is None:
         return [text]
@@ -103,22 +101,22 @@ def expand_braces(text: str) -> list[str]:
 
 
 def _find(entry: str) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Folders, and address -> state of the shards that one entry stands for."""
+    """Return the folders of one entry, and the states of its shards by address."""
     if entry.startswith("pipe:"):
-        raise InputError(f"data.images: '{entry}': commands are not run. {EXPECTED}.")
+        raise InputError(f"data.images: '{entry}': commands are not supported. {EXPECTED}.")
     try:
         system, path = open_address(entry)
         is_local = isinstance(system, LocalFileSystem)
         folders, paths = _expand(system, os.path.abspath(path) if is_local else path)
         if not paths:
-            raise InputError(f"data.images: no tar shard in '{entry}'. {EXPECTED}.")
+            raise InputError(f"data.images: no tar shards in '{entry}'. {EXPECTED}.")
         address = str if is_local else system.unstrip_protocol
         infos = {address(name): system.info(name) for name in paths}
     except FileNotFoundError:
-        raise InputError(f"data.images: there is no '{entry}'. {EXPECTED}.") from None
+        raise InputError(f"data.images: '{entry}' does not exist. {EXPECTED}.") from None
     except InputError:
         raise
-    except Exception as error:  # each protocol has errors of its own
+    except Exception as error:  # each protocol has its own errors
         raise InputError(
             f"data.images: '{entry}' cannot be reached ({type(error).__name__}: {error}). {EXPECTED}."
         ) from error
@@ -130,14 +128,14 @@ def _find(entry: str) -> tuple[list[str], dict[str, dict[str, str]]]:
 
 
 def _expand(system: Any, path: str) -> tuple[list[str], list[str]]:
-    """Folders and shards of one path."""
+    """Return the folders and shards of one path."""
     is_pattern = ("*" in path or "[" in path) and not (
         isinstance(system, LocalFileSystem) and os.path.exists(path)
     )
     if is_pattern:
         found = [name for name in map(str, system.glob(path)) if name.endswith(".tar")]
         return [_parent(name) for name in found], found
-    # servers call anything a folder: what ends like a shard is one
+    # some servers report any path as a folder, so decide by the extension
     if _without_query(path).endswith(FILE_ENDINGS) or not system.isdir(path):
         return [_parent(path)], [path]
     names = sorted(map(str, system.ls(path.rstrip("/"), detail=False)))

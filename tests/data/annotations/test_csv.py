@@ -94,7 +94,7 @@ def test_lists_in_cells_are_refused(cell: str, read: Callable[..., LabelTable]):
     ("header", "cells", "message"),
     [
         ("cat,is_valid,Unnamed: 0", "1,0,0", r"ignore_columns=\[\"is_valid\",\"Unnamed: 0\"\]"),
-        ("cat,patient,Age Years", "1,p7,40", r"'patient' is 'p7', .*ignore_columns=\[\"patient\",\"Age Years\"\]"),
+        ("cat,patient,Age Years", "1,p7,40", r"'patient' is 'p7'; .*ignore_columns=\[\"patient\",\"Age Years\"\]"),
         ("labels,is_valid", "cat,0", r"columns beside 'labels': is_valid\. .*ignore_columns=\[is_valid\]"),
     ],
 )  # fmt: skip

@@ -98,7 +98,7 @@ def test_forms_of_tar(shards: Write, pack: Pack, form: int):
 def test_a_shard_is_read_once_and_again_when_it_changes(shards: Write, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
     folder = shards(a=GOOD, b={"0.jpg": picture(1), "0.txt": "dog"})
-    for expected in ("2 tar shards, 2 of them read", "2 tar shards, 0 of them read"):
+    for expected in ("2 tar shards, 2 of them newly indexed", "2 tar shards, 0 of them newly indexed"):
         caplog.clear()
         image = read_webdataset(folder).paths()[3]
         assert expected in caplog.text
@@ -107,7 +107,7 @@ def test_a_shard_is_read_once_and_again_when_it_changes(shards: Write, caplog: p
     with pytest.raises(InputError, match=r"b.tar: '0.jpg' has changed since"):
         open_image(image)
     image = read_webdataset(folder).paths()[3]
-    assert "2 tar shards, 1 of them read" in caplog.text
+    assert "2 tar shards, 1 of them newly indexed" in caplog.text
     assert open_image(image).getpixel((0, 0)) != red
     (folder / "b.tar").unlink()
     with pytest.raises(InputError, match=r"b.tar: the shard cannot be read"):
@@ -131,12 +131,12 @@ def link(name: str) -> tarfile.TarInfo:
 BAD: list[tuple[list[tuple[str, Member]], str]] = [
     ([("sub/../../x.jpg", b"1")], r"a.tar: sub/../../x.jpg: the name leads out of the shard"),
     ([("x.jpg", link("x.jpg"))], r"x.jpg: a link, device or sparse file"),
-    ([("x.jpg", IMAGE), ("x.jpg", picture(2)), ("x.txt", "a")], r"x.jpg: it is in the shard twice"),
+    ([("x.jpg", IMAGE), ("x.jpg", picture(2)), ("x.txt", "a")], r"x.jpg: the name occurs twice in the shard"),
     ([("x.jpg", IMAGE), ("x.png", picture(2)), ("x.txt", "a")], "2 images in one sample"),
     ([("x.jpg", IMAGE)], "x.jpg: no labels"),
     (
         [("x.jpg", IMAGE), ("x.txt", "a"), ("x.json", '{"labels": []}')],
-        "choose one by data.reader.label_member",
+        "choose one with data.reader.label_member",
     ),
     ([("x.jpg", IMAGE), ("x.json", "[" * 100_000)], r"x.json: malformed \("),
     ([("x.jpg", IMAGE), ("x.json", "[1]")], r"x.json: malformed \(TypeError.*data.reader.label_key"),
@@ -162,7 +162,7 @@ def test_a_shard_that_was_cut_off_is_named_and_its_whole_samples_kept(shards: Wr
     second, third = whole.index(b"001.jpg"), whole.index(b"sub/002.png")
     for end in (third + 700, third + 100, third):
         folder = shards(a=whole[:end])
-        with pytest.raises(InputError, match=r"a.tar: .*cannot be read from here on: .*cut off"):
+        with pytest.raises(InputError, match=r"a.tar: .*cannot be read from here on: .*truncated"):
             read_webdataset(folder)
         assert len(read_webdataset(folder, on_bad_sample="drop")) == 2
     for content, message in (
@@ -179,9 +179,9 @@ def test_a_shard_that_was_cut_off_is_named_and_its_whole_samples_kept(shards: Wr
         (b"", r"a.tar: the shard is empty \(0 bytes\)"),
         (b"\x1f\x8b\x08" + bytes(600), r"a.tar: a compressed tar, .*gunzip"),
         ({}, "the tar shards hold no usable sample"),
-        ({"0.jpg": IMAGE, "0.txt": ""}, "no image of the tar shards has a label"),
+        ({"0.jpg": IMAGE, "0.txt": ""}, "no image in the tar shards has a label"),
         ({"0.jpg": IMAGE, "0.json": '{"labels": [1]}'}, r"a.tar/0.jpg: label 1 is a number"),
-        ({"0.jpg": IMAGE, "0.txt": "['dog']\n"}, r"a\.tar/0\.jpg: the labels are \['dog'\], a list or an object"),
+        ({"0.jpg": IMAGE, "0.txt": "['dog']\n"}, r"a\.tar/0\.jpg: the labels \['dog'\] look like a JSON or Python list"),
     ],
 )  # fmt: skip
 def test_useless_shards_are_refused_even_if_samples_may_be_dropped(shards: Write, content: Any, message: str):
@@ -193,7 +193,7 @@ def test_useless_shards_are_refused_even_if_samples_may_be_dropped(shards: Write
     ("options", "message"),
     [
         ({"classes": ["dog", "cat"]}, r"a.tar/sub/002.png: label 'bird' is not one of the 2 classes: dog, cat"),
-        ({"classes": ["a", "a"]}, "data.reader.classes: a class is named twice"),
+        ({"classes": ["a", "a"]}, "data.reader.classes lists a class twice"),
         ({"label_member": "xml"}, "data.reader.label_member"),
     ],
 )  # fmt: skip
@@ -221,7 +221,7 @@ def test_labels_from_a_csv_file(shards: Write, tmp_path: Path):
     assert full_check(table.paths()[0]) is None
     file.write_text("file_name,labels\n0.jpg,dog\na.tar/1.jpg,dog\n9.jpg,dog\n")
     with pytest.raises(
-        InputError, match=r"2 of 3 file names are in no tar shard, or in several: 0.jpg, 9.jpg"
+        InputError, match=r"2 of 3 file names are not in exactly one tar shard: 0.jpg, 9.jpg"
     ):
         read_webdataset(folder, file)
 
