@@ -1,1 +1,1 @@
-"""Metrics, thresholds, calibration, intervals and errors, from scores and targets alone: no torch."""
+"""Metrics, thresholds, calibration, intervals and errors, computed from scores and targets without torch."""

@@ -1,14 +1,14 @@
-"""How sure a metric is, and a difference between two runs: the bootstrap over images.
+"""Confidence intervals of metrics and of differences between runs, by the bootstrap over images.
 
-Each resample draws as many images as there are, with replacement, and computes all metrics on them. The draws
-depend on the seed and the number of images alone, so runs with the same images see the same resamples: their
-differences are paired, which takes away most of the scatter.
+Each resample draws N of N images with replacement and computes all metrics on them. The draws depend only on the
+seed and the number of images, so that runs on the same images use the same resamples. Their differences are therefore
+paired, which removes most of the variance.
 
-Resamples repeat images, and a repeated positive raises average precision: the mean over resamples lies
-above the metric itself. So percentiles are moved by metric minus mean. In simulations of 30 classes with 2
-to 30 % positives, 95 % intervals of mAP held its true value in 95 % of data sets of 1,000 images and 86 %
-of those of 214; without the move in 90 % and 73 %. Other metrics hardly change. Few positives also raise
-mAP itself, which no bootstrap sees: there its intervals are too short.
+Resamples repeat images, and a repeated positive raises average precision, so that the mean over resamples is higher
+than the metric itself. The percentiles are therefore shifted by metric minus mean. In simulations of 30 classes with
+2 to 30 % positives, 95 % intervals of mAP covered the true value in 95 % of data sets of 1,000 images and in 86 % of
+those of 214; without the shift, in 90 % and 73 %. Other metrics hardly change. Few positives also raise mAP itself,
+which a bootstrap cannot detect; such intervals are too short.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +22,12 @@ from mlic.evaluation.metrics import METRICS, ScoredImages
 from mlic.evaluation.predictions import Predictions
 
 RESAMPLES, LEVEL = 1000, 0.95
-CHUNK = 64  # resamples at a time: the weights of 5,000 images stay in the processor's cache
+CHUNK = 64  # resamples at a time; the weights of 5,000 images fit in the cache of the processor
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric on the images themselves, and its interval: centred percentiles over resamples."""
+    """A metric and its interval (centred percentiles over resamples)."""
 
     estimate: float
     low: float
@@ -36,9 +36,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """Metric of the run `first` minus that of `second`, on the same images.
+    """Metric of the run `first` minus that of the run `second` on the same images.
 
-    `p_value` is that of no difference, `p_holm` the same corrected for all pairs that were looked at.
+    `p_value` tests the hypothesis of no difference; `p_holm` is corrected for all pairs that were compared.
     """
 
     first: str
@@ -52,13 +52,13 @@ class Difference:
 
 
 class Bootstrap:
-    """The metrics of one run on its images, and on each resample of them.
+    """The metrics of one run on its images and on each resample.
 
     Attributes:
-        predictions: the run's predictions.
-        seed: of the resamples.
-        estimates: by name; NaN where the metric is undefined.
-        resampled: by name, (R,) float64; NaN in resamples without what the metric takes.
+        predictions: predictions of the run.
+        seed: seed of the resamples.
+        estimates: metrics by name; NaN if undefined.
+        resampled: metrics of the resamples by name, float64 (R,); NaN if undefined on a resample.
     """
 
     def __init__(
@@ -70,17 +70,17 @@ class Bootstrap:
         resamples: int = RESAMPLES,
         seed: int = 0,
     ) -> None:
-        """Compute all resamples.
+        """Compute the metrics of all resamples.
 
         Args:
             predictions: scores and targets of N images.
-            threshold: as for `evaluate_scores`.
-            names: the metrics wanted, of METRICS.
-            resamples: how many.
-            seed: of the draws.
+            threshold: see `evaluate_scores`.
+            names: metrics to compute, a subset of METRICS.
+            resamples: number of resamples.
+            seed: seed of the draws.
 
         Raises:
-            InputError: a name that is no metric, fewer than two resamples.
+            InputError: a name is not a metric, or there are fewer than two resamples.
         """
         unknown = sorted(set(names) - set(METRICS))
         if unknown or resamples < 2:
@@ -97,7 +97,7 @@ class Bootstrap:
         self.resampled = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
 
     def interval(self, name: str, level: float = LEVEL) -> Interval | None:
-        """The metric with its interval; None where it is undefined."""
+        """Return a metric with its interval, or None if it is undefined."""
         estimate = self.estimates[name]
         return (
             None
@@ -107,7 +107,7 @@ class Bootstrap:
 
 
 def resample_weights(num_images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each image is drawn: (num_images, up to CHUNK) float32 at a time, `resamples` columns."""
+    """Yield the number of draws of each image, float32 (num_images, R), at most CHUNK resamples at a time."""
     random = np.random.default_rng(seed)
     for begin in range(0, resamples, CHUNK):
         size = min(CHUNK, resamples - begin)
@@ -120,40 +120,41 @@ def resample_weights(num_images: int, resamples: int, seed: int) -> Iterator[np.
 
 
 def why_not_paired(first: Predictions, second: Predictions) -> str | None:
-    """What keeps two runs from a paired comparison; None if images, classes and targets are the same."""
+    """Return the reason why two runs cannot be paired, or None if images, classes and targets match."""
     if len(first) != len(second):
-        return f"{len(first)} test images against {len(second)}"
+        return f"{len(first)} and {len(second)} test images"
     different = np.flatnonzero(first.file_names != second.file_names)
     if len(different):
         row = different[0]
-        names = f"'{first.file_names[row]}' against '{second.file_names[row]}'"
-        return f"other test images or another order: {len(different)} rows differ, the first is {names}"
+        names = f"'{first.file_names[row]}' and '{second.file_names[row]}'"
+        return f"different test images or order: {len(different)} rows differ, first {names}"
     if first.classes != second.classes:
         other = sorted(set(first.classes) ^ set(second.classes))
         return (
-            f"other classes: {', '.join(other)} in one of them only"
+            f"different classes: {', '.join(other)} in only one of them"
             if other
-            else "the classes in another order"
+            else "different order of classes"
         )
     wrong = np.argwhere(first.targets != second.targets)
     if len(wrong):
         row, column = wrong[0]
         place = f"'{first.file_names[row]}', class '{first.classes[column]}'"
-        return f"other labels of the same images: {len(wrong)} differ, the first is {place}"
+        return f"different labels of the same images: {len(wrong)} differ, first {place}"
     return None
 
 
 def paired_differences(runs: Mapping[str, Bootstrap], name: str, level: float = LEVEL) -> list[Difference]:
-    """The differences of one metric between all pairs of runs, in the order of the runs.
+    """Compute the differences of one metric between all pairs of runs, in the order of the runs.
 
-    The p-value is (1 + number of resamples with |d* - mean d*| >= |d|) / (1 + R), with d the difference and
-    d* that of a resample: the bootstrap distribution, moved to a mean of zero, is the one expected by
-    chance (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 16; the ones added as in
-    Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 4.2). It is 1 / (1 + R) at
-    the least: with 1,000 resamples nothing can come below 0.05 after the correction for more than 50 pairs.
+    The p-value is (1 + number of resamples with |d* - mean d*| >= |d|) / (1 + R), where d is the difference and d* that
+    of a resample: the bootstrap distribution, shifted to mean zero, estimates the distribution under the null
+        hypothesis
+    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 16; ones added as in Davison and Hinkley,
+    Bootstrap Methods and their Application, 1997, section 4.2). It is at least 1 / (1 + R): with 1,000 resamples no
+    p-value can be below 0.05 after the correction for more than 50 pairs.
 
     Raises:
-        InputError: two runs that have not the same images, classes, targets and resamples, and why.
+        InputError: two runs differ in images, classes, targets or resamples; the message names the reason.
     """
     pairs: list[tuple[str, str]] = []
     rows: list[tuple[float, float, float, float]] = []
@@ -163,7 +164,7 @@ def paired_differences(runs: Mapping[str, Bootstrap], name: str, level: float = 
             other.seed,
             len(other.resampled[name]),
         ):
-            reason = "other resamples: give both the same seed and number"
+            reason = "different resamples: use the same seed and number for both"
         if reason:
             raise InputError(f"no paired difference between '{first}' and '{second}': {reason}.")
         difference = one.estimates[name] - other.estimates[name]
@@ -178,9 +179,9 @@ def paired_differences(runs: Mapping[str, Bootstrap], name: str, level: float = 
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """p-values (M,) corrected for M tests by Holm's step-down rule; NaN stays NaN and is not counted.
+    """Correct p-values (M,) for M tests by Holm's step-down procedure; NaN stays NaN and is not counted.
 
-    The i-th smallest becomes the largest of (M - j + 1) * p_j over j <= i, at most 1 (Holm, Scandinavian
+    The i-th smallest p-value becomes the largest of (M - j + 1) * p_j over j <= i, at most 1 (Holm, Scandinavian
     Journal of Statistics 6, 1979, 65-70).
     """
     p_values = np.asarray(p_values, dtype=np.float64)
@@ -192,7 +193,7 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def _p_value(difference: float, resampled: np.ndarray) -> float:
-    """As `paired_differences` says; NaN where the difference is undefined."""
+    """Return the p-value described at `paired_differences`; NaN if the difference is undefined."""
     defined = resampled[~np.isnan(resampled)]
     if np.isnan(difference) or len(defined) == 0:
         return np.nan
@@ -201,7 +202,7 @@ def _p_value(difference: float, resampled: np.ndarray) -> float:
 
 
 def _interval(estimate: float, resampled: np.ndarray, level: float) -> tuple[float, float]:
-    """Percentiles of the resamples that are defined, moved so that their mean is the estimate."""
+    """Return percentiles of the defined resamples, shifted so that their mean is the estimate."""
     defined = resampled[~np.isnan(resampled)]
     if np.isnan(estimate) or len(defined) == 0:
         return np.nan, np.nan

@@ -1,4 +1,4 @@
-"""How far the scores can be read as probabilities, and one temperature that brings them nearer."""
+"""Calibration: reliability tables, calibration errors and temperature scaling."""
 
 from typing import Any
 
@@ -14,18 +14,18 @@ TEMPERATURES = (0.05, 20.0)
 
 
 def reliability_table(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> pd.DataFrame:
-    """Mean score beside observed frequency, in bins of equal width.
+    """Tabulate mean score and observed frequency in bins of equal width.
 
     Args:
-        scores: probabilities, any shape: (N, C) pools all classes, (N,) is one class.
+        scores: probabilities of any shape: (N, C) pools all classes, (N,) is one class.
         targets: 0 and 1, of the same shape.
-        bins: number of bins; each holds its lower edge, the last also 1.
+        bins: number of bins; each includes its lower edge, the last also 1.
 
     Returns:
-        One row a bin: low, high, mean_score, observed_frequency (both NaN in an empty bin), count.
+        One row per bin: low, high, mean_score, observed_frequency (both NaN in an empty bin), count.
 
     Raises:
-        InputError: a score outside [0, 1], shapes that differ.
+        InputError: a score is outside [0, 1], or the shapes differ.
     """
     scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets)
     _check_probabilities(scores, targets)
@@ -41,10 +41,10 @@ def reliability_table(scores: np.ndarray, targets: np.ndarray, bins: int = BINS)
 
 
 def expected_calibration_error(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> float:
-    """Mean over all scores of |mean score - observed frequency| of their bin; 0 is best.
+    """Compute the mean over all scores of |mean score - observed frequency| of their bin; 0 is best.
 
-    The binary form of Naeini, Cooper and Hauskrecht (AAAI 2015), with bins of equal width. Arguments and
-    errors are those of `reliability_table`.
+    This is the binary form of Naeini, Cooper and Hauskrecht (AAAI 2015) with bins of equal width. Arguments and errors
+    are those of `reliability_table`.
     """
     table = reliability_table(scores, targets, bins)
     gap = (table["mean_score"] - table["observed_frequency"]).abs()
@@ -52,23 +52,23 @@ def expected_calibration_error(scores: np.ndarray, targets: np.ndarray, bins: in
 
 
 def class_calibration_errors(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """The expected calibration error of each column of scores (N, C): (C,) float64."""
+    """Compute the expected calibration error of each column of scores (N, C), float64 (C,)."""
     pairs = zip(np.asarray(scores).T, np.asarray(targets).T, strict=True)
     return np.array([expected_calibration_error(*pair, bins) for pair in pairs])
 
 
 def fit_temperature(scores: np.ndarray, targets: np.ndarray) -> float:
-    """The temperature T for which sigmoid(logit / T) has the least binary cross-entropy over all classes.
+    """Find the temperature T that minimizes the binary cross-entropy of sigmoid(logit / T) over all classes.
 
-    After Guo, Pleiss, Sun and Weinberger (ICML 2017), with sigmoids instead of a softmax. The loss is
-    convex in 1 / T, which is sought between 1 / 20 and 20.
+    Follows Guo, Pleiss, Sun and Weinberger (ICML 2017), with sigmoids instead of a softmax. The loss is convex in 1 /
+    T, which is searched between 1 / 20 and 20.
 
     Args:
-        scores: (N, C) probabilities of the val part.
-        targets: (N, C) of 0 and 1.
+        scores: probabilities (N, C) of the val part.
+        targets: targets (N, C) of 0 and 1.
 
     Raises:
-        InputError: a score outside [0, 1], shapes that differ.
+        InputError: a score is outside [0, 1], or the shapes differ.
     """
     _check_probabilities(np.asarray(scores), np.asarray(targets))
     logits = to_logits(scores)
@@ -83,13 +83,13 @@ def fit_temperature(scores: np.ndarray, targets: np.ndarray) -> float:
 
 
 def apply_temperature(scores: np.ndarray, temperature: float) -> np.ndarray:
-    """Scores of the same shape and dtype after sigmoid(logit / temperature); their order does not change."""
+    """Return sigmoid(logit / temperature) of scores, in their shape and dtype; their order does not change."""
     scores = np.asarray(scores)
     return expit(to_logits(scores) / temperature).astype(scores.dtype)
 
 
 def to_logits(scores: np.ndarray) -> np.ndarray:
-    """Logits, float64, of probabilities; one that rounded to 0 or 1 counts as the last float32 before it."""
+    """Return the float64 logits of probabilities; 0 and 1 are replaced by the adjacent float32 numbers."""
     limits = np.finfo(np.float32)
     return logit(np.clip(np.asarray(scores, dtype=np.float64), float(limits.tiny), 1 - float(limits.epsneg)))
 
@@ -97,9 +97,9 @@ def to_logits(scores: np.ndarray) -> np.ndarray:
 def _check_probabilities(scores: np.ndarray, targets: np.ndarray) -> None:
     if scores.shape != targets.shape or scores.size == 0:
         raise InputError(
-            f"scores {scores.shape} and targets {targets.shape} must have one shape and not be empty."
+            f"scores {scores.shape} and targets {targets.shape} must have the same shape and not be empty."
         )
     if not ((scores >= 0) & (scores <= 1)).all():
         raise InputError(
-            "calibration needs probabilities: all scores must lie in [0, 1]. Apply a sigmoid to logits."
+            "calibration requires probabilities: all scores must be in [0, 1]. Apply a sigmoid to logits."
         )

@@ -1,7 +1,7 @@
-"""Precision, recall, F1 of decisions and the area under their ROC curve; for one weighting of images or many.
+"""Precision, recall, F1 and ROC area of 0/1 decisions, for one or many weightings of the images.
 
-Means over classes leave out classes without a positive. A class, a pool or a sample with positives of which none is
-predicted has precision 0, as scikit-learn's `zero_division=0`.
+Means over classes exclude classes without positives. Precision is 0 where there are positives but no predictions, as
+with `zero_division=0` in scikit-learn.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """Predicted labels beside the true ones, both (N, C) bool."""
+    """Predicted and true labels, both bool (N, C)."""
 
     predicted: np.ndarray
     targets: np.ndarray
@@ -19,10 +19,10 @@ class Decisions:
     def summarise(
         self, weights: np.ndarray | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Averages by name, each (R,), and figures of each class, each (C, R); NaN where undefined.
+        """Return averages (R,) by name and figures of the classes (C, R) by name; NaN if undefined.
 
         Args:
-            weights: (N, R) float32 whole numbers, one column a weighting; None weighs each image 1 (R = 1).
+            weights: whole numbers as float32 (N, R), one column per weighting; None weights each image 1 (R = 1).
         """
         hits = self.predicted & self.targets
         true, predicted, positive = (_count(flags, weights) for flags in (hits, self.predicted, self.targets))
@@ -46,7 +46,7 @@ class Decisions:
 def precision_recall_f1(
     true: np.ndarray, predicted: np.ndarray, positive: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """From counts of true positives, of predictions and of positives, any shape; NaN without a positive."""
+    """Compute them from counts of true positives, predictions and positives of any shape; NaN without positives."""
     defined = positive > 0
     zeros = np.where(defined, 0.0, np.nan)
     precision = np.divide(true, predicted, out=zeros.copy(), where=defined & (predicted > 0))
@@ -56,13 +56,13 @@ def precision_recall_f1(
 
 
 def harmonic_mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Elementwise, 0 where both are 0, NaN where either is."""
+    """Return the elementwise harmonic mean: 0 if both are 0, NaN if either is NaN."""
     total = first + second
     return np.divide(2 * first * second, total, out=total.copy(), where=total != 0)
 
 
 def mean_of_defined(values: np.ndarray) -> np.ndarray:
-    """Mean over axis 0 of what is not NaN; NaN where nothing is left."""
+    """Return the mean over axis 0 without NaN; NaN if no values are left."""
     defined = ~np.isnan(values)
     count = defined.sum(axis=0)
     total = np.where(defined, values, 0.0).sum(axis=0)
@@ -70,7 +70,7 @@ def mean_of_defined(values: np.ndarray) -> np.ndarray:
 
 
 def _count(flags: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Weighted number of set flags in each class, (C, R) float64; exact under 2^24, as float32 is."""
+    """Return the weighted number of set flags of each class, float64 (C, R); exact below 2^24 (float32)."""
     if weights is None:
         return np.count_nonzero(flags, axis=0)[:, None].astype(np.float64)
     return (flags.T.astype(np.float32) @ weights).astype(np.float64)
@@ -79,7 +79,7 @@ def _count(flags: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
 def _sample_means(
     hits: np.ndarray, predicted: np.ndarray, targets: np.ndarray, weights: np.ndarray | None
 ) -> list[np.ndarray]:
-    """Means over images of each image's precision, recall and F1; 0 where there is nothing to divide by."""
+    """Return means over images of the precision, recall and F1 of each image; 0 where undefined."""
     true, chosen, positive = (
         np.count_nonzero(flags, axis=1).astype(np.float64) for flags in (hits, predicted, targets)
     )
@@ -94,7 +94,7 @@ def _sample_means(
 def _balanced_accuracy(
     true: np.ndarray, predicted: np.ndarray, positive: np.ndarray, total: np.ndarray | np.float64
 ) -> np.ndarray:
-    """(TPR + TNR) / 2 of each class, the ROC area of its 0/1 decisions; NaN with one outcome only."""
+    """Return (TPR + TNR) / 2 of each class, the ROC area of its 0/1 decisions; NaN with only one outcome."""
     negative = total - positive
     both = (positive > 0) & (negative > 0)
     undefined = np.full(true.shape, np.nan)

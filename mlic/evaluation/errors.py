@@ -1,4 +1,4 @@
-"""Where a run goes wrong: which classes, which images, and which pairs of labels."""
+"""Error analysis: confused classes, wrong labels, co-occurring classes, and images with extreme losses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,20 +16,20 @@ FALSE_POSITIVE, FALSE_NEGATIVE = "false positive", "false negative"
 def confusions(
     predictions: Predictions, threshold: float | np.ndarray = 0.5, *, top: int = 5
 ) -> pd.DataFrame:
-    """For each class the classes that are predicted in its place.
+    """Find the classes that are predicted in place of each class.
 
-    Among the images where a class is present but not predicted, how often is another one predicted that is
-    absent? Some classes are falsely predicted everywhere; so pairs are ordered by how much more often this
-    happens than over all images, and only those where it does are listed.
+    Counts how often an absent class is predicted on the images where a class is present but not predicted. Some classes
+    are falsely predicted everywhere. Pairs are therefore sorted by the excess over the rate on all images, and only
+    pairs with a positive excess are listed.
 
     Args:
         predictions: scores and targets.
-        threshold: as for `evaluate_scores`.
-        top: at most so many for each class.
+        threshold: see `evaluate_scores`.
+        top: maximum number of rows per class.
 
     Returns:
-        Columns class, confused_with, images (where it happens), share (of the images where the class is
-        missed) and usual_share (of all images). In the order of the classes, strongest first.
+        Columns class, confused_with, images (number of cases), share (of the images where the class is missed) and
+        usual_share (of all images), sorted by class and then by excess.
     """
     decided = _decide(predictions, threshold)
     missed = decided.targets & ~decided.predicted
@@ -50,12 +50,11 @@ def confusions(
 
 
 def single_errors(predictions: Predictions, threshold: float | np.ndarray = 0.5) -> pd.DataFrame:
-    """All wrong labels, the most confident first.
+    """List all wrong labels, the most confident first.
 
     Returns:
-        Columns row, file_name, class, kind ("false positive" or "false negative"), score and confidence:
-        the score of a false positive, 1 minus that of a false negative. Equal ones in the order of images,
-        then classes.
+        Columns row, file_name, class, kind ("false positive" or "false negative"), score and confidence (the score of a
+        false positive, 1 minus that of a false negative). Ties are in the order of images, then classes.
     """
     decided = _decide(predictions, threshold)
     rows, columns = np.nonzero(decided.predicted != decided.targets)
@@ -75,15 +74,15 @@ def single_errors(predictions: Predictions, threshold: float | np.ndarray = 0.5)
 
 
 def co_occurrence(targets: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """Pairs of classes that share images.
+    """List pairs of classes that occur together.
 
     Args:
-        targets: (N, C) of 0 and 1.
-        classes: C names.
+        targets: targets (N, C) of 0 and 1.
+        classes: c names.
 
     Returns:
-        Columns first, second, images (that carry both) and lift: how many times more than if the two were
-        independent, images * N / (images of first * images of second). Most images first, then as the
+        Columns first, second, images (with both classes) and lift (the ratio to the number expected if the two were
+        independent, images * N / (images of first * images of second)). Most images first, then in the order of
         classes.
     """
     flags = np.asarray(targets).astype(np.float32)
@@ -99,11 +98,11 @@ def co_occurrence(targets: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
 def ap_by_training_images(
     per_class: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int]
 ) -> pd.DataFrame:
-    """Average precision of each class beside its number of training images, rarest first.
+    """Tabulate average precision and number of training images of each class, rarest class first.
 
     Args:
-        per_class: of `evaluate_scores`.
-        counts: training images of each class; a class not in it has NaN.
+        per_class: `per_class` of the result of `evaluate_scores`.
+        counts: number of training images by class; missing classes have NaN.
 
     Returns:
         Columns class, training_images, ap (NaN where undefined), support.
@@ -120,21 +119,21 @@ def ap_by_training_images(
 
 
 def image_losses(predictions: Predictions) -> np.ndarray:
-    """Binary cross-entropy of each image, the mean over classes without weights: (N,) float64, in nats."""
+    """Compute the binary cross-entropy of each image, the unweighted mean over classes: float64 (N,), in nats."""
     wrong = np.abs(predictions.scores.astype(np.float64) - predictions.targets)
-    # a float32 score that rounded to 0 or 1 counts as the last number before it
+    # scores that were rounded to 0 or 1 in float32 are replaced by the adjacent numbers
     return -np.log1p(-np.minimum(wrong, 1 - np.finfo(np.float32).epsneg)).mean(axis=1)
 
 
 def gallery_rows(
     predictions: Predictions, threshold: float | np.ndarray = 0.5, *, count: int = 8
 ) -> dict[str, np.ndarray]:
-    """Rows of the images to show, by rule.
+    """Select the images of galleries, by rule.
 
     Returns:
-        `lowest_loss` and `highest_loss`: by `image_losses`, the most extreme first; `confident_errors`:
-        images with the most confident of `single_errors`, each once. At most `count` each; equal ones in
-        row order.
+        Row numbers, at most `count` each: `lowest_loss` and `highest_loss` by `image_losses`, the most extreme first;
+        `confident_errors`, the images with the most confident of `single_errors`, each image once. Ties are in row
+        order.
     """
     losses = image_losses(predictions)
     errors = single_errors(predictions, threshold)["row"].drop_duplicates()

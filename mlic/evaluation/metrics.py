@@ -1,7 +1,7 @@
-"""The one definition of every figure that a run reports: live in training, and from saved predictions.
+"""Definitions of all metrics, used during training and for saved predictions.
 
-Macro means are over the classes with a positive in the split (with both outcomes, for areas); the others are
-named.
+Macro means are taken over the classes with positives in the split (for areas, with both outcomes); the other classes
+are listed.
 """
 
 import math
@@ -27,21 +27,21 @@ METRICS = (
 def evaluate_scores(
     scores: np.ndarray, targets: np.ndarray, classes: Sequence[str], threshold: float | np.ndarray = 0.5
 ) -> dict[str, Any]:
-    """All metrics of one split, in the layout of metrics.json.
+    """Compute all metrics of one split, in the layout of metrics.json.
 
     Args:
-        scores: (N, C) float, such as the sigmoid of logits; higher means more likely.
-        targets: (N, C) of 0 and 1.
-        classes: C different names.
-        threshold: a label is predicted where its score is above it; one number, or one a class (C,).
+        scores: float (N, C), such as the sigmoid of logits; higher means more likely.
+        targets: targets (N, C) of 0 and 1.
+        classes: c different names.
+        threshold: labels with a score above it are predicted; one number, or one per class (C,).
 
     Returns:
-        The metrics named in METRICS (float, None where no class has what it takes), `per_class` with ap, auc,
-        precision, recall, f1 (float or None) and support (int) of each class, and `undefined`: under
-        `positives` the classes without a positive, under `auc` those with one outcome only.
+        The metrics named in METRICS (float, None if undefined for all classes); `per_class` with ap, auc, precision,
+        recall, f1 (float or None) and support (int) of each class; and `undefined`, which lists under `positives` the
+        classes without positives and under `auc` those with only one outcome.
 
     Raises:
-        InputError: the shapes do not fit, a score is not finite, a target is neither 0 nor 1.
+        InputError: the shapes do not match, a score is not finite, or a target is neither 0 nor 1.
     """
     scored = ScoredImages(scores, targets, classes, threshold)
     averages, per_class = scored.summarise()
@@ -65,7 +65,7 @@ def evaluate_scores(
 
 
 class ScoredImages:
-    """Scores and targets, checked; sorted once, then summarised under any weights of the images."""
+    """Checked scores and targets, which are sorted once and then summarised for any weights of the images."""
 
     def __init__(
         self,
@@ -74,13 +74,13 @@ class ScoredImages:
         classes: Sequence[str],
         threshold: float | np.ndarray = 0.5,
     ) -> None:
-        """Take the arguments of `evaluate_scores`."""
+        """Check and sort the arguments of `evaluate_scores`."""
         self.scores, self.targets = check_scores(scores, targets, classes)
-        # in float64: a threshold between two neighbouring float32 scores must not be rounded onto one of them
+        # float64, because a threshold between two adjacent float32 scores must not be rounded to one of them
         limits = np.asarray(threshold, dtype=np.float64)
         if limits.shape not in ((), (len(classes),)) or np.isnan(limits).any():
             raise InputError(
-                f"threshold: expected one number or one for each of {len(classes)} classes, got {threshold}."
+                f"threshold: expected one number, or one for each of {len(classes)} classes, got {threshold}."
             )
         self.decisions = Decisions(self.scores > limits, self.targets)
 
@@ -99,11 +99,11 @@ class ScoredImages:
     def summarise(
         self, weights: np.ndarray | None = None, names: Sequence[str] = METRICS
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Averages by name, each (R,) float64, and figures of each class, each (C, R); NaN where undefined.
+        """Return averages float64 (R,) by name and figures of the classes (C, R) by name; NaN if undefined.
 
         Args:
-            weights: (N, R) float32, how often each image counts, one column a resample; None: once (R = 1).
-            names: what is wanted, of METRICS; the costly ones are left out when none needs them.
+            weights: float32 (N, R), the count of each image, one column per resample; None counts each once (R = 1).
+            names: metrics to compute, a subset of METRICS; expensive ones are skipped if not needed.
         """
         averages, per_class = self.decisions.summarise(weights)
         if {"map", "auc_macro"} & set(names):
@@ -118,7 +118,7 @@ class ScoredImages:
 def check_scores(
     scores: np.ndarray, targets: np.ndarray, classes: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (N, C) as float32 or float64 and targets (N, C) as bool; InputError where they are not."""
+    """Return scores (N, C) as float32 or float64 and targets (N, C) as bool; raise an InputError if invalid."""
     scores, targets = np.asarray(scores), np.asarray(targets)
     if scores.ndim != 2 or scores.shape != targets.shape or scores.shape[1] != len(classes):
         raise InputError(
@@ -126,16 +126,16 @@ def check_scores(
             f"with one column for each of the {len(classes)} classes."
         )
     if scores.size == 0:
-        raise InputError(f"no metrics without images and classes: the scores have the shape {scores.shape}.")
+        raise InputError(f"metrics require images and classes: the scores have the shape {scores.shape}.")
     if len(set(classes)) < len(classes):
-        raise InputError("a class is named twice: each column of the scores needs a name of its own.")
+        raise InputError("a class is listed twice: each column of the scores needs its own name.")
     if scores.dtype not in (np.float32, np.float64):
         scores = scores.astype(np.float64)
     if not np.isfinite(scores).all():
         row, column = np.argwhere(~np.isfinite(scores))[0]
         raise InputError(
             f"the score of row {row}, class '{classes[column]}' is {scores[row, column]}: all scores must be "
-            "finite. A loss that diverged, or broken features or weights, give such scores."
+            "finite. A diverged loss, or broken features or weights, cause such scores."
         )
     positive = targets == 1
     if not (positive | (targets == 0)).all():
@@ -147,5 +147,5 @@ def check_scores(
 
 
 def _plain(values: np.ndarray) -> list[float | None]:
-    """Python floats, None for NaN: JSON knows no NaN."""
+    """Convert to Python floats, with None for NaN, which JSON does not have."""
     return [None if math.isnan(value) else value for value in values.tolist()]

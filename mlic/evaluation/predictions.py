@@ -1,4 +1,4 @@
-"""The scores and targets of the images of one split, and the parquet file that keeps them."""
+"""Scores and targets of the images of one split, and their parquet file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ SCORE, TARGET = "score:", "target:"
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a run said about N images, and what is true.
+    """The scores of a run and the targets of N images.
 
     Attributes:
-        file_names: (N,) names of the images, relative to their folder.
-        scores: (N, C) float32.
-        targets: (N, C) uint8, 0 or 1.
-        classes: C names, any characters.
+        file_names: names of the images (N,), relative to their folder.
+        scores: float32 (N, C).
+        targets: uint8 (N, C), 0 or 1.
+        classes: c names of any characters.
 
     Raises:
-        InputError: shapes that do not fit, scores that are not finite, targets that are not 0 or 1.
+        InputError: shapes do not match, scores are not finite, or targets are not 0 or 1.
     """
 
     file_names: np.ndarray
@@ -34,13 +34,13 @@ class Predictions:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Check, and bring all to the dtypes above."""
+        """Check the fields and convert them to the dtypes above."""
         classes = tuple(str(name) for name in self.classes)
         scores, targets = check_scores(self.scores, self.targets, classes)
         file_names = np.asarray(self.file_names, dtype=object)
         if file_names.shape != (len(scores),):
             raise InputError(
-                f"{len(file_names)} file names for {len(scores)} rows of scores: expected one each."
+                f"{len(file_names)} file names for {len(scores)} rows of scores: expected one per row."
             )
         for name, value in (
             ("file_names", file_names),
@@ -55,11 +55,11 @@ class Predictions:
         return len(self.file_names)
 
     def select(self, rows: np.ndarray | Sequence[int]) -> "Predictions":
-        """The images of these rows (indices or a mask), in this order."""
+        """Return the predictions of some rows (indices or a mask), in this order."""
         return Predictions(self.file_names[rows], self.scores[rows], self.targets[rows], self.classes)
 
     def write_parquet(self, path: str | Path) -> None:
-        """Write file_name, `score:<class>` float32, `target:<class>` uint8; never half a file."""
+        """Write file_name, `score:<class>` float32 and `target:<class>` uint8 atomically."""
         columns = {"file_name": self.file_names.astype(str).astype(object)}
         columns |= {SCORE + name: self.scores[:, index] for index, name in enumerate(self.classes)}
         columns |= {TARGET + name: self.targets[:, index] for index, name in enumerate(self.classes)}
@@ -68,24 +68,27 @@ class Predictions:
 
     @classmethod
     def read_parquet(cls, path: str | Path) -> "Predictions":
-        """Read what `write_parquet` wrote.
+        """Read a file written by `write_parquet`.
 
         Raises:
-            InputError: there is no such file, it is not parquet, or its columns are not those of predictions.
+            InputError: the file does not exist, is not parquet, or does not have the columns of predictions.
         """
         try:
             frame = pd.read_parquet(path)
         except FileNotFoundError:
-            raise InputError(f"{path}: there is no such file. Expected the predictions of a run.") from None
+            raise InputError(f"{path}: no such file. Expected the predictions of a run.") from None
         except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
-            # pandas does not check what it reads of its own in the file's metadata
+            # pandas does not validate its own metadata in the file
             raise InputError(f"{path}: cannot be read as a parquet file ({error!r}).") from error
         classes = _classes_of(path, [str(name) for name in frame.columns])
         try:
             scores = frame[[SCORE + name for name in classes]].to_numpy(dtype=np.float32)
             targets = frame[[TARGET + name for name in classes]].to_numpy(dtype=np.float32)
             return cls(frame["file_name"].to_numpy(dtype=object), scores, targets, classes)
-        except (TypeError, ValueError) as error:  # InputError is a ValueError; either gets the file's name
+        except (
+            TypeError,
+            ValueError,
+        ) as error:  # InputError is a ValueError; add the name of the file to either
             raise InputError(f"{path}: {error}") from error
 
 
@@ -95,7 +98,7 @@ def _classes_of(path: str | Path, columns: list[str]) -> tuple[str, ...]:
     if not classes or columns != expected:
         shown = ", ".join(columns[:4])
         raise InputError(
-            f"{path}: is no predictions file. Expected file_name, '{SCORE}<class>' of each class, "
+            f"{path}: not a predictions file. Expected file_name, '{SCORE}<class>' of each class, "
             f"then '{TARGET}<class>' of each in the same order; it has {len(columns)} columns: {shown}, ..."
         )
     return classes

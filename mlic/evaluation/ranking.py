@@ -1,8 +1,8 @@
-"""Average precision and the area under the ROC curve, exact with ties, for one weighting of images or many.
+"""Average precision and ROC area, exact with ties, for one or many weightings of the images.
 
-Both depend on the scores only through the runs of equal score that hold a positive, and through how many
-negatives stand in and above each. So the scores are sorted once; whatever the weights of the images, such as
-those of a bootstrap resample, the rest is sums over a few thousand such runs.
+Both depend on the scores only through the runs of equal scores that contain a positive, and through the number of
+negatives in and above each run. The scores are therefore sorted once. For any weights of the images, such as those of
+a bootstrap resample, the rest are sums over a few thousand runs.
 """
 
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from scipy import sparse
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """C rankings of N items: the runs of equal score that hold a positive, class after class, best first.
+    """Rankings of N items for C classes: the runs of equal scores with a positive, class after class, best first.
 
     Attributes:
-        falling: (C, N) scores with their sign changed, so that the best comes first in numpy's order.
-        targets: (C, N) bool.
-        num_images: items that differ by a multiple of it are the same image, and share a weight.
-        run_values: (G,) the value of `falling` in each run.
-        first_run: (C + 1,) the first run of each class, then G.
-        starts: (G,) items of its class that stand above each run.
-        sizes: (G,) items in each run.
-        positives: (G,) positives in each run.
+        falling: negated scores (C, N), so that the best comes first in numpy's order.
+        targets: bool (C, N).
+        num_images: number of images; items whose indices differ by a multiple of it share an image and its weight.
+        run_values: value of `falling` in each run (G,).
+        first_run: first run of each class, then G (C + 1,).
+        starts: number of items of the class above each run (G,).
+        sizes: number of items in each run (G,).
+        positives: number of positives in each run (G,).
     """
 
     falling: np.ndarray
@@ -38,7 +38,7 @@ class Ranking:
 
     @classmethod
     def build(cls, scores: np.ndarray, targets: np.ndarray, num_images: int) -> "Ranking":
-        """Rank scores (C, N) float with targets (C, N) bool; neither may be empty."""
+        """Rank float scores (C, N) with bool targets (C, N); neither may be empty."""
         falling = -scores
         values, owner = (
             falling[targets],
@@ -51,7 +51,7 @@ class Ranking:
         run_values = values[first]
         first_run = np.searchsorted(owner[first], np.arange(len(targets) + 1))
 
-        # sorting values is several times faster than sorting places, and the runs are few
+        # sorting values is several times faster than argsort, and there are few runs
         ranked = np.sort(falling, axis=1)
         bounds = np.empty((2, len(first)), dtype=np.int64)
         for row, begin, end in zip(ranked, first_run, first_run[1:], strict=False):
@@ -64,7 +64,7 @@ class Ranking:
 
     @cached_property
     def _membership(self) -> sparse.csr_array:
-        """(3 G, images): what adds to a run's positives, to its negatives, to the negatives just above it."""
+        """Return a matrix (3 G, images) that counts positives and negatives in each run, and negatives above it."""
         num_runs, num_items = len(self.run_values), self.falling.shape[1]
         rows, columns = [], []
         images = np.arange(num_items) % self.num_images
@@ -72,7 +72,7 @@ class Ranking:
             self.falling, self.targets, self.first_run, self.first_run[1:], strict=False
         ):
             run = begin + self.run_values[begin:end].searchsorted(row, side="left")
-            inside = np.flatnonzero(run < end)  # negatives under the last positive matter to neither figure
+            inside = np.flatnonzero(run < end)  # negatives below the last positive affect neither metric
             run = run[inside]
             kind = np.where(positive[inside], 0, np.where(row[inside] == self.run_values[run], 1, 2))
             rows.append(kind * num_runs + run)
@@ -82,7 +82,7 @@ class Ranking:
         return sparse.coo_array((ones, entries), shape=(3 * num_runs, self.num_images)).tocsr()
 
     def _count(self, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Positives and negatives of each run, negatives between it and the run before: (G, R) float64."""
+        """Count positives and negatives of each run, and negatives between it and the run before, float64 (G, R)."""
         if weights is not None:
             positives, tied, above = (
                 (self._membership @ weights).astype(np.float64).reshape(3, len(self.starts), -1)
@@ -95,16 +95,16 @@ class Ranking:
         return positives, tied, above
 
     def summarise(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Average precision and area under the ROC curve of each class.
+        """Compute average precision and area under the ROC curve of each class.
 
-        Equivalent to scikit-learn's `average_precision_score` (the sum over runs of precision times the gain
-        in recall) and `roc_auc_score` (the chance that a positive stands above a negative; a tie is half).
+        Equivalent to scikit-learn's `average_precision_score` (the sum over runs of precision times the gain in recall)
+        and `roc_auc_score` (the probability that a positive ranks above a negative; a tie counts half).
 
         Args:
-            weights: (images, R) float32 whole numbers, one column a weighting; None: each image 1 (R = 1).
+            weights: whole numbers as float32 (images, R), one column per weighting; None weights each image 1 (R = 1).
 
         Returns:
-            Two arrays (C, R) float64, NaN where a class has no positive, or for the area only one outcome.
+            Two arrays float64 (C, R); NaN if a class has no positives or, for the area, only one outcome.
         """
         num_classes, num_items = self.falling.shape
         shape = (num_classes, 1 if weights is None else weights.shape[1])
@@ -128,12 +128,12 @@ class Ranking:
 
 
 def _cumulate(values: np.ndarray, first: np.ndarray, runs_of_class: np.ndarray) -> np.ndarray:
-    """Cumulative sums (G, R) that begin anew with each class; exact for whole numbers."""
+    """Compute cumulative sums (G, R) that restart with each class; exact for whole numbers."""
     sums = np.cumsum(values, axis=0)
     before = np.concatenate([np.zeros((1, values.shape[1])), sums[first[1:] - 1]])
     return sums - np.repeat(before, runs_of_class, axis=0)
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """The quotient, NaN where the denominator is 0."""
+    """Return the quotient; NaN where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0)

@@ -1,7 +1,7 @@
-"""Thresholds tuned for F1 on the val part: one for all classes, and one a class that leans on it.
+"""Thresholds tuned for F1 on the val part: one common threshold, and one per class shrunk towards it.
 
-The best threshold of a class with few positives is mostly noise: tuned ones can score worse on new images
-than 0.5. So each is pulled to the common one by how little is known of the class.
+The best threshold of a class with few positives is mostly noise, and can be worse on new images than 0.5. Each
+threshold is therefore shrunk towards the common one, the more the fewer positives the class has.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ SHRINKAGE = 5.0
 
 @dataclass(frozen=True, eq=False)
 class Thresholds:
-    """A label is predicted where its score is above the threshold.
+    """Tuned thresholds; a label is predicted if its score is above the threshold.
 
     Attributes:
-        common: one for all classes, best for micro F1.
-        per_class: (C,) float64, the class's own best, shrunk to the common one.
-        unshrunk: (C,) float64, the class's own best for its F1; the common one for a class without positives.
+        common: one threshold for all classes, best for micro F1.
+        per_class: float64 (C,), the best threshold of each class, shrunk towards `common`.
+        unshrunk: float64 (C,), the best threshold of each class for its F1; `common` for a class without positives.
     """
 
     common: float
@@ -29,21 +29,21 @@ class Thresholds:
 
 
 def fit_thresholds(scores: np.ndarray, targets: np.ndarray, *, shrinkage: float = SHRINKAGE) -> Thresholds:
-    """Tune thresholds; the same input gives the same thresholds, whatever the order of the images.
+    """Tune thresholds deterministically, independently of the order of the images.
 
-    A class with n positives gets `common + n / (n + shrinkage) * (own - common)`. That is the posterior
-    mean of a class's best threshold when those scatter about the common one with variance v and are each
-    measured with variance shrinkage * v / n (empirical Bayes: Efron and Morris, J. Am. Stat. Assoc. 70,
-    1975, 311-319). The default did best for macro and micro F1 together on new images, in simulations of 56
-    classes (2 to 50 % positives) with 86 to 2,000 val images; from 2 to 10 little changes.
+    A class with n positives gets `common + n / (n + shrinkage) * (own - common)`. This is the posterior mean of its
+    best threshold if the best thresholds of classes are distributed around the common one with variance v and are each
+    measured with variance shrinkage * v / n (empirical Bayes: Efron and Morris, J. Am. Stat. Assoc. 70, 1975, 311-319).
+    The default was best for macro and micro F1 together on new images, in simulations of 56 classes (2 to 50 %
+    positives) with 86 to 2,000 val images; values from 2 to 10 differ little.
 
     Args:
-        scores: (N, C) probabilities of the val part.
-        targets: (N, C) of 0 and 1.
-        shrinkage: number of positives at which a class's own threshold counts half; 0 for no shrinkage.
+        scores: probabilities (N, C) of the val part.
+        targets: targets (N, C) of 0 and 1.
+        shrinkage: number of positives at which the threshold of a class itself has half the weight; 0 for no shrinkage.
 
     Raises:
-        InputError: as `check_scores`.
+        InputError: see `check_scores`.
     """
     columns = [str(index) for index in range(np.shape(scores)[-1])]
     scores, targets = check_scores(scores, targets, columns)
@@ -57,11 +57,10 @@ def fit_thresholds(scores: np.ndarray, targets: np.ndarray, *, shrinkage: float 
 
 
 def best_threshold(scores: np.ndarray, targets: np.ndarray) -> float | None:
-    """The threshold with the best F1 on scores (N,) and targets (N,) bool; None without a positive.
+    """Return the threshold with the best F1 on scores (N,) and bool targets (N,); None without positives.
 
-    F1 changes only where the threshold passes a score, so the best holds on an interval between two scores:
-    its middle is taken; of several intervals with the same F1 the widest, and of equally wide ones the
-    highest.
+    F1 changes only where the threshold passes a score, so that the best F1 holds on an interval between two scores. The
+    middle of the interval is returned; of several intervals with the same F1, the widest, and of these the highest.
     """
     total = np.count_nonzero(targets)
     if total == 0:
@@ -70,7 +69,7 @@ def best_threshold(scores: np.ndarray, targets: np.ndarray) -> float | None:
     ranked = scores[order].astype(np.float64)
     last = np.append(
         np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1
-    )  # of each run of equal scores
+    )  # end of each run of equal scores
     hits = np.cumsum(targets[order])[last]
     f1 = 2 * hits / (last + 1 + total)
     upper = ranked[last]
@@ -79,5 +78,5 @@ def best_threshold(scores: np.ndarray, targets: np.ndarray) -> float | None:
     best = np.flatnonzero(f1 == f1.max())
     chosen = best[np.argmax((upper - lower)[best])]
     middle = (upper[chosen] + lower[chosen]) / 2
-    # between two neighbouring numbers there is none: the lower one itself still predicts all that is above it
+    # there is no number between two adjacent floats; the lower one itself still predicts all scores above it
     return float(middle if middle < upper[chosen] else lower[chosen])
