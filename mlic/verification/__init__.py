@@ -1,1 +1,1 @@
-"""What is wrong with a data set: bad images, duplicates, gaps, rare classes, labels that are probably wrong."""
+"""Checks of a data set: bad images, duplicates, missing files, rare classes, labels that are probably wrong."""

@@ -1,4 +1,4 @@
-"""A data set from its config to all that is wrong with it."""
+"""Verification of a data set, from its config to a list of findings."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -30,13 +30,12 @@ CURATION_KEYS = ("num_images", "min_images_per_class", "unlabelled", "seed")
 
 @dataclass(frozen=True, eq=False)
 class Verification:
-    """What a data set is, and what is wrong with it.
+    """Description of a data set and its problems.
 
     Attributes:
-        findings: in the order of problems.csv.
-        table: the annotated images, all of them; of the folder's files without labels where the annotations cannot be
-            read.
-        inspected: what opening them showed.
+        findings: problems in the order of problems.csv.
+        table: all annotated images; if the annotations cannot be read, the files of the folder without labels.
+        inspected: results of opening the images.
         summary: see `label_summary`.
         classes: see `class_table` and `add_parts`.
         pairs: see `pair_table`.
@@ -54,13 +53,13 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
     """Read the annotations, open every annotated image, and try the split.
 
     Args:
-        data: config of a data set, as for training. All annotated images are opened, also where `num_images` would
-            take some of them.
+        data: config of a data set, as for training. All annotated images are opened, even if `num_images` selects
+            some of them.
         check: `full` or `quick`, see `inspect_images`.
 
     Raises:
-        InputError: settings that cannot be used, places that are not there, or annotations that cannot be read where
-            there is no image in `data.images` to go on with.
+        InputError: settings are invalid, paths do not exist, or the annotations cannot be read and `data.images` has
+            no images to check.
     """
     check_choice("check", check, CHECKS)
     table, findings = _read(data)
@@ -98,10 +97,10 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
 
 
 def find_unused_bits(largest_greys: Sequence[int], bits_stored: int) -> list[Finding]:
-    """One finding where no 16-bit grey image needs all of `bits_stored`; 8 bits are the fewest that can be set.
+    """Return one finding if no 16-bit greyscale image uses all of `bits_stored` (at least 8 bits).
 
     Args:
-        largest_greys: the largest value of each of these images.
+        largest_greys: largest value of each 16-bit greyscale image.
         bits_stored: see `mlic.data.open_image`.
     """
     largest = max(largest_greys, default=0)
@@ -109,35 +108,35 @@ def find_unused_bits(largest_greys: Sequence[int], bits_stored: int) -> list[Fin
     if not largest or used >= bits_stored:
         return []
     detail = (
-        f"{len(largest_greys)} 16-bit grey images use {used} of {bits_stored} bits (largest value {largest}): "
+        f"{len(largest_greys)} 16-bit greyscale images use {used} of {bits_stored} bits (largest value {largest}): "
         f"data.bits_stored={used} scales them to the full range"
     )
     return [Finding("unused_bits", detail=detail)]
 
 
 def _read(data: DictConfig) -> tuple[LabelTable, list[Finding]]:
-    """The annotations; where they cannot be read the images of the folder without labels, and a finding."""
+    """Read the annotations; if that fails, return the images of the folder without labels, and a finding."""
     places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
-    # tar shards may be an address or a list, which have no folder to go on with
+    # tar shards may be an address or a list, without a folder of images to check instead
     folders = {key: Path(place) for key, place in places.items() if isinstance(place, str | Path)}
     try:
         return instantiate(data.reader)(**places), []
     except InputError as error:
-        # a setting or a place that is not there, and not the content of the file
+        # the cause is a setting or a missing path, not the content of the file
         of_settings = error.key is not None or not all(place.exists() for place in folders.values())
         if of_settings or set(folders) != {"annotations", "images"} or not folders["images"].is_dir():
             raise
         names = list(image_files(folders["images"]))
         if not names:
             raise
-        logger.warning("the annotations cannot be read; going on with the images of '%s'", folders["images"])
+        logger.warning("the annotations cannot be read; checking the images of '%s'", folders["images"])
         labels = np.zeros((len(names), 0), dtype=np.uint8)
         finding = Finding("annotations", str(folders["annotations"]), detail=str(error))
         return LabelTable.build(folders["images"], names, labels, []), [finding]
 
 
 def _check_settings(table: LabelTable, data: DictConfig, split: Mapping[str, Any]) -> None:
-    """Refuse settings that fit no image before all are opened."""
+    """Check the settings of curation and split before all images are opened."""
     curated, _ = curate(table, **{key: data[key] for key in CURATION_KEYS})
     part_sizes(len(curated), **split)
 
@@ -145,21 +144,21 @@ def _check_settings(table: LabelTable, data: DictConfig, split: Mapping[str, Any
 def _try_split(
     usable: LabelTable, data: DictConfig, split: Mapping[str, Any], classes: pd.DataFrame
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """`classes` with the parts' counts, and the classes too rare; of the images that training would be left with."""
+    """Split the usable images; return `classes` with the counts of the parts, and findings of rare classes."""
     if not len(usable):
-        return classes, [Finding("split", detail="no image can be used")]
+        return classes, [Finding("split", detail="no usable images")]
     try:
         curated, _ = curate(usable, **{key: data[key] for key in CURATION_KEYS})
         trial = try_split(curated, **split)
-    except InputError as error:  # the settings fit all images, and not those that can be used
-        return classes, [Finding("split", detail=f"of the {len(usable)} images that can be used: {error}")]
+    except InputError as error:  # the settings are valid for all images, but not for the usable ones
+        return classes, [Finding("split", detail=f"of the {len(usable)} usable images: {error}")]
     counts = dict(zip(curated.classes, curated.counts().tolist(), strict=True))
-    remedy = f"; data.min_images_per_class={trial.least} would do" if trial.least else ""
+    remedy = f"; data.min_images_per_class={trial.least} is sufficient" if trial.least else ""
     findings = [
         Finding(
             "rare_class",
             class_name=name,
-            detail=f"{counts[name]} images that can be used, none of them in {' and '.join(parts)}{remedy}",
+            detail=f"{counts[name]} usable images, none of them in {' and '.join(parts)}{remedy}",
         )
         for name, parts in trial.lacking.items()
     ]

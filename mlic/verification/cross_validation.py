@@ -1,4 +1,4 @@
-"""Scores of every image by a classifier that was not fitted on it."""
+"""Cross-validated scores: every image is scored by a classifier that was not fitted on it."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,28 +12,28 @@ from mlic.models import Standardization, fit_standardization
 
 BATCH_ROWS = 8192
 MAX_STEPS = 100
-TOLERANCE = 1e-3  # of the gradient of the mean loss; ranks did not improve below it
+TOLERANCE = 1e-3  # of the gradient of the mean loss; a lower one did not improve the ranks
 
 
 class LogisticRegression:
-    """Equivalent to scikit-learn's one-vs-rest `LogisticRegression(C=strength)`, all classes at once.
+    """Equivalent of scikit-learn's one-vs-rest `LogisticRegression(C=strength)` that fits all classes at once.
 
-    The classes are independent, so that one minimisation by L-BFGS over all of them, each step a few matrix products,
-    finds what one fit a class finds. On one core and 79 classes of 1280 features it takes as long as scikit-learn's for
-    1,000 images and 0.6 of that for 10,000. Also, it runs on a GPU, and reads features in batches, which may be more
-    than fit in memory.
+    The classes are independent, so that one minimization by L-BFGS over all classes, whose steps are a few matrix
+    products, finds the same solution as one fit per class. On one core, with 79 classes and 1280 features, it takes as
+    long as scikit-learn for 1,000 images and 0.6 of the time for 10,000. It also runs on a GPU, and reads features in
+    batches, so that they need not fit in memory.
     """
 
     def __init__(
         self, rows: FeatureRows, labels: np.ndarray, *, strength: float, device: torch.device
     ) -> None:
-        """Fit the standardisation of features, to which labels contribute nothing, on all images.
+        """Fit the standardisation of features, which does not use labels, on all images.
 
         Args:
             rows: features of N images, (*feature_shape) each.
             labels: (N, C) of 0 and 1.
-            strength: `C` of scikit-learn: of the data beside the penalty.
-            device: to compute on.
+            strength: `C` of scikit-learn, the weight of the data relative to the penalty.
+            device: device to compute on.
         """
         self.rows, self.strength, self.device = rows, strength, device
         self.targets = torch.from_numpy(labels)
@@ -43,7 +43,7 @@ class LogisticRegression:
         fit_standardization(self.standardization, (batch for _, batch in self._batches(everything, raw=True)))
 
     def fit(self, train: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Weights (F, C) and biases (C,) fitted on some rows."""
+        """Return weights (F, C) and biases (C,) fitted on some rows."""
         num_classes = self.targets.shape[1]
         weight = torch.zeros(self.num_features, num_classes, device=self.device, requires_grad=True)
         share = self.targets[train].float().mean(dim=0).clamp(0.5 / len(train), 1 - 0.5 / len(train))
@@ -57,7 +57,7 @@ class LogisticRegression:
         )
 
         def objective() -> float:
-            """Mean loss and penalty, both as scikit-learn has them, over `strength` and rows; leaves gradients."""
+            """Compute the objective of scikit-learn divided by `strength` and the number of rows, and its gradients."""
             optimizer.zero_grad()
             penalty = weight.square().sum() / (2 * self.strength * len(train))
             penalty.backward()
@@ -76,12 +76,12 @@ class LogisticRegression:
         return weight.detach(), bias.detach()
 
     def scores(self, weight: Tensor, bias: Tensor, rows: np.ndarray) -> np.ndarray:
-        """Probabilities (M, C) float32 of some rows."""
+        """Return the probabilities of some rows, float32 (M, C)."""
         parts = [torch.sigmoid(features @ weight + bias).cpu() for _, features in self._batches(rows)]
         return torch.cat(parts).numpy()
 
     def _batches(self, rows: np.ndarray, *, raw: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        """Row numbers (B,), and their features (B, F), standardised unless `raw`."""
+        """Yield row numbers (B,) and their features (B, F), standardised unless `raw`."""
         for start in range(0, len(rows), BATCH_ROWS):
             chosen = rows[start : start + BATCH_ROWS]
             features = self._flat(chosen)
@@ -99,17 +99,17 @@ def cross_validated_scores(
     strength: float,
     device: torch.device | None = None,
 ) -> np.ndarray:
-    """Score each fold by a logistic regression on the others.
+    """Score each fold with a logistic regression fitted on the other folds.
 
     Args:
         rows: features of N images.
         labels: (N, C) of 0 and 1.
         folds: row numbers, each row in one fold.
         strength: see `LogisticRegression`.
-        device: to compute on; the CPU by default.
+        device: device to compute on. Default: the CPU.
 
     Returns:
-        (N, C) float32 probabilities.
+        Probabilities, float32 (N, C).
     """
     regression = LogisticRegression(rows, labels, strength=strength, device=device or torch.device("cpu"))
     scores = np.empty(labels.shape, dtype=np.float32)

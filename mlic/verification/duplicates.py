@@ -1,4 +1,4 @@
-"""Images with the same bytes, those whose labels differ apart."""
+"""Images with identical bytes, with the same or with different labels."""
 
 import numpy as np
 
@@ -10,11 +10,11 @@ SEPARATOR = "|"
 
 
 def find_duplicates(table: LabelTable, digests: np.ndarray) -> list[Finding]:
-    """One finding for each image whose bytes an image before it has; it is compared with the first of these.
+    """Return one finding for each image with the same bytes as an earlier one, compared with the first of these.
 
     Args:
-        table: N images and their labels.
-        digests: (N,) of their bytes; empty ones are left out.
+        table: n images and their labels.
+        digests: digests (N,) of the bytes; empty ones are ignored.
     """
     return [_compare(table, row, first) for row, first in find_copies(digests).tolist()]
 

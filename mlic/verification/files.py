@@ -1,4 +1,4 @@
-"""The files of the image folder against the names in the annotations."""
+"""Comparison of the files in the image folder with the names in the annotations."""
 
 import os
 from collections.abc import Collection, Iterable, Iterator
@@ -10,9 +10,9 @@ from mlic.verification.findings import Finding
 
 
 def image_files(folder: Path) -> Iterator[str]:
-    """Names, relative to the folder, of all files below it that are named as images; hidden ones are left out.
+    """Yield the names, relative to the folder, of all visible files with an extension of images.
 
-    Links to folders are not followed: they may lead round in a circle.
+    Links to folders are not followed, because they may be circular.
     """
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -23,16 +23,16 @@ def image_files(folder: Path) -> Iterator[str]:
 
 
 def find_unannotated(folder: Path, annotated: Iterable[str]) -> list[Finding]:
-    """One finding for each image file that no annotation names."""
+    """Return one finding for each image file without an annotation."""
     known = set(annotated)
     return [Finding("unannotated_image", name) for name in image_files(folder) if name not in known]
 
 
 def find_missing(missing: Collection[str], unannotated: Iterable[str]) -> list[Finding]:
-    """One finding for each annotated name without a file, with the file that it may mean.
+    """Return one finding for each annotated name without a file, with a suggestion.
 
-    That is one in no annotation whose name differs by capital letters or the form of its accents (file systems
-    decompose some), else the only one of that name in any folder.
+    The suggestion is a file without annotation whose name differs only in case or Unicode normalization (which some
+    file systems change), else the only file with that name in any folder.
 
     Args:
         missing: annotated names without a file.
@@ -47,7 +47,7 @@ def find_missing(missing: Collection[str], unannotated: Iterable[str]) -> list[F
     findings = []
     for name in missing:
         meant = by_name.get(_plain(name)) or by_ending.get(_plain(name.rpartition("/")[2]))
-        hint = f"; perhaps '{meant}' is meant" if meant else ""
+        hint = f"; did you mean '{meant}'?" if meant else ""
         findings.append(Finding("missing_image", name, detail=f"no such file{hint}"))
     return findings
 

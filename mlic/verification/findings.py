@@ -1,4 +1,4 @@
-"""What was found: one row of problems.csv each."""
+"""Findings of a verification; each is one row of problems.csv."""
 
 import csv
 import io
@@ -8,18 +8,18 @@ from dataclasses import astuple, dataclass
 
 from mlic.escaping import escape_cell
 
-# kind -> what it means, in the order of problems.csv: what makes figures wrong first
+# kinds and their descriptions, in the order of problems.csv: those that distort metrics come first
 KINDS = {
     "annotations": "the annotations cannot be read",
-    "conflicting_duplicate": "the bytes of another image, under other labels",
+    "conflicting_duplicate": "copy of another image with different labels",
     "bad_image": "cannot be used",
-    "unused_bits": "16-bit grey images that come out dark",
+    "unused_bits": "16-bit greyscale images that are decoded too dark",
     "file_names": "the names of many files differ from the annotated ones",
-    "missing_image": "annotated, but not there",
+    "missing_image": "annotated, but the file is missing",
     "split": "the split cannot be made",
     "rare_class": "too rare for every part of the split",
-    "duplicate": "the bytes and labels of another image",
-    "unannotated_image": "in the folder, but in no annotation",
+    "duplicate": "copy of another image with the same labels",
+    "unannotated_image": "in the folder, but not annotated",
 }
 
 COLUMNS = ("kind", "file_name", "class", "same_as", "detail")
@@ -31,10 +31,10 @@ class Finding:
 
     Attributes:
         kind: one of `KINDS`.
-        file_name: as annotated, or relative to the image folder.
-        class_name: of a rare class.
-        same_as: file name of the image that has the same bytes.
-        detail: what is wrong, in words.
+        file_name: file name as annotated, or relative to the image folder.
+        class_name: name of a rare class.
+        same_as: file name of the image with the same bytes.
+        detail: description of the problem.
     """
 
     kind: str
@@ -45,21 +45,21 @@ class Finding:
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """By kind, in the order of `KINDS`, then by file and class."""
+    """Sort findings by kind in the order of `KINDS`, then by file and class."""
     rank = {kind: place for place, kind in enumerate(KINDS)}
     return sorted(findings, key=lambda finding: (rank[finding.kind], finding.file_name, finding.class_name))
 
 
 def count_kinds(findings: Iterable[Finding]) -> dict[str, int]:
-    """Kind -> findings, of the kinds that occur, in the order of `KINDS`."""
+    """Count the findings of each kind that occurs, in the order of `KINDS`."""
     counts = Counter(finding.kind for finding in findings)
     return {kind: counts[kind] for kind in KINDS if counts[kind]}
 
 
 def to_csv(findings: Iterable[Finding]) -> str:
-    """The content of problems.csv.
+    """Return the content of problems.csv.
 
-    All fields are quoted: file names may hold commas, quotes and both kinds of line ends.
+    All fields are quoted, because file names may contain commas, quotes and line breaks.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Every image opened and hashed, in parallel, a chunk at a time."""
+"""Parallel opening and hashing of all images."""
 
 import hashlib
 import os
@@ -20,14 +20,14 @@ CHECKS = ("full", "quick")
 
 @dataclass(frozen=True, eq=False)
 class InspectedImages:
-    """What opening N images showed.
+    """Results of opening N images.
 
     Attributes:
-        digests: (N,) `S64`, hexadecimal sha256 of the bytes; empty for images that cannot be used.
-        bad: row -> reason, of files that cannot be used.
+        digests: hexadecimal sha256 of the bytes, `S64` (N,); empty for unusable images.
+        bad: maps the rows of unusable files to the reasons.
         missing: rows without a file.
-        largest_greys: the largest value of each 16-bit grey image; empty where images were not decoded.
-        seconds: of wall clock.
+        largest_greys: largest value of each 16-bit greyscale image; empty if images were not decoded.
+        seconds: wall-clock time in seconds.
     """
 
     digests: np.ndarray
@@ -38,7 +38,7 @@ class InspectedImages:
 
     @property
     def usable(self) -> np.ndarray:
-        """(N,) bool."""
+        """Mask of usable images, bool (N,)."""
         return self.digests != b""
 
 
@@ -49,18 +49,18 @@ def inspect_images(
     num_workers: int | None = None,
     bits_stored: int = FULL_BITS,
 ) -> InspectedImages:
-    """Open and hash images, with a progress bar where the output is a terminal.
+    """Open and hash images, with a progress bar if the output is a terminal.
 
-    Beyond the references it holds 64 bytes an image, and the reasons.
+    Memory use, besides the references, is 64 bytes per image and the reasons.
 
     Args:
-        references: N images.
-        check: `full` decodes each image; `quick` looks at header and end, and decodes only where these are in doubt.
+        references: n images.
+        check: `full` decodes each image; `quick` checks header and end mark, and decodes only in case of doubt.
         bits_stored: see `mlic.data.open_image`.
-        num_workers: threads; by default one a core.
+        num_workers: number of threads. Default: one per core.
 
     Raises:
-        InputError: another `check`.
+        InputError: `check` is invalid.
     """
     check_choice("check", check, CHECKS)
     start = time.perf_counter()
@@ -69,7 +69,7 @@ def inspect_images(
     inspect = partial(_inspect, bits_stored if check == "full" else None)
     workers = (os.cpu_count() or 1) if num_workers is None else num_workers
     with warnings.catch_warnings():
-        # about EXIF data and the like, without the file's name
+        # warnings about EXIF data and similar, which do not name the file
         warnings.filterwarnings("ignore", module=r"PIL\.")
         for row, (digest, reason, grey) in enumerate(map_images(inspect, references, workers)):
             greys += [] if grey is None else [grey]
@@ -83,9 +83,9 @@ def inspect_images(
 
 
 def _inspect(bits_stored: int | None, image: ImageReference) -> tuple[str, str | None, int | None]:
-    """Digest, what is wrong, and the largest value of 16-bit grey; without `bits_stored` nothing is decoded.
+    """Return digest, problem, and the largest value of a 16-bit greyscale image.
 
-    Hashed after the check, which refuses pipes and devices.
+    Nothing is decoded if `bits_stored` is None. The file is hashed after the check, which refuses pipes and devices.
     """
     try:
         reason = quick_check(image) if bits_stored is None else full_check(image, bits_stored)

@@ -1,4 +1,4 @@
-"""What is shown and written of a verification."""
+"""Output of a verification: files and log messages."""
 
 import logging
 import re
@@ -24,27 +24,27 @@ _NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def open_output(output: str | Path, annotations: str | Path | None) -> RunFolder:
-    """The folder to write to, made if it is not there.
+    """Open the output folder, and create it if it is missing.
 
     Raises:
-        InputError: it cannot be made, it holds something else than an earlier check, or a file in it that would be
-            replaced is the annotation file.
+        InputError: the folder cannot be created, contains something other than an earlier check, or contains the
+            annotation file under a name that would be replaced.
     """
     for name in FILES:
         file = Path(output) / name
         if annotations is not None and file.exists() and file.samefile(annotations):
             raise InputError(
-                f"output: '{file}' is the annotation file, and would be replaced. Choose another folder."
+                f"output: '{file}' is the annotation file and would be replaced. Choose another folder."
             )
     refuse_foreign_folder(output, mark=SUMMARY, text='"problems"', kind="folder of a check")
     try:
         return RunFolder(output)
     except OSError as error:
-        raise InputError(f"output: '{output}' cannot be made a folder ({error.strerror}).") from error
+        raise InputError(f"output: the folder '{output}' cannot be created ({error.strerror}).") from error
 
 
 def write(folder: RunFolder, verification: Verification, check: str) -> None:
-    """Write problems.csv, classes.csv, class_pairs.csv and verification.json, all of them or none."""
+    """Write problems.csv, classes.csv, class_pairs.csv and verification.json, replacing all of them together."""
     seconds = verification.inspected.seconds
     summary = {
         "problems": count_kinds(verification.findings),
@@ -61,18 +61,18 @@ def write(folder: RunFolder, verification: Verification, check: str) -> None:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV, whole or not at all."""
+    """Write a table as CSV atomically."""
     _write_text(path, escape_table(table).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def _write_text(path: Path, text: str) -> None:
-    # file names that are not UTF-8 come out as the bytes they are on the disk; other half characters as numbers
+    # file names that are not UTF-8 are written as their bytes on disk, other lone surrogates as escapes
     text = _NO_CHARACTER.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     write_atomically(path, text, errors="surrogateescape")
 
 
 def log_findings(folder: RunFolder, verification: Verification) -> None:
-    """Show the data set in three lines, the findings of each kind, and where the rest is."""
+    """Log a description of the data set, the findings of each kind, and the path of the full list."""
     lines = [*_describe_images(verification), *_describe_labels(verification)]
     counts = count_kinds(verification.findings)
     for kind, count in counts.items():
@@ -89,7 +89,7 @@ def log_findings(folder: RunFolder, verification: Verification) -> None:
 def _describe_images(verification: Verification) -> Iterable[str]:
     inspected, number = verification.inspected, len(verification.table)
     yield (
-        f"{number} images, {int(inspected.usable.sum())} of them can be used "
+        f"{number} images, {int(inspected.usable.sum())} of them usable "
         f"({inspected.seconds:.1f} s, {number / inspected.seconds:.0f} images/s)"
     )
 
@@ -99,13 +99,13 @@ def _describe_labels(verification: Verification) -> Iterable[str]:
     if classes.empty:
         return
     yield (
-        f"{summary['classes']} classes, {summary['labels']} labels, {summary['labels_per_image']:.2f} an image; "
+        f"{summary['classes']} classes, {summary['labels']} labels, {summary['labels_per_image']:.2f} per image; "
         f"{summary['unlabelled_images']} images without labels"
     )
     pairs = zip(classes["class"], classes["images"], strict=True)
     named = [f"{name} {images}" for name, images in pairs]
     few = len(named) <= 2 * NAMES_SHOWN
-    yield "images a class: " + ", ".join(
+    yield "images per class: " + ", ".join(
         named if few else [*named[:NAMES_SHOWN], "...", *named[-NAMES_SHOWN:]]
     )
     together = verification.pairs.head(NAMES_SHOWN).to_dict("records")
@@ -120,5 +120,5 @@ def _describe(finding: Finding) -> str:
 
 
 def _printable(text: str) -> str:
-    """Also line ends in file names must not spoil the output."""
+    # escape line breaks, too, which file names may contain
     return printable(text).replace("\n", "\\n")

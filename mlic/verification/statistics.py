@@ -1,4 +1,4 @@
-"""How labels are spread: over classes, over images, and over pairs of classes."""
+"""Statistics of labels: classes, images, and pairs of classes."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from scipy.sparse import csr_matrix, triu
 from mlic.data.splitting import SplitTrial
 from mlic.data.table import LabelTable
 
-PAIRS = 1000  # rows of class_pairs.csv at most
+PAIRS = 1000  # maximum number of rows of class_pairs.csv
 BLOCK_ROWS = 65_536
 
 
 def class_table(table: LabelTable) -> pd.DataFrame:
-    """One row a class, the most frequent first.
+    """Tabulate the classes, the most frequent first.
 
     Args:
-        table: N images, C classes.
+        table: n images, C classes.
 
     Returns:
-        Columns `class`, `images`, `share` (of all images) and `alone` (images that have no other class).
+        Columns `class`, `images`, `share` (of all images) and `alone` (images without other classes).
     """
     counts = table.counts()
     alone = table.labels[table.labels.sum(axis=1) == 1].sum(axis=0, dtype=np.int64)
@@ -31,12 +31,12 @@ def class_table(table: LabelTable) -> pd.DataFrame:
 
 
 def add_parts(classes: pd.DataFrame, table: LabelTable, trial: SplitTrial) -> pd.DataFrame:
-    """`class_table` with a column for each part of a split: images of the class; empty for classes curated away.
+    """Add a column for each part of a split with the images of each class; empty for classes dropped by curation.
 
     Args:
-        classes: as `class_table` returns it.
-        table: the curated images that were split.
-        trial: their split.
+        classes: result of `class_table`.
+        table: curated images that were split.
+        trial: split of `table`.
     """
     parts = {
         part: table.labels[rows].sum(axis=0, dtype=np.int64) for part, rows in trial.split.parts().items()
@@ -46,15 +46,17 @@ def add_parts(classes: pd.DataFrame, table: LabelTable, trial: SplitTrial) -> pd
 
 
 def pair_table(table: LabelTable, most: int = PAIRS) -> pd.DataFrame:
-    """Pairs of classes that occur together, the most frequent first.
+    """Tabulate pairs of classes that occur together, the most frequent first.
 
     Returns:
-        Columns `first`, `second`, `images` that have both, and `lift`: that number over the one that chance would give
-        if the classes were independent, `N n_both / (n_first n_second)`.
+        Columns `first`, `second`, `images` (with both), and `lift`, the ratio to the number expected if the classes
+        were independent, `N n_both / (n_first n_second)`.
     """
     counts = table.counts()
     both = csr_matrix((len(table.classes),) * 2, dtype=np.int64)
-    for start in range(0, len(table), BLOCK_ROWS):  # a sparse copy takes more than the table itself
+    for start in range(
+        0, len(table), BLOCK_ROWS
+    ):  # in blocks, because a sparse copy is larger than the table itself
         block = csr_matrix(table.labels[start : start + BLOCK_ROWS], dtype=np.int64)
         both = both + block.T @ block
     pairs = triu(both, k=1).tocoo()
@@ -67,7 +69,7 @@ def pair_table(table: LabelTable, most: int = PAIRS) -> pd.DataFrame:
 
 
 def label_summary(table: LabelTable) -> dict[str, Any]:
-    """Plain figures: images, classes, labels, labels an image, and how many images have 0, 1, 2, ... labels."""
+    """Return the numbers of images, classes, labels, labels per image, and of images with 0, 1, 2, ... labels."""
     per_image = table.labels.sum(axis=1, dtype=np.int64)
     numbers, images = np.unique(per_image, return_counts=True)
     return {

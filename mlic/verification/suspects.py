@@ -1,4 +1,4 @@
-"""Labels that are probably wrong: cleanlab's label quality from cross-validated scores."""
+"""Labels that are probably wrong, ranked by cleanlab's label quality from cross-validated scores."""
 
 import logging
 import time
@@ -23,37 +23,39 @@ SHOWN = 5
 
 
 def check_options(options: DictConfig) -> None:
-    """Refuse `suspects` before any long work.
+    """Check the options `suspects` before any long work.
 
     Raises:
-        InputError: an option out of its range, or cleanlab is not installed.
+        InputError: an option is out of range, or cleanlab is not installed.
     """
     for key, least in (("strength", 1e-9), ("rows", 1), ("folds", 2)):
         if not options[key] >= least:
-            raise InputError(f"suspects.{key}={options[key]}: expected a number from {least:g} on.")
+            raise InputError(f"suspects.{key}={options[key]}: expected a number of at least {least:g}.")
     if find_spec("cleanlab") is None:
-        raise InputError("labels=suspect needs cleanlab, which is not installed: pip install 'mlic[verify]'.")
+        raise InputError(
+            "labels=suspect requires cleanlab, which is not installed: pip install 'mlic[verify]'."
+        )
 
 
 def write_suspects(config: DictConfig, folder: RunFolder) -> None:
-    """Score all images by cross-validation on the features of `model`, and write suspects.csv and suspect_images.csv.
+    """Score all images by cross-validation on the features of `model`; write suspects.csv and suspect_images.csv.
 
     Args:
         config: composed from `conf/verify.yaml`.
-        folder: to write to.
+        folder: output folder.
 
     Raises:
-        InputError: no class on enough images, or settings that cannot be used.
+        InputError: no class has enough images, or settings are invalid.
     """
     from mlic.training.run import prepare_features
     from mlic.verification.cross_validation import cross_validated_scores
 
     options = config.suspects
-    # those that cannot be used were reported
+    # unusable images were already reported
     config = config.copy()
     config.data.on_bad_image = "drop"
     datamodule, device = prepare_features(config)
-    datamodule.group_copies()  # a copy of an image would tell its labels
+    datamodule.group_copies()  # a copy of an image in another fold would leak its labels
     table = _learnable(datamodule.table, options.folds)
     start = time.perf_counter()
     features: Any = datamodule.features
@@ -72,18 +74,18 @@ def write_suspects(config: DictConfig, folder: RunFolder) -> None:
 
 
 def _learnable(table: LabelTable, folds: int) -> LabelTable:
-    """The classes that each training part can have an image of, and one without."""
+    """Keep the classes of which every training part can have an image with and one without the class."""
     counts = table.counts()
     learnable = (counts >= folds) & (counts <= len(table) - folds)
     if not learnable.any():
         raise InputError(
-            f"labels=suspect: no class has at least suspects.folds={folds} images with it and as many without. "
+            f"labels=suspect: no class has at least suspects.folds={folds} images with and as many without it. "
             "Use more images or fewer folds."
         )
     if not learnable.all():
         logger.warning(
-            "labels=suspect: %d of %d classes are left out, on fewer than suspects.folds=%d images (or on all but "
-            "as few): %s",
+            "labels=suspect: %d of %d classes are left out, because fewer than suspects.folds=%d images have them "
+            "(or do not have them): %s",
             *((~learnable).sum(), len(learnable), folds),
             ", ".join(name for name, usable in zip(table.classes, learnable, strict=True) if not usable),
         )
@@ -92,13 +94,14 @@ def _learnable(table: LabelTable, folds: int) -> LabelTable:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Labels and images, the worst first.
+    """Rankings of labels and images, the worst first.
 
     Attributes:
-        labels: one row a label: `rank`, `file_name`, `class`, `given` (0 or 1), `score`, `quality`, `likely_wrong`
+        labels: one row per label: `rank`, `file_name`, `class`, `given` (0 or 1), `score`, `quality`, `likely_wrong`
             (0 or 1), `image_rank`, `image_quality`.
-        images: one row an image: `rank`, `file_name`, `labels`, `quality`, `likely_wrong` (the classes whose label is).
-        wrong_labels, wrong_images: how many of all are likely wrong, or have a label that is.
+        images: one row per image: `rank`, `file_name`, `labels`, `quality`, `likely_wrong` (classes with likely wrong
+            labels).
+        wrong_labels, wrong_images: number of likely wrong labels, and of images with such labels.
     """
 
     labels: pd.DataFrame
@@ -108,18 +111,18 @@ class Ranking:
 
 
 def rank_suspects(table: LabelTable, scores: np.ndarray, *, most: int) -> Ranking:
-    """Rank labels and images by cleanlab's quality.
+    """Rank labels and images by cleanlab's label quality.
 
-    The quality of a label is its self-confidence, the score of what is given: the score itself where the image has
-    the class, else 1 minus it; that of an image is cleanlab's exponential moving average over its labels, the worst
-    counting most (Thyagarajan et al., Identifying Incorrect Annotations in Multi-Label Classification Data, 2022).
-    `likely_wrong` is cleanlab's confident learning: how many labels of a class are wrong is estimated from the scores
-    (Northcutt et al., Confident Learning, 2021).
+    The quality of a label is its self-confidence: the score if the image has the class, else 1 minus the score. The
+    quality of an image is cleanlab's exponential moving average over its labels, in which the worst label has the
+    largest weight (Thyagarajan et al., Identifying Incorrect Annotations in Multi-Label Classification Data, 2022).
+    `likely_wrong` is the result of cleanlab's confident learning, which estimates from the scores how many labels of a
+    class are wrong (Northcutt et al., Confident Learning, 2021).
 
     Args:
-        table: N images, C classes.
-        scores: (N, C) out-of-sample probabilities.
-        most: labels, and images, to list.
+        table: n images, C classes.
+        scores: out-of-sample probabilities (N, C).
+        most: maximum number of labels, and of images, to list.
     """
     from cleanlab.multilabel_classification import get_label_quality_scores
     from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
@@ -152,7 +155,7 @@ def rank_suspects(table: LabelTable, scores: np.ndarray, *, most: int) -> Rankin
 
 
 def _worst(quality: np.ndarray, most: int) -> np.ndarray:
-    """Places of the `most` lowest, ascending, equal ones by place; without sorting all of millions."""
+    """Return the indices of the `most` lowest values in ascending order, without sorting millions of values."""
     chosen = np.arange(len(quality))
     if most < len(quality):
         limit = np.partition(quality, most - 1)[most - 1]
@@ -180,7 +183,7 @@ def _image_rows(table: LabelTable, wrong: np.ndarray, quality: np.ndarray, order
 def _log_ranking(folder: RunFolder, table: LabelTable, ranking: Ranking, seconds: float) -> None:
     shown = ranking.labels.head(SHOWN).to_dict("records")
     lines = [
-        f"  {row['file_name']!r} {'has' if row['given'] else 'lacks'} {row['class']}, score {row['score']:.3f}"
+        f"  {row['file_name']!r} labelled {'' if row['given'] else 'not '}{row['class']}, score {row['score']:.3f}"
         for row in shown
     ]
     logger.info(
