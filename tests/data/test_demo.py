@@ -42,7 +42,7 @@ def test_an_interrupted_making_leaves_nothing(tmp_path: Path, monkeypatch: pytes
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(InputError, match=r"holds files, but no labels\.csv of the demo"):
+    with pytest.raises(InputError, match=r"contains files, but not the labels\.csv of the demo"):
         read_demo(tmp_path, num_images=5)
     assert (tmp_path / "thesis.tex").read_text() == "precious"
     with pytest.raises(InputError, match=r"data\.reader\.num_images=0"):

@@ -168,7 +168,7 @@ def test_weights_are_repetitions_of_images(levels: int, simulate: Simulate, name
             "score of row 0, class 'b' is nan: all scores must be finite",
         ),
         ([[0.1, 0.3]], [[0, 2]], ["a", "b"], 0.5, "target of row 0, class 'b' is 2: expected 0 or 1"),
-        ([[0.1, 0.3]], [[0, 1]], ["a", "b"], np.zeros(3), "one number or one for each of 2 classes"),
+        ([[0.1, 0.3]], [[0, 1]], ["a", "b"], np.zeros(3), "one number, or one for each of 2 classes"),
     ],
 )
 def test_bad_input_is_refused(scores, targets, classes, threshold, message: str) -> None:

@@ -51,8 +51,8 @@ def test_without_cleanlab_the_extra_is_named(data_set, verify_set, tmp_path, mon
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("suspects.strength=0", "suspects.strength=0: expected a number from 1e-09 on"),
-        ("suspects.folds=1", "suspects.folds=1: expected a number from 2 on"),
+        ("suspects.strength=0", "suspects.strength=0: expected a number of at least 1e-09"),
+        ("suspects.folds=1", "suspects.folds=1: expected a number of at least 2"),
         ("suspects.folds=20", "no class has at least suspects.folds=20 images"),
     ],
 )

@@ -167,7 +167,7 @@ def test_a_shard_that_was_cut_off_is_named_and_its_whole_samples_kept(shards: Wr
         assert len(read_webdataset(folder, on_bad_sample="drop")) == 2
     for content, message in (
         (whole[:second] + bytes([7]) * 512 + whole[second + 512 :], r"000.txt: .*damaged \(no tar header here\)"),
-        (whole + whole, "more follows behind the end mark"),
+        (whole + whole, "data after the end mark"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             read_webdataset(shards(a=content))
@@ -178,10 +178,10 @@ def test_a_shard_that_was_cut_off_is_named_and_its_whole_samples_kept(shards: Wr
     [
         (b"", r"a.tar: the shard is empty \(0 bytes\)"),
         (b"\x1f\x8b\x08" + bytes(600), r"a.tar: a compressed tar, .*gunzip"),
-        ({}, "the tar shards hold no usable sample"),
+        ({}, "the tar shards contain no usable samples"),
         ({"0.jpg": IMAGE, "0.txt": ""}, "no image in the tar shards has a label"),
         ({"0.jpg": IMAGE, "0.json": '{"labels": [1]}'}, r"a.tar/0.jpg: label 1 is a number"),
-        ({"0.jpg": IMAGE, "0.txt": "['dog']\n"}, r"a\.tar/0\.jpg: the labels \['dog'\] look like a JSON or Python list"),
+        ({"0.jpg": IMAGE, "0.txt": "['dog']\n"}, r"a\.tar/0\.jpg: the labels \['dog'\] look like a JSON"),
     ],
 )  # fmt: skip
 def test_useless_shards_are_refused_even_if_samples_may_be_dropped(shards: Write, content: Any, message: str):
