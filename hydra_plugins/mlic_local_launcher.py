@@ -72,7 +72,7 @@ class LocalLauncher(Launcher):
             self._end_jobs()
 
     def _run(self, overrides: list[str], number: int) -> JobReturn:
-        """In a thread: start a process for the job, and wait for its end."""
+        """Start a process for the job, and wait for its end; runs in a thread."""
         environment, name = self.free.get(), f"#{number} : {' '.join(filter_overrides(overrides))}"
         output = self.folder / f"{number}.log"
         # spawned, because torch does not survive a fork
@@ -149,7 +149,7 @@ def _name_of(task: TaskFunction) -> tuple[str, str]:
 
 
 def _run_in_process(job: tuple[Any, ...], environment: Environment, output: Path, sender: Connection) -> None:
-    """In the new process: one job, as Hydra's basic launcher runs it."""
+    """Run one job as Hydra's basic launcher does, in the new process."""
     os.setpgid(0, 0)  # a Ctrl-C is for the parent, which passes it on once
     os.environ.update(environment)
     file = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)

@@ -89,7 +89,7 @@ def read_saved_run(run: str | Path) -> SavedRun:
         _check(saved)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
-            f"'{path}' is no checkpoint of mlic.train: {error!r}. Expected best.ckpt or last.ckpt of a run "
+            f"'{path}' is not a checkpoint of mlic.train: {error!r}. Expected best.ckpt or last.ckpt of a run "
             "folder."
         ) from error
     return saved
@@ -144,7 +144,7 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> Mapping[str, Any]:
             f"'{path}' cannot be read as a checkpoint: {error}. It may be cut short or damaged; copy it again."
         ) from error
     if not isinstance(content, Mapping):
-        raise InputError(f"'{path}' is no checkpoint of mlic.train: it holds a {type(content).__name__}.")
+        raise InputError(f"'{path}' is not a checkpoint of mlic.train: it holds a {type(content).__name__}.")
     return content
 
 
@@ -153,7 +153,7 @@ def _state_of(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if others:
         raise ValueError(f"weights beside those of a head and a backbone: {', '.join(others[:3])}")
     if not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise ValueError("weights that are no tensors")
+        raise ValueError("weights that are not tensors")
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 

@@ -47,12 +47,12 @@ class RunFolder:
 
     @property
     def last_checkpoint(self) -> Path:
-        """Of the last finished epoch."""
+        """Checkpoint of the last finished epoch."""
         return self.checkpoints / "last.ckpt"
 
     @property
     def best_checkpoint(self) -> Path:
-        """Of the epoch that was chosen on val."""
+        """Checkpoint of the epoch that was chosen on val."""
         return self.checkpoints / "best.ckpt"
 
     @property

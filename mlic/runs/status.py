@@ -112,7 +112,7 @@ def _ended_from_outside(error: BaseException | None) -> bool:
 
 
 def _overrides(folder: RunFolder) -> list[str]:
-    """Of the command line, by which comparisons name the run; [] for a run that another command trains."""
+    """Return the overrides of the command line, by which comparisons name the run; [] if another command trains it."""
     if not HydraConfig.initialized():
         return []
     hydra = HydraConfig.get()

@@ -85,7 +85,7 @@ def _system_error(error: BaseException | None) -> OSError | None:
 
 
 def _refused_setting(error: InstantiationException) -> str | None:
-    """What a constructor said of its settings, without what Hydra puts around it."""
+    """Return a constructor's message about its settings, without the text that Hydra puts around it."""
     cause: BaseException | None = error
     while isinstance(cause, InstantiationException):
         cause = cause.__cause__

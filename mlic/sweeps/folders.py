@@ -62,7 +62,7 @@ class FolderNames(Callback):
 
 
 def _ignored_keys(hydra: DictConfig) -> list[str]:
-    """Keys that all jobs of a sweep have the same value of; but for the names of folders, where no other varies."""
+    """Return the keys that are left out of folder names: they have the same value in all jobs."""
     fixed, varied = _overrides(hydra)
     ignored = set(hydra.job.config.override_dirname.exclude_keys) - varied
     return sorted(ignored | fixed.keys() if varied else ignored)
@@ -95,7 +95,7 @@ def _refuse_another_sweep(hydra: DictConfig, unnamed: set[str]) -> None:
 
 
 def _leave_folder_to_first(config: DictConfig) -> None:
-    """Of several processes of one run the first alone writes; the others show what goes wrong."""
+    """Let only the first of several processes of a run write; the others show warnings and errors."""
     with open_dict(config.hydra):
         if find_processes().count > 1:  # else Lightning has named the folder of the first
             config.hydra.run.dir = "."

@@ -21,7 +21,7 @@ ON_ERROR = ("continue", "stop")
 
 @contextmanager
 def reported_job(config: DictConfig) -> Iterator[None]:
-    """Around a job: writes a traceback to train.log at once, where Hydra would show it at the end of a sweep alone.
+    """Write the traceback of a job that fails to its train.log; Hydra shows it only at the end of the sweep.
 
     A run by itself shows its error on the terminal as Hydra does, an InputError without the traceback. With
     `on_error=stop` an error ends the sweep with exit status 1, on Hydra's basic launcher: others run jobs elsewhere.

@@ -1,4 +1,4 @@
-"""Which jobs a sweep has, from what Hydra wrote into its folder."""
+"""The jobs of a sweep, read from the file that Hydra wrote into its folder."""
 
 from collections.abc import Sequence
 from itertools import islice, product
@@ -33,12 +33,12 @@ def job_overrides(run: Path) -> list[str]:
 
 
 def shared_overrides(jobs: Sequence[Sequence[str]]) -> set[str]:
-    """What all jobs have in common; nothing for a single one."""
+    """Return the overrides that all jobs have in common; none for a single job."""
     return set.intersection(*(set(job) for job in jobs)) if len(jobs) > 1 else set()
 
 
 def _combinations(task: Sequence[str]) -> list[tuple[str, ...]]:
-    """What Hydra's basic sweeper makes of the overrides of a multirun: of one given twice, the last.
+    """Return the jobs that Hydra's basic sweeper makes of a multirun; of an override given twice the last counts.
 
     Raises:
         ValueError: too many of them.

@@ -21,7 +21,7 @@ Compare = Callable[[Path, Mapping[str, Any]], Path | str]
 
 @contextmanager
 def summarized(compare: Compare) -> Iterator[None]:
-    """Around Hydra's main: after a sweep shows and writes the table of its jobs, whatever ended it.
+    """Show and write the table of jobs after a sweep, whatever ended it. Wrap Hydra's main in this context.
 
     Args:
         compare: called with the sweep's folder and the options of `compare` and `compare_options`, where the config

@@ -1,4 +1,4 @@
-"""What a run writes besides checkpoints: data set, model, figures, predictions, metrics."""
+"""The files of a run besides checkpoints: data set, model, figures, predictions, metrics."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -39,7 +39,7 @@ from mlic.training.devices import count_devices
 logger = logging.getLogger(__name__)
 
 # settings that change no result, or where things lie; labels and weights are checked by their digests. The number of
-# processes is none of them: data.batch_size is that of one
+# processes is not one of them: data.batch_size is that of one process
 WITHOUT_EFFECT = (
     "output", "resume", "sweep", "on_error", "compare", "compare_options", "objective", "packages", "logger",
     "data.annotations", "data.images", "data.num_workers", "features.dir", "features.batch_size",
@@ -54,7 +54,7 @@ ANEW = "Set another output, or resume=null to begin anew."
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """What is left of a run with the same settings.
+    """The state of an earlier run with the same settings.
 
     Attributes:
         results: content of metrics.json if it is finished.

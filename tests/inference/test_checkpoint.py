@@ -45,7 +45,7 @@ def test_a_file_cut_short_or_of_another_kind_is_refused(tiny_run: Path, tmp_path
             read_saved_run(file)
     for other in ([1, 2], {"state_dict": {}}):
         torch.save(other, file)
-        with pytest.raises(InputError, match=r"is no checkpoint of mlic\.train"):
+        with pytest.raises(InputError, match=r"is not a checkpoint of mlic\.train"):
             read_saved_run(file)
 
 
@@ -54,7 +54,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "weights beside those of a head and a backbone: other": lambda content: content["state_dict"].update(
         {"other.conv": torch.zeros(1)}
     ),
-    "weights that are no tensors": lambda content: content["state_dict"].update({"head.2.bias": None}),
+    "weights that are not tensors": lambda content: content["state_dict"].update({"head.2.bias": None}),
     "one finite number for each class": lambda content: content["mlic"]["thresholds"]["per_class"].popitem(),
     "3 class weights for 4 classes": lambda content: content["mlic"]["class_weights"].pop(),
     "no digest of the backbone's weights": lambda content: content["mlic"].update(weights_digest=None),
