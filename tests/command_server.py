@@ -1,6 +1,6 @@
 """Runs the commands in processes of their own, which a test may kill, also under limits and faults; not a test itself.
 
-Reads a JSON object a line: `command` (train, extract, predict, evaluate, compare), `arguments`, `folder` to work in,
+Reads a JSON object a line: `command` (train, tune, extract, predict, ...), `arguments`, `folder` to work in,
 `log` for what it prints, and perhaps `memory_mb` (that its address space may grow by), `shared_memory` (the size of a
 /dev/shm of its own, as of tmpfs), `kill_worker` (end the first worker process that it starts), `forward` (commands to
 run at the first forward pass of the backbone on images, or at pass number `forward_pass`) or `figure` (commands to run
@@ -33,10 +33,13 @@ from torch.utils.data import get_worker_info
 import mlic.compare
 import mlic.evaluate
 import mlic.extract
+import mlic.features.__main__
 import mlic.predict
 import mlic.sweeps.table
 import mlic.train
-import mlic.training.run  # noqa: F401
+import mlic.training.run
+import mlic.tune
+import mlic.verify  # noqa: F401
 from mlic.figures import FigureFiles
 from mlic.inference import Classifier  # noqa: F401
 from mlic.models import FrozenBackbone

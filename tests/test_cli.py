@@ -25,20 +25,13 @@ def python(*arguments: str, folder: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"]])
-def test_each_command_is_listed(arguments: list[str], capsys: pytest.CaptureFixture[str]):
-    assert main(arguments) == 0
+def test_each_command_is_listed(capsys: pytest.CaptureFixture[str]):
+    assert main(["--help"]) == 0
     shown = capsys.readouterr().out
+    assert main(["-h"]) == 0
+    assert capsys.readouterr().out == shown
     assert set(COMMANDS) == entry_points()
     assert all(f"\n  {name} " in shown for name in COMMANDS)
-
-
-def test_the_list_imports_neither_torch_nor_hydra(tmp_path: Path):
-    program = (
-        "import sys; from mlic.cli import main; main(['-h']); print({'torch', 'hydra'} & set(sys.modules))"
-    )
-    status, shown = python("-c", program, folder=tmp_path)
-    assert status == 0 and shown.endswith("set()\n")
 
 
 def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
@@ -47,11 +40,8 @@ def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
     assert "must be one of verify, extract, train" in error and "Did you mean 'train'?" in error
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status"), [(["predict", "run=x"], 1), (["verify", "data=csv", "+bogus=1"], 2)]
-)
-def test_a_command_ends_as_its_module_does(arguments: list[str], status: int, tmp_path: Path):
-    name, *rest = arguments
-    expected = python("-m", f"mlic.{name}", *rest, folder=tmp_path)
-    assert expected[0] == status
-    assert python("-m", "mlic.cli", *arguments, folder=tmp_path) == expected
+def test_a_command_ends_as_its_module_does(tmp_path: Path):
+    arguments = ("verify", "data=csv", "+bogus=1")
+    status, shown = python("-m", "mlic.verify", *arguments[1:], folder=tmp_path)
+    assert status == 2
+    assert python("-m", "mlic.cli", *arguments, folder=tmp_path) == (status, shown)

@@ -31,10 +31,7 @@ def test_all_kinds_are_drawn_within_their_bounds():
     assert {own["optimizer.momentum"] for own in drawn} == {0.9}
     # even over the logarithm: half of the draws lie below the geometric mean
     assert np.mean([own["optimizer.lr"] < 1e-3 for own in drawn]) == pytest.approx(0.5, abs=0.05)
-
-
-def test_settings_of_a_choice_come_with_that_choice_alone():
-    drawn = draw_settings(parse_space(SPACE), 100, seed=0)
+    # settings of a choice come with that choice alone
     assert {own["loss"] for own in drawn} == {"weighted_bce", "focal"}
     assert all(("loss.gamma" in own) == (own["loss"] == "focal") for own in drawn)
     assert all(1 <= own["loss.gamma"] < 3 for own in drawn if "loss.gamma" in own)
@@ -48,23 +45,25 @@ def test_more_trials_begin_with_the_same_and_seeds_differ():
 
 
 @pytest.mark.parametrize(
-    ("space", "message"),
+    ("group", "space", "message"),
     [
         (
-            {"head": {"dropout": {"uniform": [0.8, 0.2]}}},
+            "head",
+            {"dropout": {"uniform": [0.8, 0.2]}},
             r"tune.space.head.dropout.uniform: expected \[low, high\]",
         ),
         (
-            {"optimizer": {"lr": {"log_uniform": [0, 1]}}},
-            "tune.space.optimizer.lr.log_uniform: 0 is not above 0",
+            "optimizer",
+            {"lr": {"log_uniform": [0, 1]}},
+            r"tune.space.optimizer.lr.log_uniform: 0 is not above 0",
         ),
-        ({"loss": {"choice": []}}, "tune.space.loss.choice"),
-        ({"loss": {"choice": ["focal"], "uniform": [0, 1]}}, "tune.space.loss: choice, uniform together"),
+        ("loss", {"choice": []}, r"tune.space.loss.choice"),
+        ("loss", {"choice": ["focal"], "uniform": [0, 1]}, r"tune.space.loss: choice, uniform together"),
     ],
 )
-def test_what_is_no_range_is_named(space: dict[str, Any], message: str):
+def test_what_is_not_a_range_is_named(group: str, space: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message):
-        parse_space(space)
+        parse_space({group: space})
 
 
 def test_rungs():

@@ -2,8 +2,8 @@
 
 import json
 import os
+import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -103,35 +103,33 @@ def test_folds_choose_without_a_val_part(tiny_search: Search, tmp_path: Path):
     assert len(epochs) == table["epoch"][0]
 
 
-@pytest.mark.parametrize("folds", [None, 2])
-def test_choosing_never_reads_a_test_row(
-    folds: int | None, tiny_search: Search, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def without_winner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search alone: the winner is not trained."""
+    monkeypatch.setattr("mlic.tuning.run.run", lambda config: {})
+
+
+@pytest.mark.usefixtures("without_winner")
+@pytest.mark.parametrize("folds", ["null", "2"])
+def test_choosing_never_reads_a_test_row(folds: str, tiny_search: Search, monkeypatch: pytest.MonkeyPatch):
     """All rows that the search reads lie in train and val; the winner's run comes after."""
     seen: set[int] = set()
-    tests: list[set[int]] = []
-    original = FeatureDataset.__getitems__
+    test: set[int] = set()
+    read, prepare = FeatureDataset.__getitems__, sys.modules["mlic.tuning.run"].prepare
 
     def noted(self: FeatureDataset, indices: list[int]) -> Any:
         seen.update(index % len(self) for index in indices)
-        return original(self, indices)
+        return read(self, indices)
 
-    def instead_of_the_run(config: Any) -> dict[str, Any]:
-        return {}
-
-    monkeypatch.setattr(FeatureDataset, "__getitems__", noted)
-    monkeypatch.setattr("mlic.tuning.run.run", instead_of_the_run)
-    original_prepare = sys.modules["mlic.tuning.run"].prepare
-
-    def prepare(config: Any) -> Any:
-        made = original_prepare(config)
-        tests.append(set(made[0].split.test.tolist()))
+    def prepared(config: Any) -> Any:
+        made = prepare(config)
+        test.update(made[0].split.test.tolist())
         return made
 
-    monkeypatch.setattr("mlic.tuning.run.prepare", prepare)
-    run_tuning(*tiny_search(f"tune.folds={folds or 'null'}"))
-    assert len(tests[0]) == 12 and len(seen) == 48
-    assert not tests[0] & seen
+    monkeypatch.setattr(FeatureDataset, "__getitems__", noted)
+    monkeypatch.setattr("mlic.tuning.run.prepare", prepared)
+    run_tuning(*tiny_search(f"tune.folds={folds}"))
+    assert len(test) == 12 and len(seen) == 48 and not test & seen
 
 
 def test_metric_and_best_epoch_are_those_of_the_search(tiny_search: Search, tmp_path: Path):
@@ -141,25 +139,17 @@ def test_metric_and_best_epoch_are_those_of_the_search(tiny_search: Search, tmp_
     curve = pd.read_csv(tmp_path / "tuned" / "winner" / "epochs.csv")["val/auc_micro"].tolist()
     assert len(set(curve)) > 1
     assert results["val"]["auc_micro"] == pytest.approx(max(curve), abs=1e-6)
-    assert results["val"]["auc_micro"] == pytest.approx(
-        trials_of(tmp_path / "tuned")[0]["auc_micro"], abs=1e-5
-    )
+    best = trials_of(tmp_path / "tuned")[0]["auc_micro"]
+    assert results["val"]["auc_micro"] == pytest.approx(best, abs=1e-5)
 
 
 def test_the_star_of_the_figure_is_the_winner_alone():
     losses = {"loss": {"choice": {"weighted_bce": {}, "focal": {"gamma": {"uniform": [0, 3]}}}}}
-    rows = [
-        (3, "finished", 0.9, "weighted_bce", np.nan),
-        (1, "finished", 0.7, "focal", 1.0),
-        (2, "stopped", 0.5, "focal", 2.0),
-    ]
+    focal = [(1, "finished", 0.7, "focal", 1.0), (2, "stopped", 0.5, "focal", 2.0)]
+    rows = [(3, "finished", 0.9, "weighted_bce", np.nan), *focal]
     table = pd.DataFrame(rows, columns=["trial", "state", "map", "loss", "loss.gamma"])
-    figure = trials_figure(table, parse_space(losses), "map")
-    stars = {
-        axes.get_title(): np.asarray(axes.collections[-1].get_offsets())
-        for axes in figure.axes
-        if axes.get_visible()
-    }
+    shown = [axes for axes in trials_figure(table, parse_space(losses), "map").axes if axes.get_visible()]
+    stars = {axes.get_title(): np.asarray(axes.collections[-1].get_offsets()) for axes in shown}
     assert stars["loss"][:, 1].tolist() == [0.9]
     assert len(stars["loss.gamma"]) == 0
 
@@ -172,27 +162,27 @@ def test_the_average_of_the_weights_is_what_is_judged(tiny_search: Search, tmp_p
     assert results["val"]["map"] == pytest.approx(table["map"][0], abs=1e-5)
 
 
+@pytest.mark.usefixtures("without_winner")
 def test_a_head_that_diverges_stops_alone(tiny_search: Search, tmp_path: Path):
     space = "+tune.space.optimizer={choice: {sgd: {lr: {choice: [0.01, inf]}}}}"
     run_tuning(*tiny_search("~tune.space.optimizer", "~tune.space.loss", space, "tune.halving=null"))
-    rows = trials_of(tmp_path / "tuned")
-    wild = [row["state"] for row in rows if row["optimizer.lr"] > 1]
-    assert wild and set(wild) == {"diverged"}
-    assert {row["state"] for row in rows if not row["optimizer.lr"] > 1} == {"finished"}
+    states = {(row["optimizer.lr"] > 1, row["state"]) for row in trials_of(tmp_path / "tuned")}
+    assert states == {(True, "diverged"), (False, "finished")}
 
 
+@pytest.mark.usefixtures("without_winner")
 def test_rows_from_the_disk_are_searched_one_bank_after_the_other(
-    tiny_search: Search, monkeypatch: pytest.MonkeyPatch
+    tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    made: list[str] = []
-    original, names = MemoryRows.__init__, thread_names(monkeypatch)
-    monkeypatch.setattr(MemoryRows, "__init__", lambda *a: (made.append("memory"), original(*a))[1])
+    names = thread_names(monkeypatch)
+    monkeypatch.setattr(MemoryRows, "__init__", None)  # no row is held
     with four_threads():
-        results = run_tuning(*tiny_search("features.memory_gb=0.00001"))
-    assert not made and 0 < results["test"]["map"] <= 1
+        run_tuning(*tiny_search("features.memory_gb=0.00001"))
+    assert 0 < trials_of(tmp_path / "tuned")[0]["map"] <= 1
     assert names == {threading.current_thread().name}
 
 
+@pytest.mark.usefixtures("without_winner")
 def test_banks_side_by_side_train_the_same(
     plain: Path, tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -249,8 +239,10 @@ def test_what_cannot_be_searched_is_named(overrides: list[str], message: str, ti
         run_tuning(*tiny_search(*overrides))
 
 
-def test_an_earlier_search_stays_until_all_was_checked(halved: Path, search_in: Search, tmp_path: Path):
-    before = {path: path.read_bytes() for path in halved.rglob("*") if path.is_file()}
+def test_an_earlier_search_stays_until_all_was_checked(
+    halved: Path, search_in: Search, tmp_path: Path, contents: Callable[[Path], dict[Path, bytes]]
+):
+    before = contents(halved)
     for override, message in (
         (f"data.annotations={tmp_path}/lables.csv", "lables.csv"),
         ("model.backbone.name=nope", "nope"),
@@ -258,7 +250,7 @@ def test_an_earlier_search_stays_until_all_was_checked(halved: Path, search_in: 
     ):
         with pytest.raises(InputError, match=message):
             run_tuning(*search_in(halved, override))
-        assert {path: path.read_bytes() for path in halved.rglob("*") if path.is_file()} == before
+        assert contents(halved) == before
 
 
 def test_an_interrupted_search_does_not_show_the_winner_of_an_earlier_one(
@@ -281,16 +273,16 @@ def test_an_interrupted_search_does_not_show_the_winner_of_an_earlier_one(
     assert not (folder / "winner").exists() and not (folder / "experiment" / "tuned.yaml").exists()
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "trials.csv"])
-def test_a_folder_of_something_else_is_left_alone(name: str, tiny_search: Search, tmp_path: Path):
-    folder = tmp_path / "tuned"
-    folder.mkdir()
-    (folder / name).write_text("mine")
-    with pytest.raises(
-        InputError, match=r"output: '.*tuned' is (not a folder of a search|the folder of a run)"
-    ):
-        run_tuning(*tiny_search())
-    assert [path.name for path in folder.iterdir() if path.name != ".lock"] == [name]
+def test_a_folder_of_something_else_is_left_alone(tiny_search: Search, tmp_path: Path):
+    for name in ("config.yaml", "trials.csv"):
+        shutil.rmtree(tmp_path / "tuned", ignore_errors=True)
+        file = tmp_path / "tuned" / name
+        file.parent.mkdir()
+        file.write_text("mine")
+        refused = r"output: '.*tuned' is (not a folder of a search|the folder of a run)"
+        with pytest.raises(InputError, match=refused):
+            run_tuning(*tiny_search())
+        assert [path.name for path in file.parent.iterdir() if path.name != ".lock"] == [name]
 
 
 class OwnFocal(FocalLoss):
@@ -305,55 +297,39 @@ class OwnHead(DenseHead):
     """A head that may compute something else."""
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (
-            (f"loss._target_={__name__}.OwnFocal", "+loss.beta=1", "+tune.space.loss.beta={choice: [0, 5]}"),
-            r"^loss: mlic.tune stacks WeightedBCE, FocalLoss, AsymmetricLoss only, not .*OwnFocal.*sweeper=search",
-        ),
-        ((f"head._target_={__name__}.OwnHead",), "^head: mlic.tune stacks DenseHead only, not .*OwnHead"),
-    ],
-)
-def test_classes_of_ones_own_are_refused_before_any_work(
-    overrides: tuple[str, ...], message: str, tiny_search: Search, tmp_path: Path
-):
-    with pytest.raises(InputError, match=message):
-        run_tuning(*tiny_search("~tune.space.loss.choice", *overrides))
+def test_classes_of_ones_own_are_refused_before_any_work(tiny_search: Search, tmp_path: Path):
+    loss = (f"loss._target_={__name__}.OwnFocal", "+loss.beta=1", "+tune.space.loss.beta={choice: [0, 5]}")
+    own = r"stacks {} only, not .*Own{}.*sweeper=search"
+    for overrides, message in (
+        (loss, "^loss: mlic.tune " + own.format("WeightedBCE, FocalLoss, AsymmetricLoss", "Focal")),
+        ([f"head._target_={__name__}.OwnHead"], "^head: mlic.tune " + own.format("DenseHead", "Head")),
+    ):
+        with pytest.raises(InputError, match=message):
+            run_tuning(*tiny_search("~tune.space.loss.choice", *overrides))
     assert not (tmp_path / "tuned" / "status.json").exists()
 
 
 @pytest.mark.slow
-def test_the_command_says_how_to_go_on(tiny_arguments: tuple[str, ...], tmp_path: Path):
+def test_the_command_says_how_to_go_on(run_server: Any, tiny_arguments: tuple[str, ...], tmp_path: Path):
     options = ("tune.heads=4", "trainer.max_epochs=2", "output=tuned")
-    command = [sys.executable, "-m", "mlic.tune", *tiny_arguments, *options]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    line = next(line for line in done.stdout.splitlines() if "start here" in line)
+    status = run_server.run(*tiny_arguments, *options, folder=tmp_path, command="tune")
+    log = (tmp_path / "command.log").read_text()
+    assert status == 0, log
+    line = next(line for line in log.splitlines() if "start here" in line)
     assert "-m mlic.train --config-dir" in line and line.endswith("tuned experiment=tuned")
     assert (tmp_path / "tuned" / "experiment" / "tuned.yaml").is_file()
 
 
 @pytest.mark.slow
-def test_a_signal_ends_a_search_at_once(tiny_csv: tuple[Path, Path], tmp_path: Path):
-    annotations, images = tiny_csv
-    command = [
-        sys.executable, "-m", "mlic.tune", "data=csv", f"data.annotations={annotations}", f"data.images={images}",
-        "tune.heads=4", "tune.halving=null", "trainer.max_epochs=100000", "data.split.val=0.2", "trainer=cpu",
-        "output=tuned",
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    log = tmp_path / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=file, stderr=file)
-    try:
-        while "classes (" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.1)
-        time.sleep(2)  # among the epochs
-        process.terminate()
-        assert process.wait(timeout=60) == 128 + signal.SIGTERM
-    finally:
-        process.kill()
+def test_a_signal_ends_a_search_at_once(run_server: Any, tiny_arguments: tuple[str, ...], tmp_path: Path):
+    options = ("tune.heads=4", "tune.halving=null", "trainer.max_epochs=100000", "output=tuned")
+    process = run_server.start(*tiny_arguments, *options, folder=tmp_path, command="tune")
+    log, deadline = tmp_path / "command.log", time.monotonic() + 60
+    while not (log.exists() and "classes (" in log.read_text()):
+        assert time.monotonic() < deadline, "no search began"
+        time.sleep(0.1)
+    time.sleep(1)  # among the epochs
+    os.kill(process, signal.SIGTERM)
+    assert run_server.wait(process) == 128 + signal.SIGTERM
     assert "Traceback" not in log.read_text()
     assert json.loads((tmp_path / "tuned" / "status.json").read_text())["state"] == "interrupted"

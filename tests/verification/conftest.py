@@ -1,7 +1,8 @@
 """Small data sets with something wrong with them."""
 
 import csv
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -72,24 +73,20 @@ def verify_set(tmp_path: Path) -> Verify:
     return run
 
 
-def rows_of(file: Path) -> list[Mapping[str, str]]:
-    """The rows of a CSV file, names that are no UTF-8 as the system has them."""
-    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def problems(output: Path) -> list[tuple[str, ...]]:
-    """The rows of problems.csv without the fields that are empty."""
-    return [tuple(value for value in row.values() if value) for row in rows_of(output / "problems.csv")]
-
-
 @pytest.fixture(name="make_png")
 def make_png_fixture() -> Callable[..., None]:
     """A function (path, seed) that makes a small image."""
     return png
 
 
-@pytest.fixture(name="problems")
-def problems_fixture() -> Callable[[Path], list[tuple[str, ...]]]:
-    """A function (output folder) -> the rows of problems.csv without the fields that are empty."""
-    return problems
+@pytest.fixture
+def problems(tmp_path: Path) -> Callable[[], list[tuple[str, ...]]]:
+    """A function () -> the rows of problems.csv in `tmp_path / "out"`, without the fields that are empty."""
+
+    def read() -> list[tuple[str, ...]]:
+        # names that are not UTF-8 as the system has them
+        text = (tmp_path / "out" / "problems.csv").read_bytes().decode(errors="surrogateescape")
+        rows = csv.reader(io.StringIO(text, newline=""))
+        return [tuple(value for value in row if value) for row in rows][1:]
+
+    return read

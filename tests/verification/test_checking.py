@@ -11,17 +11,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mlic.command_line import ending_in_order
 from mlic.config import compose
 from mlic.errors import InputError
 from mlic.escaping import restore_cell
-from mlic.verification.report import write_table
+from mlic.verification import report
 from mlic.verify import verify
 
 
 def test_a_clean_set_has_no_findings(data_set, verify_set, tmp_path, problems):
     assert verify_set(data_set).findings == []
-    assert problems(tmp_path / "out") == []
+    assert problems() == []
     header = (tmp_path / "out" / "problems.csv").read_text().splitlines()
     assert header == ['"kind","file_name","class","same_as","detail"']
     summary = json.loads((tmp_path / "out" / "verification.json").read_text())
@@ -32,7 +31,7 @@ def test_a_clean_set_has_no_findings(data_set, verify_set, tmp_path, problems):
     }  # fmt: skip
 
 
-def test_bad_images_are_named_with_reasons(data_set, verify_set, tmp_path, problems):
+def test_bad_images_are_named_with_reasons(data_set, verify_set, problems):
     cut = data_set.add("cut.png", "cat")
     cut.write_bytes(cut.read_bytes()[:150])
     data_set.add("empty.png", "cat").write_bytes(b"")
@@ -41,30 +40,28 @@ def test_bad_images_are_named_with_reasons(data_set, verify_set, tmp_path, probl
     folder.unlink()
     folder.mkdir()
     verify_set(data_set)
-    found = problems(tmp_path / "out")
-    assert [row[:2] for row in found] == [
-        ("bad_image", "cut.png"), ("bad_image", "empty.png"), ("bad_image", "folder.png"), ("bad_image", "text.png"),
-    ]  # fmt: skip
-    assert found[0][2].startswith("truncated or damaged")
-    assert found[1][2] == "the file is empty (0 bytes)"
-    assert found[2][2] == "not a regular file"
-    assert found[3][2].startswith("not an image in a supported format")
+    reasons = {
+        "cut.png": "truncated or damaged",
+        "empty.png": "the file is empty (0 bytes)",
+        "folder.png": "not a regular file",
+        "text.png": "not an image in a supported format",
+    }
+    for (kind, name, reason), (expected, start) in zip(problems(), reasons.items(), strict=True):
+        assert (kind, name) == ("bad_image", expected) and reason.startswith(start)
 
 
-def test_sixteen_bits_that_are_not_used_are_told_with_the_setting(data_set, verify_set, tmp_path, problems):
+def test_sixteen_bits_that_are_not_used_are_reported_with_the_setting(data_set, verify_set, problems):
     for name, largest in (("deep.png", 4095), ("dark.png", 900)):
         pixels = np.linspace(0, largest, 64).astype(np.uint16).reshape(8, 8)
         Image.fromarray(pixels).save(data_set.add(name, "cat"))
     verify_set(data_set)
-    ((kind, detail),) = problems(tmp_path / "out")
-    assert kind == "unused_bits"
-    assert detail.startswith(
-        "2 16-bit greyscale images use 12 of 16 bits (largest value 4095): data.bits_stored=12 "
-    )
+    ((kind, detail),) = problems()
+    used = "2 16-bit greyscale images use 12 of 16 bits (largest value 4095): data.bits_stored=12 "
+    assert kind == "unused_bits" and detail.startswith(used)
     assert verify_set(data_set, "data.bits_stored=12").findings == []
     verify_set(data_set, "data.bits_stored=10")
     too_bright = "its largest value, 4095, exceeds data.bits_stored=10"
-    assert problems(tmp_path / "out") == [("bad_image", "deep.png", too_bright)]
+    assert problems() == [("bad_image", "deep.png", too_bright)]
     Image.fromarray(np.array([[0, 65535]], dtype=np.uint16)).save(data_set.add("full.png", "cat"))
     assert verify_set(data_set).findings == []
 
@@ -73,29 +70,22 @@ def test_images_in_tar_shards_are_opened_like_files(data_set, pack, tmp_path, pr
     members = {}
     for name, labels in data_set.labels.items():
         members |= {name: (data_set.images / name).read_bytes(), name.replace(".png", ".txt"): labels}
-    (tmp_path / "shards").mkdir()
-    shard = tmp_path / "shards" / "a.tar"
-
-    def found(content, *overrides):
-        shard.write_bytes(pack(content))
-        places = ("data=webdataset", "data.num_workers=2", *overrides)
-        verified = verify(compose(*places, output=tmp_path / "out", config_name="verify"))
-        return len(verified.table), problems(tmp_path / "out")
-
-    for images in (f"data.images={shard}", f"data.images=[{shard}]", f"data.images='file://{shard}'"):
-        assert found(members, images) == (24, [])
-    assert found(members, f"data.images={shard}", "check=quick") == (24, [])
-    first = next(iter(members))
-    broken = {
-        **members,
-        first: members[first][:150],
-        "same.png": members["n001.png"],
-        "same.txt": members["n001.txt"],
-    }
-    number, rows = found(broken, f"data.images={shard}")
-    assert number == 25
-    assert [row[:2] for row in rows] == [("bad_image", f"a.tar/{first}"), ("duplicate", "a.tar/same.png")]
-    assert rows[0][2].startswith("truncated or damaged")
+    shard = tmp_path / "a.tar"
+    shard.write_bytes(pack(members))
+    options = ("data=webdataset", "data.num_workers=2")
+    for images, check in ((f"{shard}", "quick"), (f"[{shard}]", "full"), (f"'file://{shard}'", "full")):
+        given = (f"data.images={images}", f"check={check}")
+        assert (
+            len(verify(compose(*options, *given, output=tmp_path / "out", config_name="verify")).table) == 24
+        )
+        assert problems() == []
+    first, again = "n000.png", members["n001.png"]
+    members |= {first: members[first][:150], "same.png": again, "same.txt": members["n001.txt"]}
+    shard.write_bytes(pack(members))
+    verify(compose(*options, f"data.images={shard}", output=tmp_path / "out", config_name="verify"))
+    bad, copy = problems()
+    assert bad[:2] == ("bad_image", f"a.tar/{first}") and bad[2].startswith("truncated or damaged")
+    assert copy[:2] == ("duplicate", "a.tar/same.png")
 
 
 def test_quick_check_does_not_decode(data_set, verify_set):
@@ -116,7 +106,7 @@ def test_duplicates_with_other_labels_come_first(data_set, verify_set, tmp_path,
     data_set.add("broken1.png", "cat").write_bytes(b"same")
     data_set.add("broken2.png", "dog").write_bytes(b"same")  # of no use to training: named once, as bad
     verify_set(data_set)
-    found = problems(tmp_path / "out")
+    found = problems()
     assert [row for row in found if row[0] != "bad_image"] == [
         ("conflicting_duplicate", "sub/a3.png", "a1.png", "only here: dog"),
         ("conflicting_duplicate", "z2.png", "z1.png", "only here: dog; only there: cat"),
@@ -125,52 +115,41 @@ def test_duplicates_with_other_labels_come_first(data_set, verify_set, tmp_path,
     assert [row[1] for row in found if row[0] == "bad_image"] == ["broken1.png", "broken2.png"]
 
 
-def test_images_and_annotations_without_each_other(data_set, verify_set, make_png, tmp_path, problems):
-    for name, there in [
-        ("gone.png", None),
-        ("Case.PNG", "case.png"),
-        ("moved/a.png", "elsewhere/a.png"),
-        (normalize("NFC", "für.png"), normalize("NFD", "für.png")),
-    ]:
+def test_images_and_annotations_without_each_other(data_set, verify_set, make_png, problems):
+    composed, decomposed = (normalize(form, "für.png") for form in ("NFC", "NFD"))
+    there = {"gone.png": None, "Case.PNG": "case.png", "moved/a.png": "elsewhere/a.png", composed: decomposed}
+    for name, other in there.items():
         data_set.add(name, "cat").unlink()
-        if there:
-            make_png(data_set.images / there, seed=len(there))
-    make_png(data_set.images / "new.png", seed=50)
-    make_png(data_set.images / ".hidden.png", seed=51)
-    make_png(data_set.images / ".thumbnails" / "a.png", seed=52)
+        if other:
+            make_png(data_set.images / other, seed=len(other))
+    for number, name in enumerate(("new.png", ".hidden.png", ".thumbnails/a.png")):
+        make_png(data_set.images / name, seed=50 + number)
     (data_set.images / "notes.txt").write_text("no image")
     verify_set(data_set)
-    decomposed = normalize("NFD", "für.png")
-    assert problems(tmp_path / "out") == [
+    assert problems() == [
         ("missing_image", "Case.PNG", "no such file; did you mean 'case.png'?"),
-        ("missing_image", normalize("NFC", "für.png"), f"no such file; did you mean '{decomposed}'?"),
+        ("missing_image", composed, f"no such file; did you mean '{decomposed}'?"),
         ("missing_image", "gone.png", "no such file"),
         ("missing_image", "moved/a.png", "no such file; did you mean 'elsewhere/a.png'?"),
-        ("unannotated_image", "case.png"),
-        ("unannotated_image", "elsewhere/a.png"),
-        ("unannotated_image", decomposed),
-        ("unannotated_image", "new.png"),
+        *(("unannotated_image", name) for name in ("case.png", "elsewhere/a.png", decomposed, "new.png")),
     ]
 
 
 def test_classes_too_rare_for_the_split(data_set, verify_set, tmp_path, problems):
+    def kinds(*overrides: str) -> list[str]:
+        return [finding.kind for finding in verify_set(data_set, *overrides).findings]
+
     data_set.add_many(2, "owl|cat")
     data_set.add("bad.png", "owl").write_bytes(b"")  # it would have been the third
-    verify_set(data_set)
-    assert problems(tmp_path / "out")[-1] == (
-        "rare_class",
-        "owl",
-        "2 usable images, none of them in val and test; data.min_images_per_class=3 is sufficient",
-    )
+    assert kinds() == ["bad_image", "rare_class"]
+    rare = "2 usable images, none of them in val and test; data.min_images_per_class=3 is sufficient"
+    assert problems()[-1] == ("rare_class", "owl", rare)
     classes = pd.read_csv(tmp_path / "out" / "classes.csv").set_index("class")
     assert classes.loc["owl", ["images", "train", "val", "test"]].tolist() == [3, 2, 0, 0]
     # it is no problem where curation drops it, nor where no such part is asked for
-    assert [finding.kind for finding in verify_set(data_set, "data.min_images_per_class=3").findings] == [
-        "bad_image"
-    ]
+    assert kinds("data.min_images_per_class=3") == ["bad_image"]
     assert pd.read_csv(tmp_path / "out" / "classes.csv")["train"].isna().tolist() == [False, False, True]
-    halves = verify_set(data_set, "data.split.val=0", "data.split.test=0.5")
-    assert [finding.kind for finding in halves.findings] == ["bad_image"]
+    assert kinds("data.split.val=0", "data.split.test=0.5") == ["bad_image"]
 
 
 def test_statistics_of_labels(data_set, verify_set, tmp_path):
@@ -178,24 +157,20 @@ def test_statistics_of_labels(data_set, verify_set, tmp_path):
     data_set.add_many(4, "dog|cat|bird")
     verify_set(data_set)
     classes = pd.read_csv(tmp_path / "out" / "classes.csv")
-    assert classes[["class", "images", "alone"]].values.tolist() == [
-        ["cat", 20, 8],
-        ["dog", 20, 8],
-        ["bird", 4, 0],
-    ]
+    rows = classes[["class", "images", "alone"]].values.tolist()
+    assert rows == [["cat", 20, 8], ["dog", 20, 8], ["bird", 4, 0]]
     assert classes["share"].tolist() == pytest.approx([20 / 30, 20 / 30, 4 / 30], rel=1e-5)
     assert classes[["train", "val", "test"]].sum(axis=1).tolist() == [20, 20, 4]
     pairs = pd.read_csv(tmp_path / "out" / "class_pairs.csv")
-    assert pairs[["first", "second", "images"]].values.tolist() == [
-        ["cat", "dog", 12], ["bird", "cat", 4], ["bird", "dog", 4],
-    ]  # fmt: skip
+    rows = pairs[["first", "second", "images"]].values.tolist()
+    assert rows == [["cat", "dog", 12], ["bird", "cat", 4], ["bird", "dog", 4]]
     assert pairs["lift"].tolist() == pytest.approx([30 * 12 / 400, 30 * 4 / 80, 30 * 4 / 80], rel=1e-5)
     summary = json.loads((tmp_path / "out" / "verification.json").read_text())
     assert summary["images_by_labels"] == {"0": 2, "1": 16, "2": 8, "3": 4}
     assert summary["unlabelled_images"] == 2
 
 
-def test_odd_names_survive_the_csv(data_set, verify_set, tmp_path, problems):
+def test_odd_names_survive_the_csv(data_set, verify_set, problems):
     names = [
         "ä, ö.png",
         'say "no".png',
@@ -207,11 +182,10 @@ def test_odd_names_survive_the_csv(data_set, verify_set, tmp_path, problems):
     ]
     for name in names:
         data_set.add(name, "cat").write_bytes(b"")
-    (data_set.images / os.fsdecode(b"latin-\xe4.png")).write_bytes(b"")
+    latin = os.fsdecode(b"latin-\xe4.png")
+    (data_set.images / latin).write_bytes(b"")
     verify_set(data_set)
-    found = problems(tmp_path / "out")
-    assert [restore_cell(row[1]) for row in found] == [*sorted(names), os.fsdecode(b"latin-\xe4.png")]
-    assert b"latin-\xe4.png" in (tmp_path / "out" / "problems.csv").read_bytes()
+    assert [restore_cell(row[1]) for row in problems()] == [*sorted(names), latin]
 
 
 def test_annotations_that_cannot_be_read_are_one_finding(data_set, verify_set, make_png, tmp_path, problems):
@@ -222,7 +196,7 @@ def test_annotations_that_cannot_be_read_are_one_finding(data_set, verify_set, m
     data_set.annotations.write_text("\n".join([*lines[:3], "n.png,cat,dog,cow", *lines[3:]]))
     config = compose(*data_set.arguments(), output=tmp_path / "out", config_name="verify")
     assert len(verify(config).findings) == 3
-    found = problems(tmp_path / "out")
+    found = problems()
     assert found[0][:2] == ("annotations", str(data_set.annotations))
     assert "labels.csv, line 4: 4 fields, but the header has 2" in found[0][2]
     assert found[1:] == [
@@ -258,35 +232,28 @@ def test_the_annotations_are_not_overwritten(data_set, verify_set, tmp_path: Pat
     assert data_set.annotations.read_text().startswith("file_name,labels")
 
 
-@pytest.mark.parametrize("name", ["verification.json", "problems.csv"])
-def test_an_output_that_holds_something_else(data_set, verify_set, tmp_path: Path, monkeypatch, name: str):
+def test_an_output_that_holds_something_else(data_set, verify_set, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("mlic.verification.checking.inspect_images", None)  # refused before the long work
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / name).write_text("mine")
-    with pytest.raises(InputError, match=rf"is not a folder of a check and not empty \({name}\)"):
+    file = tmp_path / "out" / "verification.json"
+    file.write_text("mine")
+    with pytest.raises(InputError, match=r"is not a folder of a check and not empty \(verification\.json\)"):
         verify_set(data_set)
-    assert (tmp_path / "out" / name).read_text() == "mine"
+    assert file.read_text() == "mine"
 
 
-def test_an_earlier_check_stays_whole_until_the_new_one_is(data_set, verify_set, tmp_path: Path, monkeypatch):
+def test_an_earlier_check_stays_whole_until_the_new_one_is(
+    data_set, verify_set, contents, interrupt, tmp_path: Path
+):
     verify_set(data_set)
-    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-
-    def interrupted(path: Path, table: pd.DataFrame) -> None:
-        write_table(path, table)
-        signal.raise_signal(signal.SIGINT)
-
+    before = contents(tmp_path / "out")
     data_set.add("new.png", "cat")
-    with monkeypatch.context() as patch:
-        patch.setattr("mlic.verification.report.write_table", interrupted)
-        with pytest.raises(SystemExit) as ended:
-            ending_in_order()(verify_set)(data_set)
-    assert ended.value.code == 130
-    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    interrupt(verify_set, data_set, report, "write_table", signal.SIGINT)
+    assert contents(tmp_path / "out") == before
     verify_set(data_set)
-    assert {path for path in before if path.read_bytes() != before[path]} == {
-        tmp_path / "out" / name for name in ("class_pairs.csv", "classes.csv", "verification.json")
-    }
+    after = contents(tmp_path / "out")
+    changed = {path.name for path in before if after[path] != before[path]}
+    assert changed == {"class_pairs.csv", "classes.csv", "verification.json"}
 
 
 def test_two_checks_do_not_mix(data_set, verify_set, held_by_another, tmp_path: Path):
@@ -300,7 +267,7 @@ def test_one_cause_of_many_missing_files_is_named(data_set, verify_set, tmp_path
     for file in data_set.images.iterdir():
         file.rename(file.with_suffix(".jpg"))
     verify_set(data_set)
-    found = problems(tmp_path / "out")
+    found = problems()
     assert found[0] == (
         "file_names",
         "With the extension '.jpg' instead of theirs, 24 of 24 exist. Correct the names in the annotations.",

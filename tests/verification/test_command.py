@@ -18,31 +18,14 @@ def test_the_exit_status_tells_clean_from_problems_from_unusable_input(data_set,
     clean = run_command(*arguments)
     assert clean.returncode == 0, clean.stdout + clean.stderr
     assert clean.stdout.splitlines()[-1] == "no problems"
-    assert {path.name for path in output.iterdir()} == {
-        "problems.csv", "classes.csv", "class_pairs.csv", "verification.json", ".lock",
-    }  # fmt: skip
+    files = {"problems.csv", "classes.csv", "class_pairs.csv", "verification.json", ".lock"}
+    assert {path.name for path in output.iterdir()} == files
 
     (data_set.images / "n000.png").write_bytes(b"")
     found = run_command(*arguments)
     assert found.returncode == 1
     assert "bad_image: 1 (cannot be used)\n    n000.png: the file is empty (0 bytes)" in found.stdout
-    assert "Traceback" not in found.stdout + found.stderr
-
     unusable = run_command(*arguments, "data.split.val=2")
     assert unusable.returncode == 2
     assert "\ndata.split.val=2: expected a share of all images" in unusable.stderr
-    assert "Traceback" not in unusable.stderr
-    misspelt = run_command(*arguments, "chek=full")
-    assert misspelt.returncode == 2 and "chek" in misspelt.stderr
-
-
-@pytest.mark.slow
-def test_a_check_does_not_wait_for_torch(data_set, tmp_path):
-    data_set.write()
-    code = (
-        "import sys; from mlic.config import compose; from mlic.verify import verify\n"
-        f"verify(compose(*{data_set.arguments()!r}, output={str(tmp_path / 'out')!r}, config_name='verify'))\n"
-        "print({'torch', 'lightning', 'timm', 'matplotlib'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "set()", done.stderr
+    assert "Traceback" not in found.stdout + found.stderr + unusable.stderr

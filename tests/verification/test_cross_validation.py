@@ -35,9 +35,8 @@ def test_scores_are_those_of_scikit_learn(problem, monkeypatch: pytest.MonkeyPat
         for column in range(3):
             # float32 ends the descent when single steps drown in its rounding
             model = Reference(C=strength, tol=1e-8, max_iter=1000).fit(scaled[others], labels[others, column])
-            np.testing.assert_allclose(
-                scores[fold, column], model.predict_proba(scaled[fold])[:, 1], atol=1e-3
-            )
+            expected = model.predict_proba(scaled[fold])[:, 1]
+            np.testing.assert_allclose(scores[fold, column], expected, atol=1e-3)
 
 
 def test_an_image_is_scored_without_its_own_labels(problem):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mlic.config import compose
-from mlic.data import LabelTable, read_csv
+from mlic.data import read_csv
 from mlic.errors import InputError
 from mlic.verification import suspects as suspects_module
 from mlic.verification.suspects import rank_suspects
@@ -48,26 +48,19 @@ def test_without_cleanlab_the_extra_is_named(data_set, verify_set, tmp_path, mon
     assert not (tmp_path / "out" / "problems.csv").exists()
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
+def test_settings_that_cannot_be_used(data_set, verify_set, tmp_path):
+    pytest.importorskip("cleanlab")
+    tiny = (
+        "labels=suspect", "model=timm", "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false",
+        "trainer=cpu", f"features.dir={tmp_path}", "features.num_workers=0",
+    )  # fmt: skip
+    for override, message in (
         ("suspects.strength=0", "suspects.strength=0: expected a number of at least 1e-09"),
         ("suspects.folds=1", "suspects.folds=1: expected a number of at least 2"),
         ("suspects.folds=20", "no class has at least suspects.folds=20 images"),
-    ],
-)
-def test_settings_that_cannot_be_used(data_set, verify_set, tmp_path, override: str, message: str):
-    pytest.importorskip("cleanlab")
-    tiny = [
-        "model=timm",
-        "model.backbone.name=test_efficientnet",
-        "model.backbone.pretrained=false",
-        "trainer=cpu",
-    ]
-    with pytest.raises(InputError, match=message):
-        verify_set(
-            data_set, "labels=suspect", *tiny, f"features.dir={tmp_path}", "features.num_workers=0", override
-        )
+    ):
+        with pytest.raises(InputError, match=message):
+            verify_set(data_set, *tiny, override)
 
 
 def test_rare_classes_are_left_out_by_name(make_table, caplog: pytest.LogCaptureFixture):
@@ -83,16 +76,10 @@ def flip(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
     """(N, C) bool: `share` of the labels, to be taken away, and as many that are to be added."""
     random = np.random.default_rng(seed)
     wrong = np.zeros(labels.size, dtype=bool)
-    given, absent = np.flatnonzero(labels), np.flatnonzero(labels == 0)
-    number = round(share * len(given))
-    for places in (given, absent):
-        wrong[random.choice(places, number, replace=False)] = True
+    for value in (1, 0):
+        chosen = random.choice(np.flatnonzero(labels == value), round(share * labels.sum()), replace=False)
+        wrong[chosen] = True
     return wrong.reshape(labels.shape)
-
-
-def write_labels(table: LabelTable, file: Path) -> None:
-    names = ["|".join(np.array(table.classes)[row.astype(bool)]) for row in table.labels]
-    pd.DataFrame({"file_name": table.file_names, "labels": names}).to_csv(file, index=False)
 
 
 @pytest.mark.slow
@@ -101,21 +88,22 @@ def test_flipped_labels_of_photographs_are_found(coco_data: Path, tmp_path: Path
     table = read_csv(coco_data / "labels.csv", coco_data / "images").select(np.arange(300))
     table = table.select_classes(table.counts() >= 8)
     wrong = flip(table.labels, 0.05, seed=0)
-    flipped = LabelTable.build(table.image_dir, table.file_names, table.labels ^ wrong, table.classes)
-    write_labels(flipped, tmp_path / "labels.csv")
+    given = table.labels ^ wrong
+    names = ["|".join(np.array(table.classes)[row.astype(bool)]) for row in given]
+    pd.DataFrame({"file_name": table.file_names, "labels": names}).to_csv(
+        tmp_path / "labels.csv", index=False
+    )
     places = [f"data.annotations={tmp_path / 'labels.csv'}", f"data.images={table.image_dir}"]
     options = ["labels=suspect", "check=quick", f"features.dir={tmp_path / 'store'}", "trainer=cpu"]
     verify(compose("data=csv", *places, *options, output=tmp_path / "out", config_name="verify"))
     suspects = pd.read_csv(tmp_path / "out" / "suspects.csv")
-    row = {name: place for place, name in enumerate(flipped.file_names)}
-    column = {name: place for place, name in enumerate(flipped.classes)}
-    rows = [row[name] for name in suspects["file_name"]]
-    columns = [column[name] for name in suspects["class"]]
-    assert suspects["given"].tolist() == flipped.labels[rows, columns].tolist()
+    rows = pd.Index(table.file_names).get_indexer(suspects["file_name"].tolist())
+    columns = pd.Index(table.classes).get_indexer(suspects["class"].tolist())
+    assert suspects["given"].tolist() == given[rows, columns].tolist()
     assert (np.diff(suspects["quality"]) >= 0).all()
     found = wrong[rows, columns][: wrong.sum()].mean()
     assert found > CHANCE_FACTOR * wrong.mean(), (found, wrong.mean())
     images = pd.read_csv(tmp_path / "out" / "suspect_images.csv")
-    assert sorted(images["file_name"]) == sorted(flipped.file_names)
-    worst = [row[name] for name in images["file_name"][:30]]
+    assert sorted(images["file_name"]) == sorted(table.file_names)
+    worst = pd.Index(table.file_names).get_indexer(images["file_name"].tolist()[:30])
     assert wrong[worst].any(axis=1).mean() > 1.5 * wrong.any(axis=1).mean()
