@@ -1,6 +1,5 @@
 """Small inputs that several tests share; they are built here, and never written to the user's cache."""
 
-import base64
 import io
 import json
 import os
@@ -33,17 +32,6 @@ LABEL_SETS = (
     ("square", "triangle"), (), ("cross",), ("circle", "square", "triangle"), ("square", "cross"),
 )  # fmt: skip
 TINY_IMAGES = 60
-# HEIC of 64 x 48 pixels, orange with a black block in the upper left, to be turned right by a quarter
-HEIC = (
-    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAchtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAADRpbG9j"
-    "AAAAAERAAAIAAQAAAAAB7AABAAAAAAAAADEAAgAAAAACHQABAAAAAAAAACQAAAA4aWluZgAAAAAAAgAAABVpbmZlAgAAAAABAABodmMxAAAA"
-    "ABVpbmZlAgAAAQACAABFeGlmAAAAAA5waXRtAAAAAAABAAABB2lwcnAAAADmaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNg"
-    "AAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZE"
-    "AcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAAAAAoY2xhcAAAAEAAAAABAAAAMAAAAAEAAAAAAAAAAv////AA"
-    "AAACAAAAEHBpeGkAAAAAAwgICAAAAAlpcm90AwAAABlpcG1hAAAAAAAAAAEAAQaBAgMFhIYAAAAaaXJlZgAAAAAAAAAOY2RzYwACAAEAAQAA"
-    "AF1tZGF0AAAALSgBrwngIYB0pf/+6HRwjH+NAZ//0nd0P1lDPb/+YUf//SeGP+ASHTu61x21fgAAAAZFeGlmAABNTQAqAAAACAABARIAAwAA"
-    "AAEABgAAAAAAAA=="
-)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,8 +45,11 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def heic_photo() -> bytes:
-    """A photograph as phones write them: upright 48 x 64, orange with a black block in the upper right."""
-    return base64.b64decode(HEIC)
+    """A photograph as phones write them: upright 48 x 64, orange with a black block in the upper right.
+
+    The file holds 64 x 48 pixels, to be turned right by a quarter.
+    """
+    return (REPOSITORY / "tests" / "photo.heic").read_bytes()
 
 
 @pytest.fixture(scope="session")

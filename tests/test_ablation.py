@@ -12,6 +12,7 @@ from benchmarks.ablation_steps import REFERENCE, REPORT, STEPS
 from mlic.config import compose
 from mlic.data import stratified_split
 from mlic.evaluation.predictions import Predictions
+from mlic.settings import check_settings
 
 TINY = (
     "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false", "model.backbone.image_size=64",
@@ -37,15 +38,14 @@ def test_choosing_among_steps_sees_no_test_image(tiny_csv: tuple[Path, Path], tm
 def made_predictions(noise: float, seed: int) -> Predictions:
     targets = np.random.default_rng(seed).integers(0, 2, (80, 3)).astype(np.uint8)
     scores = 1 / (1 + np.exp(-(targets + noise * np.random.default_rng(seed + 1).normal(size=(80, 3)))))
-    return Predictions(
-        np.array([f"{row:03d}" for row in range(80)]), scores.astype(np.float32), targets, ("a", "b", "c")
-    )
+    names = np.array([f"{row:03d}" for row in range(80)])
+    return Predictions(names, scores.astype(np.float32), targets, ("a", "b", "c"))
 
 
-def test_the_table_tells_differences_on_the_same_images():
-    steps = {REFERENCE: 2.0, REPORT: 2.0, "better": 0.3}
+def test_the_table_shows_differences_on_the_same_images():
+    noises = {REFERENCE: 2.0, REPORT: 2.0, "better": 0.3}
     scores = {
-        step: Scores([made_predictions(noise, fold) for fold in range(3)]) for step, noise in steps.items()
+        step: Scores([made_predictions(own, fold) for fold in range(3)]) for step, own in noises.items()
     }
     difference, (low, high) = scores["better"].minus(scores[REFERENCE])
     assert 0 < low < difference.mean() < high
@@ -56,12 +56,10 @@ def test_the_table_tells_differences_on_the_same_images():
     assert f"| better | {scores['better'].folds.mean():.4f} |" in rows[-1]
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_all_steps_compose(step: str, tmp_path: Path):
-    config = compose(
-        "data=csv", "data.annotations=a", "data.images=b", "trainer=cpu", *STEPS[step], output=tmp_path
-    )
-    assert config.model.name in ("efficientnet_lite2", "ensemble")
+def test_all_steps_compose(tmp_path: Path):
+    for step in STEPS.values():
+        places = ("data=csv", "data.annotations=a", "data.images=b", "trainer=cpu")
+        check_settings(compose(*places, *step, output=tmp_path), "train")
 
 
 @pytest.mark.slow
@@ -79,11 +77,8 @@ def test_a_small_ablation_runs_and_goes_on_where_it_was(
     assert main(arguments) == 0
     table = (tmp_path / "out" / "ablation.md").read_text()
     assert table in capsys.readouterr().out
-    assert [row.split("|")[1].strip() for row in table.splitlines()[2:]] == [
-        REFERENCE,
-        REPORT,
-        "experiment=best",
-    ]
+    steps = [row.split("|")[1].strip() for row in table.splitlines()[2:]]
+    assert steps == [REFERENCE, REPORT, "experiment=best"]
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("test.parquet")}
     assert len(finished) == 6
     assert main(arguments) == 0

@@ -1,5 +1,6 @@
 import signal
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -14,21 +15,14 @@ from mlic.errors import InputError
 @pytest.mark.parametrize(
     "path",
     [
-        "sweep/model=efficientnet_lite1,seed=1",
-        "Fotos (März)/it's {1}, [2].jpg",
-        "photos/**/*.jpg",
-        "C:\\photos\\",
-        "a\\'b",
-        "~/x y",
-        "10",
-        "#1: 50%",
+        "sweep/model=lite,seed=1", "Fotos (März)/it's {1}, [2].jpg", "photos/**/*.jpg", "C:\\photos\\", "a\\'b",
+        "~/x y", "10", "#1: 50%",
     ],
-)
+)  # fmt: skip
 def test_hydra_reads_the_path_that_was_typed(path: str, tmp_path: Path):
     quoted = quote_paths([f"run={path}", f"images={path}"])
     config = compose(*quoted, output=tmp_path, config_name="predict")
-    assert config.run == path
-    assert config.images == path
+    assert config.run == config.images == path
 
 
 def test_other_arguments_stay_as_they_are():
@@ -40,10 +34,9 @@ def test_other_arguments_stay_as_they_are():
         "images=[a.jpg,b.jpg]",
         "images='a b'",
         "run=",
-        "data=csv",
+        "runs=a=b",
     ]
     assert quote_paths(arguments) == arguments
-    assert quote_paths(["runs=a=b"]) == ["runs=a=b"]
     assert quote_paths(["runs=a=b"], ["runs"]) == ["runs='a=b'"]
 
 
@@ -73,23 +66,20 @@ def test_what_a_library_makes_of_a_signal_does_not_reach_hydra():
 
 
 @pytest.mark.parametrize("command", ["compare", "evaluate", "extract", "predict", "train", "tune", "verify"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_every_command_in_order(
-    command: str, number: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch
-):
+def test_signals_end_every_command_in_order(command: str, monkeypatch: pytest.MonkeyPatch):
     """Also before and after Hydra runs the command's own work."""
     module = import_module(f"mlic.{command}")
     start = getattr(module, "command", lambda: run_command(module.main))
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(sys, "argv", [f"mlic.{command}"])
-    monkeypatch.setattr(module, "main", lambda: signal.raise_signal(number))
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with pytest.raises(SystemExit) as ended:
-            start()
-        assert (
-            signal.getsignal(signal.SIGINT) == signal.SIG_DFL
-        )  # no traceback from the end of the interpreter
+        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+            monkeypatch.setattr(module, "main", partial(signal.raise_signal, number))
+            with pytest.raises(SystemExit) as ended:
+                start()
+            assert ended.value.code == code
+            # no traceback from the end of the interpreter
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
     finally:
         for each, handler in handlers.items():
             signal.signal(each, handler)
-    assert ended.value.code == code

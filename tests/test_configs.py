@@ -21,7 +21,6 @@ GROUPS = {
     if path.is_dir() and path.name != "hydra"
 }
 NEEDED = ("csv", "coco", "voc", "webdataset")
-CHOICES = [(group, choice) for group, choices in GROUPS.items() for choice in choices]
 
 
 def overrides_for(group: str, choice: str) -> list[str]:
@@ -42,22 +41,20 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # pyright: ignore[reportReturnType]
 
 
-@pytest.mark.parametrize(("group", "choice"), CHOICES)
-def test_config_composes_and_names_what_exists(group: str, choice: str, tmp_path: Path):
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_choice_composes_and_names_what_exists(group: str, tmp_path: Path):
     config_name = "tune" if group == "tune" else "train"
-    config = compose(*overrides_for(group, choice), output=tmp_path, config_name=config_name)
-    found = targets(resolved(config))
-    assert len(found) >= 6
-    for target in found:
-        if target.rpartition(".")[2][0].isupper():
-            assert get_class(target)
-        else:
-            assert callable(get_method(target))
+    for choice in GROUPS[group]:
+        config = compose(*overrides_for(group, choice), output=tmp_path, config_name=config_name)
+        found = targets(resolved(config))
+        assert len(found) >= 6
+        for target in found:
+            is_class = target.rpartition(".")[2][0].isupper()
+            assert get_class(target) if is_class else callable(get_method(target)), choice
 
 
-@pytest.mark.parametrize("model", [name for name in GROUPS["model"] if name.startswith("efficientnet")])
-def test_parts_of_the_default_models_are_built(model: str, tmp_path: Path):
-    config = compose(f"model={model}", output=tmp_path)
+def test_parts_of_the_default_model_are_built(tmp_path: Path):
+    config = compose(output=tmp_path)
     backbone = instantiate(config.model.backbone)
     head = instantiate(config.head)(backbone.feature_shape, 5)
     optimizer = instantiate(config.optimizer)(head.parameters())
@@ -88,14 +85,10 @@ def test_the_report_experiment_is_the_report_protocol(tmp_path: Path):
         assert (config["features"]["views"], config["model"]["backbone"]["unfreeze"]) == (1, 0)
 
 
-def test_a_choice_that_does_not_exist_lists_the_choices(tmp_path: Path):
-    with pytest.raises(
-        MissingConfigException, match=r"(?s)nasnet.*Available options in 'model'.*nasnetlarge"
-    ):
+def test_names_that_do_not_exist_are_refused(tmp_path: Path):
+    choices = r"(?s)nasnet.*Available options in 'model'.*nasnetlarge"
+    with pytest.raises(MissingConfigException, match=choices):
         compose("model=nasnet", output=tmp_path)
-
-
-def test_a_misspelt_key_is_refused(tmp_path: Path):
     with pytest.raises(ConfigCompositionException, match="min_images_per_clas"):
         compose("data.min_images_per_clas=3", output=tmp_path)
 

@@ -54,22 +54,10 @@ def clean_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("environment") / "clean"
     run(sys.executable, "-m", "venv", "--without-pip", environment, cwd=ROOT)
     python = environment / "bin/python"
-    run(
-        sys.executable,
-        "-m",
-        "uv",
-        "pip",
-        "install",
-        "--offline",
-        "--no-deps",
-        "--python",
-        python,
-        wheel,
-        cwd=ROOT,
-    )
-    packages = run(
-        python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=environment
-    ).strip()
+    install = ("uv", "pip", "install", "--offline", "--no-deps", "--python", python, wheel)
+    run(sys.executable, "-m", *install, cwd=ROOT)
+    program = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = run(python, "-c", program, cwd=environment).strip()
     Path(packages, "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return python
 
@@ -79,26 +67,22 @@ def test_wheel_holds_the_package_and_every_config(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     configs = {f"mlic/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert "mlic/conf/train.yaml" in configs and configs <= packed
-    assert {name.split("/")[0] for name in packed} == {
-        "mlic",
-        "hydra_plugins",  # the only place that Hydra looks for launchers
-        f"mlic-{PROJECT['version']}.dist-info",
-    }
+    # hydra_plugins is the only place that Hydra looks for launchers
+    folders = {"mlic", "hydra_plugins", f"mlic-{PROJECT['version']}.dist-info"}
+    assert {name.split("/")[0] for name in packed} == folders
     assert any(name.endswith("licenses/LICENSE") for name in packed)
 
 
 @pytest.mark.slow
 def test_installed_wheel_trains_from_another_folder(clean_python: Path, tmp_path: Path) -> None:
-    places = run(
-        clean_python, "-c", "import mlic, mlic.config as c; print(mlic.__file__, c.CONFIG_DIR)", cwd=tmp_path
-    )
+    program = "import mlic, mlic.config as c; print(mlic.__file__, c.CONFIG_DIR)"
+    places = run(clean_python, "-c", program, cwd=tmp_path)
     for place in places.split():
         assert Path(place).is_relative_to(clean_python.parents[1]), f"{place} is not in the clean environment"
 
     shown = run(clean_python, "-m", "mlic.train", "--help", cwd=tmp_path)
-    groups = {
-        path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and list(path.glob("[!_]*.yaml"))
-    }
+    folders = [path for path in (ROOT / "conf").iterdir() if path.is_dir()]
+    groups = {path.name for path in folders if list(path.glob("[!_]*.yaml"))}
     assert {"data", "model", "head", "loss", "optimizer", "trainer", "logger"} <= groups
     for group in groups:
         assert re.search(rf"^(hydra/)?{group}[:/]", shown, re.MULTILINE), f"--help does not list {group}"
@@ -118,15 +102,11 @@ def test_installed_wheel_trains_from_another_folder(clean_python: Path, tmp_path
     assert done.returncode == 7, done.stdout + done.stderr
 
 
-def test_lock_holds_names_and_exact_versions_only() -> None:
-    assert [
-        line for line in LOCK if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*==[0-9][A-Za-z0-9.+]*", line)
-    ] == []
+def test_lock_holds_an_exact_version_of_each_dependency() -> None:
+    form = r"[a-z0-9][a-z0-9.-]*==[0-9][A-Za-z0-9.+]*"
+    assert [line for line in LOCK if not re.fullmatch(form, line)] == []
     names = [line.split("==")[0] for line in LOCK]
     assert names == sorted(set(names)), "sorted, each once"
-
-
-def test_lock_covers_each_dependency() -> None:
     locked = dict(line.split("==") for line in LOCK)
     development = PROJECT["optional-dependencies"]
     extras = Requirement(development["dev"][0]).extras
@@ -144,13 +124,13 @@ def test_lock_covers_each_dependency() -> None:
 
 
 def test_no_file_names_a_package_registry() -> None:
-    hosts = [
+    hosts = (
         "pypi.org",
         "pythonhosted.org",
         "download.pytorch.org",
         "registry.npmjs.org",
         "conda.anaconda.org",
-    ]
+    )
     pattern = re.compile("|".join(map(re.escape, hosts)).encode())
     files = [path for path in files_in_git() if path != Path(__file__)]
     assert len(files) > 50
