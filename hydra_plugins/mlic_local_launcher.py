@@ -174,7 +174,8 @@ def _run_in_process(job: tuple[Any, ...], environment: Environment, output: Path
         sender.send((result.return_value, None))  # or raises the job's error
     except Exception as error:
         traceback.print_exc()
-        sender.send((None, f"{type(error).__name__}: {error}"))  # not every error can be sent itself
+        kind = "" if isinstance(error, CompactHydraException) else f"{type(error).__name__}: "
+        sender.send((None, f"{kind}{error}"))  # not every error can be sent itself
 
 
 def _end_with_parent() -> None:

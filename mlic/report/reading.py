@@ -139,7 +139,7 @@ def _find_thresholds(run: ReportedRun) -> None:
         absent = [name for name in run.classes if per_class.get(name) is None]
         if not absent:
             run.thresholds = np.array([per_class[name] for name in run.classes], dtype=np.float64)
-            run.thresholds_from = "thresholds.json"
+            run.thresholds_from = THRESHOLDS_FILE
             return
         run.notes.append(f"thresholds.json has none for {', '.join(absent)}")
     if run.val is not None and run.val.classes == run.classes:

@@ -88,7 +88,7 @@ def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results
         experiment = write_experiment(folder.path, chosen, _choices_of(winner, choices), winner)
         with status.phase("winner"):
             results = run(chosen)
-    logger.info("trials:     %s", folder.path / "trials.csv")
+    logger.info("trials:     %s", folder.path / TRIALS_FILE)
     logger.info(
         "start here: %s -m mlic.train --config-dir %s experiment=%s",
         *(program("python"), folder.path, experiment.stem),

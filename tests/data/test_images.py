@@ -50,7 +50,9 @@ def test_bits_stored_scale_what_is_used_to_the_full_range(tmp_path: Path, bits: 
 
 @pytest.mark.parametrize("wrong", [7, 17, 12.0, "12", True])
 def test_bits_stored_must_be_a_whole_number_from_8_to_16(wrong: Any):
-    with pytest.raises(InputError, match=rf"data.bits_stored must be a whole number from 8 to 16, got '{wrong}'"):
+    with pytest.raises(
+        InputError, match=rf"data.bits_stored must be a whole number from 8 to 16, got '{wrong}'"
+    ):
         check_bits_stored(wrong)
 
 

@@ -68,7 +68,10 @@ def test_a_missing_class_may_be_a_warning(make_table: MakeTable, caplog: pytest.
     [
         ({"test": 1.0}, "data.split.test=1.0"),
         ({"seed": -1}, "data.split.seed=-1"),
-        ({"test": 0.7, "val": 0.3}, "data.split.test=0.7 and data.split.val=0.3 leave no images for training"),
+        (
+            {"test": 0.7, "val": 0.3},
+            "data.split.test=0.7 and data.split.val=0.3 leave no images for training",
+        ),
         ({"on_missing": "no"}, "data.split.on_missing"),
         ({"folds": 51}, "expected from 2 to 50"),
         ({"folds": 5, "fold": 5}, r"data\.split\.fold=5: expected from 0 to 4"),

@@ -51,6 +51,7 @@ def test_a_failing_job_takes_no_other_along(run_server: Any, arguments: tuple[st
     assert table["error"].tolist() == ["", "head.dropout: -1 is not in [0, 1).", ""]
     shown = (tmp_path / "command.log").read_text()
     assert re.search(r"#1 : .* head.dropout=-1 .* failed", shown) and "(GPU 1)" in shown
+    assert "CompactHydraException" not in shown
     for number, folder in ((0, "head.dropout=0"), (2, "head.dropout=0.5")):
         assert "epoch 2/2" in (sweep / folder / "train.log").read_text()
         assert "epoch 2/2" in (sweep / ".local" / f"{number}.log").read_text()

@@ -220,9 +220,7 @@ def test_labels_from_a_csv_file(shards: Write, tmp_path: Path):
     assert labels_of(table) == {"a.tar/0.jpg": ["dog"], "a.tar/1.jpg": ["cat", "dog"], "b.tar/0.jpg": []}
     assert full_check(table.paths()[0]) is None
     file.write_text("file_name,labels\n0.jpg,dog\na.tar/1.jpg,dog\n9.jpg,dog\n")
-    with pytest.raises(
-        InputError, match=r"2 of 3 file names are not in exactly one tar shard: 0.jpg, 9.jpg"
-    ):
+    with pytest.raises(InputError, match=r"2 of 3 file names are not in exactly one tar shard: 0.jpg, 9.jpg"):
         read_webdataset(folder, file)
 
 
