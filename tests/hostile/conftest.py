@@ -3,11 +3,14 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mlic.report import report
 
 SECONDS = 60
 
@@ -51,14 +54,7 @@ def run(tiny_run: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def folder_of_links(tmp_path: Path) -> Callable[[Path], Path]:
-    """A function (folder) -> a folder of links to its files, in which single ones can be replaced."""
-
-    def make(folder: Path) -> Path:
-        links = tmp_path / "links"
-        links.mkdir()
-        for path in folder.iterdir():
-            (links / path.name).symlink_to(path)
-        return links
-
-    return make
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are written without figures, which take most of the time."""
+    monkeypatch.setattr(report, "draw_run", lambda *_: [])
+    monkeypatch.setattr(report, "draw_sections", lambda *_: defaultdict(list))

@@ -3,10 +3,8 @@
 import json
 import shutil
 import socket
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -26,57 +24,38 @@ from mlic.evaluate import evaluate
 from mlic.evaluation.predictions import Predictions
 from mlic.inference import Classifier
 from mlic.models.weights import load_network
-from mlic.report import report
-from mlic.train import train
-
-
-@dataclass
-class Listener:
-    """Answers nothing, and counts who knocks."""
-
-    url: str
-    connections: list[Any] = field(default_factory=list)
 
 
 @pytest.fixture
-def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
-    """A port of this machine; the test fails if anything was sent there."""
+def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An address on this machine; the test fails if anybody connected to it."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(images, "PAUSE_SECONDS", 0)
     server = socket.create_server(("127.0.0.1", 0))
-    found = Listener(f"http://127.0.0.1:{server.getsockname()[1]}/a.tar")
+    connections: list[Any] = []
 
     def serve() -> None:
         with suppress(OSError):
             while True:
                 connection, address = server.accept()
-                found.connections.append(address)
+                connections.append(address)
                 connection.close()
 
     thread = Thread(target=serve, daemon=True)
     thread.start()
-    yield found
+    yield f"http://127.0.0.1:{server.getsockname()[1]}/a.tar"
     server.shutdown(socket.SHUT_RDWR)
     server.close()
     thread.join()
-    assert found.connections == []
-
-
-@pytest.fixture(scope="module")
-def own_run(tiny_arguments: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run; do not write to it."""
-    folder = tmp_path_factory.mktemp("addresses")
-    options = ("trainer.max_epochs=1", "features.num_workers=0", f"features.dir={folder / 'store'}")
-    train(compose(*tiny_arguments, *options, output=folder / "run"))
-    return folder / "run"
+    assert connections == []
 
 
 @pytest.fixture
-def sent_run(own_run: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], None]], Path]:
+def sent_run(tiny_run: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], None]], Path]:
     """A function (change of the checkpoint's config) -> a run folder."""
 
     def make(change: Callable[[dict[str, Any]], None]) -> Path:
-        run = shutil.copytree(own_run, tmp_path / "sent")
+        run = shutil.copytree(tiny_run, tmp_path / "sent")
         file = run / "checkpoints" / "best.ckpt"
         content = torch.load(file, weights_only=True)
         content["mlic"]["config"] = {**content["hyper_parameters"]["config"], **content["mlic"]["config"]}
@@ -99,11 +78,11 @@ def name_image(run: Path, images: str | Path, name: str) -> None:
 
 @pytest.mark.parametrize(("prefix", "part"), [("", "test"), ("reference::", "val"), ("/x::", "train")])
 def test_the_address_in_a_checkpoint_is_not_opened(
-    prefix: str, part: str, sent_run: Callable[..., Path], listener: Listener, tmp_path: Path
+    prefix: str, part: str, sent_run: Callable[..., Path], listener: str, tmp_path: Path
 ):
     def change(config: dict[str, Any]) -> None:
         config["data"] |= {
-            "images": prefix + listener.url,
+            "images": prefix + listener,
             "annotations": None,
             "reader": {"_target_": "mlic.data.read_webdataset", "_partial_": True},
         }
@@ -114,10 +93,10 @@ def test_the_address_in_a_checkpoint_is_not_opened(
 
 
 def test_a_download_that_a_checkpoint_names_is_not_begun(
-    sent_run: Callable[..., Path], listener: Listener, tmp_path: Path
+    sent_run: Callable[..., Path], listener: str, tmp_path: Path
 ):
     def change(config: dict[str, Any]) -> None:
-        reader = {"_target_": "mlic.data.read_coco_val2017", "base_url": listener.url, "_partial_": True}
+        reader = {"_target_": "mlic.data.read_coco_val2017", "base_url": listener, "_partial_": True}
         config["data"] |= {"images": str(tmp_path / "coco"), "annotations": None, "reader": reader}
 
     options = (f"run='{sent_run(change)}'", "part=test", "device=cpu")
@@ -125,24 +104,21 @@ def test_a_download_that_a_checkpoint_names_is_not_begun(
         evaluate(compose(*options, output=tmp_path / "out", config_name="evaluate"))
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("without_figures")
 def test_compare_opens_no_address_and_downloads_no_weights(
     sent_run: Callable[..., Path],
-    own_run: Path,
-    listener: Listener,
+    tiny_run: Path,
+    listener: str,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ):
     asked: list[Any] = []
-    # figures take most of the time, and show no images
-    monkeypatch.setattr(report, "draw_run", lambda *_: [])
-    monkeypatch.setattr(report, "draw_sections", lambda *_: defaultdict(list))
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "get_session", lambda: asked.append("session"))
     folders = sent_run(lambda config: config["model"]["backbone"].update(pretrained=True)), tmp_path / "sent2"
-    shutil.copytree(own_run, folders[1])
-    name_image(folders[0], listener.url, "a.jpg")
-    name_image(folders[1], tmp_path, listener.url)
+    shutil.copytree(tiny_run, folders[1])
+    name_image(folders[0], listener, "a.jpg")
+    name_image(folders[1], tmp_path, listener)
     options = (f"runs=['{folders[0]}','{folders[1]}']", "resamples=2", "activation_maps=true")
     page = compare(compose(*options, output=tmp_path / "report", config_name="compare")).read_text()
     assert "no activation maps: no weights found for &#39;test_efficientnet&#39;: they are not on" in page
@@ -155,18 +131,19 @@ def test_compare_opens_no_address_and_downloads_no_weights(
 @pytest.mark.parametrize(
     "address",
     [
-        "reference::{url}", "filecache::{url}", "{url}::{url}", "/x::{url}", "x::y", "reference://{url}",
-        "github://a:b@main/c.tar", "HTTP{url}", "smb://a/b.tar",
+        "reference::{url}",
+        "{url}::{url}",
+        "/x::{url}",
+        "reference://{url}",
+        "github://a:b@main/c.tar",
+        "HTTP{url}",
     ],
-)  # fmt: skip
-def test_few_protocols_are_opened(address: str, listener: Listener):
-    url = address.format(url=listener.url)
-    with pytest.raises(
-        InputError, match=r"' is not opened: an address must begin with one of file://, http://"
-    ):
-        list_shards(url)
-    with pytest.raises(InputError, match="' is not opened: an address must begin"):
-        read_tar_image(TarImage(url, "a.jpg", 512, 512, ""))
+)
+def test_few_protocols_are_opened(address: str, listener: str):
+    url = address.format(url=listener)
+    for read in (list_shards, lambda url: read_tar_image(TarImage(url, "a.jpg", 512, 512, ""))):
+        with pytest.raises(InputError, match="' is not opened: an address must begin with one of file://"):
+            read(url)
 
 
 def test_a_shard_name_that_leaves_the_folder_is_refused(monkeypatch: pytest.MonkeyPatch):
@@ -178,9 +155,9 @@ def test_a_shard_name_that_leaves_the_folder_is_refused(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "name", ["hf-hub:someone/evil", "hf_hub:someone/evil", "local-dir:/received", "test_efficientnet.hf-hub:a/b",
-             "https://example.org/vgg16", "test_efficientnet.none"],
-)  # fmt: skip
+    "name",
+    ["hf-hub:a/evil", "hf_hub:a/evil", "local-dir:/received", "test_efficientnet.hf-hub:a/b", "https://a/b"],
+)
 def test_networks_of_a_senders_repository_are_not_fetched(
     name: str, sent_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ):

@@ -1,7 +1,6 @@
 """Annotation files as people and programs write them, and as nobody should: a table, or a refusal with its place."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,16 +11,19 @@ from mlic.data import read_coco, read_csv, read_voc
 from mlic.errors import InputError
 
 READERS = {"csv": read_csv, "json": read_coco, "xml": read_voc}
-COLUMNS = 1_000_000
+MANY = 100_000
 Table = dict[str, set[str]]
 ALIKE = ("K\u00e4lte", "Ka\u0308lte")  # the same letters composed and decomposed
 
 
 class Case(NamedTuple):
-    """Content of the annotation file (bytes are taken as they are) and the table, or a match for the message."""
+    """Content of the annotation file (bytes are taken as they are).
+
+    The outcome is the table, the number of its classes, or a match for the message.
+    """
 
     content: bytes | str
-    outcome: Table | str
+    outcome: Table | int | str
     options: Mapping[str, Any] = {}
 
 
@@ -40,148 +42,84 @@ def coco(**changes: Any) -> str:
     return json.dumps(content)
 
 
+def labelled(image: Any, category: Any, **more: Any) -> str:
+    """COCO with a third annotation."""
+    return coco(more_annotations={"image_id": image, "category_id": category, **more})
+
+
 def named(name: str) -> str:
     """COCO with a third image of that name."""
     return coco(more_images={"id": 3, "file_name": name})
 
 
 GOOD: Table = {"a.jpg": {"cat"}, "b.jpg": {"dog"}}
-THIRD = "images\\[2\\]"
 LEAVES = "leaves the image folder"
 CSV: dict[str, Case] = {
     "empty": Case(b"", "line 1: the header is ''"),
     "header alone": Case("file_name,labels\n", "no rows below the header"),
-    "byte order mark": Case("\ufefffile_name,labels\na.jpg,cat\nb.jpg,dog\n", GOOD),
-    "blank lines between": Case("file_name,labels\n\na.jpg,cat\n\n\nb.jpg,dog\n\n", GOOD),
-    "spaces": Case("file_name , labels\n a.jpg , cat \nb.jpg,dog | \n", GOOD),
-    "trailing commas": Case(
-        "file_name,labels,\na.jpg,cat,\nb.jpg,dog,\n", "line 1: each column needs its own name"
-    ),
+    "spaces and blank lines": Case("file_name , labels\n\n a.jpg , cat \n\nb.jpg,dog | \n", GOOD),
+    "trailing commas": Case("file_name,labels,\na.jpg,cat,\n", "line 1: each column needs its own name"),
     "too few fields": Case("file_name,labels\na.jpg\n", "line 2: 1 fields, but the header has 2"),
-    "semicolons": Case("file_name;labels\na.jpg;cat\n", "expected 'file_name,labels' or"),
     "latin 1": Case("file_name,labels\na.jpg,Kälte\n".encode("latin-1"), "not UTF-8 text"),
     "an open quote": Case('file_name,labels\na.jpg,"cat\nb.jpg,dog\n', r"line \d: malformed CSV"),
     "a huge field": Case(f"file_name,labels\na.jpg,{'c' * 200_000}\n", "line 2: malformed CSV"),
     "floats as bits": Case("file_name,cat,dog\na.jpg,1.0,0.0\nb.jpg, 0,1\n", GOOD),
     "nan as bits": Case("file_name,cat,dog\na.jpg,nan,0\n", "line 2: column 'cat' is 'nan'"),
-    "a million columns": Case(
-        f"file_name,{','.join(f'c{n}' for n in range(COLUMNS))}\na.jpg{',1' * COLUMNS}\n", f"^{COLUMNS}$"
-    ),
-    "a million equal columns and a row": Case(
-        f"file_name{',c' * COLUMNS}\na.jpg{',1' * COLUMNS}\n",
-        r"line 1: each column needs its own name.*\['c'\]",
-    ),
+    "many columns": Case(f"file_name,{','.join(f'c{n}' for n in range(MANY))}\na.jpg{',1' * MANY}\n", MANY),
+    "many equal columns": Case(f"file_name{',c' * MANY}\na.jpg{',1' * MANY}\n", "each column needs its own name"),
     "listed twice": Case("file_name,labels\na.jpg,cat\nb.jpg,dog\na.jpg,cat\n", GOOD),
-    "listed twice otherwise": Case(
-        "file_name,labels\na.jpg,cat\na.jpg,dog\n", "line 3: the labels of 'a.jpg' differ"
-    ),
-    "the same place twice": Case(
-        "file_name,labels\na.jpg,cat\n./a.jpg,dog\n", "line 3: the labels of 'a.jpg' differ"
-    ),
-    "a step up": Case("file_name,labels\n../a.jpg,cat\n", f"line 2: '../a.jpg' {LEAVES}"),
+    "listed twice otherwise": Case("file_name,labels\na.jpg,cat\n./a.jpg,dog\n", "line 3: the labels of 'a.jpg'"),
+    "a step up": Case("file_name,labels\na..b.jpg,cat\nsub/../../a.jpg,cat\n", f"line 3: 'sub/../../a.jpg' {LEAVES}"),
     "absolute": Case("file_name,labels\n/etc/passwd,cat\n", f"line 2: '/etc/passwd' {LEAVES}"),
     "of windows": Case("file_name,labels\nC:\\a.jpg,cat\n", LEAVES),
-    "an address": Case(
-        "file_name,labels\nfile:///etc/passwd,cat\n", "line 2: 'file:///etc/passwd' is an address"
-    ),
-    "NUL in a name": Case(
-        "file_name,labels\na\0.jpg,cat\n", r"line 2: the file name of the image is 'a\\x00.jpg'"
-    ),
-    "NUL in a label": Case(
-        "file_name,labels\na.jpg,c\0t\n", r"the class name 'c\\x00t' contains a control character"
-    ),
+    "a step up of windows": Case("file_name,labels\n..\\a.jpg,cat\n", LEAVES),
+    "a server of windows": Case("file_name,labels\n\\\\host\\a,cat\n", LEAVES),
+    "an address": Case("file_name,labels\nfile:///etc/passwd,cat\n", "line 2: 'file:///etc/passwd' is an address"),
+    "NUL in a name": Case("file_name,labels\na\0.jpg,cat\n", r"line 2: the file name of the image is 'a\\x00.jpg'"),
     "escape in a label": Case("file_name,labels\na.jpg,\x1b[31mcat\n", "contains a control character"),
-    "labels that look alike": Case(
-        f"file_name,labels\na.jpg,{ALIKE[0]}\nb.jpg,{ALIKE[1]}\n", "two classes look alike"
-    ),
+    "labels that look alike": Case(f"file_name,labels\na.jpg,{ALIKE[0]}\nb.jpg,{ALIKE[1]}\n", "two classes look alike"),
     "right to left and joined": Case("file_name,labels\na.jpg,קטן|👩‍🚀\n", {"a.jpg": {"קטן", "👩‍🚀"}}),
     "code as a label": Case("file_name,labels\na.jpg,<script>|=cmd()\n", {"a.jpg": {"<script>", "=cmd()"}}),
-    "label not in the classes": Case(
-        "file_name,labels\na.jpg,cta\n",
-        "line 2: label 'cta' is not one of the 2 classes: cat, dog",
-        {"classes": ["cat", "dog"]},
-    ),
-    "a class given twice": Case(
-        "file_name,labels\na.jpg,cat\n", "more than once: 'cat'", {"classes": ["cat", "cat"]}
-    ),
+    "not in the classes": Case("file_name,labels\na.jpg,cta\n", "label 'cta' is not", {"classes": ["cat", "dog"]}),
     "no label at all": Case("file_name,labels\na.jpg,\nb.jpg,\n", "no image has a label"),
-}
+}  # fmt: skip
 COCO: dict[str, Case] = {
-    "empty file": Case(b"", "line 1, column 1: not valid JSON"),
-    "utf 16 json": Case(coco().encode("utf-16"), GOOD),
-    "cut json": Case(coco()[:60], r"line 1, column \d+: not valid JSON"),
+    "empty": Case(b"", "line 1, column 1: not valid JSON"),
+    "utf 16": Case(coco().encode("utf-16"), GOOD),
     "a list": Case("[]", "the list 'images' is missing"),
     "nested too deep": Case("[" * 200_000, "not a JSON text file"),
-    "a number of 10,000 digits": Case(
-        coco()[:-1] + ', "info": ' + "9" * 10_000 + "}", "not a JSON text file"
-    ),
+    "a number of 10,000 digits": Case(coco()[:-1] + ', "info": ' + "9" * 10_000 + "}", "not a JSON text file"),
     "numbers for entries": Case(coco(more_annotations=7), r"annotations\[2\]: expected a JSON object"),
     "no images": Case(coco(images=[], annotations=[]), "'images' is empty"),
-    "duplicate image id": Case(
-        coco(more_images={"id": 1, "file_name": "c.jpg"}), f"{THIRD}: id 1 is used for both 'a.jpg'"
-    ),
-    "duplicate category name": Case(
-        coco(more_categories={"id": 3, "name": "cat"}), r"categories\[2\]: name 'cat' occurs twice"
-    ),
-    "unknown category": Case(
-        coco(more_annotations={"image_id": 1, "category_id": 9}), "category_id 9 is not in"
-    ),
-    "unknown image": Case(coco(more_annotations={"image_id": 9, "category_id": 1}), "image_id 9 is not in"),
-    "number as text": Case(
-        coco(more_annotations={"image_id": "1", "category_id": 1}), "image_id '1' is not in"
-    ),
-    "NaN": Case(
-        coco(more_annotations={"image_id": float("nan"), "category_id": 1}), "'image_id' is nan, expected"
-    ),
-    "crowd mark as text": Case(
-        coco(more_annotations={"image_id": 1, "category_id": 2, "iscrowd": "0"}),
-        r"annotations\[2\]: 'iscrowd' is '0', expected 0 or 1",
-    ),
+    "duplicate image id": Case(coco(more_images={"id": 1, "file_name": "c.jpg"}), "id 1 is used for both"),
+    "duplicate category": Case(coco(more_categories={"id": 3, "name": "cat"}), "name 'cat' occurs twice"),
+    "unknown category": Case(labelled(1, 9), "category_id 9 is not in"),
+    "number as text": Case(labelled("1", 1), "image_id '1' is not in"),
+    "NaN": Case(labelled(float("nan"), 1), "'image_id' is nan, expected"),
+    "crowd mark as text": Case(labelled(1, 2, iscrowd="0"), r"annotations\[2\]: 'iscrowd' is '0', expected 0 or 1"),
     "neighbours of large numbers": Case(
-        coco(
-            images=[
-                {"id": 2**53, "file_name": "a.jpg"},
-                {"id": 2**53 + 1, "file_name": "b.jpg"},
-                {"id": -1, "file_name": "c.jpg"},
-            ],
-            annotations=[{"image_id": 2**53, "category_id": 1}, {"image_id": 2**53 + 1, "category_id": 2}],
-        ),
-        {**GOOD, "c.jpg": set()},
+        coco(images=[{"id": 2**53, "file_name": "a.jpg"}, {"id": 2**53 + 1, "file_name": "b.jpg"}],
+             annotations=[{"image_id": 2**53, "category_id": 1}, {"image_id": 2**53 + 1, "category_id": 2}]),
+        GOOD,
     ),
-    "step up json": Case(named("../c.jpg"), f"{THIRD}: '../c.jpg' {LEAVES}"),
-    "half a character in a name": Case(named("\ud800.jpg"), f"{THIRD}: .* is not valid UTF-8 text; rename"),
-    "half a character in a class": Case(
-        coco(more_categories={"id": 3, "name": "\udc00"}), "categories: the class name .* not valid text"
-    ),
-    "200,000 categories": Case(
-        coco(categories=[{"id": n, "name": f"c{n}"} for n in range(200_000)]), "^200000$"
-    ),
-}
-VOC_OBJECT = "<object><name>cat</name></object>"
+    "a step up": Case(named("../c.jpg"), rf"images\[2\]: '../c.jpg' {LEAVES}"),
+    "half a character": Case(named("\ud800.jpg"), r"images\[2\]: .* is not valid UTF-8 text"),
+    "many categories": Case(coco(categories=[{"id": n, "name": f"c{n}"} for n in range(MANY)]), MANY),
+}  # fmt: skip
+VOC_FILE = "<annotation><filename>{}</filename><object><name>cat</name></object></annotation>"
+LAUGHS = "".join(f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 11))
 VOC: dict[str, Case] = {
-    "plain xml": Case(f"<annotation><filename>a.jpg</filename>{VOC_OBJECT}</annotation>", {"a.jpg": {"cat"}}),
-    "empty xml": Case(b"", "line 1, column 0: not valid XML"),
-    "utf 16 xml": Case(
-        f"<annotation><filename>a.jpg</filename>{VOC_OBJECT}</annotation>".encode("utf-16"),
-        {"a.jpg": {"cat"}},
-    ),
+    "utf 16": Case(VOC_FILE.format("a.jpg").encode("utf-16"), {"a.jpg": {"cat"}}),
+    "empty": Case(b"", "line 1, column 0: not valid XML"),
     "many-byte encoding": Case('<?xml version="1.0" encoding="shift_jis"?><annotation/>', "not valid XML"),
-    "step up xml": Case(f"<annotation><filename>../a.jpg</filename>{VOC_OBJECT}</annotation>", LEAVES),
-    "a billion laughs": Case(
-        "<!DOCTYPE a [<!ENTITY a0 'ha'>"
-        + "".join(f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 11))
-        + f"]><annotation><filename>&a10;</filename>{VOC_OBJECT}</annotation>",
-        "not valid XML",
-    ),
+    "a step up": Case(VOC_FILE.format("../a.jpg"), LEAVES),
+    "a billion laughs": Case(f"<!DOCTYPE a [<!ENTITY a0 'ha'>{LAUGHS}]>{VOC_FILE.format('&a10;')}", "not valid XML"),
     "a file from elsewhere": Case(
-        f"<!DOCTYPE a [<!ENTITY f SYSTEM 'file:///etc/passwd'>]><annotation><filename>a&f;.jpg</filename>{VOC_OBJECT}</annotation>",
-        "not valid XML",
+        f"<!DOCTYPE a [<!ENTITY f SYSTEM 'file:///etc/passwd'>]>{VOC_FILE.format('a&f;.jpg')}", "not valid XML"
     ),
-    "nested too deep xml": Case("<a>" * 100_000 + "</a>" * 100_000, "expected <annotation>|not valid XML"),
-    "object without a name": Case(
-        "<annotation><filename>a.jpg</filename><object/></annotation>", "object 1 has no <name>"
-    ),
-}
+    "nested too deep": Case("<a>" * 100_000 + "</a>" * 100_000, "expected <annotation>|not valid XML"),
+    "object without a name": Case(VOC_FILE.replace("<name>cat</name>", ""), "object 1 has no <name>"),
+}  # fmt: skip
 CASES = {
     f"{kind}: {name}": (kind, case)
     for kind, table in (("csv", CSV), ("json", COCO), ("xml", VOC))
@@ -195,16 +133,16 @@ def test_a_table_or_a_refusal_with_its_place(name: str, tmp_path: Path):
     file = tmp_path / f"labels.{kind}"
     file.write_bytes(case.content if isinstance(case.content, bytes) else case.content.encode())
     annotations = tmp_path if kind == "xml" else file
-    if isinstance(case.outcome, dict):
-        table = READERS[kind](annotations, tmp_path, **case.options)
-        found = {
-            image: {label for label, bit in zip(table.classes, row, strict=True) if bit}
-            for image, row in zip(table.file_names, table.labels, strict=True)
-        }
-        assert found == case.outcome
-    elif re.fullmatch(r"\^\d+\$", case.outcome):
-        assert re.match(case.outcome, str(len(READERS[kind](annotations, tmp_path).classes)))
-    else:
+    if isinstance(case.outcome, str):
         with pytest.raises(InputError, match=case.outcome) as refusal:
             READERS[kind](annotations, tmp_path, **case.options)
         assert len(str(refusal.value)) < 2000
+        return
+    table = READERS[kind](annotations, tmp_path, **case.options)
+    if isinstance(case.outcome, int):
+        assert len(table.classes) == case.outcome
+        return
+    assert case.outcome == {
+        image: {label for label, bit in zip(table.classes, row, strict=True) if bit}
+        for image, row in zip(table.file_names, table.labels, strict=True)
+    }

