@@ -3,12 +3,10 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -16,7 +14,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.models.ensemble import Backbone
-from mlic.models.precision import spare_gpu_lookups
 from mlic.models.rounding import Rounding
 from mlic.models.scores import CollectedScores, ScoreCollector
 from mlic.models.views import average_over_views, check_views
@@ -30,16 +27,6 @@ LOGGER_SECONDS = 2.0  # between two times that curves are written; Lightning wri
 def epoch_seed(seed: int, epoch: int) -> int:
     """What torch is seeded with at the start of an epoch, before dropout draws."""
     return seed * 1_000_003 + epoch
-
-
-class _NoProfiler(PassThroughProfiler):
-    """Equivalent to its parent, which makes a generator for each of 60 hooks a step."""
-
-    _context = nullcontext()
-
-    def profile(self, action_name: str) -> Any:
-        """Does nothing."""
-        return self._context
 
 
 class MultiLabelClassifier(L.LightningModule):
@@ -137,20 +124,6 @@ class MultiLabelClassifier(L.LightningModule):
             return self.optimizer([{"params": head}, *groups] if groups else head)
         except (TypeError, ValueError) as error:
             raise InputError(f"optimizer: {error}. Correct it there, or leave it at its default.") from error
-
-    def on_fit_start(self) -> None:
-        """Leave out what Lightning does at each step for nothing: together a tenth of a step on cached features."""
-        spare_gpu_lookups()
-        trainer: Any = self.trainer
-        if type(trainer.profiler) is PassThroughProfiler:
-            trainer.profiler = _NoProfiler()
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Let Lightning note the running hook, 50 times a step, without the checks for parameters and modules."""
-        if name == "_current_fx_name":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout from (seed, epoch): Lightning's own order of draws differs after a resume."""

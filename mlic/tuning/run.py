@@ -16,7 +16,6 @@ from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.features.memory import available_memory
 from mlic.models import AsymmetricLoss, Backbone, DenseHead, FocalLoss, Standardization, WeightedBCE
-from mlic.models.precision import spare_gpu_lookups
 from mlic.runs.folder import (
     SETTINGS_FILE,
     STATUS_FILE,
@@ -161,7 +160,6 @@ def _make_search(
     for trial in trials:
         members.append(_make_member(trial, folds, datamodule, backbone, device))
         _check_memory(members, len(trials))
-    spare_gpu_lookups()
     return Search(trials, members, datamodule, folds, schedule)
 
 
