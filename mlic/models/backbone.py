@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torchvision.transforms import Compose
 
 from mlic.errors import InputError, check_choice
-from mlic.models.host_memory import keep_freed_memory, share_one_heap
-from mlic.models.lanes import rows_in_lanes
+from mlic.models.host_memory import keep_freed_memory
 from mlic.models.precision import DTYPES, choose_precision
 from mlic.models.unfreezing import unfreeze_stages
 from mlic.models.weights import load_network
@@ -82,7 +81,6 @@ class FrozenBackbone(nn.Module):
             InputError: unknown network, pool or precision, an impossible crop or stage, or no weights found.
         """
         super().__init__()
-        share_one_heap()
         check_choice("model.backbone.pool", pool, POOLS)
         self.name, self.pool, self.precision = name, pool, precision
         self.weights_tag = name if pretrained else "random"
@@ -230,9 +228,6 @@ class FrozenBackbone(nn.Module):
         if self.trained_stages:
             return self._features(images)
         with torch.no_grad():
-            # autocast is a thread's own
-            if images.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-                return rows_in_lanes(self._features, images)
             return self._features(images)
 
     def _features(self, images: Tensor) -> Tensor:

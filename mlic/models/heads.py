@@ -7,7 +7,6 @@ from math import prod
 from torch import Tensor, nn
 
 from mlic.errors import InputError
-from mlic.models.dropout import FastDropout
 from mlic.models.standardization import Standardization
 
 
@@ -50,11 +49,11 @@ class DenseHead(nn.Sequential):
         layers: list[nn.Module] = [nn.Flatten()]
         if standardize:
             layers.append(Standardization(widths[0]))
-        layers.append(FastDropout(dropout))
+        layers.append(nn.Dropout(dropout))
         for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), nn.ReLU()]
             if hidden_dropout:
-                layers.append(FastDropout(hidden_dropout))
+                layers.append(nn.Dropout(hidden_dropout))
         super().__init__(*layers, nn.Linear(widths[-1], num_classes))
 
     def forward(self, input: Tensor) -> Tensor:

@@ -3,17 +3,8 @@
 import ctypes
 import platform
 
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 MOST = 2**31 - 1
-
-
-def share_one_heap() -> None:
-    """Let all threads take memory from one heap, the only one that `keep_freed_memory` works for.
-
-    To be called before threads ask for memory: what they have then stays. Heaps of threads give freed memory back to
-    the system whatever is set; extraction with two lanes was 8 % slower by that.
-    """
-    _set(M_ARENA_MAX, 1)
 
 
 def keep_freed_memory() -> None:

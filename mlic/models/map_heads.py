@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from mlic.errors import InputError
-from mlic.models.dropout import FastDropout
 from mlic.models.standardization import Standardization
 
 MOST_HEADS = 64  # of CSRA; the paper's have up to 8, of temperatures that grow
@@ -67,7 +66,7 @@ class CSRAHead(nn.Module):
         self.weight = weight
         self.temperatures = [1.0] if num_heads == 1 else [*map(float, range(1, num_heads)), inf]
         self.prepare = nn.Sequential(
-            Standardization(channels) if standardize else nn.Identity(), FastDropout(dropout)
+            Standardization(channels) if standardize else nn.Identity(), nn.Dropout(dropout)
         )
         self.scores = nn.Conv2d(channels, num_classes, kernel_size=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(num_classes))

@@ -59,7 +59,10 @@ class Member:
 
 
 class Bank:
-    """Equivalent to training each head of its members alone, with the batches and masks that it would have alone."""
+    """Equivalent to training each head of its members alone, on the same batches, but with other dropout masks.
+
+    A head alone draws masks from torch's global generator. Heads in a bank share the random numbers of their fold.
+    """
 
     def __init__(
         self,
@@ -97,13 +100,15 @@ class Bank:
             stop: once it is set, the epoch is given up.
         """
         seen: list[list[Tensor]] = [[] for _ in batches]
-        streams = _Streams(epoch_seed(self.seed, epoch), len(batches))
-        iterators = [begin(own) for own in batches]
-        for parts in zip_longest(*iterators):
+        # one for each fold, so that the masks of a fold do not depend on the others
+        generators = [torch.Generator(self.heads.device) for _ in batches]
+        for generator in generators:
+            generator.manual_seed(epoch_seed(self.seed, epoch))
+        for parts in zip_longest(*batches):
             if stop is not None and stop.is_set():
                 return
             present = [fold for fold, part in enumerate(parts) if part is not None]
-            losses = self._backward([part for part in parts if part is not None], present, streams)
+            losses = self._backward([part for part in parts if part is not None], present, generators)
             for fold in present:
                 seen[fold].append(losses[:, fold])
                 for member in self.members:
@@ -114,9 +119,11 @@ class Bank:
         for member, own in zip(self.members, means.tolist(), strict=True):
             member.losses_seen = own
 
-    def _backward(self, parts: Sequence[Batch], present: Sequence[int], streams: "_Streams") -> Tensor:
+    def _backward(
+        self, parts: Sequence[Batch], present: Sequence[int], generators: Sequence[torch.Generator]
+    ) -> Tensor:
         """Gradients of all heads; returns the losses (T, K), 0 for folds that have no batch any more."""
-        features, targets, draws = self._assemble(parts, present, streams)
+        features, targets, draws = self._assemble(parts, present, generators)
         row_weights = features.new_zeros(targets.shape[:2])
         for fold, part in zip(present, parts, strict=True):
             row_weights[fold, : len(part[0])] = 1 / len(part[0])
@@ -127,14 +134,13 @@ class Bank:
         return losses.detach()
 
     def _assemble(
-        self, parts: Sequence[Batch], present: Sequence[int], streams: "_Streams"
+        self, parts: Sequence[Batch], present: Sequence[int], generators: Sequence[torch.Generator]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Features, targets and random numbers of all folds, filled up with zeros to the longest batch."""
         prepared = []
         for fold, (features, targets, _) in zip(present, parts, strict=True):
             features, targets = features.to(self.heads.device), targets.to(self.heads.device)
-            with streams.of(fold):
-                prepared.append([features, targets, *self.heads.draw(len(features))])
+            prepared.append([features, targets, *self.heads.draw(len(features), generators[fold])])
         features, targets, *draws = (
             _fill_up(tensors, present, self.heads.num_folds) for tensors in zip(*prepared, strict=True)
         )
@@ -145,31 +151,6 @@ class Bank:
         member.optimizers[fold].step()
         if member.schedulers:
             member.schedulers[fold].step()
-
-
-_generator_turn = threading.Lock()
-
-
-def begin(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """`iter(batches)`, at which a DataLoader draws a number from torch's global generator."""
-    with _generator_turn:
-        return iter(batches)
-
-
-class _Streams:
-    """torch's global generator, as each fold would find it alone; banks that train side by side take turns with it."""
-
-    def __init__(self, seed: int, number: int) -> None:
-        with _generator_turn:
-            torch.manual_seed(seed)
-            self.states = [torch.get_rng_state()] * number
-
-    @contextmanager
-    def of(self, fold: int) -> Iterator[None]:
-        with _generator_turn:
-            torch.set_rng_state(self.states[fold])
-            yield
-            self.states[fold] = torch.get_rng_state()
 
 
 def _fill_up(tensors: Sequence[Tensor], present: Sequence[int], num_folds: int) -> Tensor:

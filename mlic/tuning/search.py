@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event, Lock
 
@@ -15,9 +16,8 @@ from mlic.errors import InputError, check_choice
 from mlic.evaluation.metrics import METRICS, ScoredImages
 from mlic.features.dataset import MemoryRows
 from mlic.models.classifier import Batch
-from mlic.models.lanes import MOST_LANES, in_lanes
 from mlic.models.views import average_over_views
-from mlic.tuning.bank import Bank, Member, begin, ready_to_score
+from mlic.tuning.bank import Bank, Member, ready_to_score
 from mlic.tuning.folds import Fold
 from mlic.tuning.halving import stop_hopeless
 from mlic.tuning.stacked_heads import structure_of
@@ -26,6 +26,7 @@ from mlic.tuning.trials import Trial
 logger = logging.getLogger(__name__)
 
 CPU_BANK_BYTES = 16e6
+MOST_WORKERS = 8  # Python itself runs in one thread at a time
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,11 @@ class Schedule:
 
 
 class Search:
-    """Equivalent to training each trial alone in each fold, and stopping those that fall behind."""
+    """Train all trials in all folds, and stop those that fall behind.
+
+    Without dropout a trial trains exactly as a run of its settings would. With dropout it draws other masks, so
+    that the figures of the two differ a little.
+    """
 
     def __init__(
         self,
@@ -83,7 +88,7 @@ class Search:
         self.loaders = [datamodule.loader_of(fold.train, training=True) for fold in folds]
         first = next(members[0].heads[0].parameters())
         self.on_cpu = first.device.type == "cpu"
-        self.lanes = self._count_lanes()
+        self.workers = self._count_workers()
 
     def run(self) -> Trial:
         """Train until the last epoch; returns the winner.
@@ -91,11 +96,21 @@ class Search:
         Raises:
             InputError: every trial diverged.
         """
+        threads = torch.get_num_threads()
+        # each worker computes on its own share of the cores; threads that begin from here on take over this number
+        torch.set_num_threads(max(1, threads // self.workers))
+        try:
+            with ThreadPoolExecutor(self.workers) as pool:
+                return self._run(pool)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _run(self, pool: ThreadPoolExecutor) -> Trial:
         running = list(self.trials)
         banks = self._make_banks(running)
         with self._progress(len(running)) as bar:
             for epoch in range(self.schedule.max_epochs):
-                self._pass(banks, epoch, bar)
+                self._pass(pool, banks, epoch, bar)
                 alive = [trial for trial in running if trial.state == "running"]
                 if epoch + 1 in self.schedule.rungs:
                     alive = stop_hopeless(alive, self.schedule.eta, last=self.schedule.last_epoch_counts)
@@ -113,7 +128,9 @@ class Search:
             trial.state = "finished"
         return max(running, key=lambda trial: (self.value(trial), -trial.number))
 
-    def _pass(self, banks: Sequence[tuple[list[int], Bank]], epoch: int, bar: tqdm) -> None:
+    def _pass(
+        self, pool: ThreadPoolExecutor, banks: Sequence[tuple[list[int], Bank]], epoch: int, bar: tqdm
+    ) -> None:
         """One epoch of all banks, and their scores after it."""
         for loader in self.loaders:
             loader.sampler.set_epoch(epoch)  # pyright: ignore[reportAttributeAccessIssue]
@@ -130,7 +147,12 @@ class Search:
                     self._score([self.trials[number] for number in numbers], bank)
                     bar.update(len(numbers))
 
-        in_lanes(train, banks, min(self.lanes, len(banks)), stop)
+        try:
+            for _ in pool.map(train, banks) if self.workers > 1 else map(train, banks):
+                pass
+        except BaseException:  # of a bank, or of a signal: the others end at their next batch
+            stop.set()
+            raise
 
     def value(self, trial: Trial) -> float:
         """What a trial is judged by."""
@@ -156,13 +178,13 @@ class Search:
                 ),
             )
 
-    def _count_lanes(self) -> int:
+    def _count_workers(self) -> int:
         """How many banks train at a time: several on a processor, but rows from the disk come in one order only."""
         in_memory = all(isinstance(loader.dataset.rows, MemoryRows) for loader in self.loaders)  # pyright: ignore
-        return min(torch.get_num_threads(), MOST_LANES) if self.on_cpu and in_memory else 1
+        return min(torch.get_num_threads(), MOST_WORKERS) if self.on_cpu and in_memory else 1
 
     def _make_banks(self, running: Sequence[Trial]) -> list[tuple[list[int], Bank]]:
-        """Stack heads of one structure, as many as a bank may hold; the largest first, so that lanes end together."""
+        """Stack heads of one structure, as many as a bank may hold; the largest first, so that workers end together."""
         groups: dict[tuple, list[int]] = {}
         for trial in running:
             groups.setdefault(structure_of(self.members[trial.number].heads[0]), []).append(trial.number)
@@ -175,11 +197,11 @@ class Search:
         return [(own, self._make_bank([self.members[number] for number in own])) for own in pieces]
 
     def _bank_bytes(self, running: Sequence[Trial]) -> float:
-        """Of parameters in a bank: what a processor's caches like, and two banks a lane, which even each other out."""
+        """Of parameters in a bank: what a processor's caches like, and two banks a worker to even them out."""
         if not self.on_cpu:
             return float("inf")
-        share = self._num_bytes([trial.number for trial in running]) / (2 * self.lanes)
-        return min(CPU_BANK_BYTES, share) if self.lanes > 1 else CPU_BANK_BYTES
+        share = self._num_bytes([trial.number for trial in running]) / (2 * self.workers)
+        return min(CPU_BANK_BYTES, share) if self.workers > 1 else CPU_BANK_BYTES
 
     def _num_bytes(self, numbers: Sequence[int]) -> int:
         """Of the parameters of some trials."""
@@ -201,7 +223,7 @@ class Search:
     @torch.no_grad()
     def _score_fold(self, bank: Bank, place: int) -> np.ndarray:
         """(T,) the metric of each trial on the val rows of one fold."""
-        batches: list[Batch] = list(begin(self.datamodule.loader_of(self.folds[place].val)))
+        batches: list[Batch] = list(self.datamodule.loader_of(self.folds[place].val))
         features = [inputs.to(bank.heads.device) for inputs, _, _ in batches]
         targets = torch.cat([wanted for _, wanted, _ in batches]).cpu().numpy()
         values = []

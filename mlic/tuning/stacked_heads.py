@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from mlic.models import DenseHead, Standardization
-from mlic.models.dropout import FastDropout, random_int16
 
 Structure = tuple[tuple[int, ...], tuple[bool, ...], bool]
 
@@ -15,7 +14,7 @@ def structure_of(head: DenseHead) -> Structure:
     """What heads must have in common to be stacked: widths, which dropouts are at work, standardisation."""
     linears = _linears(head)
     widths = (linears[0].in_features, *(layer.out_features for layer in linears))
-    dropouts = tuple(dropout is not None and dropout.level > 0 for dropout in _dropouts(head))
+    dropouts = tuple(dropout is not None and dropout.p > 0 for dropout in _dropouts(head))
     return widths, dropouts, any(isinstance(layer, Standardization) for layer in head)
 
 
@@ -23,12 +22,12 @@ def _linears(head: DenseHead) -> list[nn.Linear]:
     return [layer for layer in head if isinstance(layer, nn.Linear)]
 
 
-def _dropouts(head: DenseHead) -> list[FastDropout | None]:
+def _dropouts(head: DenseHead) -> list[nn.Dropout | None]:
     """The dropout in front of each `Linear`, if there is one."""
-    found: list[FastDropout | None] = []
-    waiting: FastDropout | None = None
+    found: list[nn.Dropout | None] = []
+    waiting: nn.Dropout | None = None
     for layer in head:
-        if isinstance(layer, FastDropout):
+        if isinstance(layer, nn.Dropout):
             waiting = layer
         elif isinstance(layer, nn.Linear):
             found.append(waiting)
@@ -41,8 +40,7 @@ class StackedHeads:
 
     The heads stay what they were, and their parameters become views of the stacked ones: an optimizer over a head's
     own parameters trains its part of the stack, and in eval mode the head itself is used. Trials of one fold share the
-    random numbers of dropout, and each keeps what lies above its own level: a head draws the very masks that it would
-    draw alone, and trials differ by less chance.
+    random numbers of dropout, and each keeps what lies above its own probability, so that trials differ by less chance.
     """
 
     def __init__(self, heads: Sequence[Sequence[DenseHead]]) -> None:
@@ -59,22 +57,21 @@ class StackedHeads:
         widths, self.has_dropout, standardizes = structure_of(flat[0])
         self.widths = widths[:-1]
         dropouts = list(zip(*([_dropouts(folds[0]) for folds in heads]), strict=True))
-        self.limits = [self._column([d.limit if d else 0 for d in own], torch.int16) for own in dropouts]
-        self.scales = [self._column([d.scale if d else 1 for d in own], torch.float32) for own in dropouts]
+        self.shares = [self._column([d.p if d else 0.0 for d in own]) for own in dropouts]
         self.standardizations = [self._standardization(head) for head in heads[0]] if standardizes else []
 
-    def _column(self, values: Sequence[float], dtype: torch.dtype) -> Tensor:
+    def _column(self, values: Sequence[float]) -> Tensor:
         """(T, 1, 1, 1)."""
-        return torch.tensor(values, dtype=dtype, device=self.device).view(-1, 1, 1, 1)
+        return torch.tensor(values, dtype=torch.float32, device=self.device).view(-1, 1, 1, 1)
 
     @staticmethod
     def _standardization(head: DenseHead) -> Standardization:
         return next(layer for layer in head if isinstance(layer, Standardization))
 
-    def draw(self, num_rows: int) -> list[Tensor]:
-        """What one head draws for a batch: int16 (num_rows, width) for each dropout at work, in their order."""
+    def draw(self, num_rows: int, generator: torch.Generator) -> list[Tensor]:
+        """Draw for the batch of one fold: in [0, 1), (num_rows, width) for each dropout at work, in their order."""
         return [
-            random_int16((num_rows, width), self.device)
+            torch.rand((num_rows, width), generator=generator, device=self.device)
             for width, at_work in zip(self.widths, self.has_dropout, strict=True)
             if at_work
         ]
@@ -84,7 +81,7 @@ class StackedHeads:
 
         Args:
             features: (K, B, *feature_shape), one batch a fold.
-            draws: of each dropout, (K, B, width) int16 as `draw` gives them.
+            draws: of each dropout, (K, B, width) as `draw` gives them.
 
         Returns:
             (T, K, B, C).
@@ -99,8 +96,8 @@ class StackedHeads:
             if place:
                 values = torch.relu(values)
             if at_work:
-                kept = next(waiting) >= self.limits[place]
-                values = values * kept.to(values.dtype).mul_(self.scales[place])
+                share = self.shares[place]
+                values = values * (next(waiting) >= share).to(values.dtype).div_(1 - share)
             # weights on the left: their gradients then come in the layout of the weights, and are not copied
             product = torch.baddbmm(bias.unsqueeze(2), weight, values.flatten(0, 1).mT).mT
             values = product.unflatten(0, (self.num_trials, self.num_folds))

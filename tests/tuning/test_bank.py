@@ -1,4 +1,4 @@
-"""A head in a bank trains as it would alone."""
+"""A head in a bank trains as it would alone, but for the masks of dropout."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -13,6 +13,7 @@ from mlic.models import AsymmetricLoss, DenseHead, FocalLoss, WeightedBCE, cosin
 from mlic.models.classifier import epoch_seed
 from mlic.models.losses import WeightedLoss
 from mlic.tuning.bank import Bank, Member, ready_to_score
+from mlic.tuning.stacked_heads import StackedHeads
 
 FEATURES, CLASSES, BATCH, SEED = 24, 5, 8, 3
 EPOCHS, STEPS = 5, 10  # 50 steps
@@ -39,7 +40,7 @@ def made_batches(seed: int, rows: int) -> list[Batches]:
 
 def made_head(seed: int, **options: Any) -> DenseHead:
     torch.manual_seed(seed)
-    return DenseHead((FEATURES,), CLASSES, **{"hidden": [16], "dropout": 0.5, **options})
+    return DenseHead((FEATURES,), CLASSES, **{"hidden": [16], "dropout": 0.0, **options})
 
 
 def train_alone(
@@ -106,18 +107,15 @@ def losses_of(seed: int) -> list[WeightedLoss]:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_head_of_a_bank_equals_the_same_head_alone(name: str):
-    """All losses in one bank, each with a dropout of its own."""
+    """All losses in one bank. Without dropout, whose masks are drawn in another order than alone."""
     losses = losses_of(1)
-    heads = [
-        made_head(seed, dropout=0.1 + 0.1 * seed, hidden_dropout=0.3 + 0.05 * seed)
-        for seed in range(len(losses))
-    ]
+    heads = [made_head(seed) for seed in range(len(losses))]
     assert_trained_as_alone(heads, losses, OPTIMIZERS[name])
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"hidden": []}, {"hidden": [16, 8], "hidden_dropout": 0.4}, {"dropout": 0.0, "hidden_dropout": 0.5}],
+    [{"hidden": []}, {"hidden": [16, 8]}],
 )
 def test_of_every_structure(options: dict[str, Any]):
     heads = [made_head(seed, **options) for seed in range(3)]
@@ -136,7 +134,7 @@ def test_folds_of_unequal_length_do_not_touch_each_other():
     epochs = [made_batches(fold, number) for fold, number in enumerate(rows)]
     losses = [losses_of(fold)[:2] for fold in range(3)]
     make = OPTIMIZERS["adamw"]
-    heads = [[made_head(7, hidden_dropout=0.2) for _ in range(3)] for _ in range(2)]
+    heads = [[made_head(7) for _ in range(3)] for _ in range(2)]
     expected = {
         (trial, fold): train_alone(
             deepcopy(heads[trial][fold]), losses[fold][trial], make, epochs[fold], scheduled=True
@@ -154,6 +152,25 @@ def test_folds_of_unequal_length_do_not_touch_each_other():
         bank.train_epoch(epoch, [own[epoch] for own in epochs])
     for (trial, fold), weights in expected.items():
         assert_same_weights(heads[trial][fold], weights)
+
+
+def test_each_trial_drops_its_own_share_of_the_same_random_numbers():
+    """Identity layers show the values that are kept; fold by fold, whatever the other fold draws."""
+    shares = (0.2, 0.7)
+    heads = [[DenseHead((400,), 400, hidden=[], dropout=share) for _ in range(2)] for share in shares]
+    for head in (head for folds in heads for head in folds):
+        torch.nn.init.eye_(head[-1].weight)
+        torch.nn.init.zeros_(head[-1].bias)
+    stacked = StackedHeads(heads)
+    generators = [torch.Generator().manual_seed(SEED) for _ in range(2)]
+    draws = [torch.stack(own) for own in zip(*(stacked.draw(50, each) for each in generators), strict=True)]
+    logits = stacked(torch.ones(2, 50, 400), draws)
+    kept = logits > 0
+    for trial, share in enumerate(shares):
+        assert kept[trial].float().mean().item() == pytest.approx(1 - share, abs=0.02)
+        torch.testing.assert_close(logits[trial][kept[trial]].unique(), torch.tensor([1 / (1 - share)]))
+    assert not (kept[1] & ~kept[0]).any()
+    assert torch.equal(kept[:, 0], kept[:, 1])
 
 
 def test_a_head_goes_on_in_another_bank():
