@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import mlic  # before torch: sets how its threads wait  # noqa: F401
 from benchmarks.alternatives import alternatives
 from benchmarks.cached_live import agreement, cached_against_live, cached_against_live_flattened
 from benchmarks.extraction import extraction_bound

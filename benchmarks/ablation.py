@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import mlic  # before torch: sets how its threads wait  # noqa: F401
 from benchmarks.ablation_steps import REFERENCE, REPORT, STEPS
 from benchmarks.logistic_regression import logistic_regression
 from mlic.config import compose

@@ -1,6 +1,5 @@
 """The command line: paths as Hydra's grammar wants them, programs as the user can call them, orderly ends."""
 
-import os
 import re
 import shlex
 import signal
@@ -14,6 +13,7 @@ from hydra.errors import CompactHydraException
 
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
+from mlic.process_settings import configure_process
 from mlic.runs.signals import SIGNALS, ending_on_signals
 
 PATH_KEYS = (
@@ -29,9 +29,7 @@ def run_command(main: Callable[[], Any], keys: Collection[str] = PATH_KEYS) -> N
         main: Hydra's entry point, decorated with `ending_in_order` below `hydra.main`.
         keys: that stand for paths on the command line.
     """
-    # Small products on several threads: where another program holds one of the cores, threads that spin while they
-    # wait made a step of head training 10 times slower than threads that sleep. OpenMP reads this when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    configure_process()
     sys.argv[1:] = quote_paths(sys.argv[1:], keys)
     for argument in sys.argv[1:]:  # of which Hydra would print a traceback
         group = argument.removesuffix("=null")

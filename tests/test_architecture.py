@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "mlic"
 # From the lowest to the highest; names in one entry do not import from each other.
 ORDER = (
-    ("escaping",),
+    ("escaping", "process_settings"),
     ("errors",),
     ("addresses", "seeds", "config"),
     ("settings",),

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torchvision.transforms import Compose
 
 from mlic.errors import InputError, check_choice
-from mlic.models.host_memory import keep_freed_memory
 from mlic.models.precision import DTYPES, choose_precision
 from mlic.models.unfreezing import unfreeze_stages
 from mlic.models.weights import load_network
@@ -201,8 +200,6 @@ class FrozenBackbone(nn.Module):
         bfloat16 where it is native, float16 on older GPUs, else float32; channels-last always: convolutions of
         bfloat16 in this layout ran 3 to 5 times as fast as float32 in NCHW on a 2-core processor with AVX512-BF16.
         """
-        if device.type == "cpu":
-            keep_freed_memory()
         self.precision, reason = choose_precision(self.precision, device)
         if self.trained_stages:
             self.precision, reason = "float32", "it is trained"

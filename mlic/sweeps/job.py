@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mlic.errors import InputError
+from mlic.process_settings import configure_process
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ def reported_job(config: DictConfig) -> Iterator[None]:
     """
     if config.on_error not in ON_ERROR:
         raise CompactHydraException(f"on_error: '{config.on_error}' must be one of {', '.join(ON_ERROR)}.")
+    configure_process()  # a launcher may have started this process by itself
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         yield
