@@ -39,22 +39,19 @@ def agreement(setting: Setting) -> list[Row]:
     """
     epochs = setting.choose(AGREEMENT_EPOCHS, 2)
     few = f"trainer.max_epochs={epochs}"
-    rows = []
-    for dtype in ("float16", "float32"):
-        store = store_in(setting.work / "agreement")
-        cached = real_run(setting, f"cached_{dtype}", few, store, f"features.dtype={dtype}")
-        live = real_run(setting, f"live_{dtype}", few, "features=live", f"features.dtype={dtype}")
-        difference, name = _largest_difference(cached.results["test"], live.results["test"])
-        rows.append(
-            Row(
-                f"cached against live, both in {dtype}: largest difference of a test metric",
-                difference,
-                target="<= 0.001",
-                detail=f"{name}; {len(setting.photographs())} images, {epochs} epochs, "
-                f"mAP {cached.results['test']['map']:.4f} and {live.results['test']['map']:.4f}",
-            )
+    store = store_in(setting.work / "agreement")
+    cached = real_run(setting, "cached", few, store, "features.dtype=float32")  # a live backbone rounds nothing
+    live = real_run(setting, "live", few, "features=live")
+    difference, name = _largest_difference(cached.results["test"], live.results["test"])
+    return [
+        Row(
+            "cached in float32 against live: largest difference of a test metric",
+            difference,
+            target="<= 0.001",
+            detail=f"{name}; {len(setting.photographs())} images, {epochs} epochs, "
+            f"mAP {cached.results['test']['map']:.4f} and {live.results['test']['map']:.4f}",
         )
-    return rows
+    ]
 
 
 class _CachedSide:

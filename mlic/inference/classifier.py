@@ -21,7 +21,6 @@ from mlic.inference.listing import Images, find_images
 from mlic.inference.loading import WeightsFiles, make_backbone, make_fabric, make_head
 from mlic.inference.prediction_table import prediction_rows
 from mlic.models import Backbone
-from mlic.models.rounding import Rounding
 from mlic.models.views import average_over_views, check_views
 
 CALIBRATED = "calibrated"
@@ -46,8 +45,8 @@ class ScoredBatch(NamedTuple):
 class Classifier:
     """Backbone and head of a run, ready to use. Make one with `load`.
 
-    Images go through the very steps of training: the same decoding, number formats and, where features were
-    cached, the rounding and the batches of the feature store.
+    Images are decoded and transformed as in training. Features are not rounded to the number format of a feature
+    store, so that scores may differ in the fourth decimal from those of a run on cached features.
 
     Attributes:
         saved: what the checkpoint says.
@@ -70,8 +69,7 @@ class Classifier:
         self.classes, self.device = saved.classes, fabric.device
         self.is_cached = self.config["features"].get("mode") == "cached"
         self.views = check_views(self.config["features"].get("views", 1))
-        self._rounding = Rounding(None if backbone.trained_stages else self.config["features"].get("dtype"))
-        live = nn.Sequential(backbone, self._rounding, head).eval()
+        live = nn.Sequential(backbone, head).eval()
         self.head: nn.Module = fabric.setup_module(head if self.is_cached else live)
 
     @classmethod
@@ -213,18 +211,14 @@ class Classifier:
     def inputs(self, pixels: Tensor) -> Tensor:
         """uint8 images, as the backbone's `transform` gives them -> what `logits` takes: features, or the images.
 
-        Features are as a store keeps them, those of two views are (B, 2, *feature_shape).
+        Features of two views are (B, 2, *feature_shape).
         """
         pixels = pixels.to(self.device)
         if not self.is_cached:
             return pixels
-        return self._features(pixels) if self.views == 1 else self._features_of_views(pixels)
-
-    def _features(self, pixels: Tensor) -> Tensor:
-        return self._rounding(self.backbone(pixels))
-
-    def _features_of_views(self, pixels: Tensor) -> Tensor:
-        return torch.stack([self._features(pixels), self._features(self.backbone.mirror(pixels))], dim=1)
+        if self.views == 1:
+            return self.backbone(pixels)
+        return torch.stack([self.backbone(pixels), self.backbone(self.backbone.mirror(pixels))], dim=1)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Features or images, as `inputs` gives them -> logits (B, C) float32, on the CPU."""

@@ -14,7 +14,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.models.ensemble import Backbone
-from mlic.models.rounding import Rounding
 from mlic.models.scores import CollectedScores, ScoreCollector
 from mlic.models.views import average_over_views, check_views
 
@@ -49,7 +48,6 @@ class MultiLabelClassifier(L.LightningModule):
         backbone: Backbone | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
         views: int = 1,
-        feature_dtype: str | None = None,
         seed: int = 0,
         file_names: Sequence[str] = (),
         checkpoint_info: Mapping[str, Any] | None = None,
@@ -66,19 +64,17 @@ class MultiLabelClassifier(L.LightningModule):
                 `cosine_with_warmup`; None leaves them as they are.
             views: 2 to average the logits of image and mirror image in evaluation; with features, its batches then
                 hold (B, 2, *feature_shape).
-            feature_dtype: format to which the features of a backbone are rounded, see `Rounding`.
             seed: with the epoch it determines all dropout masks, so that a resumed run draws the same ones.
             file_names: of all rows, to name the images of a batch that diverged.
             checkpoint_info: plain values that go into each checkpoint: backbone, classes, split hash.
 
         Raises:
-            InputError: another number of views or format.
+            InputError: another number of views.
         """
         super().__init__()
         self.head, self.loss, self.backbone = head, loss, backbone
         self.optimizer, self.scheduler = optimizer, scheduler
         self.classes, self.seed, self.views = tuple(classes), seed, check_views(views)
-        self.rounding = Rounding(feature_dtype)
         self.file_names = file_names
         self.checkpoint_info = dict(checkpoint_info or {})
         self.strict_loading = False  # the frozen backbone is not in the checkpoint
@@ -92,7 +88,7 @@ class MultiLabelClassifier(L.LightningModule):
 
     def features(self, inputs: Tensor) -> Tensor:
         """Features, or uint8 images as its `transform` gives them when there is a backbone -> (B, *feature_shape)."""
-        return inputs if self.backbone is None else self.rounding(self.backbone(inputs))
+        return inputs if self.backbone is None else self.backbone(inputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Features, or uint8 images when there is a backbone -> logits (B, C)."""

@@ -253,7 +253,6 @@ def _make_model(
         backbone=None if datamodule.features is not None else backbone,
         scheduler=instantiate(config.get("scheduler")),
         views=config.features.views,
-        feature_dtype=None if backbone.trained_stages else config.features.dtype,
         seed=config.seed,
         file_names=list(datamodule.table.file_names),
         checkpoint_info={

@@ -73,7 +73,7 @@ def assert_predicts_as_tested(classifier: Classifier, folder: Path, images: Path
     tested = Predictions.read_parquet(folder / "predictions" / "test.parquet")
     found = classifier.predict([images / name for name in tested.file_names], num_workers=0)
     scores = found[[f"score:{name}" for name in tested.classes]].to_numpy()
-    np.testing.assert_allclose(scores, tested.scores, atol=1e-5)
+    np.testing.assert_allclose(scores, tested.scores, atol=5e-4)
 
 
 @pytest.mark.slow
@@ -118,9 +118,7 @@ def test_live_and_cached_runs_have_the_same_figures(
     make_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
 ):
     cached = train(make_config((LEFT, OTHER), "features.dtype=float32"))
-    live = train(
-        make_config((LEFT, OTHER), "features=live", "features.dtype=float32", output=tmp_path / "live")
-    )
+    live = train(make_config((LEFT, OTHER), "features=live", output=tmp_path / "live"))
     for part, metrics in cached.items():
         for name, value in metrics.items():
             if isinstance(value, float):

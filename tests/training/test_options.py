@@ -32,7 +32,7 @@ def assert_predicts_as_tested(folder: Path, images: Path) -> None:
     paths = [images / name for name in tested.file_names]
     found = Classifier.load(folder, device="cpu").predict(paths, num_workers=0)
     scores = found[[f"score:{name}" for name in tested.classes]].to_numpy()
-    np.testing.assert_allclose(scores, tested.scores, atol=1e-5)
+    np.testing.assert_allclose(scores, tested.scores, atol=5e-4)
 
 
 @pytest.mark.parametrize("head", ["linear", "csra", "attention"])

@@ -128,12 +128,9 @@ def test_same_seed_same_weights_other_seed_others(tiny_config: MakeConfig, tmp_p
     assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_live_training_gives_the_figures_of_cached_training(
-    tiny_config: MakeConfig, tmp_path: Path, dtype: str
-):
-    cached = train(tiny_config(f"features.dtype={dtype}"))
-    live = train(tiny_config("features=live", f"features.dtype={dtype}", output=tmp_path / "live"))
+def test_live_training_gives_the_figures_of_cached_training(tiny_config: MakeConfig, tmp_path: Path):
+    cached = train(tiny_config("features.dtype=float32"))
+    live = train(tiny_config("features=live", output=tmp_path / "live"))
     for part, metrics in cached.items():
         for name, value in metrics.items():
             if isinstance(value, float):
