@@ -1,10 +1,7 @@
 """COCO instances JSON (https://cocodataset.org/#format-data)."""
 
-import gc
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,23 +69,10 @@ def read_coco(
     return LabelTable.build(folder, file_names[use], labels[use], classes)
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    # Parsing creates a million objects but no garbage; repeated collections would double the time.
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
 def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
     """Parse the file and check that its three sections are lists of objects."""
     try:
-        with _no_collection():
-            content = json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes())
     except json.JSONDecodeError as error:
         raise InputError(
             f"{file}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}). "
