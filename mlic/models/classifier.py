@@ -1,7 +1,6 @@
 """The LightningModule: a head over features, or over a frozen backbone that computes them."""
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,9 @@ from mlic.models.views import average_over_views, check_views
 Batch = tuple[Tensor, Tensor, Tensor]
 CHECKPOINT_KEY = "mlic"
 BACKBONE_PREFIX = "backbone."
-LOGGER_SECONDS = 2.0  # between two times that curves are written; Lightning writes the rest at the end
+# Shown by loggers and progress bars, besides what callbacks monitor. All metrics of an epoch go to epochs.csv: the time
+# that Lightning takes for a value that is logged grows with their number.
+WATCHED = frozenset(("train/loss", "train/map", "val/loss", "val/map"))
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -32,6 +33,7 @@ class MultiLabelClassifier(L.LightningModule):
     """Trains a head on batches of (inputs, targets, rows); inputs are features, or images when it has a backbone.
 
     Attributes:
+        epoch_metrics: `train/loss`, `val/map` and all other metrics of the running epoch, as far as they are computed.
         results: after `Trainer.test`, the metrics of each part that was tested, in the layout of metrics.json.
         predictions: after `Trainer.test`, the collected scores of each part.
         seen: goes into each checkpoint, and comes from one that is loaded: the images that the weights have seen, see
@@ -79,9 +81,9 @@ class MultiLabelClassifier(L.LightningModule):
         self.checkpoint_info = dict(checkpoint_info or {})
         self.strict_loading = False  # the frozen backbone is not in the checkpoint
         self.train_scores, self.val_scores = ScoreCollector(), ScoreCollector()
-        self._loggers_saved = time.monotonic()
         self.test_scores = nn.ModuleList()
         self.test_parts: tuple[str, ...] = ("test",)
+        self.epoch_metrics: dict[str, float] = {}
         self.results: dict[str, dict[str, Any]] = {}
         self.predictions: dict[str, CollectedScores] = {}
         self.seen: dict[str, Any] | None = None
@@ -120,6 +122,10 @@ class MultiLabelClassifier(L.LightningModule):
             return self.optimizer([{"params": head}, *groups] if groups else head)
         except (TypeError, ValueError) as error:
             raise InputError(f"optimizer: {error}. Correct it there, or leave it at its default.") from error
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the metrics of the epoch before."""
+        self.epoch_metrics = {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout from (seed, epoch): Lightning's own order of draws differs after a resume."""
@@ -165,22 +171,14 @@ class MultiLabelClassifier(L.LightningModule):
         metrics = self.evaluate(collector.compute())
         collector.reset()
         values = {f"{part}/{name}": value for name, value in metrics.items() if isinstance(value, float)}
-        # Not `self.log_dict`, whose cost grows with the square of the number of values: 40 of them took as long as
-        # 15 training steps. All processes have the same values.
-        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
-        for logger in self.loggers:
-            logger.log_metrics({**values, "epoch": self.current_epoch}, step=self.global_step)
-        self._save_loggers()
-
-    def _save_loggers(self) -> None:
-        """Let curves be seen while a run goes on; to wait for the disk twice an epoch costs as much as steps do."""
-        if time.monotonic() - self._loggers_saved > LOGGER_SECONDS:
-            for logger in self.loggers:
-                logger.save()
-            self._loggers_saved = time.monotonic()
+        self.epoch_metrics.update(values)
+        trainer: Any = self.trainer
+        watched = WATCHED.union(getattr(callback, "monitor", None) for callback in trainer.callbacks)
+        logged = {name: value for name, value in values.items() if name in watched}
+        self.log_dict(logged, prog_bar=True, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
     def evaluate(self, collected: CollectedScores) -> dict[str, Any]:
-        """Metrics of DESIGN's definitions, and the loss over all images at once, whatever the batches were."""
+        """All metrics, and the loss over all images at once, whatever the batches were."""
         loss = self.loss.to("cpu")(collected.logits, collected.targets).item()
         self.loss.to(self.device)
         return {"loss": loss, **evaluate_scores(collected.scores, collected.targets.numpy(), self.classes)}

@@ -1,9 +1,8 @@
 """Callbacks and steps of a training run."""
 
 from mlic.training.checkpoint_io import DurableCheckpoints
-from mlic.training.early_stopping import EarlyStopping
 from mlic.training.epoch_table import EpochTable
 from mlic.training.progress import TrainingProgress
 from mlic.training.weight_average import WeightAverage
 
-__all__ = ["DurableCheckpoints", "EarlyStopping", "EpochTable", "TrainingProgress", "WeightAverage"]
+__all__ = ["DurableCheckpoints", "EpochTable", "TrainingProgress", "WeightAverage"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 
+from mlic.models import MultiLabelClassifier
 from mlic.runs.folder import write_atomically
 
 
@@ -25,8 +26,12 @@ class EpochTable(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add the row of the epoch; checkpoint callbacks run later, so a checkpoint holds its own row."""
-        values = {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
-        self.rows.append({"epoch": trainer.current_epoch, **values})
+        assert isinstance(pl_module, MultiLabelClassifier)
+        logged = {
+            name: value.item() for name, value in trainer.callback_metrics.items()
+        }  # callbacks' own too
+        values = {**logged, **pl_module.epoch_metrics}
+        self.rows.append({"epoch": trainer.current_epoch, **dict(sorted(values.items()))})
         if trainer.is_global_zero:
             self._write()
 

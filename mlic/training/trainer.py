@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -17,6 +18,7 @@ from mlic.data import MultiLabelDataModule
 from mlic.data.datamodule import PARTS
 from mlic.errors import InputError
 from mlic.evaluation.metrics import METRICS
+from mlic.inference.checkpoint import load_checkpoint
 from mlic.runs.processes import cluster_environment
 from mlic.runs.trainer_signals import OwnSignals
 from mlic.training.resuming import EarlierRun
@@ -59,6 +61,8 @@ def make_trainer(config: DictConfig, earlier: EarlierRun) -> L.Trainer:
     trainer = _build(config, callbacks=[*callbacks, OwnSignals()], logger=loggers)
     if not isinstance(trainer.max_epochs, int) or trainer.max_epochs == 0:
         raise InputError(f"trainer.max_epochs={trainer.max_epochs}: expected a whole number of at least 1.")
+    if earlier.checkpoint is not None:
+        _keep_stopped(trainer, earlier.checkpoint)
     return trainer
 
 
@@ -73,6 +77,16 @@ def check_objective(objective: str) -> None:
         raise InputError(
             f"objective: '{objective}' must be {', '.join(PARTS)}, a slash, and one of {', '.join(MONITORED)}."
         )
+
+
+def _keep_stopped(trainer: L.Trainer, checkpoint: Path) -> None:
+    """Train no further epoch where early stopping had ended the earlier run's training; it was ended in its test.
+
+    Lightning restores what the callback has counted, but not that it has stopped the trainer.
+    """
+    for name, state in load_checkpoint(checkpoint, mmap=True).get("callbacks", {}).items():
+        if name.startswith(EarlyStopping.__name__) and state.get("stopped_epoch"):
+            trainer.fit_loop.max_epochs = state["stopped_epoch"] + 1
 
 
 def _check_monitors(callbacks: Sequence[L.Callback]) -> None:

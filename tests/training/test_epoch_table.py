@@ -8,13 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
+from mlic.models import MultiLabelClassifier
 from mlic.training import EpochTable
 
 
 def end_epoch(table: EpochTable, epoch: int, **values: float) -> None:
-    metrics = {name.replace("_", "/"): torch.tensor(value) for name, value in values.items()}
-    trainer: Any = SimpleNamespace(callback_metrics=metrics, current_epoch=epoch, is_global_zero=True)
-    table.on_train_epoch_end(trainer, None)  # pyright: ignore[reportArgumentType]
+    trainer: Any = SimpleNamespace(callback_metrics={}, current_epoch=epoch, is_global_zero=True)
+    module = MultiLabelClassifier(torch.nn.Identity(), torch.nn.Identity(), torch.optim.Adam, ["a"])
+    module.epoch_metrics = {name.replace("_", "/"): value for name, value in values.items()}
+    table.on_train_epoch_end(trainer, module)
 
 
 def test_one_row_an_epoch_with_columns_that_come_later(tmp_path: Path):
@@ -25,7 +27,7 @@ def test_one_row_an_epoch_with_columns_that_come_later(tmp_path: Path):
     assert list(frame.columns) == ["epoch", "train/loss", "val/map"]
     assert frame["epoch"].tolist() == [0, 1] and frame["train/loss"].tolist() == [
         0.25,
-        torch.tensor(0.1).item(),
+        0.1,
     ]
     assert frame["val/map"].isna().tolist() == [True, False] and frame["val/map"].tolist()[
         1

