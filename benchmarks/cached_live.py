@@ -40,7 +40,9 @@ def agreement(setting: Setting) -> list[Row]:
     epochs = setting.choose(AGREEMENT_EPOCHS, 2)
     few = f"trainer.max_epochs={epochs}"
     store = store_in(setting.work / "agreement")
-    cached = real_run(setting, "cached", few, store, "features.dtype=float32")  # a live backbone rounds nothing
+    cached = real_run(
+        setting, "cached", few, store, "features.dtype=float32"
+    )  # a live backbone rounds nothing
     live = real_run(setting, "live", few, "features=live")
     difference, name = _largest_difference(cached.results["test"], live.results["test"])
     return [

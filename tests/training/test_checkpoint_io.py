@@ -33,13 +33,6 @@ def test_an_error_while_writing_leaves_the_former_one(tmp_path: Path, monkeypatc
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_it_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path, seen = tmp_path / "last.ckpt", []
-    monkeypatch.setattr("os.fsync", lambda _: seen.append(path.exists()))
-    DurableCheckpoints().save_checkpoint(checkpoint(1), path)
-    assert seen == [False] and path.exists()
-
-
 def test_two_names_of_one_step_are_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     files, best, last = DurableCheckpoints(), tmp_path / "best.ckpt", tmp_path / "last.ckpt"
     for step in (1, 2):
