@@ -1,4 +1,4 @@
-"""Class activation maps over the photographs of a gallery: where the network looked. Imports torch."""
+"""Class activation maps of the photographs in a gallery. Imports torch."""
 
 import base64
 import io
@@ -21,26 +21,26 @@ from mlic.report.galleries import Gallery, Photograph
 from mlic.report.reading import ReportedRun
 from mlic.report.thumbnails import QUALITY, Thumbnails
 
-OPACITY = 0.7  # where the support is strongest; where there is none the photograph shows
+OPACITY = 0.7  # at the strongest support; without support the map is transparent
 
 
 def add_activation_maps(
     run: ReportedRun, galleries: Sequence[Gallery], thumbnails: Thumbnails, packages: Sequence[str] = ()
 ) -> list[Gallery]:
-    """Galleries with a map for each photograph, of its surest wrong label, else of its surest right one.
+    """Add a map to each photograph, of its most confident wrong label, else of its most confident right label.
 
-    Where the backbone is not at hand the galleries come back as they are, and the run gets a note.
+    If the backbone is not available, the galleries are returned unchanged and the run gets a note.
 
     Args:
-        run: with a checkpoint.
-        galleries: as of `build_galleries`.
-        thumbnails: of the run's photographs.
-        packages: as for `Classifier.load`.
+        run: a run with a checkpoint.
+        galleries: result of `build_galleries`.
+        thumbnails: thumbnails of the photographs of the run.
+        packages: see `Classifier.load`.
     """
     try:
         classifier = Classifier.load(run.path, device="cpu", packages=packages)
         if isinstance(classifier.backbone, EnsembleBackbone):
-            raise InputError("its networks have feature maps of their own each")
+            raise InputError("each network of the ensemble has its own feature map")
         head = make_head(classifier.saved, classifier.backbone.feature_shape, classifier.packages)
     except InputError as error:
         run.notes.append(f"no activation maps: {error}")
@@ -55,18 +55,19 @@ def add_activation_maps(
 
 
 def activation_map(backbone: FrozenBackbone, head: nn.Module, pixels: Tensor, column: int) -> np.ndarray:
-    """Grad-CAM at the last feature map; with average pooling and a linear head the class activation map.
+    """Compute Grad-CAM at the last feature map.
 
-    After Selvaraju et al. (ICCV 2017): each channel counts by the mean gradient of the logit over its places.
+    Follows Selvaraju et al. (ICCV 2017): each channel is weighted by the mean gradient of the logit over its positions.
+    With average pooling and a linear head this is the class activation map.
 
     Args:
-        backbone: the frozen network; its output is pooled features.
-        head: features -> logits.
-        pixels: uint8 (1, 3, H, W).
-        column: the class.
+        backbone: the frozen network, whose output is pooled features.
+        head: module that maps features to logits.
+        pixels: image, uint8 (1, 3, H, W).
+        column: index of the class.
 
     Returns:
-        (h, w) float32 from 0 to 1, 1 where the class was supported most; all 0 where nothing supports it.
+        float32 (h, w) from 0 to 1, with 1 at the strongest support of the class; all 0 if nothing supports it.
     """
     maps: list[Tensor] = []
     hook = backbone.pooling.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0]))
@@ -82,7 +83,7 @@ def activation_map(backbone: FrozenBackbone, head: nn.Module, pixels: Tensor, co
 
 
 def shown_label(photograph: Photograph) -> str | None:
-    """The surest wrong label (predicted, or missed), else the surest right one; None without labels."""
+    """Return the most confident wrong label (predicted or missed), else the most confident right one, or None."""
     wrong = [(label.score, label.name) for label in photograph.predicted if not label.good]
     wrong += [(1 - label.score, label.name) for label in photograph.true if not label.good]
     right = [(label.score, label.name) for label in photograph.predicted if label.good]
@@ -95,7 +96,7 @@ def _with_map(
     path, label = thumbnails.reference(photograph.file_name), shown_label(photograph)
     if path is None or label is None or photograph.image is None:
         return photograph
-    backbone: Any = classifier.backbone  # one of them, no ensemble
+    backbone: Any = classifier.backbone  # a single backbone, not an ensemble
     draft_size: Any = classifier.draft_size
     image = open_image(path, draft_size=draft_size, bits_stored=classifier.bits_stored)
     crop = backbone.transform(image)
@@ -105,7 +106,7 @@ def _with_map(
 
 
 def _overlay(crop: np.ndarray, found: np.ndarray, pixels: int) -> str:
-    """The map in colours over what the network saw, as a `data:` address."""
+    """Return the coloured map over the input of the network as a `data:` address."""
     height, width = crop.shape[1:]
     smooth = Image.fromarray(found).resize((width, height), Image.Resampling.BICUBIC)
     support = np.clip(np.asarray(smooth), 0, 1)

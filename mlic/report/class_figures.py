@@ -1,4 +1,4 @@
-"""Figures of classes: how frequent, how well recognised, which together; and how reliable scores are."""
+"""Figures of classes: frequency, average precision, co-occurrence; and reliability of the scores."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,16 +14,16 @@ from mlic.figures import FAINT, PANEL_HEIGHT, PANEL_WIDTH, RUN_COLOURS, new_figu
 from mlic.report.reading import ReportedRun
 from mlic.report.run_figures import Styles, add_legend, shorten
 
-ROW_HEIGHT = 0.165  # inches a class
+ROW_HEIGHT = 0.165  # inches per class
 PAIR_CLASSES = 20  # in the co-occurrence figure
 PART_STYLES = {"train": (RUN_COLOURS[0], "o"), "val": (RUN_COLOURS[1], "s"), "test": (RUN_COLOURS[2], "^")}
 
 
 def label_figure(dataset: Mapping[str, Any]) -> Figure | None:
-    """Share of the images of train, val and test that carry each label, most frequent on top.
+    """Draw the share of train, val and test images with each label, the most frequent on top.
 
     Args:
-        dataset: the content of dataset.json; None is returned where it has no counts.
+        dataset: content of dataset.json; the result is None if it has no counts.
     """
     images, counts = dataset.get("images", {}), dataset.get("counts", {})
     parts = [part for part in PART_STYLES if images.get(part) and part in counts]
@@ -49,11 +49,11 @@ def label_figure(dataset: Mapping[str, Any]) -> Figure | None:
 def average_precision_figure(
     metrics: Mapping[str, Mapping[str, Mapping[str, Any]]], styles: Styles
 ) -> Figure | None:
-    """Average precision of each class in all runs; classes by their mean, the best on top.
+    """Draw the average precision of each class in all runs; classes are sorted by their mean, the best on top.
 
     Args:
-        metrics: by run, then class, as `per_class` of `evaluate_scores`.
-        styles: by run.
+        metrics: `per_class` of `evaluate_scores`, by run and class.
+        styles: styles by run.
     """
     table = average_precisions(metrics)
     if not table:
@@ -79,7 +79,7 @@ def average_precision_figure(
 def average_precisions(
     metrics: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> dict[str, dict[str, float]]:
-    """By class, then run, where it is defined."""
+    """Return the defined average precisions by class and run."""
     table: dict[str, dict[str, float]] = {}
     for run, classes in metrics.items():
         for name, row in classes.items():
@@ -91,7 +91,7 @@ def average_precisions(
 def frequency_figure(
     runs: Sequence[ReportedRun], metrics: Mapping[str, Mapping[str, Mapping[str, Any]]], styles: Styles
 ) -> Figure | None:
-    """Average precision of each class against its number of training images, logarithmic."""
+    """Draw average precision of each class against its number of training images (logarithmic)."""
     figure = new_figure(width=PANEL_WIDTH, height=PANEL_HEIGHT)
     axes = figure.add_subplot()
     for run in runs:
@@ -112,7 +112,7 @@ def frequency_figure(
 
 
 def reliability_figure(runs: Sequence[ReportedRun], styles: Styles) -> Figure | None:
-    """Share of positives against the mean score of each of 15 bins, over all labels of test."""
+    """Draw the share of positives against the mean score in 15 bins, over all test labels."""
     figure = new_figure(width=PANEL_WIDTH, height=PANEL_HEIGHT)
     axes = figure.add_subplot()
     shown = []
@@ -133,11 +133,11 @@ def reliability_figure(runs: Sequence[ReportedRun], styles: Styles) -> Figure | 
 
 
 def co_occurrence_figure(targets: np.ndarray, classes: Sequence[str]) -> Figure | None:
-    """Of the images with the label of the row, the share with that of the column; most frequent 20 labels.
+    """Draw the share of images with the row's label that also have the column's label (20 most frequent labels).
 
     Args:
-        targets: (N, C) of 0 and 1.
-        classes: C names; None is returned for fewer than two that occur.
+        targets: targets (N, C) of 0 and 1.
+        classes: c names; the result is None if fewer than two occur.
     """
     counts = targets.sum(axis=0)
     chosen = np.argsort(-counts, kind="stable")[:PAIR_CLASSES]
@@ -161,7 +161,7 @@ def co_occurrence_figure(targets: np.ndarray, classes: Sequence[str]) -> Figure 
 
 
 def _log_axis(axes: Axes) -> None:
-    """Plain numbers at the powers of ten, and between them where there is only one."""
+    """Label powers of ten with plain numbers, and also values between them if the axis has only one power."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")

@@ -1,4 +1,4 @@
-"""Test metrics of all runs with their intervals, and paired differences between those with the same images."""
+"""Test metrics of runs with intervals, and paired differences between runs with the same test images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,16 +17,16 @@ METRICS = {HALF: ("map", "auc_macro", *DECISION_METRICS), CALIBRATED: DECISION_M
 
 @dataclass
 class Comparison:
-    """All that is known about the test figures of several runs.
+    """Comparison of the test metrics of several runs.
 
     Attributes:
-        runs: those with test predictions, by name.
-        level: of the intervals, such as 0.95; a difference is beyond chance when its corrected p-value is
-            under 1 - level.
-        bootstraps: by threshold (HALF, CALIBRATED), then run; calibrated ones only of runs with thresholds.
+        runs: runs with test predictions, by name.
+        level: level of the intervals, such as 0.95; a difference is significant if its corrected p-value is below
+            1 - level.
+        bootstraps: bootstraps by threshold (HALF, CALIBRATED) and run; calibrated only for runs with thresholds.
         groups: names of runs with the same test images, classes and labels.
-        refusals: pairs of runs with other test images, and why they are not compared.
-        differences: by threshold, the corrected differences of each metric between all pairs of each group.
+        refusals: pairs of runs that cannot be compared, and the reasons.
+        differences: corrected differences of each metric between all pairs of each group, by threshold.
     """
 
     runs: dict[str, ReportedRun]
@@ -37,14 +37,14 @@ class Comparison:
     differences: dict[str, list[Difference]] = field(default_factory=dict)
 
     def interval(self, run: str, threshold: str, metric: str) -> Interval | None:
-        """The metric of a run; None where there is none."""
+        """Return the metric of a run with its interval, or None if there is none."""
         bootstrap = self.bootstraps[threshold].get(run)
         return None if bootstrap is None else bootstrap.interval(metric, self.level)
 
     def best(self, threshold: str, metric: str) -> dict[str, bool]:
-        """The best run of each group of two or more -> is it ahead of the next beyond chance?
+        """Return the best run of each group of two or more, with True if it is significantly better than the next.
 
-        Runs with the same highest figure are all best, and none is ahead.
+        Runs that share the highest value are all best, with False.
         """
         winners = {}
         for group in self.groups:
@@ -58,7 +58,7 @@ class Comparison:
         return winners
 
     def difference(self, first: str, second: str, threshold: str, metric: str) -> Difference | None:
-        """The paired difference of two runs, in the order in which it was computed."""
+        """Return the paired difference of two runs in the order in which it was computed."""
         for row in self.differences[threshold]:
             if row.metric == metric and {row.first, row.second} == {first, second}:
                 return row
@@ -70,23 +70,23 @@ class Comparison:
 
 
 def is_beyond_chance(difference: Difference, level: float) -> bool:
-    """Whether the p-value, corrected for all pairs, is under 1 - level."""
+    """Return True if the p-value, corrected for all pairs, is below 1 - level."""
     return difference.p_holm < 1 - level - 1e-12
 
 
 def compare_runs(
     runs: Sequence[ReportedRun], *, resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Comparison:
-    """Bootstrap all runs and compare those that can be compared.
+    """Bootstrap all runs and compare runs with the same test images.
 
     Args:
-        runs: those without test predictions are left out.
-        resamples: of each run.
-        seed: of the resamples, one for all, so that they are paired.
-        level: of the intervals.
+        runs: runs; those without test predictions are ignored.
+        resamples: number of resamples of each run.
+        seed: seed of the resamples, the same for all runs, so that they are paired.
+        level: level of the intervals.
 
     Raises:
-        InputError: fewer than two resamples.
+        InputError: there are fewer than two resamples.
     """
     tested = {run.name: run for run in runs if run.test is not None}
     bootstraps: dict[str, dict[str, Bootstrap]] = {HALF: {}, CALIBRATED: {}}
@@ -109,13 +109,13 @@ def compare_runs(
 
 
 def predictions_of(run: ReportedRun) -> Predictions:
-    """The test predictions of a run that has them."""
+    """Return the test predictions of a run that has them."""
     assert run.test is not None
     return run.test
 
 
 def decide(predictions: Predictions, threshold: float | np.ndarray = 0.5) -> np.ndarray:
-    """Predicted labels (N, C) bool, by the rule of `evaluate_scores`: above the threshold."""
+    """Return predicted labels bool (N, C): scores above the threshold, as in `evaluate_scores`."""
     return predictions.scores.astype(np.float64) > threshold
 
 
@@ -136,7 +136,7 @@ def _group(runs: dict[str, ReportedRun]) -> list[list[str]]:
 
 
 def _refusals(runs: dict[str, ReportedRun], groups: Sequence[Sequence[str]]) -> list[tuple[str, str, str]]:
-    """One reason for each pair of runs in different groups."""
+    """Return the reason for each pair of runs in different groups."""
     rows = []
     for one, other in combinations(groups, 2):
         reason = why_not_paired(predictions_of(runs[one[0]]), predictions_of(runs[other[0]])) or ""

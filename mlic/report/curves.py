@@ -1,4 +1,4 @@
-"""Points of precision-recall and ROC curves, micro, macro and of one class."""
+"""Points of precision-recall and ROC curves: micro, macro and of one class."""
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
@@ -6,15 +6,15 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from mlic.evaluation.predictions import Predictions
 
 GRID = np.linspace(0, 1, 201)
-MAX_POINTS = 400  # of a drawn curve; more is not seen, and makes large files
+MAX_POINTS = 400  # of a drawn curve; more are not visible and enlarge the files
 
 Points = tuple[np.ndarray, np.ndarray]
 
 
 def precision_recall(scores: np.ndarray, targets: np.ndarray) -> Points:
-    """Recall (rising) and precision at each distinct score; arguments (n,), a positive among them.
+    """Return recall (ascending) and precision at each distinct score; arguments (n,) with at least one positive.
 
-    Scikit-learn's, but the curve begins at recall 0 with the precision of the highest score, not with 1.
+    As in scikit-learn, except that the curve begins at recall 0 with the precision of the highest score instead of 1.
     """
     precision, recall, _ = precision_recall_curve(targets, scores)
     precision[-1] = precision[-2]
@@ -22,26 +22,26 @@ def precision_recall(scores: np.ndarray, targets: np.ndarray) -> Points:
 
 
 def roc(scores: np.ndarray, targets: np.ndarray) -> Points:
-    """False and true positive rate, scikit-learn's; arguments (n,), both outcomes among them."""
+    """Return false and true positive rates of scikit-learn; arguments (n,) with both outcomes."""
     false_rate, true_rate, _ = roc_curve(targets, scores)
     return false_rate, true_rate
 
 
 def micro_curve(kind: str, predictions: Predictions) -> Points | None:
-    """Curve over all labels pooled.
+    """Return the curve of all labels pooled.
 
     Args:
         kind: `pr` or `roc`.
         predictions: scores and targets.
 
     Returns:
-        (x, y), thinned to MAX_POINTS; None where there is no positive, or for `roc` only one outcome.
+        (x, y), thinned to MAX_POINTS; None without positives or, for `roc`, with only one outcome.
     """
     return _curve(kind, predictions.scores.ravel(), predictions.targets.ravel())
 
 
 def class_curve(kind: str, predictions: Predictions, name: str) -> Points | None:
-    """Curve of one class; as `micro_curve`, and None for a class that the predictions do not have."""
+    """Return the curve of one class, as `micro_curve`; None if the predictions do not have the class."""
     if name not in predictions.classes:
         return None
     column = predictions.classes.index(name)
@@ -49,11 +49,10 @@ def class_curve(kind: str, predictions: Predictions, name: str) -> Points | None
 
 
 def macro_curve(kind: str, predictions: Predictions) -> Points | None:
-    """Mean over classes at 201 places from 0 to 1.
+    """Return the mean curve over classes at 201 points from 0 to 1.
 
-    For `pr` the precision of a class at a recall is that of the highest threshold which reaches this recall;
-    for `roc` its true positive rate is interpolated between false positive rates. Classes without a curve are
-    left out.
+    For `pr`, the precision of a class at a recall is that of the highest threshold that reaches this recall. For `roc`,
+    its true positive rate is interpolated between false positive rates. Classes without a curve are excluded.
     """
     heights = []
     for scores, targets in zip(predictions.scores.T, predictions.targets.T, strict=True):
@@ -61,7 +60,9 @@ def macro_curve(kind: str, predictions: Predictions) -> Points | None:
             continue
         if kind == "pr":
             recall, precision = precision_recall(scores, targets)
-            reached = np.searchsorted(recall, GRID - 1e-9)  # recall is a sum of fractions
+            reached = np.searchsorted(
+                recall, GRID - 1e-9
+            )  # tolerance for rounding: recall is a sum of fractions
             heights.append(precision[np.minimum(reached, len(precision) - 1)])
         else:
             heights.append(np.interp(GRID, *roc(scores, targets)))
@@ -79,7 +80,7 @@ def _has_curve(kind: str, targets: np.ndarray) -> bool:
 
 
 def _thin(x: np.ndarray, y: np.ndarray) -> Points:
-    """Points at even steps along the curve, the ends kept."""
+    """Keep points at even steps along the curve, including both ends."""
     if len(x) <= MAX_POINTS:
         return x, y
     length = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])

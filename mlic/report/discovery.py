@@ -1,4 +1,4 @@
-"""Run folders under folders and globs, names that tell them apart, and the jobs of a sweep that left none."""
+"""Discovery of run folders, their short names, and jobs of sweeps without a run folder."""
 
 import glob
 import os
@@ -14,29 +14,29 @@ from mlic.runs.folder import STATUS_FILE, TRIALS_FILE
 from mlic.runs.reading import check_format
 from mlic.sweeps.jobs import SWEEP_FILE, job_overrides, planned_jobs, shared_overrides
 
-# what a run is not named by: its model comes first anyway, and places are long
+# not used in names of runs: the model always comes first, and paths are long
 UNNAMED = frozenset({"model", "output", "sweep", "resume", "on_error", "compare", *PATH_KEYS} - {"init_from"})
 
 
 @dataclass(frozen=True)
 class MissingRun:
-    """A run that was asked for or belongs to a sweep, and has no run folder."""
+    """A requested run, or a job of a sweep, without a run folder."""
 
     name: str
     reason: str
 
 
 def find_runs(places: str | Sequence[str]) -> tuple[list[Path], list[MissingRun]]:
-    """Find run folders: any with a status.json, at any depth.
+    """Find run folders (folders with a status.json) at any depth.
 
     Args:
-        places: folders or globs; one, or a list of them.
+        places: a folder or glob, or a list of them.
 
     Returns:
-        Folders by their path, each once; and what should be there and is not.
+        The sorted, unique run folders, and missing runs.
 
     Raises:
-        InputError: nothing was found at all.
+        InputError: no runs were found.
     """
     places = [places] if isinstance(places, str) else [str(place) for place in places]
     runs: dict[Path, Path] = {}
@@ -45,7 +45,7 @@ def find_runs(places: str | Sequence[str]) -> tuple[list[Path], list[MissingRun]
         folders = [Path(place)] if Path(place).exists() else [Path(name) for name in sorted(glob.glob(place))]
         found, sweeps = _walk(folders)
         if not found and not sweeps:
-            reason = f"no {STATUS_FILE} in it or below" if folders else "there is no such folder"
+            reason = f"no {STATUS_FILE} in it or below" if folders else "no such folder"
             missing.append(MissingRun(place, reason))
         for path in found:
             try:
@@ -58,18 +58,18 @@ def find_runs(places: str | Sequence[str]) -> tuple[list[Path], list[MissingRun]
     if not runs:
         listed = "; ".join(f"{run.name}: {run.reason}" for run in missing)
         raise InputError(
-            f"runs: no run folder found ({listed}). Expected folders of `mlic.train`, "
+            f"runs: no run folders found ({listed}). Expected folders of `mlic.train`, "
             "such as runs=outputs/sweeps."
         )
     return sorted(runs.values()), missing
 
 
 def _walk(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Run folders and sweep folders in and below `folders`."""
+    """Return the run folders and sweep folders in and below `folders`."""
     runs, sweeps = [], []
     for top in folders:
         for folder, below, files in os.walk(top):
-            if TRIALS_FILE in files:  # a search, whose winner lies below
+            if TRIALS_FILE in files:  # a search, which has its best run below
                 continue
             if STATUS_FILE in files:
                 runs.append(Path(folder))
@@ -80,13 +80,13 @@ def _walk(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _jobs_without_folder(sweep: Path, found: Sequence[Path]) -> list[MissingRun]:
-    """Combinations of the sweep's overrides that no run folder has."""
+    """Return the combinations of the sweep's overrides without a run folder."""
     done = {frozenset(job_overrides(folder)) for folder in found}
     try:
         jobs = planned_jobs(sweep)
-    except Exception as error:  # a broken record of the sweep hides no run
+    except Exception as error:  # a broken record of the sweep must not hide its runs
         return [MissingRun(str(sweep), f"{SWEEP_FILE} cannot be read, so jobs may be missing ({error})")]
-    reason = f"no run folder in {sweep}: the job has not started, or its folder was taken away"
+    reason = f"no run folder in {sweep}: the job has not started, or its folder was removed"
     shared = shared_overrides(jobs)
     shown = [", ".join(item for item in job if item not in shared) or ", ".join(job) for job in jobs]
     return [
@@ -95,7 +95,7 @@ def _jobs_without_folder(sweep: Path, found: Sequence[Path]) -> list[MissingRun]
 
 
 def name_runs(runs: Sequence[ReportedRun]) -> None:
-    """Give each run a short unique name: the model, then overrides that differ, then the folder."""
+    """Set a short unique name of each run: the model, then overrides that differ, then the folder."""
     for run in runs:
         run.name = str(run.model.get("name") or _override(run, "model") or run.path.name)
     for group in _namesakes(runs):

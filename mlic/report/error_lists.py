@@ -1,4 +1,4 @@
-"""Errors of each class in each run: as tables, and as the data behind the page's filter."""
+"""Errors of each class and run, as tables and as data of the error browser of the page."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +13,14 @@ from mlic.report.thumbnails import Thumbnails
 
 
 def error_table(runs: Sequence[ReportedRun], *, per_class: int) -> pd.DataFrame:
-    """The most confident false positives and negatives of each class, at threshold 0.5.
+    """Tabulate the most confident false positives and negatives of each class at threshold 0.5.
 
     Args:
-        runs: those without test predictions are left out.
-        per_class: at most so many of each kind for each class and run.
+        runs: runs; those without test predictions are ignored.
+        per_class: maximum number of each kind per class and run.
 
     Returns:
-        Columns run, row, file_name, class, kind, score, confidence; the most confident first in each run.
+        Columns run, row, file_name, class, kind, score and confidence, the most confident first in each run.
     """
     frames = []
     for run in runs:
@@ -34,7 +34,7 @@ def error_table(runs: Sequence[ReportedRun], *, per_class: int) -> pd.DataFrame:
 
 
 def confusion_table(runs: Sequence[ReportedRun]) -> pd.DataFrame:
-    """`confusions` of all runs, with a column `run` in front."""
+    """Return the `confusions` of all runs with a first column `run`."""
     frames = [confusions(run.test).assign(run=run.name) for run in runs if run.test is not None]
     frame = pd.concat(frames, ignore_index=True) if frames else _no_confusions()
     return frame.reindex(columns=["run", *(name for name in frame.columns if name != "run")])
@@ -53,14 +53,14 @@ def error_browser(
     *,
     max_images: int,
 ) -> dict[str, Any]:
-    """What the page needs to show the errors of a class, as plain JSON types.
+    """Return the data of the error browser of the page as plain JSON types.
 
     Args:
         runs: the runs of `errors`.
-        errors: of `error_table`.
-        confused: of `confusion_table`.
-        thumbnails: by name of run.
-        max_images: different photographs to embed; those of the surest errors come first.
+        errors: result of `error_table`.
+        confused: result of `confusion_table`.
+        thumbnails: thumbnails by name of run.
+        max_images: maximum number of photographs to embed, those of the most confident errors first.
 
     Returns:
         `runs` and `classes` (names), `images` (`data:` addresses), `errors` by class: {run (index), positive,

@@ -1,4 +1,4 @@
-"""Good and bad test predictions of a run, chosen by rule, with their photographs."""
+"""Galleries: test photographs of a run with good and bad predictions, selected by rule."""
 
 from dataclasses import dataclass
 
@@ -17,13 +17,13 @@ TITLES = {
 RULES = {
     "lowest_loss": "test images with labels that have the lowest binary cross-entropy (mean over classes)",
     "highest_loss": "test images with the highest binary cross-entropy",
-    "confident_errors": "test images with the wrong labels of which the run was surest, each image once",
+    "confident_errors": "test images with the most confident wrong labels, each image once",
 }
 
 
 @dataclass(frozen=True)
 class Label:
-    """A label with its score: right or wrong as a prediction, found or missed as a true label."""
+    """A label with its score; `good` is True for a right prediction or a true label that was predicted."""
 
     name: str
     score: float
@@ -32,16 +32,16 @@ class Label:
 
 @dataclass(frozen=True)
 class Photograph:
-    """One test image in a gallery.
+    """One test image of a gallery.
 
     Attributes:
-        file_name: as in the predictions.
-        loss: its binary cross-entropy.
-        true: true labels; good where they were predicted.
-        predicted: predicted labels, surest first; good where they are true.
-        image: `data:` address of the thumbnail, None where there is none.
-        map_image: the same with the activation map over it.
-        map_label: the label whose map it is.
+        file_name: file name in the predictions.
+        loss: binary cross-entropy of the image.
+        true: true labels; good if they were predicted.
+        predicted: predicted labels, the most confident first; good if they are true.
+        image: `data:` address of the thumbnail, or None.
+        map_image: `data:` address of the thumbnail with the activation map, or None.
+        map_label: label of the activation map.
     """
 
     file_name: str
@@ -55,7 +55,7 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Photographs chosen by one rule."""
+    """Photographs selected by one rule."""
 
     key: str
     photographs: list[Photograph]
@@ -67,22 +67,22 @@ class Gallery:
 
     @property
     def rule(self) -> str:
-        """How they were chosen."""
+        """Description of the rule."""
         return RULES[self.key]
 
 
 def build_galleries(run: ReportedRun, thumbnails: Thumbnails, *, count: int) -> list[Gallery]:
-    """The galleries of a run with test predictions, at threshold 0.5.
+    """Build the galleries of a run with test predictions at threshold 0.5.
 
     Args:
         run: the run.
-        thumbnails: of its photographs.
-        count: photographs of each gallery, at most.
+        thumbnails: thumbnails of its photographs.
+        count: maximum number of photographs per gallery.
     """
     predictions = predictions_of(run)
     losses, predicted = image_losses(predictions), decide(predictions)
     chosen = gallery_rows(predictions, count=count)
-    # the lowest losses of all are those of images without any label: right, and nothing to see
+    # images without labels have the lowest losses of all, but there is nothing to see
     labelled = np.flatnonzero(predictions.targets.any(axis=1))
     if len(labelled):
         chosen["lowest_loss"] = labelled[

@@ -1,4 +1,4 @@
-"""A gallery as one figure, for TensorBoard."""
+"""Galleries as figures for TensorBoard."""
 
 import io
 from textwrap import fill
@@ -17,7 +17,7 @@ COLUMNS = 4
 
 
 def gallery_figure(gallery: Gallery, thumbnails: Thumbnails) -> Figure:
-    """The photographs with their labels under them: found in green, wrong and missed in red."""
+    """Draw the photographs with their labels: right ones in green, wrong and missed ones in red."""
     lines = max(1, -(-len(gallery.photographs) // COLUMNS))
     figure = new_figure(width=2.5 * COLUMNS, height=3.2 * lines + 0.4)
     figure.suptitle(gallery.title, fontweight="bold")
@@ -36,7 +36,7 @@ def gallery_figure(gallery: Gallery, thumbnails: Thumbnails) -> Figure:
 
 
 def label_lines(photograph: Photograph) -> list[tuple[str, str]]:
-    """(colour, words) of the labels that were found, wrongly predicted, and missed; only those there are."""
+    """Return (colour, text) lines of the right, wrong and missed labels."""
     groups = (
         (GREEN, "found", [label for label in photograph.predicted if label.good]),
         (RED, "wrong", [label for label in photograph.predicted if not label.good]),

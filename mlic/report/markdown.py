@@ -1,4 +1,4 @@
-"""The report as Markdown; names are escaped, so that they show as themselves."""
+"""The report as Markdown; all names are escaped."""
 
 import html
 import re
@@ -10,19 +10,19 @@ _SPECIAL = re.compile(r"([\\`*_\[\]|~^$]|^[#+-])")
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is, on one line: HTML as entities, marks with a backslash."""
+    """Escape text for one line of Markdown: HTML as entities, Markdown characters with a backslash."""
     plain = html.escape(" ".join(text.split()), quote=False)
     return _SPECIAL.sub(r"\\\1", plain)
 
 
 def render_markdown(title: str, lead: Sequence[str], tables: Sequence[Table], figures: Sequence[str]) -> str:
-    """The whole report.
+    """Render the whole report.
 
     Args:
         title: heading.
-        lead: sentences on top.
+        lead: sentences at the top.
         tables: all tables.
-        figures: names of the files in figures/, without ending.
+        figures: names of the files in figures/ without extension.
     """
     parts = [f"# {escape(title)}", "\n".join(f"- {escape(sentence)}" for sentence in lead)]
     for table in tables:
@@ -34,7 +34,7 @@ def render_markdown(title: str, lead: Sequence[str], tables: Sequence[Table], fi
 
 
 def markdown_table(table: Table) -> str:
-    """Rows and columns; the best bold, with a star where it is ahead beyond chance."""
+    """Render a table; the best values are bold, with a star if they are significantly better than the next."""
     headers = [
         escape(f"{column.header}, {column.group}" if column.group else column.header)
         for column in table.columns

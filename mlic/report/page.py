@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs no network."""
+"""The report as one self-contained HTML file."""
 
 import base64
 import hashlib
@@ -13,13 +13,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render_page(content: Mapping[str, Any]) -> str:
-    """Fill the page; all text of `content` is escaped.
+    """Render the page; all text of `content` is escaped.
 
-    Nothing from outside is loaded and no script runs but the page's own: its hash stands in the page's
-    content security policy, so that even a fault in the escaping would not run a script in a class name.
+    The page loads nothing and runs only its own script, whose hash is in the content security policy of the page. Even
+    with a bug in the escaping, a script in a class name would not run.
 
     Args:
-        content: what `templates/page.html` names.
+        content: variables of `templates/page.html`.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),

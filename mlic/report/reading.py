@@ -1,4 +1,4 @@
-"""One run folder, read into memory; what is missing or broken in it becomes a note, not an error."""
+"""Reading of run folders for a report; missing and broken files become notes instead of errors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,24 +23,24 @@ from mlic.runs.folder import (
 from mlic.runs.reading import read_overrides, read_record
 
 FINISHED = "finished"
-NOTES_SHOWN = 3  # of a file
+NOTES_SHOWN = 3  # per file
 Content = TypeVar("Content")
 
 
 @dataclass
 class ReportedRun:
-    """What a report tells of one run.
+    """The content of one run folder.
 
     Attributes:
         path: the run folder.
-        name: unique in the report; given by `name_runs`.
-        status, model, dataset, metrics: the JSON files, {} where absent.
-        overrides: of the command line, such as "model=vgg16".
-        epochs: epochs.csv.
-        val, test: predictions, images in the order of their names.
-        thresholds: (C,) float64, one a class of `test`; None where there is nothing to tune them on.
-        thresholds_from: where they come from, in words.
-        notes: what is missing or broken, in words.
+        name: unique name in the report, set by `name_runs`.
+        status, model, dataset, metrics: content of the JSON files; {} if missing.
+        overrides: overrides of the command line, such as "model=vgg16".
+        epochs: content of epochs.csv.
+        val, test: predictions, sorted by file name.
+        thresholds: float64 (C,), one per class of `test`; None if they cannot be tuned.
+        thresholds_from: origin of the thresholds in words.
+        notes: notes about missing and broken files.
     """
 
     path: Path
@@ -59,22 +59,22 @@ class ReportedRun:
 
     @property
     def state(self) -> str:
-        """`finished`, `failed`, `interrupted`, `running`, or `unknown` when status.json cannot be read."""
+        """`finished`, `failed`, `interrupted`, `running`, or `unknown` if status.json cannot be read."""
         return str(self.status.get("state", "unknown"))
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Classes of the test predictions; () without."""
+        """Classes of the test predictions; () without predictions."""
         return () if self.test is None else self.test.classes
 
     def seconds(self, phase: str) -> float | None:
-        """Seconds of a phase; None where it is not known."""
+        """Return the seconds of a phase, or None if unknown."""
         value = self.status.get("seconds", {}).get(phase)
         return None if value is None else float(value)
 
 
 def read_run(path: Path) -> ReportedRun:
-    """Read a run folder; of an unfinished one only what identifies it."""
+    """Read a run folder; of an unfinished run only the files that identify it."""
     run = ReportedRun(path)
     run.status = _json(run, STATUS_FILE)
     run.model = _json(run, MODEL_FILE, optional=run.state != FINISHED)
@@ -109,7 +109,7 @@ def _read(
         return None
     try:
         return reader(file)
-    except Exception as error:  # whatever a broken file raises, the report of the other runs goes on
+    except Exception as error:  # any error of a broken file must not stop the report of the other runs
         run.notes.append(f"{name} cannot be read ({type(error).__name__}: {error})")
         return None
 
@@ -119,7 +119,7 @@ def _epochs(file: Path) -> pd.DataFrame:
     words = [str(name) for name in epochs.columns if not pd.api.types.is_numeric_dtype(epochs[name])]
     if "epoch" not in epochs.columns or words:
         raise InputError(
-            f"expected numbers in columns, one of them 'epoch'; no numbers: {', '.join(words[:3])}"
+            f"expected columns of numbers including 'epoch'; not numeric: {', '.join(words[:3])}"
         )
     return epochs
 
@@ -130,7 +130,7 @@ def _predictions(file: Path) -> Predictions:
 
 
 def _find_thresholds(run: ReportedRun) -> None:
-    """Those that training stored, else tuned on the val predictions in the same way."""
+    """Use the thresholds stored by training, else tune them on the val predictions in the same way."""
     if run.test is None:
         return
     stored = _json(run, THRESHOLDS_FILE, optional=True)
@@ -147,5 +147,5 @@ def _find_thresholds(run: ReportedRun) -> None:
         run.thresholds_from = "tuned on the val predictions"
     else:
         run.notes.append(
-            "no calibrated figures: there are neither thresholds nor val predictions to tune them on"
+            "no calibrated metrics: there are neither thresholds nor val predictions to tune them on"
         )

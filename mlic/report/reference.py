@@ -1,27 +1,25 @@
-"""Figures of the original project report, to be shown beside a comparison.
+"""Results of the original project report, shown beside a comparison.
 
-They belong to its own 5,000 COCO images and 51 classes, so they are never ranked against runs. Its test AUC lies
-far under its training AUC, which fits only the area of the 0/1 decisions: it stands under `auc_thresholded`.
+They refer to its own 5,000 COCO images and 51 classes, and are therefore never ranked against runs. Its test AUC is
+far below its training AUC, which is only consistent with the area of the 0/1 decisions (`auc_thresholded`).
 """
 
 from dataclasses import dataclass
 
 SOURCE = "original report"
 NOTE = (
-    "Rows of the original report come from another data set (5,000 COCO images, 51 classes) and another "
-    "machine: they are not ranked."
+    "Rows of the original report refer to another data set (5,000 COCO images, 51 classes) and another "
+    "machine; they are not ranked."
 )
 TEST_NOTE = (
-    "Its test AUC is shown as the area of the 0/1 decisions (auc_thresholded), the reading that fits it."
+    "Its test AUC is shown as the area of the 0/1 decisions (auc_thresholded), with which it is consistent."
 )
-TRAINING_NOTE = (
-    "Its training AUC is shown as the micro area of the scores, which is what Keras computes by default."
-)
+TRAINING_NOTE = "Its training AUC is shown as the micro area of the scores, which Keras computes by default."
 
 
 @dataclass(frozen=True)
 class ReferenceRun:
-    """One network of the original report; training figures are of its last epoch, seconds of a Colab GPU."""
+    """One network of the original report; training metrics of the last epoch, seconds on a Colab GPU."""
 
     network: str
     train_auc: float

@@ -1,4 +1,4 @@
-"""A report over many runs: read, compare, draw, write."""
+"""A report of several runs: read, compare, draw, write."""
 
 import logging
 from collections.abc import Sequence
@@ -51,15 +51,17 @@ SECTIONS = {
 }
 THUMBNAIL_PIXELS = 256  # longer side
 ERROR_PIXELS = 160
-ERRORS_PER_CLASS = 4  # of each kind, for each class and run
-ERROR_IMAGES = 400  # different photographs in the list of errors, at most
+ERRORS_PER_CLASS = 4  # of each kind, per class and run
+ERROR_IMAGES = 400  # maximum number of photographs in the error browser
 PAGE = "index.html"
-PAGE_TEXT = "img-src data:; style-src 'unsafe-inline'; script-src 'sha256-"  # of the pages of all versions
+PAGE_TEXT = (
+    "img-src data:; style-src 'unsafe-inline'; script-src 'sha256-"  # occurs in the pages of all versions
+)
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What a report holds; conf/compare.yaml describes each."""
+    """Options of a report, described in conf/compare.yaml."""
 
     runs: str | Sequence[str]
     output: Path
@@ -73,35 +75,33 @@ class ReportOptions:
     packages: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Check values.
+        """Check the values.
 
         Raises:
-            InputError: a value out of its range.
+            InputError: a value is out of range.
         """
         if self.reference is not None and self.reference not in REFERENCES:
             choices = ", ".join(REFERENCES)
-            raise InputError(
-                f"reference: '{self.reference}' is unknown. Choices are {choices}, or null for none."
-            )
+            raise InputError(f"reference: must be one of {choices} or null, got '{self.reference}'.")
         refuse_foreign_folder(self.output, mark=PAGE, text=PAGE_TEXT, kind="folder of a report")
         for key, least in {"resamples": 2, "drawn_runs": 1, "gallery_images": 1}.items():
             if getattr(self, key) < least:
-                raise InputError(f"{key}: {getattr(self, key)} is too small; expected {least} or more.")
+                raise InputError(f"{key}={getattr(self, key)}: expected a number of at least {least}.")
 
 
 @dataclass
 class Report:
-    """What was found, before it is written.
+    """Content of a report.
 
     Attributes:
         finished: runs in the tables.
-        drawn: those of them in figures and galleries.
+        drawn: runs in figures and galleries.
         others: runs that did not finish.
-        missing: what was asked for and is not there.
-        comparison: the test figures.
-        tables: by key.
-        galleries: by name of run.
-        thumbnails: by name of run.
+        missing: requested runs that do not exist.
+        comparison: comparison of the test metrics.
+        tables: tables by key.
+        galleries: galleries by name of run.
+        thumbnails: thumbnails by name of run.
     """
 
     finished: list[ReportedRun]
@@ -116,13 +116,13 @@ class Report:
 
 @local_only()
 def write_report(options: ReportOptions) -> Path:
-    """Write index.html, report.md, tables/ and figures/ into `options.output`, from what is on the disk alone.
+    """Write index.html, report.md, tables/ and figures/ to `options.output`, from run folders only.
 
     Returns:
         The path of index.html.
 
     Raises:
-        InputError: no runs found, an option that cannot be used, or another process writes there.
+        InputError: no runs were found, an option is invalid, or another process writes to the folder.
     """
     paths, missing = find_runs(options.runs)
     runs = [read_run(path) for path in paths]
@@ -147,7 +147,7 @@ def write_report(options: ReportOptions) -> Path:
 
 
 def choose_drawn(runs: Sequence[ReportedRun], count: int) -> list[ReportedRun]:
-    """The `count` runs with the highest mAP on val (on test where a run has no val), in their old order."""
+    """Return the `count` runs with the highest mAP on val (on test without val), in their original order."""
 
     def score(run: ReportedRun) -> float:
         values = [run.metrics.get(part, {}).get("map") for part in ("val", "test")]
@@ -182,7 +182,7 @@ def _build_galleries(report: Report, options: ReportOptions) -> None:
         if run.test is None:
             continue
         if not small.available:
-            run.notes.append(f"no photographs: the image folder {small.folder or ''} is not there")
+            run.notes.append(f"no photographs: the image folder {small.folder or ''} does not exist")
         report.galleries[run.name] = build_galleries(run, small, count=options.gallery_images)
         if options.activation_maps:
             from mlic.report.activation_maps import add_activation_maps  # imports torch
@@ -206,7 +206,7 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any], fold
     with report_style():
         drawn_metrics = {run.name: metrics[run.name] for run in report.drawn if run.name in metrics}
         classes = choose_classes(
-            # a class may be called 5
+            # the name of a class may look like a number
             [str(name) for name in options.classes],
             {name: values[HALF] for name, values in drawn_metrics.items()},
         )
@@ -249,7 +249,7 @@ def _browser(report: Report, errors: pd.DataFrame, confused: pd.DataFrame) -> di
 def _write_long_tables(
     folder: Path, report: Report, metrics: dict[str, Any], errors: pd.DataFrame, confused: pd.DataFrame
 ) -> None:
-    """Tables that are too long for the page."""
+    """Write the tables that are too long for the page."""
     write_table(folder / "errors.csv", errors.drop(columns="row"))
     write_table(folder / "confusions.csv", confused)
     rows = [

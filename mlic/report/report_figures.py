@@ -1,4 +1,4 @@
-"""Which figures a report has: drawn, written, and sorted into the sections of the page."""
+"""The figures of a report, drawn, written and sorted into the sections of the page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,15 +33,15 @@ Panels = list[EmbeddedFigure]
 def choose_classes(
     wanted: Sequence[str], metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> list[str]:
-    """Classes that get curves of their own: those wanted, else with the highest, median and lowest mean AP.
+    """Return the classes with separate curves: `wanted`, else those with the highest, median and lowest mean AP.
 
     Raises:
-        InputError: a class that no run has.
+        InputError: no run has one of the classes.
     """
     known = sorted({name for classes in metrics.values() for name in classes})
     unknown = [name for name in wanted if name not in known]
     if unknown and known:
-        raise InputError(f"classes: no run has {', '.join(unknown)}. Choices are {', '.join(known)}.")
+        raise InputError(f"classes: no run has {', '.join(unknown)}. Available classes: {', '.join(known)}.")
     if wanted:
         return list(wanted)
     means = {name: float(np.mean(list(row.values()))) for name, row in average_precisions(metrics).items()}
@@ -57,15 +57,15 @@ def draw_sections(
     styles: Styles,
     classes: Sequence[str],
 ) -> dict[str, Panels]:
-    """Draw and write the figures over all runs.
+    """Draw and write the figures of all runs.
 
     Args:
-        files: where they go.
-        runs: those that are drawn.
-        comparison: for the intervals.
-        metrics: by run and threshold, as of `class_metrics`.
-        styles: by run.
-        classes: that get curves of their own.
+        files: writer of the figures.
+        runs: runs to draw.
+        comparison: comparison with the intervals.
+        metrics: result of `class_metrics`.
+        styles: styles by run.
+        classes: classes with separate curves.
 
     Returns:
         Embedded figures by section: training, test, classes, data.
@@ -101,7 +101,7 @@ def draw_sections(
 
 
 def _draw_data(files: FigureFiles, runs: Sequence[ReportedRun]) -> Panels:
-    """Labels and pairs of labels, once for each data set among the runs."""
+    """Draw labels and pairs of labels once for each data set of the runs."""
     panels: Panels = []
     seen: dict[str, str] = {}
     for run in runs:
@@ -120,6 +120,6 @@ def _draw_data(files: FigureFiles, runs: Sequence[ReportedRun]) -> Panels:
 
 
 def draw_run(files: FigureFiles, run: ReportedRun, number: int, styles: Styles) -> Panels:
-    """The training curves of one run alone."""
+    """Draw the training curves of one run."""
     figure = run_training_figure(run, styles)
     return files.save(f"training_run_{number}", f"Training of {run.name}", figure)

@@ -1,4 +1,4 @@
-"""Figures of training and of whole runs, one panel each, all runs in it."""
+"""Figures of training and test metrics, one panel each, with all runs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -31,7 +31,7 @@ CURVE_NAMES = {"pr": "Precision-recall", "roc": "ROC"}
 def interval_figure(
     comparison: Comparison, styles: Styles, metric: str = "map", title: str = "Test mAP"
 ) -> Figure:
-    """One dot a run with its interval, the best on top."""
+    """Draw one dot with its interval per run, the best on top."""
     known = {name: comparison.interval(name, HALF, metric) for name in styles}
     rows = sorted(
         ((v.estimate, v, name) for name, v in known.items() if v is not None), key=lambda row: row[0]
@@ -51,7 +51,7 @@ def interval_figure(
 
 
 def training_figure(runs: Sequence[ReportedRun], styles: Styles, metric: str) -> Figure | None:
-    """A metric over the epochs, train dashed and val solid; None where no run has it."""
+    """Draw a metric over the epochs, train dashed and val solid; None if no run has it."""
     figure = new_figure(width=PANEL_WIDTH, height=PANEL_HEIGHT)
     axes = figure.add_subplot()
     for run in runs:
@@ -67,7 +67,7 @@ def training_figure(runs: Sequence[ReportedRun], styles: Styles, metric: str) ->
 
 
 def run_training_figure(run: ReportedRun, styles: Styles) -> Figure | None:
-    """All metrics of one run over its epochs, one under the other; None without epochs."""
+    """Draw all metrics of one run over its epochs, one below the other; None without epochs."""
     known = [name for name in TRAINED if run.epochs is not None and f"train/{name}" in run.epochs]
     if run.epochs is None or not known:
         return None
@@ -94,17 +94,17 @@ def _plot_epochs(axes: Axes, run: ReportedRun, metric: str, styles: Styles) -> N
 def curve_figure(
     runs: Sequence[ReportedRun], styles: Styles, kind: str, average: str, name: str = ""
 ) -> Figure | None:
-    """Precision-recall or ROC curves of all runs.
+    """Draw precision-recall or ROC curves of all runs.
 
     Args:
-        runs: those without test predictions are left out.
-        styles: by name of run.
+        runs: runs; those without test predictions are ignored.
+        styles: styles by name of run.
         kind: `pr` or `roc`.
         average: `micro`, `macro` or `class`.
-        name: the class.
+        name: name of the class.
 
     Returns:
-        The figure, or None where no run has such a curve.
+        The figure, or None if no run has such a curve.
     """
     found: dict[str, Points] = {}
     for run in runs:
@@ -133,7 +133,7 @@ def curve_figure(
 def add_legend(
     figure: Figure, styles: Styles, names: Sequence[str], *, extra: Sequence[Line2D] = (), marks: bool = False
 ) -> None:
-    """Names of runs under the panel."""
+    """Add a legend with the names of runs below the panel."""
     handles = [
         Line2D([], [], color=styles[name].colour, marker=styles[name].marker if marks else "",
                ls="" if marks else "solid", label=shorten(name, 40))
@@ -145,5 +145,5 @@ def add_legend(
 
 
 def shorten(name: str, length: int = 28) -> str:
-    """A name that fits beside an axis."""
+    """Shorten a name so that it fits beside an axis."""
     return name if len(name) <= length else name[: length - 1] + "…"

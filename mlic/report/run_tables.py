@@ -1,4 +1,4 @@
-"""Tables of models, training and time: one row a run."""
+"""Tables of models, training and time with one row per run."""
 
 import math
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ PHASES = ("backbone", "data", "features", "records", "fit", "test")
 
 
 def model_table(runs: Sequence[ReportedRun]) -> Table:
-    """Table 1: the network of each run."""
+    """Build Table 1, the network of each run."""
     columns = (
         RUN,
         Column("weights_tag", "weights", meaning="timm name and tag of the pretrained weights"),
         Column("image_size", "input", "integer", meaning="side of the square input, pixels"),
         Column("backbone_parameters", "backbone parameters", "integer", meaning="frozen"),
         Column("trainable_parameters", "trainable parameters", "integer", meaning="of the head"),
-        Column("feature_size", "feature size", "integer", meaning="numbers an image"),
-        Column("pool", "pool", meaning="how the feature map becomes features"),
+        Column("feature_size", "feature size", "integer", meaning="numbers per image"),
+        Column("pool", "pool", meaning="pooling of the feature map"),
         Column("precision", "computed in", meaning="number format of the backbone"),
     )
     keys = ("weights_tag", "image_size", "backbone_parameters", "head_parameters")
@@ -41,15 +41,15 @@ def model_table(runs: Sequence[ReportedRun]) -> Table:
 
 
 def _words(value: Any) -> Any:
-    """Several numbers, of an ensemble's networks, in words."""
+    """Join the values of the networks of an ensemble to one text."""
     return " + ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def training_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRun] = ()) -> Table:
-    """Table 2: metrics of the chosen checkpoint on its own training images, at threshold 0.5."""
+    """Build Table 2, metrics of the selected checkpoint on its own training images at threshold 0.5."""
     columns = (
         RUN,
-        Column("loss", "loss", "loss", better="low", meaning="the weighted loss that was trained"),
+        Column("loss", "loss", "loss", better="low", meaning="weighted training loss"),
         Column("map", "mAP", "score", better="high"),
         Column("auc_macro", "AUC macro", "score", better="high"),
         Column("auc_micro", "AUC micro", "score", better="high"),
@@ -61,19 +61,19 @@ def training_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRu
     for item in references:
         values = [None, None, None, item.train_auc, item.train_precision, item.train_recall]
         rows.append(_row(f"{item.network} ({SOURCE})", values, reference=True))
-    notes = ["The chosen checkpoint, without dropout, on the images it was trained on; threshold 0.5."]
+    notes = ["The selected checkpoint, without dropout, on its training images at threshold 0.5."]
     notes += [NOTE, TRAINING_NOTE] if references else []
-    # none is marked as the best: on the images it was trained on, a run that learnt them by heart is
+    # no best run is marked, because on training images it would be the one that overfits most
     return Table("training", "Table 2. Training", columns, rows, notes)
 
 
 def time_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRun] = ()) -> Table:
-    """Seconds of each run."""
+    """Build Table 4, the seconds of each run."""
     columns = (
         RUN,
         Column("epochs", "epochs", "integer"),
-        Column("seconds_an_epoch", "seconds an epoch", "seconds", better="low"),
-        Column("extraction", "extraction", "seconds", meaning="features of images not seen before"),
+        Column("seconds_an_epoch", "seconds per epoch", "seconds", better="low"),
+        Column("extraction", "extraction", "seconds", meaning="features of new images"),
         Column("fit", "training", "seconds"),
         Column("test", "test", "seconds"),
         Column("total", "total", "seconds"),
@@ -82,7 +82,7 @@ def time_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRun] =
     for item in references:
         values = [None, item.seconds_an_epoch, None, None, None, None]
         rows.append(_row(f"{item.network} ({SOURCE})", values, reference=True))
-    notes = ["Seconds of wall-clock time. Extraction is near 0 where an earlier run had stored the features."]
+    notes = ["Seconds of wall-clock time. Extraction is near 0 if an earlier run stored the features."]
     return mark_best(Table("times", "Table 4. Time", columns, rows, notes + ([NOTE] if references else [])))
 
 
@@ -102,14 +102,14 @@ def _times(run: ReportedRun) -> list[Any]:
 
 
 def data_table(runs: Sequence[ReportedRun]) -> Table:
-    """Images, classes and split of each run."""
+    """Build the table of images, classes and split of each run."""
     columns = (
         RUN,
         *(Column(f"images_{part}", f"{part} images", "integer") for part in ("train", "val", "test")),
         Column("classes", "classes", "integer"),
-        Column("classes_dropped", "classes dropped", "integer", meaning="too rare, or not wanted"),
-        Column("labels_an_image", "labels an image", "number", meaning="mean over the test images"),
-        Column("undefined", "classes without a test image", meaning="in no mean"),
+        Column("classes_dropped", "classes dropped", "integer", meaning="dropped by curation"),
+        Column("labels_an_image", "labels per image", "number", meaning="mean over the test images"),
+        Column("undefined", "classes without a test image", meaning="excluded from means"),
         Column(
             "split", "split", meaning="first letters of the hash over file names, labels, seed and fractions"
         ),
@@ -134,13 +134,13 @@ def _data(run: ReportedRun) -> list[Any]:
 
 
 def undefined_classes(run: ReportedRun) -> list[str]:
-    """Classes without a positive among the test images."""
+    """Return the classes without positives among the test images."""
     counts = [] if run.test is None else run.test.targets.sum(axis=0)
     return [name for name, count in zip(run.classes, counts, strict=True) if count == 0]
 
 
 def state_table(runs: Sequence[ReportedRun], missing: Sequence[MissingRun]) -> Table:
-    """Runs that are not in the other tables, and why."""
+    """Build the table of runs that are not in the other tables, with the reasons."""
     columns = (RUN, Column("state", "state"), Column("error", "error"), Column("folder", "folder"))
     rows = [_text_row(run.name, run.state, _error(run), str(run.path)) for run in runs]
     rows += [_text_row(run.name, "missing", run.reason, None) for run in missing]
@@ -152,8 +152,8 @@ def _error(run: ReportedRun) -> str:
     if isinstance(error, dict):
         return f"{error.get('type')}: {error.get('message')}"
     if run.state == "running":
-        return f"still running, or killed without notice; started {run.status.get('started')}"
-    return "; ".join(run.notes) or "no error is recorded"
+        return f"still running, or killed; started {run.status.get('started')}"
+    return "; ".join(run.notes) or "no error recorded"
 
 
 def _row(name: str, values: Sequence[Any], *, reference: bool = False) -> Row:

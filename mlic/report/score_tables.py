@@ -1,4 +1,4 @@
-"""Tables of test figures: with intervals, in pairs, by class, and how far scores are probabilities."""
+"""Tables of test metrics: with intervals, pairwise differences, by class, and calibration."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ HEADERS = {
     "auc_thresholded": "AUC of decisions",
 }
 MEANINGS = {
-    "map": "mean of the classes' average precision",
+    "map": "mean over classes of the average precision",
     "auc_macro": "area under the ROC curve of the scores, mean over classes",
     "precision_micro": "micro: over all labels pooled",
     "recall_micro": "micro: over all labels pooled",
@@ -41,7 +41,7 @@ THRESHOLD_FREE = ("map", "auc_macro")
 
 
 def _columns() -> list[tuple[str, str, Column]]:
-    """(threshold, metric, column) of Table 3."""
+    """Return (threshold, metric, column) of Table 3."""
     columns = []
     for threshold, metrics in METRICS.items():
         for metric in metrics:
@@ -54,7 +54,7 @@ def _columns() -> list[tuple[str, str, Column]]:
 
 
 def result_table(comparison: Comparison, references: Sequence[ReferenceRun] = ()) -> Table:
-    """Table 3: test figures at 0.5 and calibrated, with intervals; the best of each column marked."""
+    """Build Table 3, test metrics at 0.5 and at calibrated thresholds, with intervals and marks of the best."""
     columns = _columns()
     best = {column.key: comparison.best(threshold, metric) for threshold, metric, column in columns}
     many = len(comparison.groups) > 1
@@ -92,26 +92,26 @@ def _reference_row(item: ReferenceRun, columns: Sequence[tuple[str, str, Column]
 def _test_notes(comparison: Comparison, with_reference: bool) -> list[str]:
     level = f"{comparison.level:.0%}"
     notes = [
-        f"Small figures: {level} interval, bootstrap over the test images.",
-        "A label is predicted where its score is above the threshold: 0.5, or calibrated: one a class.",
-        "Calibrated thresholds are tuned on the val images for the F1 of each class: they serve CF1, and may cost OF1.",
+        f"Small numbers: {level} interval, bootstrap over the test images.",
+        "A label is predicted if its score is above the threshold: 0.5, or one calibrated threshold per class.",
+        "Calibrated thresholds are tuned on the val images for the F1 of each class: they raise CF1, but may lower OF1.",
         "Bold: best of its column among runs with the same test images.",
-        f"Star: ahead of the next beyond chance (paired, corrected by Holm, p < {1 - comparison.level:.2g}).",
+        f"Star: significantly better than the next (paired, Holm-corrected, p < {1 - comparison.level:.2g}).",
     ]
     if len(comparison.groups) > 1:
-        notes.append("Runs were tested on different images: compare within a set of test images only.")
+        notes.append("Runs were tested on different images: compare only within a set of test images.")
     return notes + ([NOTE, TEST_NOTE] if with_reference else [])
 
 
 def pair_table(comparison: Comparison) -> Table:
-    """Paired differences between all runs with the same test images; refused pairs with the reason."""
+    """Build the table of paired differences between runs with the same test images; other pairs with the reason."""
     columns = (
         Column("metric", "metric"),
         Column("first", "run A"),
         Column("second", "run B"),
         Column("difference", "A minus B", "difference", interval=True),
-        Column("p_value", "p", "probability", meaning="chance of such a difference where there is none"),
-        Column("p_holm", "p corrected", "probability", meaning="for all pairs, by Holm"),
+        Column("p_value", "p", "probability", meaning="p-value of no difference"),
+        Column("p_holm", "p corrected", "probability", meaning="Holm-corrected for all pairs"),
         Column("verdict", "verdict"),
     )
     rows = []
@@ -129,14 +129,14 @@ def pair_table(comparison: Comparison) -> Table:
         ]
         rows.append(Row(cells))
     note = (
-        f"Differences of test figures on the same images and the same resamples, with their "
+        f"Differences of test metrics on the same images and resamples, with "
         f"{comparison.level:.0%} intervals."
     )
     return Table("pairs", "Differences between runs", columns, rows, [note], filter_column="metric")
 
 
 def metric_label(metric: str, threshold: str) -> str:
-    """Such as "CF1, calibrated"."""
+    """Return a label such as "CF1, calibrated"."""
     return HEADERS[metric] if metric in THRESHOLD_FREE else f"{HEADERS[metric]}, {threshold}"
 
 
@@ -149,7 +149,7 @@ def _pair_cells(comparison: Comparison, threshold: str, item: Difference) -> lis
     elif is_beyond_chance(item, comparison.level):
         verdict = f"{item.first if item.estimate > 0 else item.second} is better"
     else:
-        verdict = "within chance"
+        verdict = "not significant"
     return [
         Cell(metric_label(item.metric, threshold)),
         Cell(item.first),
@@ -162,18 +162,18 @@ def _pair_cells(comparison: Comparison, threshold: str, item: Difference) -> lis
 
 
 def calibration_table(runs: Sequence[ReportedRun]) -> Table:
-    """How far the test scores are probabilities, before and after a temperature tuned on val."""
+    """Build the table of calibration errors on test, before and after temperature scaling on val."""
     columns = (
         RUN,
         Column(
             "ece", "calibration error", "score", better="low", meaning="expected calibration error, 15 bins"
         ),
-        Column("temperature", "temperature", "number", meaning="above 1: the scores are too sure"),
+        Column("temperature", "temperature", "number", meaning="above 1: overconfident scores"),
         Column("ece_temperature", "error with temperature", "score", better="low"),
         Column("thresholds", "calibrated thresholds"),
     )
     rows = [Row([Cell(run.name), *map(Cell, _calibration(run))]) for run in runs if run.test is not None]
-    note = "Expected calibration error on test: how far scores lie from the share of positives among them."
+    note = "Expected calibration error on test: mean distance between scores and the share of positives."
     return mark_best(Table("calibration", "Calibration", columns, rows, [note]))
 
 
@@ -190,7 +190,7 @@ def _calibration(run: ReportedRun) -> list[Any]:
 
 
 def class_metrics(runs: Sequence[ReportedRun]) -> dict[str, dict[str, dict[str, Any]]]:
-    """By run and threshold (HALF, CALIBRATED): `per_class` of `evaluate_scores` on test."""
+    """Return `per_class` of `evaluate_scores` on test by run and threshold (HALF, CALIBRATED)."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for run in runs:
         if run.test is not None:
@@ -204,13 +204,13 @@ def class_metrics(runs: Sequence[ReportedRun]) -> dict[str, dict[str, dict[str, 
 
 
 def class_table(runs: Sequence[ReportedRun], metrics: dict[str, dict[str, dict[str, Any]]]) -> Table:
-    """Average precision of each class in each run, beside its number of images."""
+    """Build the table of the average precision of each class in each run, with its numbers of images."""
     tested = [run for run in runs if run.name in metrics]
     names = sorted({name for run in tested for name in run.classes})
     columns = [
         Column("class", "class"),
-        Column("train_images", "train images", "integer", meaning="most of all runs"),
-        Column("test_images", "test images", "integer", meaning="most of all runs"),
+        Column("train_images", "train images", "integer", meaning="maximum over runs"),
+        Column("test_images", "test images", "integer", meaning="maximum over runs"),
         *(Column(f"ap:{run.name}", run.name, "score", "average precision", better="high") for run in tested),
     ]
     rows = []
@@ -221,7 +221,7 @@ def class_table(runs: Sequence[ReportedRun], metrics: dict[str, dict[str, dict[s
         cells = [Cell(max((n for n in values if n is not None), default=None)) for values in counts]
         scores = [item.get("ap") for item in known]
         rows.append(Row([Cell(name), *cells, *_best_of(scores)]))
-    note = "The best of each class in bold; a class without a test image has no average precision."
+    note = "Bold: best of each class. A class without test images has no average precision."
     return Table("classes", "Average precision of each class", columns, rows, [note])
 
 

@@ -1,4 +1,4 @@
-"""What a reader should know first: title and a few sentences."""
+"""Title and summary of a report."""
 
 from collections.abc import Sequence
 
@@ -16,14 +16,14 @@ def summarise(
     missing: Sequence[MissingRun],
     comparison: Comparison,
 ) -> tuple[str, list[str]]:
-    """Title and sentences of the report."""
+    """Return the title and the sentences at the top of a report."""
     title = f"Comparison of {len(finished)} runs" if len(finished) != 1 else f"Run {finished[0].name}"
     sentences = [_best(comparison, group) for group in comparison.groups]
     sentences += [_data(comparison, group) for group in comparison.groups]
     if len(comparison.groups) > 1:
         sentences.append(
-            f"The runs were tested on {len(comparison.groups)} different sets of images or labels. Runs of different "
-            "sets are not compared: no paired difference, no common best."
+            f"The runs were tested on {len(comparison.groups)} different sets of images or labels. Runs on different "
+            "sets are not compared."
         )
     if not finished:
         sentences.append("No run has finished.")
@@ -43,7 +43,7 @@ def _best(comparison: Comparison, group: Sequence[str]) -> str:
     ]
     known.sort(key=lambda item: -item[0])
     if not known:
-        return f"{', '.join(group)}: no mAP, because no class has a test image."
+        return f"{', '.join(group)}: no mAP, because no class has test images."
     _, best, name = known[0]
     figure = f"{best.estimate:.3f} ({best.low:.3f} to {best.high:.3f})"
     if len(known) == 1:
@@ -53,7 +53,7 @@ def _best(comparison: Comparison, group: Sequence[str]) -> str:
     assert row is not None
     sign = 1 if row.first == name else -1
     low, high = sorted((sign * row.low, sign * row.high))
-    verdict = "beyond chance" if is_beyond_chance(row, comparison.level) else "within chance"
+    verdict = "significant" if is_beyond_chance(row, comparison.level) else "not significant"
     return (
         f"{name} has the highest test mAP of {len(known)} runs: {figure}. "
         f"It is ahead of {other} by {sign * row.estimate:.3f} ({_signed(low)} to {_signed(high)}), {verdict}."
@@ -64,7 +64,9 @@ def _data(comparison: Comparison, group: Sequence[str]) -> str:
     run = comparison.runs[group[0]]
     images = 0 if run.test is None else len(run.test)
     without = undefined_classes(run)
-    named = f"; without a test image, and so in no mean: {', '.join(without)}" if without else ""
+    named = (
+        f"; excluded from means, because they have no test images: {', '.join(without)}" if without else ""
+    )
     runs = f" ({', '.join(group)})" if len(comparison.groups) > 1 else ""
     return f"{images:,} test images, {len(run.classes)} classes{named}{runs}."
 

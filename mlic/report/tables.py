@@ -1,4 +1,4 @@
-"""A table with its meaning: what a column holds, which cell is best. Written as CSV here, shown elsewhere."""
+"""Tables of a report, with descriptions of columns and marks of the best cells."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import pandas as pd
 from mlic.escaping import escape_table
 from mlic.runs.folder import write_atomically
 
-BEST, AHEAD = "best", "ahead"  # ahead: best, and the difference to the next is beyond chance
+BEST, AHEAD = "best", "ahead"  # ahead: best, with a significant difference to the next
 MINUS, EN_DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 FORMATS = {
@@ -31,12 +31,12 @@ class Column:
 
     Attributes:
         key: name in the CSV file.
-        header: as shown.
+        header: displayed header.
         kind: one of FORMATS.
-        group: header over several columns.
-        interval: the cells carry low and high.
-        better: `high` or `low` where one end is better.
-        meaning: one sentence.
+        group: header of several columns.
+        interval: True if the cells have low and high.
+        better: `high` or `low` if one direction is better.
+        meaning: short description.
     """
 
     key: str
@@ -50,7 +50,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value (None: there is none), its interval, and BEST, AHEAD or "" for neither."""
+    """A value (None if missing), its interval, and a mark (BEST, AHEAD or "")."""
 
     value: Any = None
     low: float | None = None
@@ -58,7 +58,7 @@ class Cell:
     mark: str = ""
 
     def text(self, kind: str) -> str:
-        """As shown, without the interval."""
+        """Return the displayed text without the interval."""
         if self.value is None:
             return EN_DASH
         return (
@@ -68,14 +68,14 @@ class Cell:
         )
 
     def interval_text(self, kind: str) -> str:
-        """The interval as shown, "" without."""
+        """Return the displayed interval, or "" without one."""
         if self.low is None or self.high is None:
             return ""
         low, high = (FORMATS[kind].format(value).replace("-", MINUS) for value in (self.low, self.high))
         return f"{low} to {high}" if kind == "difference" else f"{low}{EN_DASH}{high}"
 
     def _plain(self, kind: str) -> str:
-        if isinstance(self.value, str):  # a column of numbers may hold words too
+        if isinstance(self.value, str):  # a column of numbers may contain text, too
             return self.value
         if kind == "probability" and self.value < 0.001:
             return "< 0.001"
@@ -84,7 +84,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells in the order of the columns; `reference` for rows of another data set, which are never ranked."""
+    """Cells in the order of the columns; rows of another data set have `reference` set and are never ranked."""
 
     cells: Sequence[Cell]
     reference: bool = False
@@ -95,11 +95,11 @@ class Table:
     """A table of the report.
 
     Attributes:
-        key: name of the CSV file, and its place in the page.
+        key: name of the CSV file and anchor in the page.
         title: heading.
-        columns, rows: the content.
-        notes: sentences under it.
-        filter_column: key of a column by whose values the page filters, one at a time.
+        columns, rows: content.
+        notes: sentences below the table.
+        filter_column: key of a column by whose values the page filters rows.
     """
 
     key: str
@@ -111,11 +111,11 @@ class Table:
 
     @property
     def has_groups(self) -> bool:
-        """Whether a line of group headers is needed."""
+        """True if the table has a line of group headers."""
         return any(column.group for column in self.columns)
 
     def group_spans(self) -> list[tuple[str, int]]:
-        """Neighbouring columns with the same group: (group, number of columns)."""
+        """Return (group, number of columns) of adjacent columns with the same group."""
         spans: list[tuple[str, int]] = []
         for column in self.columns:
             if spans and spans[-1][0] == column.group:
@@ -125,11 +125,11 @@ class Table:
         return spans
 
     def place(self, key: str) -> int:
-        """Index of a column."""
+        """Return the index of a column."""
         return [column.key for column in self.columns].index(key)
 
     def to_frame(self) -> pd.DataFrame:
-        """All values unrounded: `key`, and `key_low`, `key_high` where there are intervals."""
+        """Return unrounded values in columns `key`, and `key_low` and `key_high` for intervals."""
         content: dict[str, list[Any]] = {}
         for place, column in enumerate(self.columns):
             cells = [row.cells[place] for row in self.rows]
@@ -152,9 +152,9 @@ def write_table(path: Path, frame: pd.DataFrame) -> Path:
 
 
 def mark_best(table: Table) -> Table:
-    """Mark the best cells of columns that name a better end; for figures without a test of chance.
+    """Mark the best cells of columns with `better`, for values without a significance test.
 
-    A column in which all are equal, or of one row, has no best.
+    A column with equal values or only one row has no best cell.
     """
     for place, column in enumerate(table.columns):
         values = [row.cells[place].value for row in table.rows if not row.reference]

@@ -1,4 +1,4 @@
-"""Precision-recall curves of each class and galleries into a run's TensorBoard folder. Imports torch."""
+"""Export of precision-recall curves and galleries to the TensorBoard folder of a run. Imports torch."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ SUFFIX = ".compare"
 
 
 def export_run(run: ReportedRun, galleries: Sequence[Gallery], thumbnails: Thumbnails) -> None:
-    """Write `<run>/tensorboard/events...compare`, in place of what an earlier report wrote there.
+    """Write `<run>/tensorboard/events...compare`, and replace the file of an earlier report.
 
     Args:
-        run: with test predictions whose scores are probabilities.
-        galleries: as of `build_galleries`.
-        thumbnails: of its photographs.
+        run: a run with test predictions whose scores are probabilities.
+        galleries: result of `build_galleries`.
+        thumbnails: thumbnails of the photographs of the run.
     """
     folder = run.path / "tensorboard"
     for earlier in folder.glob(f"events.*{SUFFIX}"):

@@ -1,4 +1,4 @@
-"""Small JPEG copies of photographs, to be embedded in a page."""
+"""Small JPEG copies of photographs for embedding in a page."""
 
 import base64
 import io
@@ -14,32 +14,32 @@ QUALITY = 80
 
 
 class Thumbnails:
-    """Photographs of one folder, or of tar shards, as JPEG bytes; each is read once."""
+    """Photographs of one folder, or of tar shards, as small JPEGs; each is read once."""
 
     def __init__(self, folder: Path | None, pixels: int, bits_stored: int = FULL_BITS) -> None:
-        """Read from `folder` (None: there is none), longer side at most `pixels`; bits as for `open_image`."""
+        """Read from `folder` (or None); the longer side has at most `pixels`; for `bits_stored` see `open_image`."""
         self.folder = None if folder is None else folder.resolve()
         self.pixels, self.bits_stored = pixels, bits_stored
         self._read: dict[str, bytes | None] = {}
 
     @property
     def available(self) -> bool:
-        """Whether the folder is there."""
+        """True if the folder exists."""
         return self.folder is not None and self.folder.is_dir()
 
     def jpeg(self, file_name: str) -> bytes | None:
-        """A small upright copy; None where the file is absent, unreadable or outside the folder."""
+        """Return a small upright copy; None if the file is missing, unreadable or outside the folder."""
         if file_name not in self._read:
             self._read[file_name] = self._make(file_name)
         return self._read[file_name]
 
     def data_uri(self, file_name: str) -> str | None:
-        """The same as a `data:` address."""
+        """Return a small upright copy as a `data:` address, or None."""
         jpeg = self.jpeg(file_name)
         return None if jpeg is None else "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
     def reference(self, file_name: str) -> ImageReference | None:
-        """The file, or the image in a tar shard, if it is there and inside the folder."""
+        """Return the file or the image in a tar shard, or None if it is missing or outside the folder."""
         if self.folder is None:
             return None
         path = (self.folder / file_name).resolve()
@@ -61,7 +61,7 @@ class Thumbnails:
 
 
 def thumbnail(reference: ImageReference, pixels: int, bits_stored: int = FULL_BITS) -> Image.Image:
-    """An image as training reads it, upright RGB, its longer side at most `pixels`.
+    """Return an image as read by training (upright RGB) with a longer side of at most `pixels`.
 
     Raises:
         InputError: see `mlic.data.open_image`.
@@ -72,6 +72,6 @@ def thumbnail(reference: ImageReference, pixels: int, bits_stored: int = FULL_BI
 
 
 def image_folder(dataset: dict) -> Path | None:
-    """The folder of the photographs as dataset.json names it."""
+    """Return the folder of the photographs recorded in dataset.json."""
     folder = dataset.get("source", {}).get("images")
     return None if folder is None else Path(folder)

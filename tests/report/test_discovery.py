@@ -27,7 +27,7 @@ def test_runs_are_found_at_any_depth_by_folder_glob_and_list(tmp_path: Path):
     found, missing = find_runs([str(two), str(tmp_path / "gone"), str(tmp_path / "s" / "compare")])
     assert found == [two]
     assert [(Path(item.name).name, item.reason) for item in missing] == [
-        ("gone", "there is no such folder"), ("compare", "no status.json in it or below")
+        ("gone", "no such folder"), ("compare", "no status.json in it or below")
     ]  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def test_runs_that_did_not_finish_are_listed_with_their_error():
     frame = state_table(runs, [MissingRun("e", "there is no such folder")]).to_frame().set_index("run")
     assert frame["state"].tolist() == ["failed", "interrupted", "running", "unknown", "missing"]
     assert frame.loc["a", "error"] == "InputError: labels.csv: there is no such file"
-    assert "killed without notice; started today" in str(frame.loc["c", "error"])
+    assert "killed; started today" in str(frame.loc["c", "error"])
     assert frame.loc[["d", "e"], "error"].tolist() == [
         "status.json cannot be read",
         "there is no such folder",

@@ -85,10 +85,10 @@ function showErrors(data, list, name, run) {
   if (confused.length) {
     const words = confused.map((item) =>
       item.with + " (" + item.images + (run === "" ? ", " + data.runs[item.run] : "") + ")");
-    list.append(element("p", "rule", "Predicted in its place where it is missed (images): " + words.join("; ")));
+    list.append(element("p", "rule", "Predicted in its place on images where it is missed: " + words.join("; ")));
   }
-  list.append(errorGroup(data, errors.filter((item) => item.positive), name, "Predicted, but not there"));
-  list.append(errorGroup(data, errors.filter((item) => !item.positive), name, "There, but not predicted"));
+  list.append(errorGroup(data, errors.filter((item) => item.positive), name, "False positives"));
+  list.append(errorGroup(data, errors.filter((item) => !item.positive), name, "False negatives"));
 }
 
 const errorClass = document.getElementById("error-class");
