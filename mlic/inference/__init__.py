@@ -1,6 +1,6 @@
-"""Use trained runs: score new photographs, and evaluate on labelled sets."""
+"""Use of trained runs: scoring new photographs and evaluation on labelled sets."""
 
 import lazy_loader
 
-# The names in __init__.pyi are imported when they are first used: `--help` does not wait for torch.
+# The names in __init__.pyi are imported on first use, so that `--help` does not have to wait for torch.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,9 +1,8 @@
-"""Build what a checkpoint names, and nothing that it should not name.
+"""Safe construction of the objects that a checkpoint names.
 
-A checkpoint may come from anyone. Hydra's `instantiate` would call whatever its `_target_` leads to, also
-through the modules that a module imports (`mlic.models.weights.logging.os.system`). Here a target is a class,
-of an allowed package itself, that is a network or a loss. Packages beside mlic's own are allowed by the user's
-settings alone, never by a checkpoint.
+A checkpoint may come from anyone. Hydra's `instantiate` would call any `_target_`, even through the imports of a
+module (`mlic.models.weights.logging.os.system`). Here a target must be a class of a network or loss that is defined
+in an allowed package. Packages other than mlic are allowed only by the settings of the user, never by a checkpoint.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,29 +20,29 @@ HYDRA_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_")
 
 
 def check_packages(packages: Any) -> tuple[str, ...]:
-    """The setting `packages`: a list of names, or one name.
+    """Return the names in the setting `packages`, a list of names or one name.
 
     Raises:
-        InputError: something else.
+        InputError: the setting is neither.
     """
     names = (packages,) if isinstance(packages, str) else packages
     if not isinstance(names, Sequence) or not all(isinstance(name, str) and name for name in names):
         raise InputError(
-            f"packages: '{packages}' must be a list of names of Python packages, such as packages=[mine]."
+            f"packages: expected a list of names of Python packages, such as packages=[mine], got '{packages}'."
         )
     return tuple(names)
 
 
 def build(config: Any, *arguments: Any, packages: Sequence[str] = ()) -> Any:
-    """Equivalent to Hydra's `instantiate` for a plain config, restricted to modules of some packages.
+    """Build an object like Hydra's `instantiate`, restricted to network classes of allowed packages.
 
     Args:
-        config: `_target_` and the keyword arguments; further ones may be nested in them.
-        arguments: positional ones, put in front.
-        packages: the user's own ones, whose `nn.Module` classes may be built beside those of mlic.
+        config: `_target_` and keyword arguments, which may contain nested configs.
+        arguments: positional arguments, passed first.
+        packages: packages of the user whose `nn.Module` classes may be built besides those of mlic.
 
     Raises:
-        InputError: a target that is refused, or arguments that do not fit it.
+        InputError: a target is refused, or the arguments do not fit it.
     """
     target = config.get("_target_") if isinstance(config, Mapping) else None
     made = find_module_class(target, packages)
@@ -53,7 +52,7 @@ def build(config: Any, *arguments: Any, packages: Sequence[str] = ()) -> Any:
     except InputError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"the checkpoint's settings do not fit '{target}': {error}.") from error
+        raise InputError(f"the settings of the checkpoint do not fit '{target}': {error}.") from error
 
 
 def _build_nested(value: Any, packages: Sequence[str]) -> Any:
@@ -67,14 +66,14 @@ def _build_nested(value: Any, packages: Sequence[str]) -> Any:
 
 
 def find_module_class(target: Any, packages: Sequence[str] = ()) -> type[nn.Module]:
-    """The `nn.Module` class with that full name.
+    """Return the `nn.Module` class with a full name.
 
     Args:
-        target: the name.
+        target: full name of the class.
         packages: see `build`.
 
     Raises:
-        InputError: the class is not there, or not defined in mlic or one of the packages.
+        InputError: the class does not exist, or is not defined in mlic or one of the packages.
     """
     module_name, _, name = str(target).rpartition(".")
     allowed = tuple(dict.fromkeys((*PACKAGES, *packages)))
@@ -84,7 +83,7 @@ def find_module_class(target: Any, packages: Sequence[str] = ()) -> type[nn.Modu
         except ImportError as error:
             if not _is_inside(module_name, PACKAGES):
                 raise InputError(
-                    f"the checkpoint names '{target}' as a part of its network, which cannot be imported "
+                    f"the checkpoint uses '{target}' in its network, which cannot be imported "
                     f"({error}). Install its package, or put its folder on PYTHONPATH."
                 ) from error
             found = None
@@ -92,9 +91,9 @@ def find_module_class(target: Any, packages: Sequence[str] = ()) -> type[nn.Modu
             return found
     own = str(target).partition(".")[0]
     raise InputError(
-        f"the checkpoint names '{target}' as a part of its network. Only classes of {', '.join(allowed)} "
-        "are built from checkpoints (each a torch.nn.Module), since anything else could run code of whoever "
-        "made the file. Allow a package that you trust, such as one of your own, with "
+        f"the checkpoint uses '{target}' in its network. Only torch.nn.Module classes of {', '.join(allowed)} "
+        "are built from checkpoints, because anything else could run code of the author of the file. "
+        "Allow a package that you trust, such as your own, with "
         f"packages=[{own if own.isidentifier() and own not in allowed else 'mine'}]."
     )
 
@@ -108,15 +107,15 @@ def _is_inside(module_name: str, packages: Sequence[str]) -> bool:
 
 
 def find_reader(target: Any) -> Callable[..., mlic.data.LabelTable]:
-    """The reader of annotations with that name, one of `mlic.data.read_*`.
+    """Return the annotation reader with a name, one of `mlic.data.read_*`.
 
     Raises:
-        InputError: it is none of them.
+        InputError: the name is not one of them.
     """
     module_name, _, name = str(target).rpartition(".")
     if module_name == "mlic.data" and name.startswith("read_") and name in mlic.data.__all__:
         return getattr(mlic.data, name)
     raise InputError(
-        f"the run's data was read by '{target}', which is none of mlic.data.read_*: it is not called on a "
-        "checkpoint's word. Name the data set with data=... data.annotations=... data.images=..."
+        f"the run read its data with '{target}', which is not one of mlic.data.read_* and is therefore not called "
+        "for a checkpoint. Specify the data set with data=... data.annotations=... data.images=..."
     )

@@ -1,4 +1,4 @@
-"""Find and read the checkpoint of a run; nothing in it is trusted."""
+"""Finding and reading the checkpoint of a run. Nothing in it is trusted."""
 
 import math
 import pickle
@@ -22,22 +22,22 @@ HEAD_PREFIX = "head."
 
 @dataclass(frozen=True, eq=False)
 class SavedRun:
-    """What a checkpoint says.
+    """The content of a checkpoint.
 
     Attributes:
-        checkpoint: the file.
-        folder: the run folder it lies in, or None.
-        config: the run's whole config, plain types.
-        classes: in the order of the logits.
-        weights_digest: sha256 of the backbone's weights.
-        thresholds: content of thresholds.json, or None in a checkpoint that was not the chosen one.
-        class_weights: (C,) of the loss, or None likewise.
-        precision: that the backbone computed in, or None likewise.
+        checkpoint: path of the file.
+        folder: run folder of the file, or None.
+        config: whole config of the run, plain types.
+        classes: names in the order of the logits.
+        weights_digest: sha256 of the weights of the backbone.
+        thresholds: content of thresholds.json; None if this is not the selected checkpoint.
+        class_weights: class weights (C,) of the loss; None if this is not the selected checkpoint.
+        precision: precision of the backbone; None if this is not the selected checkpoint.
         member_digests: sha256 of the weights of each member of an ensemble.
         split_hash: see `mlic.data.splitting.split_hash`.
         head_state: weights of the head.
-        backbone_state: weights of what was trained of the backbone.
-        seen: see `mlic.inference.seen.SeenImages.plain`, or None of a run before there was that.
+        backbone_state: weights of the trained part of the backbone.
+        seen: see `mlic.inference.seen.SeenImages.plain`; None in old runs.
     """
 
     checkpoint: Path
@@ -56,14 +56,14 @@ class SavedRun:
 
 
 def read_saved_run(run: str | Path) -> SavedRun:
-    """Read the chosen checkpoint of a run folder, or a checkpoint by itself.
+    """Read the selected checkpoint of a run folder, or a checkpoint file.
 
     Args:
-        run: run folder, or checkpoint file.
+        run: run folder or checkpoint file.
 
     Raises:
-        InputError: nothing there, a run without checkpoint or of a newer version of mlic, or a file that is not a
-            checkpoint of mlic.train.
+        InputError: the path does not exist, the run has no checkpoint or is of a newer version of mlic, or the file
+            is not a checkpoint of mlic.train.
     """
     path = find_checkpoint(Path(run))
     check_format(path.parent.parent)
@@ -96,16 +96,16 @@ def read_saved_run(run: str | Path) -> SavedRun:
 
 
 def find_checkpoint(run: Path) -> Path:
-    """The file itself, or `checkpoints/best.ckpt` of a run folder; InputError where there is none."""
+    """Return the file itself, or `checkpoints/best.ckpt` of a run folder; raise an InputError if it is missing."""
     if run.is_file():
         return run
     if not run.is_dir():
-        raise InputError(f"run: there is no folder or file '{run}'. Expected a run folder or a checkpoint.")
+        raise InputError(f"run: '{run}' does not exist. Expected a run folder or a checkpoint.")
     best = RunFolder(run).best_checkpoint
     if best.is_file():
         return best
     if (run / TRIALS_FILE).is_file():
-        raise InputError(f"run: '{run}' is a search. Expected a run, such as its winner: '{run / WINNER}'.")
+        raise InputError(f"run: '{run}' is a search. Expected a run, such as its best one: '{run / WINNER}'.")
     state = ""
     if (run / STATUS_FILE).is_file():
         state = _state_in_words(run)
@@ -123,25 +123,25 @@ def _state_in_words(run: Path) -> str:
 
 
 def load_checkpoint(path: Path, *, mmap: bool = False) -> Mapping[str, Any]:
-    """Read a file of tensors and plain values; with `mmap` tensors are read when they are used.
+    """Read a file of tensors and plain values; with `mmap`, tensors are read on access.
 
     Raises:
-        InputError: it is cut short, or holds anything else, which unpickling might run.
+        InputError: the file is truncated, or contains other objects, whose unpickling might run code.
     """
     try:
-        # torch writes a checksum of each tensor into the archive, but does not look at it
+        # torch writes a checksum of each tensor to the archive, but does not check it
         if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):
             raise OSError(f"'{damaged}' in it is damaged")
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("Please file an issue")[0].strip().splitlines()[-1]
         raise InputError(
-            f"'{path}' holds more than tensors and plain values, and is refused: unpickling could run code "
-            f"of whoever made it ({reason}). Expected a checkpoint of mlic.train."
+            f"'{path}' contains more than tensors and plain values and is refused, because unpickling could "
+            f"run code ({reason}). Expected a checkpoint of mlic.train."
         ) from error
     except Exception as error:  # a broken zip archive raises almost anything
         raise InputError(
-            f"'{path}' cannot be read as a checkpoint: {error}. It may be cut short or damaged; copy it again."
+            f"'{path}' cannot be read as a checkpoint: {error}. It may be truncated or damaged; copy it again."
         ) from error
     if not isinstance(content, Mapping):
         raise InputError(f"'{path}' is not a checkpoint of mlic.train: it holds a {type(content).__name__}.")
@@ -151,18 +151,18 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> Mapping[str, Any]:
 def _state_of(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     others = sorted(name for name in state if not name.startswith((HEAD_PREFIX, BACKBONE_PREFIX)))
     if others:
-        raise ValueError(f"weights beside those of a head and a backbone: {', '.join(others[:3])}")
+        raise ValueError(f"weights of other parts than head and backbone: {', '.join(others[:3])}")
     if not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise ValueError("weights that are not tensors")
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def _check(saved: SavedRun) -> None:
-    """ValueError for what is not as mlic.train writes it."""
+    """Raise a ValueError if the content is not as written by mlic.train."""
     if not saved.classes or not all(isinstance(name, str) for name in saved.classes):
         raise ValueError("no list of class names")
     if not isinstance(saved.weights_digest, str):
-        raise ValueError("no digest of the backbone's weights")
+        raise ValueError("no digest of the weights of the backbone")
     check_seed("its seed", saved.config.get("seed", 0))
     for section in ("model", "head", "data", "loss", "features", "trainer"):
         if not isinstance(saved.config[section], Mapping):
@@ -176,7 +176,7 @@ def _check(saved: SavedRun) -> None:
         ):
             raise ValueError("no list of the images that it has seen")
         if not isinstance(saved.seen["is_whole"], bool):
-            raise ValueError("it does not tell whether it knows all images that it has seen")
+            raise ValueError("no mark whether the list of images that it has seen is complete")
     if saved.thresholds is not None:
         per_class = saved.thresholds["per_class"]
         if set(per_class) != set(saved.classes) or not all(

@@ -1,4 +1,4 @@
-"""A trained run that scores photographs."""
+"""The `Classifier`, a trained run that scores photographs."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,36 +24,36 @@ from mlic.models import Backbone
 from mlic.models.views import average_over_views, check_views
 
 CALIBRATED = "calibrated"
-NOT_FINITE = "its features or scores are infinite or no number"
+NOT_FINITE = "its features or scores are infinite or not a number"
 
 
 class ScoredBatch(NamedTuple):
-    """What the network said about some images."""
+    """The result of scoring a batch of images."""
 
     paths: Sequence[ImageReference | Image.Image]
-    logits: Tensor  # (B, C) float32 on the CPU; of no meaning where there is an error
-    errors: list[str]  # what is wrong with the file; empty if nothing
+    logits: Tensor  # float32 (B, C) on the CPU; meaningless for images with an error
+    errors: list[str]  # reason why an image cannot be used, or ""
 
     @property
     def scores(self) -> np.ndarray:
-        """Sigmoid of the logits, (B, C) float32; NaN where the image could not be used."""
+        """Sigmoid of the logits, float32 (B, C); NaN for images that cannot be used."""
         scores = torch.sigmoid(self.logits).numpy()
         scores[[bool(error) for error in self.errors]] = np.nan
         return scores
 
 
 class Classifier:
-    """Backbone and head of a run, ready to use. Make one with `load`.
+    """Backbone and head of a run, ready to use. Create one with `load`.
 
     Images are decoded and transformed as in training. Features are not rounded to the number format of a feature
     store, so that scores may differ in the fourth decimal from those of a run on cached features.
 
     Attributes:
-        saved: what the checkpoint says.
+        saved: content of the checkpoint.
         classes: names in the order of the scores.
-        backbone, head: on `device`, in eval mode.
-        device: where they run.
-        packages: names of the user's packages whose classes the checkpoint may name.
+        backbone, head: the networks on `device` in eval mode.
+        device: device of the networks.
+        packages: names of packages of the user whose classes the checkpoint may name.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Classifier:
         fabric: L.Fabric,
         packages: Sequence[str] = (),
     ) -> None:
-        """Put the parts together; see `load`."""
+        """Create a classifier from its parts; see `load`."""
         self.saved, self.backbone, self.packages = saved, backbone, packages
         self.classes, self.device = saved.classes, fabric.device
         self.is_cached = self.config["features"].get("mode") == "cached"
@@ -82,22 +82,22 @@ class Classifier:
         precision: str | None = None,
         packages: Sequence[str] = (),
     ) -> Self:
-        """Load a run folder (its chosen checkpoint) or a checkpoint file.
+        """Load a run folder (its selected checkpoint) or a checkpoint file.
 
-        Nothing is unpickled, and no class outside mlic and `packages` is built, so that a file of unknown
-        origin can do no harm.
+        Nothing is unpickled, and no class outside mlic and `packages` is built, so that files of unknown origin are
+        safe.
 
         Args:
             run: run folder or checkpoint.
-            device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-            weights: local file of the backbone's weights, where the run's own place is not to be had; of an
-                ensemble a list, with None for members that need none.
-            precision: of the backbone, instead of the run's: `auto`, `float32`, `bfloat16`, `float16`.
-            packages: names of packages of your own whose `torch.nn.Module` classes the checkpoint may name as
-                backbone, head or loss, such as `["mine"]`.
+            device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+            weights: local file of the weights of the backbone, if the location used by the run is not available; a list
+                for an ensemble, with None for members that need no file.
+            precision: precision of the backbone instead of that of the run: `auto`, `float32`, `bfloat16` or `float16`.
+            packages: names of your packages whose `torch.nn.Module` classes the checkpoint may use as backbone, head or
+                loss, such as `["mine"]`.
 
         Raises:
-            InputError: no checkpoint, one that is refused, or other weights than the run's.
+            InputError: the checkpoint is missing or refused, or the weights are not those of the run.
         """
         packages, saved = check_packages(packages), read_saved_run(run)
         try:
@@ -111,59 +111,59 @@ class Classifier:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise InputError(
-                f"'{saved.checkpoint}' cannot be used as its settings say: {error!r}. Expected a checkpoint as "
-                "mlic.train writes it."
+                f"'{saved.checkpoint}' cannot be built from its settings: {error!r}. Expected a checkpoint "
+                "written by mlic.train."
             ) from error
 
     def __repr__(self) -> str:
-        """Network, head, number of classes and run."""
+        """Return network, head, number of classes and run."""
         head = str(self.config["head"].get("_target_")).rpartition(".")[2]
         run = str(self.saved.folder or self.saved.checkpoint)
         return f"Classifier(network={self.backbone.name!r}, head={head!r}, classes={len(self.classes)}, run={run!r})"
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The run's whole config."""
+        """Whole config of the run."""
         return self.saved.config
 
     @property
     def thresholds(self) -> np.ndarray | None:
-        """(C,) float64, fitted on the run's val part (0.5 without one); None in a checkpoint without them."""
+        """Thresholds float64 (C,) tuned on the val part of the run (0.5 without val); None if not in the checkpoint."""
         if self.saved.thresholds is None:
             return None
         per_class = self.saved.thresholds["per_class"]
         return np.array([per_class[name] for name in self.classes], dtype=np.float64)
 
     def choose_thresholds(self, thresholds: str | float) -> np.ndarray:
-        """(C,) float64 of `calibrated`, or of one number in [0, 1] for all classes.
+        """Return thresholds float64 (C,): `calibrated`, or one number in [0, 1] for all classes.
 
         Raises:
-            InputError: something else, or the checkpoint has no calibrated ones.
+            InputError: `thresholds` is neither, or the checkpoint has no calibrated thresholds.
         """
         if thresholds == CALIBRATED:
             if self.thresholds is None:
                 raise InputError(
-                    f"'{self.saved.checkpoint}' holds no calibrated thresholds: they are stored in the "
-                    "chosen checkpoint (best.ckpt) of a finished run. Use that one, or thresholds=0.5."
+                    f"'{self.saved.checkpoint}' has no calibrated thresholds. They are stored in the selected "
+                    "checkpoint (best.ckpt) of a finished run. Use it, or thresholds=0.5."
                 )
             return self.thresholds
         if isinstance(thresholds, bool | str) or not 0 <= thresholds <= 1:
-            raise InputError(f"thresholds: '{thresholds}' is neither 'calibrated' nor a number from 0 to 1.")
+            raise InputError(f"thresholds: must be 'calibrated' or a number from 0 to 1, got '{thresholds}'.")
         return np.full(len(self.classes), float(thresholds))
 
     @property
     def draft_size(self) -> DraftSize:
-        """See `mlic.data.images.open_at_sizes`; as the run decoded its images."""
+        """Draft size with which the run decoded its images; see `mlic.data.images.open_at_sizes`."""
         return self.backbone.resize_size if self.config["data"].get("decode") == "reduced" else None
 
     @property
     def bits_stored(self) -> int:
-        """See `mlic.data.open_image`; as the run decoded its images."""
+        """Bits in use with which the run decoded its images; see `mlic.data.open_image`."""
         return check_bits_stored(self.config["data"].get("bits_stored", FULL_BITS))
 
     @property
     def batch_size(self) -> int:
-        """Images a forward pass of the backbone in the run's own evaluation."""
+        """Images per forward pass of the backbone in the evaluation of the run."""
         return self.config["features"]["batch_size"] if self.is_cached else self.config["data"]["batch_size"]
 
     def stream(
@@ -173,17 +173,17 @@ class Classifier:
         batch_size: int | None = None,
         num_workers: int | None = None,
     ) -> Iterator[ScoredBatch]:
-        """Score images batch by batch, in order; memory does not grow with their number.
+        """Score images batch by batch in order, in constant memory.
 
         Args:
-            paths: image files, or images in memory; those that cannot be used come out with their error.
-            batch_size: images a forward pass; by default the run's.
-            num_workers: processes that decode; by default one a core.
+            paths: image files, or images in memory; unusable ones are returned with their error.
+            batch_size: images per forward pass. Default: that of the run.
+            num_workers: number of processes that decode images. Default: one per core.
         """
         if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch_size: {batch_size} is below 1.")
+            raise InputError(f"batch_size={batch_size}: expected a whole number of at least 1.")
         if num_workers is not None and num_workers < 0:
-            raise InputError(f"num_workers: {num_workers} is below 0.")
+            raise InputError(f"num_workers={num_workers}: expected a whole number of at least 0.")
         size = batch_size or self.batch_size
         workers = num_workers if num_workers is not None else (os.cpu_count() or 1)
         images = ImageDataset(
@@ -209,7 +209,7 @@ class Classifier:
             start += len(errors)
 
     def inputs(self, pixels: Tensor) -> Tensor:
-        """uint8 images, as the backbone's `transform` gives them -> what `logits` takes: features, or the images.
+        """Convert uint8 images returned by the `transform` of the backbone to the input of `logits`.
 
         Features of two views are (B, 2, *feature_shape).
         """
@@ -221,7 +221,7 @@ class Classifier:
         return torch.stack([self.backbone(pixels), self.backbone(self.backbone.mirror(pixels))], dim=1)
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Features or images, as `inputs` gives them -> logits (B, C) float32, on the CPU."""
+        """Compute logits float32 (B, C) on the CPU from features or images returned by `inputs`."""
         mirror = None if self.is_cached else self.backbone.mirror
         with torch.inference_mode():
             logits = average_over_views(self.head, inputs.to(self.device), self.views, mirror=mirror)
@@ -236,24 +236,24 @@ class Classifier:
         batch_size: int | None = None,
         num_workers: int | None = None,
     ) -> pd.DataFrame:
-        """Labels and scores of images.
+        """Predict labels and scores of images.
 
         Args:
-            images: a file, a folder, a pattern or tar shards, as for `list_images`; an image in memory (a PIL
-                image, or an array uint8 (H, W, 3), or uint8 or uint16 (H, W) for grey); or several of these.
-            thresholds: `calibrated`, or one number for all classes; a label is given above it.
-            top_k: list so many classes, best first, instead of the scores of all.
-            batch_size: as for `stream`.
-            num_workers: as for `stream`.
+            images: a file, folder, pattern or tar shards, as for `list_images`; an image in memory (a PIL image, an
+                array uint8 (H, W, 3), or uint8 or uint16 (H, W) for greyscale); or several of these.
+            thresholds: `calibrated`, or one number for all classes; labels with a score above it are predicted.
+            top_k: return this many classes, best first, instead of the scores of all classes.
+            batch_size: see `stream`.
+            num_workers: see `stream`.
 
         Returns:
-            One row an image: file_name (of a folder's files relative to it; `image <position>` where there is
-            none), labels (joined by `|`, best first), error (empty if none), and
-            `score:<class>` for each class, or with `top_k` class_1, score_1, class_2, ...
+            One row per image: file_name (relative to a given folder; `image <position>` without a name), labels (joined
+            by `|`, best first), error (empty if none), and `score:<class>` for each class or, with `top_k`, class_1,
+            score_1, class_2, ...
 
         Raises:
-            InputError: bad settings, or arrays of another form. A broken image is a row with its error.
-            TypeError: something else than images.
+            InputError: settings or arrays are invalid. A broken image is a row with its error.
+            TypeError: `images` are not images.
         """
         limits = self.choose_thresholds(thresholds)
         found, names = find_images(images)

@@ -1,4 +1,4 @@
-"""Score a run on labelled images, the way training did."""
+"""Evaluation of a run on labelled images, computed as in training."""
 
 import logging
 from collections.abc import Mapping
@@ -32,13 +32,13 @@ ON_BAD_IMAGE = ("error", "drop")
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedRun:
-    """What a run makes of a labelled set.
+    """Result of evaluating a run on a labelled set.
 
     Attributes:
-        predictions: scores and targets of the classes that both know.
+        predictions: scores and targets of the common classes.
         metrics: content of metrics.json: `<name>` at threshold 0.5, and `<name>_calibrated`.
-        in_run: images of the set in each part of the run, by content; None where the run did not record it.
-        bad_images: path -> reason, of the images left out.
+        in_run: number of images of the set in each part of the run, by content; None if the run did not record it.
+        bad_images: maps images left out to the reasons.
     """
 
     predictions: Predictions
@@ -56,21 +56,21 @@ def evaluate_run(
     features_dir: str | Path | None = None,
     num_workers: int | None = None,
 ) -> EvaluatedRun:
-    """Evaluate; on images of the run's own test part in one go, the figures are exactly those of training.
+    """Evaluate a run; on the test part of the run the metrics are exactly those of training.
 
-    For that, features come from the same store (or are computed and rounded as for it), and the head sees
-    them in batches of the same size in the order of file names.
+    To this end, features are read from the same store (or computed and rounded in the same way), and passed to the head
+    in batches of the same size in the order of file names.
 
     Args:
         classifier: the run.
-        labelled: the set.
+        labelled: the labelled set.
         name: key of the metrics.
-        on_bad_image: `error`, or `drop` to leave unreadable images out.
-        features_dir: folder of the feature stores; by default the run's if it is there, else the cache's.
-        num_workers: processes that decode.
+        on_bad_image: `error`, or `drop` to leave out unreadable images.
+        features_dir: folder of the feature stores. Default: that of the run if it exists, else that of the cache.
+        num_workers: number of processes that decode images.
 
     Raises:
-        InputError: images that cannot be used.
+        InputError: images cannot be used.
     """
     check_choice("data.on_bad_image", on_bad_image, ON_BAD_IMAGE)
     folder = Path(features_dir) if features_dir else _run_features_dir(classifier)
@@ -100,7 +100,7 @@ def _run_features_dir(classifier: Classifier) -> Path:
 def _score_cached(
     classifier: Classifier, table: LabelTable, folder: Path, on_bad_image: str, num_workers: int | None
 ) -> tuple[LabelTable, Tensor, dict[ImageReference, str]]:
-    """Readable images, their logits (N, C), and the others."""
+    """Return readable images, their logits (N, C), and unreadable images with the reasons."""
     options = classifier.config["features"]
     index = classifier.device.index
     features = CachedFeatures(
@@ -145,16 +145,15 @@ def _without(table: LabelTable, bad: Mapping[ImageReference, str], on_bad_image:
 
 
 def _loss(classifier: Classifier, logits: Tensor, table: LabelTable) -> float | None:
-    """The loss of training over all images at once.
+    """Compute the training loss over all images.
 
-    None when classes were left out, since it would be another loss, and for a checkpoint without class
-    weights.
+    Returns None if classes were left out, which would change the loss, or if the checkpoint has no class weights.
     """
     if classifier.saved.class_weights is None or set(table.classes) != set(classifier.classes):
         return None
     weights = np.array(classifier.saved.class_weights, dtype=np.float32)
     loss = build(drop_removed(classifier.config["loss"], "loss"), weights, packages=classifier.packages)
-    # row by row, as in training: numbers are added up in the order in which they lie
+    # contiguous by row, as in training, because the memory layout determines the order of summation
     targets = torch.from_numpy(np.ascontiguousarray(table.labels, dtype=np.float32))
     return loss(logits.contiguous(), targets).item()
 
@@ -162,10 +161,10 @@ def _loss(classifier: Classifier, logits: Tensor, table: LabelTable) -> float | 
 def count_in_run(
     classifier: Classifier, table: LabelTable, hash_index: Path | None = None
 ) -> dict[str, int] | None:
-    """How many images have the bytes of one in each part of the run; None if the run did not record that.
+    """Count the images with the same bytes as an image in each part of the run; None if the run did not record them.
 
-    Those of train and val are also the images of the runs that it started from. Test is left out where only the
-    checkpoint is there.
+    Train and val include the images of the runs that this one started from. Test is missing if only the checkpoint is
+    available.
     """
     seen, split = images_seen(classifier.saved), read_split(classifier.saved)
     if seen is None:

@@ -1,4 +1,4 @@
-"""Labelled sets for evaluation, brought to the classes of a run by name."""
+"""Labelled sets for evaluation, matched to the classes of a run by name."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,13 @@ MISSING = ("ignore", "absent")
 
 @dataclass(frozen=True, eq=False)
 class LabelledSet:
-    """Images with labels of a run's classes.
+    """Images with labels of the classes of a run.
 
     Attributes:
-        table: labels of the classes that are scored.
-        unknown: classes of the set that the run does not know.
+        table: labels of the common classes.
+        unknown: classes of the set that the run does not have.
         missing: classes of the run without labels in the set.
-        source: where the labels came from.
+        source: origin of the labels.
     """
 
     table: LabelTable
@@ -44,22 +44,22 @@ class LabelledSet:
 def read_labelled_set(
     saved: SavedRun, data: DictConfig | None, part: str | None, *, missing_classes: str = "ignore"
 ) -> LabelledSet:
-    """Read what is to be evaluated on.
+    """Read the labelled set of an evaluation.
 
     Args:
         saved: the run.
-        data: config of a data set; None for the run's own.
-        part: `train`, `val` or `test`: only the images of that part of the run, by file name.
-        missing_classes: what a class of the run that the set does not name means: `ignore`, it was not
-            labelled and is left out; `absent`, no image has it.
+        data: config of a data set; None for that of the run.
+        part: `train`, `val` or `test` selects the images of that part of the run, by file name.
+        missing_classes: meaning of classes of the run that the set does not have: with `ignore` they are not labelled
+            and left out; with `absent` no image has them.
 
     Raises:
-        InputError: neither of both, labels or settings that cannot be used, or no class in common.
+        InputError: neither `data` nor `part` is given, labels or settings are invalid, or there are no common classes.
     """
     if data is None and part is None:
         raise InputError(
-            "say what to evaluate on: data=csv data.annotations=... data.images=... (or another data group), "
-            "or part=test for the run's own test images."
+            "no data to evaluate on: set data=csv data.annotations=... data.images=... (or another data group), "
+            "or part=test for the test images of the run."
         )
     if part is not None:
         check_choice("part", part, PARTS)
@@ -78,7 +78,7 @@ def _read(data: DictConfig) -> tuple[LabelTable, dict[str, Any]]:
 
 
 def _read_own(data: Mapping[str, Any]) -> tuple[LabelTable, dict[str, Any]]:
-    """On the word of a checkpoint, which may come from anyone: from the local disk alone."""
+    # The location comes from a checkpoint, which is not trusted: read from the local disk only.
     options = {key: value for key, value in data["reader"].items() if key not in ("_target_", "_partial_")}
     places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
     reader = find_reader(data["reader"]["_target_"])
@@ -88,24 +88,22 @@ def _read_own(data: Mapping[str, Any]) -> tuple[LabelTable, dict[str, Any]]:
 
 
 def read_split(saved: SavedRun) -> pd.DataFrame | None:
-    """split.csv of the run folder, or None for a checkpoint by itself.
+    """Return split.csv of the run folder, or None for a checkpoint without a folder.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     if saved.folder is None:
         return None
     file = saved.folder / SPLIT_FILE
     try:
         split = pd.read_csv(file, dtype=str, na_filter=False)
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+    except (OSError, ValueError) as error:  # errors of pandas are ValueErrors
         raise InputError(
             f"{file}: cannot be read ({error}). Expected the split that mlic.train wrote."
         ) from error
     if not {"file_name", "split"} <= set(split.columns):
-        raise InputError(
-            f"{file}: has no columns file_name and split. Expected the split that mlic.train wrote."
-        )
+        raise InputError(f"{file}: no columns file_name and split. Expected the split that mlic.train wrote.")
     return split.assign(file_name=split["file_name"].map(restore_cell))
 
 
@@ -113,16 +111,16 @@ def _select_part(table: LabelTable, saved: SavedRun, part: str) -> LabelTable:
     split = read_split(saved)
     if split is None:
         raise InputError(
-            f"part={part} needs the run folder with its split.csv, and '{saved.checkpoint}' lies in none."
+            f"part={part} requires a run folder with split.csv, but '{saved.checkpoint}' is not in one."
         )
     wanted = set(split.loc[split["split"] == part, "file_name"])
     if not wanted:
-        raise InputError(f"part={part}: no image of the run is in that part.")
+        raise InputError(f"part={part}: the run has no images in this part.")
     absent = sorted(wanted - set(table.file_names))
     if absent:
         raise InputError(
-            f"part={part}: {len(absent)} of {len(wanted)} images of that part are not in the annotations: "
-            f"{_shorten(absent)}. Give those of the run."
+            f"part={part}: {len(absent)} of {len(wanted)} images of this part are not in the annotations: "
+            f"{_shorten(absent)}. Use the annotations of the run."
         )
     return table.select(np.array([name in wanted for name in table.file_names]))
 
@@ -130,21 +128,21 @@ def _select_part(table: LabelTable, saved: SavedRun, part: str) -> LabelTable:
 def match_classes(
     table: LabelTable, classes: Sequence[str], source: dict[str, Any], missing_classes: str = "ignore"
 ) -> LabelledSet:
-    """Take the columns of the run's classes, by name; say which are not on both sides.
+    """Select the columns of the classes of the run by name, and log classes that are not in both.
 
     Raises:
-        InputError: no class in common.
+        InputError: there are no common classes.
     """
     unknown = tuple(name for name in table.classes if name not in classes)
     missing = tuple(name for name in classes if name not in table.classes)
     if len(unknown) == len(table.classes):
         raise InputError(
-            f"no class in common: the run knows {_shorten(classes)}; the set has {_shorten(table.classes)}. "
-            "Class names are compared letter by letter."
+            f"no common classes: the run has {_shorten(classes)}; the set has {_shorten(table.classes)}. "
+            "Class names must match exactly."
         )
     if unknown:
         logger.warning(
-            "%d classes that the run does not know are left out: %s", len(unknown), _shorten(unknown)
+            "%d classes that the run does not have are left out: %s", len(unknown), _shorten(unknown)
         )
     if missing:
         meaning = "counted as absent" if missing_classes == "absent" else "left out (see missing_classes)"

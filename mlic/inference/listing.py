@@ -1,4 +1,4 @@
-"""The images that a user means: a folder, files, a pattern, or images in memory."""
+"""Listing of images given as folders, files, patterns, tar shards or images in memory."""
 
 import glob
 import logging
@@ -26,16 +26,15 @@ def list_images(images: str | Path | Iterable[str | Path]) -> tuple[list[ImageRe
     """Find image files, and images in tar shards.
 
     Args:
-        images: a folder (all files below it with a photograph's name ending, also of a kind that cannot be
-            read, in the order of their names; hidden ones are left out), a file, a pattern such as
-            `photos/**/*.jpg`, tar shards as for `read_webdataset` (their names end with .tar), or several of
-            these.
+        images: a folder (all visible files below it with an image extension, even of unreadable formats, sorted by
+            name), a file, a pattern such as `photos/**/*.jpg`, tar shards as for `read_webdataset` (names ending in
+            .tar), or several of these.
 
     Returns:
-        The files, and a name for each: relative to the folder that was given, else as found.
+        The files and their names: relative to a given folder, else as found.
 
     Raises:
-        InputError: what was given is not there, or no image is found.
+        InputError: an entry does not exist, or no images are found.
     """
     entries = [images] if isinstance(images, str | Path) else list(images)
     found = [pair for entry in entries for pair in _find(str(entry))]
@@ -47,18 +46,18 @@ def list_images(images: str | Path | Iterable[str | Path]) -> tuple[list[ImageRe
 
 
 def find_images(images: Images) -> tuple[list[ImageReference | Image.Image], list[str]]:
-    """Equivalent to `list_images`, for images in memory too.
+    """Like `list_images`, but images may also be in memory.
 
     Args:
-        images: what `list_images` takes, a PIL image, an array (uint8 (H, W, 3); uint8 or uint16 (H, W) for
-            grey), or several of these. In a list a file that is not there stays, for an error of its own.
+        images: input of `list_images`, a PIL image, an array (uint8 (H, W, 3); uint8 or uint16 (H, W) for greyscale),
+            or several of these. In a list, missing files are kept, and get a separate error each.
 
     Returns:
-        Files and PIL images, and a name for each; `image <position>` for those without.
+        Files and PIL images, and their names; `image <position>` without a name.
 
     Raises:
-        InputError: see `list_images`; or an array of another form.
-        TypeError: something else.
+        InputError: see `list_images`; or an array has an invalid shape or dtype.
+        TypeError: an entry is not an image.
     """
     if isinstance(images, str | Path):
         paths, names = list_images(images)
@@ -89,7 +88,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim not in (2, 3) or form not in (("uint8", (3,)), ("uint8", ()), ("uint16", ())):
         raise InputError(
             f"images: an array {array.dtype} {array.shape} is not an image; expected uint8 (height, width, 3), or "
-            "uint8 or uint16 (height, width) for grey."
+            "uint8 or uint16 (height, width) for greyscale."
         )
     return Image.fromarray(array)
 
@@ -105,16 +104,16 @@ def _find(entry: str) -> list[tuple[ImageReference, str]]:
         return [(image, name) for name, image in found.items()]
     if path.is_dir():
         return _in_folder(path)
-    if path.is_file():  # also one whose name holds characters of a pattern
+    if path.is_file():  # even if its name contains characters of a pattern
         return [(path, entry)]
     if any(character in entry for character in PATTERN_CHARACTERS):
         matches = [match for match in sorted(glob.glob(entry, recursive=True)) if Path(match).is_file()]
         if not matches:
             raise InputError(f"images: no file matches '{entry}'.")
         return [(Path(match), match) for match in matches]
-    hint = " Give several files as [first.jpg,second.jpg]." if "," in entry else ""
+    hint = " Separate several files as [first.jpg,second.jpg]." if "," in entry else ""
     raise InputError(
-        f"images: there is no file or folder '{entry}'. Expected a folder, files, or a pattern such as "
+        f"images: '{entry}' does not exist. Expected a folder, files, or a pattern such as "
         f"photos/*.jpg.{hint}"
     )
 
@@ -130,9 +129,9 @@ def _in_folder(folder: Path) -> list[tuple[ImageReference, str]]:
     ]
     if not chosen:
         raise InputError(
-            f"images: '{folder}' holds {len(files)} files, none with the name ending of an image "
+            f"images: '{folder}' contains {len(files)} files, none with the extension of an image "
             "(.jpg, .png, ...)."
         )
     if len(chosen) < len(files):
-        logger.info("%s: %d files that are no images are left out", folder, len(files) - len(chosen))
+        logger.info("%s: %d files that are not images are left out", folder, len(files) - len(chosen))
     return chosen

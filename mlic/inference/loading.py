@@ -1,4 +1,4 @@
-"""Build the backbone and the head that a checkpoint describes."""
+"""Building the backbone and the head of a checkpoint."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,15 @@ WeightsFiles = str | Path | Sequence[str | Path | None] | None
 
 
 def make_fabric(device: str, precision: Any = None) -> L.Fabric:
-    """What moves the head to a device, and runs it as training did when it computed scores.
+    """Create the Fabric that moves the head to a device and runs it as in the evaluation of training.
 
     Args:
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        precision: of the run's `lightning.Trainer`. Scores are computed without mixed precision; only weights
-            that were trained in a narrow format (`bf16-true`) keep it.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        precision: precision of the `lightning.Trainer` of the run. Scores are computed without mixed precision; only
+            weights that were trained in a narrow format (`bf16-true`) keep it.
 
     Raises:
-        InputError: there is no such device.
+        InputError: the device is not available.
     """
     accelerator, _, number = device.partition(":")
     narrow = str(precision).endswith("16-true")
@@ -40,7 +40,7 @@ def make_fabric(device: str, precision: Any = None) -> L.Fabric:
             devices=[int(number)] if number else 1,
             precision=precision if narrow else "32-true",
         )
-    except Exception as error:  # Lightning has several kinds for this
+    except Exception as error:  # Lightning raises several types
         raise InputError(
             f"device: '{device}' cannot be used ({error}). Expected auto, cpu, cuda or cuda:1."
         ) from error
@@ -54,19 +54,19 @@ def make_backbone(
     precision: str | None = None,
     packages: Sequence[str] = (),
 ) -> Backbone:
-    """The backbone, or the ensemble, that the head was trained on.
+    """Build the backbone, or the ensemble, that the head was trained on.
 
-    A run with random weights gets them again from its seed.
+    Random weights are drawn again from the seed of the run.
 
     Args:
-        saved: what the checkpoint says.
-        device: where it will run.
-        weights: local file of its weights, instead of where the run found them; of an ensemble a list.
-        precision: instead of the run's own setting.
-        packages: as for `build`.
+        saved: content of the checkpoint.
+        device: device of the backbone.
+        weights: local file of the weights, instead of the location used by the run; a list for an ensemble.
+        precision: precision instead of that of the run.
+        packages: see `build`.
 
     Raises:
-        InputError: no weights found, or other ones than the run's.
+        InputError: weights are not found, or are not those of the run.
     """
     options = _override(saved.config["model"]["backbone"], weights, precision)
     with torch.random.fork_rng(devices=[]):
@@ -78,7 +78,7 @@ def make_backbone(
     backbone.optimize_for(device).to(device)
     if saved.precision not in (None, backbone.precision):
         logger.warning(
-            "the run's backbone computed in %s, here it computes in %s: scores differ in their third digit",
+            "the backbone of the run computed in %s, but here it computes in %s: scores differ in the third digit",
             saved.precision,
             backbone.precision,
         )
@@ -86,7 +86,7 @@ def make_backbone(
 
 
 def _override(options: Mapping[str, Any], weights: WeightsFiles, precision: str | None) -> dict[str, Any]:
-    """The settings of a backbone, or those of each member of an ensemble, with other weights and precision."""
+    """Replace weights and precision in the settings of a backbone, or of each member of an ensemble."""
     options = drop_removed(options, "model.backbone")
     members = options.get("members")
     given = {"precision": precision} if precision else {}
@@ -95,8 +95,8 @@ def _override(options: Mapping[str, Any], weights: WeightsFiles, precision: str 
     files = [None] * len(members) if weights is None else weights
     if isinstance(files, str | Path) or len(files) != len(members):
         raise InputError(
-            f"model.backbone.weights: '{weights}' is no list of {len(members)} files, one for each member of the "
-            "run's ensemble, in its order; null for a member whose own weights are there."
+            f"model.backbone.weights: expected a list of {len(members)} files, one per member of the ensemble "
+            f"in its order, with null for members whose weights are available; got '{weights}'."
         )
     changes = [{**given, **({"weights": str(file)} if file else {})} for file in files]
     pairs = zip(members, changes, strict=True)
@@ -104,10 +104,10 @@ def _override(options: Mapping[str, Any], weights: WeightsFiles, precision: str 
 
 
 def _load_trained(saved: SavedRun, backbone: Backbone) -> None:
-    """Put in what the run trained of its backbone."""
+    """Load the trained part of the backbone."""
     if set(saved.backbone_state) != backbone.trained_names:
         raise InputError(
-            f"'{saved.checkpoint}' holds other weights of the backbone than its own config says are trained "
+            f"'{saved.checkpoint}' contains other weights of the backbone than those that its config trains "
             "(model.backbone.unfreeze)."
         )
     try:
@@ -127,14 +127,14 @@ def _other_weights(saved: SavedRun, backbone: Backbone) -> str:
     sides = f"'{saved.checkpoint}' was trained on features of {differing} (sha256)."
     if "random" in backbone.weights_tag:
         return (
-            f"{sides} They were random (model.backbone.pretrained=false), and other versions of torch or "
-            "timm draw others. Train the run again here."
+            f"{sides} They were random (model.backbone.pretrained=false), and depend on the versions of torch "
+            "and timm. Train the run again here."
         )
-    return f"{sides} Give the file that the run used: model.backbone.weights=/path/to/file."
+    return f"{sides} Use the file of the run: model.backbone.weights=/path/to/file."
 
 
 def _differing(saved: SavedRun, backbone: Backbone) -> list[tuple[str, str, str]]:
-    """Name, digest in the run and digest here, of each network whose weights are others."""
+    """Return name, digest in the run and digest here of each network with different weights."""
     members: Any = backbone.members if isinstance(backbone, EnsembleBackbone) else ()
     pairs = zip(members, saved.member_digests, strict=False)
     found = [
@@ -146,14 +146,14 @@ def _differing(saved: SavedRun, backbone: Backbone) -> list[tuple[str, str, str]
 
 
 def make_head(saved: SavedRun, feature_shape: tuple[int, ...], packages: Sequence[str] = ()) -> nn.Module:
-    """The head with its trained weights, in eval mode.
+    """Build the head with its trained weights in eval mode.
 
     Raises:
         InputError: the weights do not fit the head of the config.
     """
     options = (saved.config["head"], feature_shape, len(saved.classes))
     _check_size(saved, packages, *options)
-    with torch.random.fork_rng(devices=[]):  # its first weights are random, and replaced
+    with torch.random.fork_rng(devices=[]):  # its initial weights are random and will be replaced
         head: nn.Module = build(*options, packages=packages)
     try:
         head.load_state_dict(saved.head_state)
@@ -166,9 +166,9 @@ def make_head(saved: SavedRun, feature_shape: tuple[int, ...], packages: Sequenc
 
 
 def _check_size(saved: SavedRun, packages: Sequence[str], config: Any, *arguments: Any) -> None:
-    """Refuse settings that ask for a larger head than the file holds, before it takes memory.
+    """Refuse settings of a larger head than the file contains before memory is allocated.
 
-    Heads of other packages are their authors' matter: they may need real weights while they are made.
+    Heads of other packages are not checked, because their constructors may need real weights.
     """
     target = config.get("_target_") if isinstance(config, Mapping) else None
     if not str(target).startswith(tuple(f"{package}." for package in PACKAGES)):
@@ -179,8 +179,8 @@ def _check_size(saved: SavedRun, packages: Sequence[str], config: Any, *argument
     for name, tensor in saved.head_state.items():
         if tuple(tensor.shape) != shapes.get(name, tuple(tensor.shape)):
             raise InputError(
-                f"'{saved.checkpoint}': the weights do not fit its own config ({name} is {tuple(tensor.shape)}, and "
-                f"its settings ask for {shapes[name]})."
+                f"'{saved.checkpoint}': the weights do not fit its own config ({name} has shape {tuple(tensor.shape)}, "
+                f"expected {shapes[name]})."
             )
     absent = sorted(shapes.keys() - saved.head_state.keys())
     if absent:

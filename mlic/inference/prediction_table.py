@@ -1,4 +1,4 @@
-"""The rows of predictions.csv, and the file that appears whole or never."""
+"""The rows of predictions.csv, and atomic writing of the file."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,20 +15,20 @@ from mlic.runs.folder import replacing
 
 SEPARATOR = "|"
 FILE_NAME, LABELS, ERROR = "file_name", "labels", "error"
-HEADER = f"{FILE_NAME},{LABELS},{ERROR},".encode()  # and scores
+HEADER = f"{FILE_NAME},{LABELS},{ERROR},".encode()  # followed by scores
 
 
 class Scored(Protocol):
-    """Scores (B, C), NaN for images that cannot be used, and what is wrong with these."""
+    """Interface of scored images."""
 
     @property
     def scores(self) -> np.ndarray:
-        """(B, C) float32."""
+        """Scores float32 (B, C); NaN for images that cannot be used."""
         ...
 
     @property
     def errors(self) -> list[str]:
-        """Empty strings where nothing is wrong."""
+        """Reasons why images cannot be used; empty strings for others."""
         ...
 
 
@@ -39,24 +39,24 @@ def prediction_rows(
     thresholds: np.ndarray,
     top_k: int | None = None,
 ) -> pd.DataFrame:
-    """One row an image; see `Classifier.predict` for the columns.
+    """Return one row per image; see `Classifier.predict` for the columns.
 
     Args:
-        names: of B images.
-        batch: their scores.
-        classes: C names.
-        thresholds: (C,).
-        top_k: list so many classes, best first, instead of the scores of all.
+        names: names of B images.
+        batch: scores of the images.
+        classes: c names.
+        thresholds: thresholds (C,).
+        top_k: return this many classes, best first, instead of the scores of all classes.
 
     Raises:
-        InputError: `top_k` below 1.
+        InputError: `top_k` is below 1.
     """
     if top_k is not None and top_k < 1:
         raise InputError(
-            f"top_k: {top_k} is below 1. Expected a number of classes, or null for the scores of all."
+            f"top_k={top_k}: expected a number of classes of at least 1, or null for the scores of all."
         )
     scores, usable = batch.scores, np.array([not error for error in batch.errors])
-    # equal scores in the order of the classes
+    # a stable sort keeps equal scores in the order of the classes
     ranking = np.argsort(-scores, axis=1, kind="stable")
     labels = [
         SEPARATOR.join(str(classes[column]) for column in order if row[column] > thresholds[column])
@@ -83,12 +83,12 @@ class PredictionFile:
     """Appends tables to a CSV file."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        """Write to a file that is new or empty."""
+        """Write to a new or empty file."""
         self._file = file
         self._has_header = False
 
     def append(self, table: pd.DataFrame) -> None:
-        """Write rows, text as by `escape_table`, and hand them to the system."""
+        """Write rows, escaped by `escape_table`, and flush the file."""
         text = escape_table(table).to_csv(header=not self._has_header, index=False)
         self._file.write(text.encode(errors="surrogateescape"))
         self._file.flush()
@@ -96,17 +96,17 @@ class PredictionFile:
 
 
 def refuse_other_file(path: Path) -> None:
-    """Refuse to replace a file that is not a table of predictions.
+    """Check that a file to replace is a table of predictions.
 
     Raises:
-        InputError: a folder, a device, or a file that `mlic.predict` did not write.
+        InputError: the path is a folder, a device, or a file that `mlic.predict` did not write.
     """
     if path.is_dir():
         raise InputError(f"output: '{path}' is a folder. Expected the name of a CSV file.")
     if not path.exists():
         return
     if not path.is_file():
-        raise InputError(f"output: '{path}' is not an ordinary file. Expected the name of a CSV file.")
+        raise InputError(f"output: '{path}' is not a regular file. Expected the name of a CSV file.")
     with path.open("rb") as file:
         start = file.read(len(HEADER))
     if start not in (HEADER, b""):
@@ -117,10 +117,10 @@ def refuse_other_file(path: Path) -> None:
 
 @contextmanager
 def open_predictions(path: Path) -> Iterator[PredictionFile]:
-    """A file with a temporary name, which becomes `path` when all went well, and is removed otherwise.
+    """Open a temporary file that is renamed to `path` on success and removed on error.
 
     Raises:
-        InputError: the folder cannot be written to.
+        InputError: the folder is not writable.
     """
     with ExitStack() as stack:
         try:

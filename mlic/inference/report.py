@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind, and what it says."""
+"""Output of an evaluation: files and log messages."""
 
 import logging
 from pathlib import Path
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def describe(
     classifier: Classifier, labelled: LabelledSet, evaluated: EvaluatedRun, part: str | None
 ) -> dict[str, Any]:
-    """The content of evaluation.json: which run, on what, and how far the figures can be trusted."""
+    """Return the content of evaluation.json: run, labelled set, and overlap with the training images."""
     return {
         "run": str(classifier.saved.folder or classifier.saved.checkpoint),
         "checkpoint": str(classifier.saved.checkpoint),
@@ -38,10 +38,10 @@ def describe(
 
 
 def write(output: Path, evaluated: EvaluatedRun, description: dict[str, Any]) -> None:
-    """Write predictions.parquet, evaluation.json and metrics.json, all three of one evaluation or none.
+    """Write predictions.parquet, evaluation.json and metrics.json, replacing all three together.
 
     Raises:
-        InputError: another process writes there.
+        InputError: another process writes to the folder.
     """
     with locked_folder(output), replacing_together(output) as new:
         folder = RunFolder(new)
@@ -51,22 +51,22 @@ def write(output: Path, evaluated: EvaluatedRun, description: dict[str, Any]) ->
 
 
 def log_evaluation(output: Path, evaluated: EvaluatedRun) -> None:
-    """Log the metrics, and whether the run had seen the images."""
+    """Log the metrics and the overlap with the training images of the run."""
     logger.info("%s", metrics_table(evaluated.metrics))
     total, in_run = len(evaluated.predictions), evaluated.in_run
     if in_run is None:
         logger.warning(
-            "whether the run was trained on any of these %d images is unknown: neither its checkpoint nor a split.csv "
-            "tells",
+            "it is unknown whether the run was trained on any of these %d images: neither its checkpoint nor "
+            "a split.csv records its images",
             total,
         )
     elif in_run["train"]:
         logger.warning(
-            "%d of %d images were in the training part of this run, or of one that it started from, by content: "
-            "figures are too good there",
+            "%d of %d images have the same content as training images of this run, or of a run that it started from: "
+            "metrics on them are too optimistic",
             in_run["train"],
             total,
         )
     else:
-        logger.info("none of the %d images was in the training part of this run, by content", total)
+        logger.info("none of the %d images has the same content as a training image of this run", total)
     logger.info("written to: %s", output)

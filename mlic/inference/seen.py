@@ -1,4 +1,4 @@
-"""The images that trained weights have seen, by content, in their run and in all runs that it started from."""
+"""Fingerprints of the images that trained weights have seen, in their run and in the runs that it started from."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,12 @@ from mlic.inference.labelled import read_split
 
 @dataclass(frozen=True, eq=False)
 class SeenImages:
-    """Fingerprints of images, see `fingerprints`.
+    """Fingerprints of seen images; see `fingerprints`.
 
     Attributes:
-        train: (M,) int64, of images that the weights were trained on.
-        val: (K,) int64, of images by which weights were chosen.
-        is_whole: False where the weights come from a run that does not tell its images.
+        train: int64 (M,), images that the weights were trained on.
+        val: int64 (K,), images that the weights were selected on.
+        is_whole: False if the weights come from a run that did not record its images.
     """
 
     train: np.ndarray
@@ -25,7 +25,7 @@ class SeenImages:
     is_whole: bool = True
 
     def join(self, start: "SeenImages | None") -> "SeenImages":
-        """These and those of the run that this one started from; None for a run that does not tell."""
+        """Add the images of the run that this one started from; None for a run that did not record them."""
         if start is None:
             return SeenImages(self.train, self.val, is_whole=False)
         return SeenImages(
@@ -35,7 +35,7 @@ class SeenImages:
         )
 
     def plain(self) -> dict[str, Any]:
-        """Tensors and plain values, for a checkpoint."""
+        """Return tensors and plain values for a checkpoint."""
         return {
             "train": torch.from_numpy(self.train),
             "val": torch.from_numpy(self.val),
@@ -44,16 +44,16 @@ class SeenImages:
 
 
 def fingerprints(digests: np.ndarray) -> np.ndarray:
-    """The first 64 bits of hexadecimal digests (N,): (N,) int64.
+    """Return the first 64 bits of hexadecimal digests (N,) as int64 (N,).
 
-    Among a million images of each of two sets, one is taken for another with a probability of 1 in 18 million.
+    For two sets of a million images each, the probability of any false match is 1 in 18 million.
     """
     numbers = [int(digest or "0", 16) for digest in digests.astype("U16").tolist()]
     return np.array(numbers, dtype=np.uint64).view(np.int64)
 
 
 def images_seen(saved: SavedRun) -> SeenImages | None:
-    """What a checkpoint holds of them; of a run before it did, what split.csv tells. None where neither does.
+    """Return the images recorded in a checkpoint or, for old runs, in split.csv; None if neither has them.
 
     Raises:
         InputError: split.csv cannot be read.

@@ -37,7 +37,7 @@ def test_builds_as_hydra_would():
     ],
 )
 def test_refuses_all_but_networks_of_the_package(target: object):
-    message = r"names '.*' as a part of its network. Only classes of mlic\.models "
+    message = r"uses '.*' in its network. Only torch.nn.Module classes of mlic\.models "
     with pytest.raises(InputError, match=message):
         find_module_class(target)
     with pytest.raises(InputError, match=message):
@@ -56,12 +56,14 @@ def test_refuses_targets_that_are_nested_and_settings_without_one():
 
 def test_packages_of_ones_own_are_allowed_by_name():
     assert find_module_class("torch.nn.Linear", ["mlic.models", "torch.nn"]) is nn.Linear
-    with pytest.raises(InputError, match=r"Only classes of mlic\.models, torch\.nn "):
+    with pytest.raises(InputError, match=r"classes of mlic\.models, torch\.nn "):
         find_module_class("torch.load", ["mlic.models", "torch.nn"])
 
 
 def test_settings_that_do_not_fit_are_named():
-    with pytest.raises(InputError, match=r"settings do not fit 'mlic\.models\.DenseHead'.*width"):
+    with pytest.raises(
+        InputError, match=r"settings of the checkpoint do not fit 'mlic\.models\.DenseHead'.*width"
+    ):
         build({"_target_": HEAD, "width": 3}, (6,), 3)
     with pytest.raises(InputError, match=r"head\.dropout: 2 is not in"):
         build({"_target_": HEAD, "dropout": 2}, (6,), 3)
@@ -76,5 +78,5 @@ def test_readers_are_those_of_the_package():
         "mlic.data.read_pickle",
         None,
     ):
-        with pytest.raises(InputError, match=r"none of mlic\.data\.read_\*.*data\.annotations"):
+        with pytest.raises(InputError, match=r"not one of mlic\.data\.read_\*.*data\.annotations"):
             find_reader(target)

@@ -26,7 +26,7 @@ def test_reads_a_folder_and_its_checkpoint_alike(tiny_run: Path):
 
 
 def test_what_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(InputError, match=r"run: there is no folder or file '.*absent'"):
+    with pytest.raises(InputError, match=r"run: '.*absent' does not exist"):
         read_saved_run(tmp_path / "absent")
     failed = {"state": "failed", "error": {"message": "the loss became nan"}}
     (tmp_path / "status.json").write_text(json.dumps(failed))
@@ -41,7 +41,9 @@ def test_a_file_cut_short_or_of_another_kind_is_refused(tiny_run: Path, tmp_path
     file = tmp_path / "best.ckpt"
     for content in (whole[: len(whole) // 2], b"", b"no checkpoint at all"):
         file.write_bytes(content)
-        with pytest.raises(InputError, match=r"best\.ckpt' (cannot be read as a checkpoint|holds more than)"):
+        with pytest.raises(
+            InputError, match=r"best\.ckpt' (cannot be read as a checkpoint|contains more than)"
+        ):
             read_saved_run(file)
     for other in ([1, 2], {"state_dict": {}}):
         torch.save(other, file)
@@ -51,13 +53,13 @@ def test_a_file_cut_short_or_of_another_kind_is_refused(tiny_run: Path, tmp_path
 
 CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no list of class names": lambda content: content["mlic"].update(classes=[]),
-    "weights beside those of a head and a backbone: other": lambda content: content["state_dict"].update(
+    "weights of other parts than head and backbone: other": lambda content: content["state_dict"].update(
         {"other.conv": torch.zeros(1)}
     ),
     "weights that are not tensors": lambda content: content["state_dict"].update({"head.2.bias": None}),
     "one finite number for each class": lambda content: content["mlic"]["thresholds"]["per_class"].popitem(),
     "3 class weights for 4 classes": lambda content: content["mlic"]["class_weights"].pop(),
-    "no digest of the backbone's weights": lambda content: content["mlic"].update(weights_digest=None),
+    "no digest of the weights of the backbone": lambda content: content["mlic"].update(weights_digest=None),
     "its seed=-1: expected a whole number": lambda content: content["mlic"]["config"].update(seed=-1),
     "no section 'head'": lambda content: content["mlic"]["config"].update(head=None),
 }
@@ -74,15 +76,15 @@ def test_a_checkpoint_cannot_name_what_to_call(section: str, changed_checkpoint:
     bad = {"_target_": "os.mkdir", "path": str(tmp_path / "trap")}
     given = bad if section == "head" else {"backbone": bad}
     file = changed_checkpoint(lambda content: content["mlic"]["config"].update({section: given}))
-    with pytest.raises(InputError, match=r"names 'os\.mkdir' as a part of its network"):
+    with pytest.raises(InputError, match=r"uses 'os\.mkdir' in its network"):
         Classifier.load(file, device="cpu")
     assert not (tmp_path / "trap").exists()
 
 
 def test_settings_of_another_form_are_refused(changed_checkpoint: Change):
     for settings, message in (
-        ({}, "cannot be used as its settings say"),
-        ({"name": 7}, "cannot be used as its settings say"),
+        ({}, "cannot be built from its settings"),
+        ({"name": 7}, "cannot be built from its settings"),
         ({"precision": ["float32"]}, r"model\.backbone\.precision: must be one of auto"),
     ):
 
@@ -105,6 +107,6 @@ def test_a_checkpoint_cannot_ask_for_a_larger_head_than_it_holds(
     saved = read_saved_run(
         changed_checkpoint(lambda content: content["mlic"]["config"]["head"].update(hidden=hidden))
     )
-    unfit = r"changed\.ckpt': the weights do not fit its own config \(.* ask for \(|settings do not fit 'mlic"
+    unfit = r"changed\.ckpt': the weights do not fit its own config \(.* expected \(|settings of the checkpoint do not fit 'mlic"
     with pytest.raises(InputError, match=unfit):
         make_head(saved, (saved.head_state["2.weight"].shape[1],))

@@ -142,7 +142,7 @@ def test_what_is_not_an_image_is_refused_by_name(classifier: Classifier):
 
 def test_settings_out_of_range_are_refused(classifier: Classifier, tiny_run: Path, paths: list[Path]):
     for wrong in ("best", 1.5, -0.1, True):
-        with pytest.raises(InputError, match=rf"thresholds: '{wrong}' is neither 'calibrated' nor a number"):
+        with pytest.raises(InputError, match=rf"thresholds: must be 'calibrated' or a number.*'{wrong}'"):
             classifier.predict(paths, thresholds=wrong)
     for key, value in (("batch_size", 0), ("top_k", 0), ("num_workers", -1)):
         with pytest.raises(InputError, match=rf"{key}: {value} is below {value + 1}"):
@@ -150,7 +150,7 @@ def test_settings_out_of_range_are_refused(classifier: Classifier, tiny_run: Pat
     with pytest.raises(InputError, match=r"device: 'abacus' cannot be used.*Expected auto, cpu"):
         Classifier.load(tiny_run, device="abacus")
     last = Classifier.load(tiny_run / "checkpoints" / "last.ckpt", device="cpu")
-    with pytest.raises(InputError, match=r"holds no calibrated thresholds.*best\.ckpt.*thresholds=0\.5"):
+    with pytest.raises(InputError, match=r"has no calibrated thresholds.*best\.ckpt.*thresholds=0\.5"):
         last.predict(paths)
     assert len(last.predict(paths[:1], thresholds=0.5, num_workers=0)) == 1
 
@@ -186,7 +186,7 @@ def test_weights_from_a_file_are_compared_by_digest(make_run: Callable[..., Path
 def test_scores_that_are_no_numbers_are_an_error_of_the_image(changed_checkpoint: Change, paths: list[Path]):
     file = changed_checkpoint(lambda content: content["state_dict"]["head.4.bias"].fill_(float("nan")))
     table = Classifier.load(file, device="cpu").predict(paths[:1], num_workers=0)
-    assert table["error"].tolist() == ["its features or scores are infinite or no number"]
+    assert table["error"].tolist() == ["its features or scores are infinite or not a number"]
 
 
 def test_settings_of_earlier_versions_are_left_out_or_refused_by_name(

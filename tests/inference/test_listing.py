@@ -50,12 +50,12 @@ def test_what_is_not_there_is_named(photos: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
     for given, message in (
-        (tmp_path / "absent.jpg", r"there is no file or folder '.*absent\.jpg'. Expected a folder"),
-        ("a.jpg,b.jpg", r"Give several files as \[first\.jpg,second\.jpg\]"),
+        (tmp_path / "absent.jpg", r"'.*absent\.jpg' does not exist. Expected a folder"),
+        ("a.jpg,b.jpg", r"Separate several files as \[first\.jpg,second\.jpg\]"),
         ([], "images: the list is empty"),
         ("", "images: '' is not a path"),
         (f"{photos}/*.tiff", r"images: no file matches '.*\*\.tiff'"),
-        (tmp_path / "empty", "empty' holds 1 files, none with the name ending of an image"),
+        (tmp_path / "empty", "empty' contains 1 files, none with the extension of an image"),
     ):
         with pytest.raises(InputError, match=message):
             list_images(given)

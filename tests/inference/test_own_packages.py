@@ -59,7 +59,7 @@ def test_predict_and_evaluate_take_the_package_by_name(
     def evaluated(*given: str) -> dict:
         return evaluate(command_config("evaluate", "part=test", *given, output=tmp_path / "out", run=own_run))
 
-    refused = r"names 'own_parts\.Head'.* Only classes of mlic\.models .*packages=\[own_parts\]"
+    refused = r"uses 'own_parts\.Head'.* classes of mlic\.models .*packages=\[own_parts\]"
     for command in (predicted, evaluated):
         with pytest.raises(InputError, match=refused):
             command()
@@ -97,5 +97,5 @@ def test_a_checkpoint_allows_nothing_by_itself(own_run: Path, tmp_path: Path):
 
 def test_the_setting_is_a_list_of_names(own_run: Path):
     for wrong in (None, [3], [""], {"own_parts": 1}):
-        with pytest.raises(InputError, match=r"packages: .* must be a list of names of Python packages"):
+        with pytest.raises(InputError, match=r"packages: expected a list of names of Python packages"):
             Classifier.load(own_run, device="cpu", packages=wrong)  # pyright: ignore[reportArgumentType]

@@ -108,7 +108,7 @@ def test_settings_that_cannot_be_used_leave_the_old_file(
             file / "below.csv",
             r"output: '.*' cannot be written \((File exists|Not a directory)\)",
         ),
-        ("top_k=null", "/dev/null", "output: '/dev/null' is not an ordinary file"),
+        ("top_k=null", "/dev/null", "output: '/dev/null' is not a regular file"),
     ):
         with pytest.raises(InputError, match=message):
             predict(command_config("predict", f"images={tiny_images}", override, output=output))

@@ -211,6 +211,6 @@ def test_a_start_is_read_before_anything_is_removed_or_computed(tiny_config: Mak
             train(tiny_config(f"init_from='{own}'"))
     assert (tmp_path / "run" / "checkpoints" / "best.ckpt").is_file()
     (tmp_path / "store").rename(tmp_path / "taken_away")
-    with pytest.raises(InputError, match="there is no folder or file"):
+    with pytest.raises(InputError, match="does not exist"):
         train(tiny_config(f"init_from='{tmp_path / 'absent'}'", output=tmp_path / "other"))
     assert not (tmp_path / "store").exists()
