@@ -1,1 +1,1 @@
-"""Many heads at once: a search over the settings of head, loss and optimizer."""
+"""Search over the settings of head, loss and optimizer, with many heads trained at once."""

@@ -1,4 +1,4 @@
-"""A bank of heads that train at the same time, each with settings of its own, over the same batches."""
+"""Banks of heads that train at the same time on the same batches, each with its own settings."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,13 +23,13 @@ class Member:
     """One trial in a bank: a head, loss, optimizer and schedule for each of K folds.
 
     Attributes:
-        heads: with their initial weights, and standardisation fitted.
-        losses: with the class weights of their fold.
-        optimizers: over the parameters of the heads.
-        schedulers: of the optimizers; empty for constant learning rates.
-        averages: of the weights, once averaging has begun: one list of tensors a fold.
-        averaged_steps: that they are the mean of, one number a fold.
-        losses_seen: mean training loss of the last epoch, one number a fold.
+        heads: heads with initial weights and fitted standardisation.
+        losses: losses with the class weights of their fold.
+        optimizers: optimizers of the parameters of the heads.
+        schedulers: schedulers of the optimizers; empty for constant learning rates.
+        averages: averages of the weights, one list of tensors per fold; empty before averaging begins.
+        averaged_steps: number of steps in the averages, per fold.
+        losses_seen: mean training loss of the last epoch, per fold.
     """
 
     heads: list[DenseHead]
@@ -49,7 +49,7 @@ class Member:
         make_scheduler: Callable[..., LRScheduler] | None = None,
         total_steps: Sequence[int] = (),
     ) -> "Member":
-        """Make optimizers and schedules; `total_steps` of a whole run, one number a fold, for the schedules."""
+        """Create optimizers and schedules; schedules use `total_steps`, the steps of a whole run per fold."""
         optimizers = [make_optimizer(head.parameters()) for head in heads]
         schedulers = []
         if make_scheduler is not None:
@@ -70,11 +70,11 @@ class Bank:
         *,
         seed: int,
     ) -> None:
-        """Stack members whose heads have one structure.
+        """Stack members whose heads have the same structure.
 
         Args:
-            members: T trials with K folds each.
-            seed: of dropout, as `MultiLabelClassifier` takes it.
+            members: t trials with K folds each.
+            seed: seed of dropout, as in `MultiLabelClassifier`.
         """
         self.members, self.seed = list(members), seed
         self.heads = StackedHeads([member.heads for member in members])
@@ -91,13 +91,13 @@ class Bank:
         average: bool = False,
         stop: threading.Event | None = None,
     ) -> None:
-        """Pass over the training rows of each fold once.
+        """Train one epoch on the training rows of each fold.
 
         Args:
             epoch: number of the epoch, from 0.
-            batches: of each fold, features (B, *feature_shape), targets (B, C), rows.
-            average: take the weights after each step into the members' averages.
-            stop: once it is set, the epoch is given up.
+            batches: batches of each fold: features (B, *feature_shape), targets (B, C), rows.
+            average: add the weights after each step to the averages of the members.
+            stop: event that aborts the epoch.
         """
         seen: list[list[Tensor]] = [[] for _ in batches]
         # one for each fold, so that the masks of a fold do not depend on the others
@@ -136,7 +136,7 @@ class Bank:
     def _assemble(
         self, parts: Sequence[Batch], present: Sequence[int], generators: Sequence[torch.Generator]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Features, targets and random numbers of all folds, filled up with zeros to the longest batch."""
+        """Return features, targets and random numbers of all folds, padded with zeros to the longest batch."""
         prepared = []
         for fold, (features, targets, _) in zip(present, parts, strict=True):
             features, targets = features.to(self.heads.device), targets.to(self.heads.device)
@@ -154,7 +154,7 @@ class Bank:
 
 
 def _fill_up(tensors: Sequence[Tensor], present: Sequence[int], num_folds: int) -> Tensor:
-    """(b, ...) of each fold that is present -> (K, B, ...)."""
+    """Pad (b, ...) of each present fold to (K, B, ...)."""
     if num_folds == 1:
         return tensors[0].unsqueeze(0)
     longest = max(map(len, tensors))
@@ -165,7 +165,7 @@ def _fill_up(tensors: Sequence[Tensor], present: Sequence[int], num_folds: int) 
 
 
 def _take_into_average(member: Member, fold: int) -> None:
-    """The mean over steps, as `mlic.training.WeightAverage` keeps it."""
+    """Update the mean over steps, as in `mlic.training.WeightAverage`."""
     if not member.averages:
         member.averages = [[] for _ in member.heads]
         member.averaged_steps = [0] * len(member.heads)
@@ -180,7 +180,7 @@ def _take_into_average(member: Member, fold: int) -> None:
 
 @contextmanager
 def ready_to_score(member: Member, fold: int) -> Iterator[DenseHead]:
-    """A member's head in eval mode, with the average of its weights where there is one."""
+    """Yield a head of a member in eval mode, with its averaged weights if there are any."""
     head = member.heads[fold].eval()
     average = member.averages[fold] if member.averages else []
     pairs = list(zip((parameter.data for parameter in head.parameters()), average, strict=False))

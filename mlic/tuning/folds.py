@@ -1,4 +1,4 @@
-"""What trials train on and are chosen by: the run's train and val parts, or folds of both; never its test part."""
+"""Rows to train and select trials on: the train and val parts of the run, or folds of both, but never test."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from mlic.models.classifier import Batch
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Rows of the data module's table, and what follows from the training rows.
+    """Rows of the table of the data module, and statistics of the training rows.
 
     Attributes:
         train: rows to train on.
-        val: rows to score, none of them in train.
-        class_weights: (C,) float32 from the training rows.
-        standardization: fitted on the training rows.
+        val: rows to score, disjoint from train.
+        class_weights: float32 (C,), computed from the training rows.
+        standardization: standardisation fitted on the training rows.
     """
 
     train: np.ndarray
@@ -30,26 +30,28 @@ class Fold:
 
 
 def make_folds(datamodule: MultiLabelDataModule, number: int | None, views: int) -> list[Fold]:
-    """One fold, the run's own train and val parts; or so many, iterative-stratified, of both parts together.
+    """Return one fold, the train and val parts of the run, or stratified folds of both parts together.
 
     Args:
-        datamodule: after `setup`, with features.
-        number: of folds, `tune.folds`; None for the run's parts.
-        views: of the features.
+        datamodule: data module with features, after `setup`.
+        number: number of folds, `tune.folds`; None for the parts of the run.
+        views: number of views of the features.
 
     Raises:
-        InputError: no val part and no folds, or an impossible number of folds.
+        InputError: there are neither a val part nor folds, or the number of folds is invalid.
     """
     split = datamodule.split
     if number is None:
         if not len(split.val):
             raise InputError(
-                "tune chooses on val, and data.split.val is 0: set it, or choose by cross-validation with tune.folds=5."
+                "tune selects on val, but data.split.val is 0: set it, or select by cross-validation with tune.folds=5."
             )
         return [_make_fold(datamodule, split.train, split.val, views)]
     rows = np.sort(np.concatenate([split.train, split.val]))
     if not 2 <= number <= len(rows):
-        raise InputError(f"tune.folds={number}: expected from 2 to {len(rows)}, the images of train and val.")
+        raise InputError(
+            f"tune.folds={number}: expected from 2 to {len(rows)}, the number of train and val images."
+        )
     table, seed = datamodule.table.select(rows), datamodule.split_options["seed"]
     parts = [
         stratified_split(table, val=0, seed=seed, folds=number, fold=fold, on_missing="warn")

@@ -1,4 +1,4 @@
-"""Successive halving: hopeless heads stop early, so that the others can go on."""
+"""Successive halving: heads with low scores are stopped early."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -8,12 +8,12 @@ from mlic.tuning.trials import Trial
 
 
 def rungs(max_epochs: int, *, first: int, eta: float) -> list[int]:
-    """Numbers of epochs after which trials stop: `first`, then `eta` times as many each time, below `max_epochs`.
+    """Return the epochs after which trials are stopped: `first`, then multiples by `eta`, below `max_epochs`.
 
     Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, 2016.
 
     Raises:
-        InputError: `first` below 1 or `eta` of 1 or less.
+        InputError: `first` is below 1, or `eta` is not above 1.
     """
     if first < 1 or eta <= 1:
         raise InputError(f"tune.halving: first={first} must be at least 1, eta={eta} above 1.")
@@ -26,15 +26,15 @@ def rungs(max_epochs: int, *, first: int, eta: float) -> list[int]:
 
 
 def stop_hopeless(trials: Sequence[Trial], eta: float, *, last: bool) -> list[Trial]:
-    """Keep the best of the trials, one in `eta`, at least one; mark the others as stopped.
+    """Keep the best 1 / `eta` of the trials (at least one), and mark the others as stopped.
 
     Args:
-        trials: that are running.
+        trials: running trials.
         eta: see `rungs`.
-        last: what counts of a trial; see `Trial.value`.
+        last: see `Trial.value`.
 
     Returns:
-        Those kept, in the order of their numbers.
+        The trials kept, in the order of their numbers.
     """
     ranked = sorted(trials, key=lambda trial: (-trial.value(last=last), trial.number))
     number = ceil(len(ranked) / eta)

@@ -1,4 +1,4 @@
-"""What a search leaves: a table and a figure of all trials, and a config that starts a run from the winner."""
+"""Results of a search: a table and a figure of all trials, and an experiment config of the best trial."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,12 +33,12 @@ COLUMNS = 3
 
 
 def trials_table(trials: Sequence[Trial], schedule: Schedule) -> pd.DataFrame:
-    """One row a trial, the best first.
+    """Tabulate the trials, the best first.
 
     Returns:
-        `trial` (0 is the config as it was), `state` (finished, stopped, diverged), `epochs` trained, `epoch` that
-        counts (from 1), the metric there (mean over folds), `fold_<k>` where there are several, `train_loss` of that
-        epoch, then a column a setting; empty where it does not apply.
+        Columns `trial` (0 is the given config), `state` (finished, stopped, diverged), `epochs` trained, `epoch` of the
+        score (from 1), the metric (mean over folds), `fold_<k>` if there are several, `train_loss` of that epoch, and
+        one column per setting; empty if not applicable.
     """
     rows = []
     for trial in trials:
@@ -67,10 +67,10 @@ def write_trials(
     """Write trials.csv, and figures/trials.png and .svg: the metric against each setting.
 
     Args:
-        folder: of the search.
-        trials: all of them.
-        dimensions: what they differ in.
-        schedule: of the search.
+        folder: folder of the search.
+        trials: all trials.
+        dimensions: dimensions of the search space.
+        schedule: schedule of the search.
     """
     table = trials_table(trials, schedule)
     write_atomically(folder / TRIALS_FILE, escape_table(table).to_csv(index=False, float_format="%.6g"))
@@ -82,12 +82,12 @@ def write_trials(
 
 
 def trials_figure(table: pd.DataFrame, dimensions: Sequence[Dimension], metric: str) -> Figure:
-    """A panel a setting: the metric on val of each trial; hollow where it was stopped, the winner marked.
+    """Draw the metric on val of each trial against each setting; stopped trials are hollow, the best one is a star.
 
     Args:
-        table: from `trials_table`.
-        dimensions: with their scales.
-        metric: a column of the table.
+        table: result of `trials_table`.
+        dimensions: dimensions of the search space.
+        metric: column of the metric.
     """
     shown = {own.key: own for own in _flatten(dimensions) if own.key in table and _varies(table[own.key])}
     columns = min(COLUMNS, max(1, len(shown)))
@@ -100,7 +100,7 @@ def trials_figure(table: pd.DataFrame, dimensions: Sequence[Dimension], metric: 
         )
     for axes in list(panels):
         axes.set_visible(False)
-    figure.supxlabel("filled: trained to the end; hollow: stopped before; star: the winner", color=FAINT)
+    figure.supxlabel("filled: trained to the end; hollow: stopped early; star: best trial", color=FAINT)
     return figure
 
 
@@ -109,7 +109,7 @@ def _varies(values: Any) -> bool:
 
 
 def _flatten(dimensions: Sequence[Dimension]) -> list[Dimension]:
-    """All dimensions, those of branches too."""
+    """Return all dimensions, including those of branches."""
     return [
         found
         for dimension in dimensions
@@ -124,21 +124,23 @@ def _draw_panel(
     finished = (table["state"] == "finished").to_numpy()
     if dimension.kind == "choice":
         present = set(values)
-        # the config as it was may have another value than those to choose from
+        # the value of the given config may not be one of the choices
         names = [name for name in dict.fromkeys([*map(_shown, dimension.values), *values]) if name in present]
-        # beside each other by the number of the trial, so that equal values do not hide one another
+        # offset by the number of the trial, so that equal values do not hide each other
         spread = ((table["trial"].to_numpy() * 0.618) % 1 - 0.5) * 0.5
         values = np.array([names.index(value) for value in values]) + spread
         axes.set_xticks(range(len(names)), [str(name) for name in names])
         axes.set_xlim(-0.5, len(names) - 0.5)
     axes.scatter(values[~finished], heights[~finished], s=18, facecolors="none", edgecolors=FAINT)
     axes.scatter(values[finished], heights[finished], s=22, color=PRIMARY)
-    # it may have no value here
+    # the best trial may have no value of this setting
     won = finished & (table["trial"] == winner).to_numpy()
     axes.scatter(values[won], heights[won], s=60, color=SECONDARY, marker="*")
     if dimension.kind == "log_uniform":
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # matplotlib's own are formulas
+        axes.xaxis.set_major_formatter(
+            StrMethodFormatter("{x:g}")
+        )  # the default labels of matplotlib are formulas
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title(key)
     axes.set_ylabel(f"{metric} on val")
@@ -155,14 +157,14 @@ def write_experiment(
     """Write experiment/<name>.yaml: `python -m mlic.train --config-dir <folder> experiment=<name>` runs the trial.
 
     Args:
-        folder: of the search.
-        config: of the trial's run.
-        choices: config group -> choice.
-        trial: for the first line.
-        name: of the file.
+        folder: folder of the search.
+        config: config of the run of the trial.
+        choices: choices by config group.
+        trial: trial named in the first line.
+        name: name of the experiment.
 
     Returns:
-        The file.
+        The path of the file.
     """
     sections = {key: _plain(config[key]) for key in SECTIONS if config.get(key) is not None}
     defaults = [{f"override /{group}": choices[group]} for group in EXPERIMENT_GROUPS if choices.get(group)]

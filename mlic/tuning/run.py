@@ -1,4 +1,4 @@
-"""Tuning from a config to a folder: the trials, the winner's run, and how to go on from it."""
+"""A search from a config to a folder: all trials, the run of the best trial, and its experiment config."""
 
 import logging
 import shutil
@@ -41,9 +41,9 @@ from mlic.tuning.trials import Trial, make_trials
 logger = logging.getLogger(__name__)
 
 SEARCH_FILES = (STATUS_FILE, TRIALS_FILE, "figures/trials.*", "experiment/tuned.yaml")
-ADAM_COPIES = 4  # weights, gradients, two moments
+ADAM_COPIES = 4  # weights, gradients and two moments
 STACKED = {"head": (DenseHead,), "loss": (WeightedBCE, FocalLoss, AsymmetricLoss)}
-# of the trainer, which trains the winner alone, with the values that change nothing
+# Settings of the trainer that only affect the run of the best trial, with their neutral values.
 NOT_OF_TRIALS = {
     "accumulate_grad_batches": 1, "gradient_clip_val": None, "limit_train_batches": 1.0, "max_steps": -1,
     "max_time": None, "overfit_batches": 0.0,
@@ -53,17 +53,17 @@ NOT_OF_TRIALS = {
 @translated_errors()
 @one_at_a_time
 def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results:
-    """Search, then train the winner as an ordinary run in `<output>/winner`, and test it once.
+    """Run a search, then train the best trial as an ordinary run in `<output>/winner`, and test it once.
 
     Args:
-        config: as `conf/tune.yaml` composes it.
-        choices: config group -> choice, for the file that starts a run from the winner.
+        config: config composed from `conf/tune.yaml`.
+        choices: choices by config group, for the experiment config of the best trial.
 
     Returns:
-        The winner's metrics, as `mlic.training.run.run` returns them.
+        The metrics of the best trial, as returned by `mlic.training.run.run`.
 
     Raises:
-        InputError: data, weights, settings or a search space that cannot be used.
+        InputError: data, weights, settings or the search space cannot be used.
     """
     _check(config)
     _check_output(Path(config.output))
@@ -74,7 +74,7 @@ def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results
     datamodule, backbone, device = prepare(config)
     seconds = {"features": round(time.perf_counter() - start, 3)}
     search = _make_search(config, trials, datamodule, backbone, device)
-    # what can be checked was checked: an earlier search may go
+    # all checks have passed: an earlier search may be removed
     folder = RunFolder(config.output)
     _clear(folder)
     with RunStatus(folder, seconds=seconds) as status:
@@ -97,38 +97,40 @@ def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results
 
 def _check(config: DictConfig) -> None:
     if config.features.mode != "cached":
-        raise InputError("mlic.tune trains many heads on the same features: it needs features=cached.")
+        raise InputError(
+            "mlic.tune requires features=cached, because all heads are trained on the same features."
+        )
     if config.init_from is not None:
-        raise InputError("init_from: mlic.tune trains heads from the beginning.")
+        raise InputError("init_from: not supported by mlic.tune, which always trains new heads.")
     for key, seed in (("seed", config.seed), ("tune.seed", config.tune.seed)):
         check_seed(key, seed)
     if "early_stopping" in (config.callbacks or {}):
-        raise InputError("callbacks=early_stopping: mlic.tune stops hopeless heads by tune.halving instead.")
+        raise InputError("callbacks=early_stopping: mlic.tune stops heads early by tune.halving instead.")
     if config.resume is not None:
         raise InputError(
-            f"resume={config.resume}: mlic.tune begins anew each time, on features that are kept. Leave resume out; "
-            "for searches that go on later see hydra/sweeper=search."
+            f"resume={config.resume}: mlic.tune always starts from the beginning, with stored features. Remove resume; "
+            "for searches that can be resumed see hydra/sweeper=search."
         )
     for key, without in NOT_OF_TRIALS.items():
         value = config.trainer.get(key)
         if value not in (None, without):
             raise InputError(
-                f"trainer.{key}={value}: the heads of a search train without it, and the winner would not be what was "
-                "chosen. Leave it out, or vary whole runs with hydra/sweeper=search."
+                f"trainer.{key}={value}: the heads of a search are trained without it, so that the final run would "
+                "differ from the selected trial. Remove it, or vary whole runs with hydra/sweeper=search."
             )
 
 
 def _check_output(folder: Path) -> None:
-    """Refuse to replace anything but an earlier search."""
+    """Check that the output folder is empty or an earlier search."""
     if (folder / SETTINGS_FILE).exists():
         raise InputError(
-            f"output: '{folder}' is the folder of a run and not of a search. Choose another output."
+            f"output: '{folder}' is the folder of a run, not of a search. Choose another output."
         )
     refuse_foreign_folder(folder, kind="folder of a search")
 
 
 def _clear(folder: RunFolder) -> None:
-    """Remove what an earlier search left, so that its winner is not taken for that of a search which is interrupted."""
+    # an interrupted search must not show the best run of an earlier one
     for pattern in SEARCH_FILES:
         for path in folder.path.glob(pattern):
             path.unlink()
@@ -137,12 +139,12 @@ def _clear(folder: RunFolder) -> None:
 
 
 def _check_classes(config: DictConfig) -> None:
-    """Refuse what the stacks were not made for: of a subclass too, they would take its own options from one trial."""
+    # exact classes only: of a subclass, the stacks would take its own options from one trial
     for part, known in STACKED.items():
         name = config[part]["_target_"]
         if get_object(name) not in known:
             raise InputError(
-                f"{part}: mlic.tune stacks {', '.join(own.__name__ for own in known)} only, not {name}. Vary that one "
+                f"{part}: mlic.tune supports only {', '.join(own.__name__ for own in known)}, not {name}. Vary it "
                 "with hydra/sweeper=search."
             )
 
@@ -164,13 +166,13 @@ def _make_search(
 
 
 def _check_memory(members: Sequence[Member], number: int) -> None:
-    """Refuse what does not fit, before the machine swaps."""
+    # refuse too many heads before the machine swaps
     size = sum(parameter.nbytes for head in members[-1].heads for parameter in head.parameters())
     needed, free = number * size * ADAM_COPIES / 1e9, available_memory() / 1e9
     if len(members) == 1 and needed > free:
         raise InputError(
-            f"tune.heads={number}: so many heads like the configured one take {needed:.1f} GB with their optimizers, "
-            f"and {free:.1f} GB are free. Try fewer, or pool the features with model.backbone.pool=avg."
+            f"tune.heads={number}: this number of heads requires {needed:.1f} GB with their optimizers, "
+            f"but only {free:.1f} GB are free. Lower it, or pool the features with model.backbone.pool=avg."
         )
 
 
@@ -190,7 +192,7 @@ def _schedule(config: DictConfig) -> Schedule:
 
 
 def _last_epoch_counts(config: DictConfig) -> bool:
-    """Without a checkpoint that is chosen on val; in folds, also where the length of the run shapes its course."""
+    """True without a checkpoint selected on val; with folds, also if the course of a run depends on its length."""
     if config.callbacks.checkpoint.monitor is None:
         return True
     shaped = config.get("scheduler") is not None or "weight_average" in config.callbacks
@@ -221,7 +223,7 @@ def _make_member(
 def _make_head(
     config: DictConfig, backbone: Backbone, num_classes: int, fold: Fold, device: torch.device
 ) -> DenseHead:
-    L.seed_everything(config.seed, workers=True, verbose=False)  # as a run does before it makes its head
+    L.seed_everything(config.seed, workers=True, verbose=False)  # as a run does before it creates its head
     head: DenseHead = instantiate(config.head)(backbone.feature_shape, num_classes)
     for layer in head:
         if isinstance(layer, Standardization):
@@ -230,7 +232,7 @@ def _make_head(
 
 
 def _winning_config(config: DictConfig, winner: Trial) -> DictConfig:
-    """Of the run that shows the winner: as it was chosen, and after folds on all rows that the folds were of."""
+    """Return the config of the final run: as selected and, after cross-validation, on the rows of all folds."""
     last = _last_epoch_counts(config)
     chosen = winner.config
     chosen.output = str(Path(config.output) / WINNER)
@@ -246,5 +248,5 @@ def _winning_config(config: DictConfig, winner: Trial) -> DictConfig:
 
 
 def _choices_of(winner: Trial, choices: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Those of the command line, but for the groups that the trials chose from."""
+    """Return the choices of the command line, with those of the best trial for groups in the search space."""
     return {**choices, **{key: value for key, value in winner.settings.items() if "." not in key}}

@@ -1,4 +1,4 @@
-"""Trains all trials at the same time, scores them after each epoch, and stops hopeless ones."""
+"""Training of all trials at the same time, scoring after each epoch, and stopping of low-scoring trials."""
 
 import logging
 from collections.abc import Sequence
@@ -31,17 +31,17 @@ MOST_WORKERS = 8  # Python itself runs in one thread at a time
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how.
+    """Schedule of a search.
 
     Attributes:
-        max_epochs: of a trial that is not stopped.
-        rungs: numbers of epochs after which hopeless trials stop.
-        eta: one trial in so many goes on there.
-        metric: of METRICS, to choose by.
-        last_epoch_counts: a trial is judged by its last epoch, not by its best.
+        max_epochs: number of epochs of a trial that is not stopped.
+        rungs: epochs after which low-scoring trials are stopped.
+        eta: at each rung, 1 / eta of the trials continue.
+        metric: metric to select by, one of METRICS.
+        last_epoch_counts: score trials by their last epoch instead of their best.
         average_from: epoch from which the weights are averaged; None for never.
-        views: of the features.
-        seed: as of a run.
+        views: number of views of the features.
+        seed: seed of the run.
     """
 
     max_epochs: int
@@ -54,7 +54,7 @@ class Schedule:
     seed: int
 
     def __post_init__(self) -> None:
-        """Refuse an unknown metric."""
+        """Check the metric."""
         check_choice("tune.metric", self.metric, METRICS)
 
 
@@ -73,14 +73,14 @@ class Search:
         folds: Sequence[Fold],
         schedule: Schedule,
     ) -> None:
-        """Take trials with their heads.
+        """Create a search.
 
         Args:
-            trials: of which scores and states are noted.
-            members: one a trial.
-            datamodule: that the rows of the folds belong to.
-            folds: K of them.
-            schedule: how long to train.
+            trials: trials whose scores and states are updated.
+            members: one member per trial.
+            datamodule: data module of the rows of the folds.
+            folds: k folds.
+            schedule: schedule of the training.
         """
         self.members = dict(zip((trial.number for trial in trials), members, strict=True))
         self.trials = list(trials)
@@ -91,7 +91,7 @@ class Search:
         self.workers = self._count_workers()
 
     def run(self) -> Trial:
-        """Train until the last epoch; returns the winner.
+        """Train until the last epoch and return the best trial.
 
         Raises:
             InputError: every trial diverged.
@@ -121,8 +121,8 @@ class Search:
                 self._report(running, epoch + 1)
                 if not running:
                     raise InputError(
-                        "tune: the loss of every trial became infinite or no number. Lower the learning rates "
-                        "(tune.space.optimizer.lr), or look for broken features."
+                        "tune: the loss of every trial became infinite or NaN. Lower the learning rates "
+                        "(tune.space.optimizer.lr), or check the features."
                     )
         for trial in running:
             trial.state = "finished"
@@ -142,7 +142,7 @@ class Search:
             start = self.schedule.average_from
             average = start is not None and epoch >= start
             bank.train_epoch(epoch, self.loaders, average=average, stop=stop)
-            with one_at_a_time:  # the features of val are in memory once
+            with one_at_a_time:  # so that the features of val are in memory only once
                 if not stop.is_set():
                     self._score([self.trials[number] for number in numbers], bank)
                     bar.update(len(numbers))
@@ -155,7 +155,7 @@ class Search:
             raise
 
     def value(self, trial: Trial) -> float:
-        """What a trial is judged by."""
+        """Return the score by which a trial is ranked."""
         return trial.value(last=self.schedule.last_epoch_counts)
 
     def _progress(self, number: int) -> tqdm:
@@ -204,7 +204,6 @@ class Search:
         return min(CPU_BANK_BYTES, share) if self.workers > 1 else CPU_BANK_BYTES
 
     def _num_bytes(self, numbers: Sequence[int]) -> int:
-        """Of the parameters of some trials."""
         heads = (head for number in numbers for head in self.members[number].heads)
         return sum(parameter.nbytes for head in heads for parameter in head.parameters())
 
@@ -212,7 +211,7 @@ class Search:
         return Bank(members, seed=self.schedule.seed)
 
     def _score(self, trials: Sequence[Trial], bank: Bank) -> None:
-        """Note the metric on the val rows of each fold."""
+        """Record the metric on the val rows of each fold."""
         scores = np.stack([self._score_fold(bank, place) for place in range(len(self.folds))], axis=1)
         for trial, own, member in zip(trials, scores.tolist(), bank.members, strict=True):
             trial.scores.append(own)

@@ -1,4 +1,4 @@
-"""The settings that trials are drawn from: ranges and choices over the config's own keys."""
+"""The search space: ranges and choices of keys of the config."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ KINDS = (*RANGES, "choice")
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting that varies.
+    """One setting of the search space.
 
     Attributes:
-        key: of the config, such as `optimizer.lr`.
+        key: key of the config, such as `optimizer.lr`.
         kind: one of KINDS.
         values: the two bounds of a range, or the values of a choice.
-        branches: for a choice among configs of a group (`loss`, `optimizer`), the dimensions that go with each.
+        branches: for a choice among configs of a group (`loss`, `optimizer`), the dimensions of each.
     """
 
     key: str
@@ -31,7 +31,7 @@ class Dimension:
     branches: Mapping[str, tuple["Dimension", ...]]
 
     def value_at(self, share: float) -> Any:
-        """The value at `share` in [0, 1) of the range or of the list."""
+        """Return the value at `share` in [0, 1) of the range or list."""
         if self.kind == "choice":
             return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
         low, high = self.values
@@ -48,15 +48,15 @@ def parse_space(space: Mapping[str, Any], prefix: str = "") -> tuple[Dimension, 
     Args:
         space: nested like the config. A mapping whose only key is one of KINDS is a dimension:
             `{uniform: [0, 0.8]}`, `{log_uniform: [0.0001, 0.01]}`, `{integers: [1, 4]}`, `{choice: [a, b]}`. A choice
-            given as a mapping picks a config of a group, each with settings of its own:
+            given as a mapping selects a config of a group, each with its own settings:
             `loss: {choice: {weighted_bce: {}, focal: {gamma: {uniform: [0.5, 3]}}}}`. Any other value is fixed.
-        prefix: of the keys, with its dot.
+        prefix: prefix of the keys, including the dot.
 
     Returns:
         The dimensions in the order of their keys.
 
     Raises:
-        InputError: bounds that are no range, or an empty choice, with the key.
+        InputError: bounds are not a range, or a choice is empty; the message names the key.
     """
     return tuple(dimension for key, value in space.items() for dimension in _parse(f"{prefix}{key}", value))
 
@@ -65,7 +65,7 @@ def _parse(key: str, value: Any) -> Iterator[Dimension]:
     kinds = [kind for kind in KINDS if isinstance(value, Mapping) and kind in value]
     if kinds and len(value) > 1:
         raise InputError(
-            f"tune.space.{key}: {', '.join(map(str, value))} together say nothing. Remove one with "
+            f"tune.space.{key}: {', '.join(map(str, value))} cannot be combined. Remove one with "
             f"~tune.space.{key}.{kinds[0]}."
         )
     kind = kinds[0] if kinds else None
@@ -82,7 +82,7 @@ def _parse(key: str, value: Any) -> Iterator[Dimension]:
 def _parse_choice(key: str, options: Any) -> Dimension:
     if not isinstance(options, Mapping | list | tuple) or not options:
         raise InputError(
-            f"tune.space.{key}.choice: {options!r} is no list of values, and no mapping of configs."
+            f"tune.space.{key}.choice: expected a list of values or a mapping of configs, got {options!r}."
         )
     branches = {}
     if isinstance(options, Mapping):
@@ -96,23 +96,23 @@ def _bounds(key: str, kind: str, bounds: Any) -> tuple[float, float]:
     if not is_pair or not all(isinstance(bound, kinds) for bound in bounds) or not bounds[0] <= bounds[1]:
         raise InputError(f"tune.space.{key}.{kind}: expected [low, high], got {bounds!r}.")
     if kind == "log_uniform" and bounds[0] <= 0:
-        raise InputError(f"tune.space.{key}.log_uniform: {bounds[0]} is not above 0.")
+        raise InputError(f"tune.space.{key}.log_uniform: bounds must be above 0, got {bounds[0]}.")
     return bounds[0], bounds[1]
 
 
 def draw_settings(dimensions: Sequence[Dimension], number: int, seed: int) -> list[dict[str, Any]]:
-    """Settings of `number` trials, spread evenly over the space by a scrambled Halton sequence.
+    """Draw the settings of `number` trials, spread evenly over the space by a scrambled Halton sequence.
 
     A quasi-random sequence leaves fewer gaps than independent draws (Bergstra and Bengio, Random Search for
-    Hyper-Parameter Optimization, 2012, section 4). More trials of one seed begin with the same ones.
+    Hyper-Parameter Optimization, 2012, section 4). With the same seed, a larger number begins with the same trials.
 
     Args:
-        dimensions: from `parse_space`.
-        number: of trials.
-        seed: of the scrambling.
+        dimensions: result of `parse_space`.
+        number: number of trials.
+        seed: seed of the scrambling.
 
     Returns:
-        Key -> value for each trial, of the dimensions that its choices lead to.
+        The settings of each trial by key, for the dimensions on the branches that it takes.
     """
     places = {dimension.key + path: place for place, (path, dimension) in enumerate(_walk(dimensions))}
     if not places:
@@ -122,7 +122,7 @@ def draw_settings(dimensions: Sequence[Dimension], number: int, seed: int) -> li
 
 
 def _walk(dimensions: Sequence[Dimension], path: str = "") -> Iterator[tuple[str, Dimension]]:
-    """All dimensions, those of branches too, with the branches taken on the way."""
+    """Yield all dimensions, including those of branches, with their paths."""
     for dimension in dimensions:
         yield path, dimension
         for name, branch in dimension.branches.items():

@@ -1,4 +1,4 @@
-"""Dense heads of one structure, trained as one: batched matrix products in the place of one head's after the other."""
+"""Dense heads of the same structure, trained together by batched matrix products."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ Structure = tuple[tuple[int, ...], tuple[bool, ...], bool]
 
 
 def structure_of(head: DenseHead) -> Structure:
-    """What heads must have in common to be stacked: widths, which dropouts are at work, standardisation."""
+    """Return the structure that stacked heads must share: widths, active dropouts, standardisation."""
     linears = _linears(head)
     widths = (linears[0].in_features, *(layer.out_features for layer in linears))
     dropouts = tuple(dropout is not None and dropout.p > 0 for dropout in _dropouts(head))
@@ -36,7 +36,7 @@ def _dropouts(head: DenseHead) -> list[nn.Dropout | None]:
 
 
 class StackedHeads:
-    """Equivalent to the heads of T trials in K folds in train mode, each on the batch of its fold.
+    """The heads of T trials in K folds in train mode, each applied to the batch of its fold.
 
     The heads stay what they were, and their parameters become views of the stacked ones: an optimizer over a head's
     own parameters trains its part of the stack, and in eval mode the head itself is used. Trials of one fold share the
@@ -44,7 +44,7 @@ class StackedHeads:
     """
 
     def __init__(self, heads: Sequence[Sequence[DenseHead]]) -> None:
-        """Stack `heads[trial][fold]`, all of one structure and on one device."""
+        """Stack `heads[trial][fold]`, which have the same structure and device."""
         self.num_trials, self.num_folds = len(heads), len(heads[0])
         flat = [head for folds in heads for head in folds]
         self.device = next(flat[0].parameters()).device
@@ -77,14 +77,14 @@ class StackedHeads:
         ]
 
     def __call__(self, features: Tensor, draws: Sequence[Tensor]) -> Tensor:
-        """Logits in train mode.
+        """Compute logits in train mode.
 
         Args:
             features: (K, B, *feature_shape), one batch a fold.
             draws: of each dropout, (K, B, width) as `draw` gives them.
 
         Returns:
-            (T, K, B, C).
+            Logits (T, K, B, C).
         """
         features = features.flatten(2)
         if self.standardizations:
@@ -104,12 +104,12 @@ class StackedHeads:
         return values
 
     def clear_gradients(self) -> None:
-        """Before each backward pass: none at all, since to add to zeros takes a fifth of a step."""
+        """Clear gradients before a backward pass, to None, because adding to zeros takes a fifth of a step."""
         for parameter in self._parameters:
             parameter.grad = None
 
     def share_gradients(self) -> None:
-        """After each backward pass: the heads' gradients become views of the stacked ones."""
+        """Make the gradients of the heads views of the stacked ones after a backward pass."""
         for views, stacked in zip(zip(*self._views, strict=True), self._parameters, strict=True):
             assert stacked.grad is not None
             for view, gradient in zip(views, stacked.grad.unbind(), strict=True):
@@ -117,7 +117,7 @@ class StackedHeads:
 
 
 def _stack(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """(heads, *shape), which takes gradients; the parameters become views of it."""
+    """Return a leaf tensor (heads, *shape) of which the parameters become views."""
     stacked = torch.stack([parameter.detach() for parameter in parameters])
     for parameter, view in zip(parameters, stacked, strict=True):
         parameter.data = view

@@ -1,4 +1,4 @@
-"""The losses of several trials in one computation, whatever their kinds and parameters."""
+"""The losses of several trials of any kind and parameters, in one computation."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -13,10 +13,10 @@ PARAMETERS = ("gamma", "present", "absent", "gamma_neg", "gamma_pos", "clip")
 
 
 class StackedLosses:
-    """Equivalent to the loss of each of T trials in K folds on its own logits."""
+    """The losses of T trials in K folds, each applied to its own logits."""
 
     def __init__(self, losses: Sequence[Sequence[WeightedLoss]], device: torch.device) -> None:
-        """Stack `losses[trial][fold]`; those of a trial differ by class weights only."""
+        """Stack `losses[trial][fold]`; the losses of a trial differ only in class weights."""
         self.weights = torch.stack([torch.stack([loss.class_weights for loss in own]) for own in losses])
         self.weights = self.weights.unsqueeze(2).to(device)  # (T, K, 1, C)
         first = [own[0] for own in losses]
@@ -33,15 +33,15 @@ class StackedLosses:
         ]
 
     def __call__(self, logits: Tensor, targets: Tensor, row_weights: Tensor) -> Tensor:
-        """The loss of each trial and fold.
+        """Compute the loss of each trial and fold.
 
         Args:
-            logits: (T, K, B, C).
-            targets: (K, B, C) in [0, 1].
-            row_weights: (K, B), summing to 1 in each fold; rows that only fill up have 0.
+            logits: logits (T, K, B, C).
+            targets: targets (K, B, C) in [0, 1].
+            row_weights: weights (K, B) that sum to 1 in each fold; padding rows have 0.
 
         Returns:
-            (T, K).
+            Losses (T, K).
         """
         smoothed = torch.lerp(targets, torch.full_like(targets, 0.5), self.smoothing)
         if len(self.groups) == 1:
@@ -54,7 +54,7 @@ class StackedLosses:
 
 
 def _merge(losses: Sequence[WeightedLoss], device: torch.device) -> WeightedLoss:
-    """One of them, with the parameters of all as (n, 1, 1, 1); its `terms` take logits (n, K, B, C)."""
+    """Return one loss with the parameters of all as (n, 1, 1, 1); its `terms` take logits (n, K, B, C)."""
     merged: Any = deepcopy(losses[0]).to(device)
     for name in PARAMETERS:
         if hasattr(merged, name):
@@ -66,5 +66,5 @@ def _merge(losses: Sequence[WeightedLoss], device: torch.device) -> WeightedLoss
 
 
 def _column(values: Sequence[float]) -> Tensor:
-    """(n, 1, 1, 1) float32."""
+    """Return a tensor float32 (n, 1, 1, 1)."""
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1, 1)

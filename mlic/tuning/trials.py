@@ -1,4 +1,4 @@
-"""Trials: settings drawn from the search space, each with the config of the run that it stands for."""
+"""Trials: settings drawn from the search space, each with the config of its run."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -17,15 +17,15 @@ GROUPS = ("head", "loss", "optimizer")
 
 @dataclass(eq=False)
 class Trial:
-    """One setting and how it did.
+    """The settings and scores of one trial.
 
     Attributes:
-        number: 0 is the config as it is.
-        settings: key of the config -> value, of those that the trials differ in.
-        config: of the run with these settings.
-        scores: (epochs, K) the metric on val of each fold after each epoch; NaN where the head diverged.
-        train_losses: (epochs, K) mean loss of the training batches.
-        state: `running`, `finished`, `stopped` (hopeless) or `diverged`.
+        number: number of the trial; 0 is the given config.
+        settings: values of the keys in the search space.
+        config: config of the run with these settings.
+        scores: metric on val (epochs, K) of each fold after each epoch; NaN if the head diverged.
+        train_losses: mean loss (epochs, K) of the training batches.
+        state: `running`, `finished`, `stopped` (early) or `diverged`.
     """
 
     number: int
@@ -37,15 +37,15 @@ class Trial:
 
     @property
     def curve(self) -> np.ndarray:
-        """(epochs,) mean over the folds."""
+        """Return the mean score over folds (epochs,)."""
         return np.mean(self.scores, axis=1) if self.scores else np.empty(0)
 
     def best_epoch(self, *, last: bool) -> int:
-        """The epoch that counts: the last one, or that with the highest mean; the earliest of equals."""
+        """Return the epoch of the score: the last one, or the first one with the highest mean."""
         return len(self.scores) - 1 if last else int(np.argmax(self.curve))
 
     def value(self, *, last: bool) -> float:
-        """The metric at that epoch, minus infinity for a head that diverged."""
+        """Return the metric at the best epoch; minus infinity if the head diverged."""
         if not self.scores or self.state == "diverged":
             return -np.inf
         return float(self.curve[self.best_epoch(last=last)])
@@ -54,28 +54,28 @@ class Trial:
 def make_trials(
     config: DictConfig, choices: Mapping[str, str | None]
 ) -> tuple[list[Trial], tuple[Dimension, ...]]:
-    """The config as it is, and settings drawn around it.
+    """Create the trials: the given config, and settings drawn from the search space.
 
     Args:
-        config: with `tune.heads`, `tune.seed` and `tune.space`.
-        choices: config group -> choice of the config.
+        config: config with `tune.heads`, `tune.seed` and `tune.space`.
+        choices: choices of the config by group.
 
     Returns:
-        `tune.heads` trials, and the dimensions that they differ in.
+        `tune.heads` trials, and the dimensions of the search space.
 
     Raises:
-        InputError: a space that is none, or over other things than head, loss and optimizer.
+        InputError: the space is invalid, or contains settings other than those of head, loss and optimizer.
     """
     space: Any = OmegaConf.to_container(config.tune.space, resolve=True)
     others = [key for key in space if key not in GROUPS]
     if others:
         raise InputError(
-            f"tune.space.{others[0]}: the heads of a bank differ in {', '.join(GROUPS)} only. Vary whatever else with "
+            f"tune.space.{others[0]}: only {', '.join(GROUPS)} can be varied here. Vary other settings with "
             "hydra/sweeper=search."
         )
     if config.tune.heads < 2:
         raise InputError(
-            f"tune.heads: {config.tune.heads} is below 2: the config as it is, and one to compare it with."
+            f"tune.heads={config.tune.heads}: expected at least 2, the given config and one to compare it with."
         )
     dimensions = parse_space(space)
     drawn = draw_settings(dimensions, config.tune.heads - 1, config.tune.seed)
@@ -87,7 +87,7 @@ def make_trials(
 def _settings_of(
     config: DictConfig, choices: Mapping[str, str | None], dimensions: Sequence[Dimension]
 ) -> dict[str, Any]:
-    """What the config has where others are drawn: of a group its choice, with the settings that go with it."""
+    """Return the settings of the given config for all dimensions; for groups, the choice and its settings."""
     settings: dict[str, Any] = {}
     for dimension in dimensions:
         key = dimension.key
@@ -100,7 +100,7 @@ def _settings_of(
 
 
 def with_settings(config: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
-    """The config of a run with these settings: keys of a group (`loss`) first, then values (`loss.gamma`)."""
+    """Return the config of a run with some settings; groups (`loss`) are set before values (`loss.gamma`)."""
     made = deepcopy(config)
     OmegaConf.set_struct(made, False)
     for key in sorted(settings, key=lambda key: key.count(".")):
