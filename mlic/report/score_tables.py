@@ -94,7 +94,7 @@ def _test_notes(comparison: Comparison, with_reference: bool) -> list[str]:
     notes = [
         f"Small numbers: {level} interval, bootstrap over the test images.",
         "A label is predicted if its score is above the threshold: 0.5, or one calibrated threshold per class.",
-        "Calibrated thresholds are tuned on the val images for the F1 of each class: they raise CF1, but may lower OF1.",
+        "Calibrated thresholds are tuned on val for the F1 of each class: they raise CF1, but may lower OF1.",
         "Bold: best of its column among runs with the same test images.",
         f"Star: significantly better than the next (paired, Holm-corrected, p < {1 - comparison.level:.2g}).",
     ]

@@ -125,7 +125,7 @@ def test_tensorboard_gets_curves_and_galleries_once(tmp_path: Path, write_run: W
 
 
 def test_what_cannot_be_reported_is_refused_before_any_work(tmp_path: Path):
-    with pytest.raises(InputError, match="reference: must be one of .*'keras'"):
+    with pytest.raises(InputError, match=r"reference: must be one of .*'keras'"):
         ReportOptions("runs", tmp_path, reference="keras")
     with pytest.raises(InputError, match="resamples=1: expected a number of at least 2"):
         ReportOptions("runs", tmp_path, resamples=1)
