@@ -47,7 +47,7 @@ def test_refuses_all_but_networks_of_the_package(target: object):
 def test_refuses_targets_that_are_nested_and_settings_without_one():
     bad = {"_target_": "os.getcwd"}
     for nested in (bad, [bad], {"deep": bad}):
-        with pytest.raises(InputError, match=r"names 'os\.getcwd'"):
+        with pytest.raises(InputError, match=r"uses 'os\.getcwd'"):
             build({"_target_": HEAD, "hidden": nested}, (6,), 3)
     for settings in ({"hidden": [4]}, HEAD):
         with pytest.raises(InputError, match="names 'None'"):

@@ -107,6 +107,8 @@ def test_a_checkpoint_cannot_ask_for_a_larger_head_than_it_holds(
     saved = read_saved_run(
         changed_checkpoint(lambda content: content["mlic"]["config"]["head"].update(hidden=hidden))
     )
-    unfit = r"changed\.ckpt': the weights do not fit its own config \(.* expected \(|settings of the checkpoint do not fit 'mlic"
+    unfit = (
+        r"changed\.ckpt': the weights do not fit its own config \(.* expected \(|settings of the checkpoint"
+    )
     with pytest.raises(InputError, match=unfit):
         make_head(saved, (saved.head_state["2.weight"].shape[1],))

@@ -145,7 +145,7 @@ def test_settings_out_of_range_are_refused(classifier: Classifier, tiny_run: Pat
         with pytest.raises(InputError, match=rf"thresholds: must be 'calibrated' or a number.*'{wrong}'"):
             classifier.predict(paths, thresholds=wrong)
     for key, value in (("batch_size", 0), ("top_k", 0), ("num_workers", -1)):
-        with pytest.raises(InputError, match=rf"{key}: {value} is below {value + 1}"):
+        with pytest.raises(InputError, match=rf"{key}={value}: expected .* at least {value + 1}"):
             classifier.predict(paths, **{key: value})
     with pytest.raises(InputError, match=r"device: 'abacus' cannot be used.*Expected auto, cpu"):
         Classifier.load(tiny_run, device="abacus")

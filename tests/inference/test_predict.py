@@ -101,7 +101,7 @@ def test_settings_that_cannot_be_used_leave_the_old_file(
     file = tmp_path / "predictions.csv"
     file.write_text(OLD)
     for override, output, message in (
-        ("thresholds=best", file, "thresholds: 'best' is neither"),
+        ("thresholds=best", file, "thresholds: must be 'calibrated'"),
         ("top_k=null", tmp_path, r"output: '.*' is a folder\. Expected the name of a CSV file"),
         (
             "top_k=null",

@@ -55,7 +55,7 @@ def test_more_trials_begin_with_the_same_and_seeds_differ():
         (
             "optimizer",
             {"lr": {"log_uniform": [0, 1]}},
-            r"tune.space.optimizer.lr.log_uniform: 0 is not above 0",
+            r"tune.space.optimizer.lr.log_uniform: bounds must be above 0",
         ),
         ("loss", {"choice": []}, r"tune.space.loss.choice"),
         ("loss", {"choice": ["focal"], "uniform": [0, 1]}, r"tune.space.loss: choice, uniform together"),
