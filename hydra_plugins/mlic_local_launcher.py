@@ -1,4 +1,4 @@
-"""The launcher of `hydra/launcher=local`. Hydra looks for launchers in the package `hydra_plugins` alone."""
+"""The launcher of `hydra/launcher=local`. Hydra finds launchers only in the package `hydra_plugins`."""
 
 import logging
 import multiprocessing
@@ -27,23 +27,23 @@ from omegaconf import DictConfig, open_dict
 logger = logging.getLogger(__name__)
 
 LOG_FOLDER = ".local"
-GRACE_SECONDS = 30  # for jobs that are ended to write their state
+GRACE_SECONDS = 30  # for terminated jobs to write their state
 Environment = dict[str, str]
 
 
 class LocalLauncher(Launcher):
-    """Equivalent to Hydra's basic launcher, but each job is a process of its own, and some run at the same time."""
+    """Like Hydra's basic launcher, but runs each job in a separate process, and several at the same time."""
 
     def __init__(self, parallel: int | None = None, gpus: Sequence[int | str] | None = None) -> None:
-        """Keep the settings, see `conf/hydra/launcher/local.yaml`."""
+        """Store the settings; see `conf/hydra/launcher/local.yaml`."""
         self.parallel, self.gpus = parallel, gpus
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra."""
+        """Prepare the launcher; called by Hydra."""
         self.context, self.task, self.config = hydra_context, _name_of(task_function), config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Run the jobs; return the result or error of each, in their order. What ends this process ends them too."""
+        """Run the jobs, and return the result or error of each in order. Jobs end together with this process."""
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         self.folder = Path(str(self.config.hydra.sweep.dir)) / LOG_FOLDER
@@ -75,14 +75,14 @@ class LocalLauncher(Launcher):
         """Start a process for the job, and wait for its end; runs in a thread."""
         environment, name = self.free.get(), f"#{number} : {' '.join(filter_overrides(overrides))}"
         output = self.folder / f"{number}.log"
-        # spawned, because torch does not survive a fork
+        # spawned, because torch does not support fork
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
         job = (self.context, self.task, self.config, overrides, number)
         process = context.Process(target=_run_in_process, args=(job, environment, output, sender))
         process.start()
         self.running.add(process)
-        if self.ending:  # since this thread took the job
+        if self.ending:  # set after this thread took the job
             process.terminate()
         sender.close()
         gpu = environment.get("CUDA_VISIBLE_DEVICES")
@@ -100,7 +100,7 @@ class LocalLauncher(Launcher):
         return result
 
     def _end_jobs(self) -> None:
-        """Let jobs end in order, and kill those that do not."""
+        """Terminate the jobs, and kill those that do not exit."""
         left, until = list(self.running), time.monotonic() + GRACE_SECONDS
         for process in left:
             process.terminate()
@@ -110,14 +110,14 @@ class LocalLauncher(Launcher):
 
 
 def make_environments(parallel: int | None, gpus: Sequence[int | str] | None) -> list[Environment]:
-    """Environment variables of each place that one job at a time can take.
+    """Return the environment variables of each slot; a slot runs one job at a time.
 
     Args:
-        parallel: number of places; None for one a GPU, and one without GPUs.
-        gpus: given to the places in turn; None for those there are, empty for none.
+        parallel: number of slots; None for one per GPU, or one without GPUs.
+        gpus: GPUs assigned to the slots in turn; None for all GPUs, empty for none.
 
     Raises:
-        CompactHydraException: no place.
+        CompactHydraException: `parallel` is below 1.
     """
     visible = _find_gpus() if gpus is None else [str(gpu) for gpu in gpus]
     count = max(1, len(visible)) if parallel is None else parallel
@@ -133,7 +133,7 @@ def make_environments(parallel: int | None, gpus: Sequence[int | str] | None) ->
 
 
 def _find_gpus() -> list[str]:
-    """Those that this process sees."""
+    """Return the GPUs visible to this process."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         return [name.strip() for name in allowed.split(",") if name.strip()]
@@ -143,14 +143,14 @@ def _find_gpus() -> list[str]:
 
 
 def _name_of(task: TaskFunction) -> tuple[str, str]:
-    """Module and name of a command's entry point: the function itself, from below `hydra.main`, cannot be sent."""
-    spec = sys.modules[task.__module__].__spec__  # under `python -m` the module's own name is __main__
+    """Return module and name of an entry point; the function itself, below `hydra.main`, cannot be pickled."""
+    spec = sys.modules[task.__module__].__spec__  # under `python -m`, __module__ is __main__
     return spec.name if spec else task.__module__, task.__name__
 
 
 def _run_in_process(job: tuple[Any, ...], environment: Environment, output: Path, sender: Connection) -> None:
     """Run one job as Hydra's basic launcher does, in the new process."""
-    os.setpgid(0, 0)  # a Ctrl-C is for the parent, which passes it on once
+    os.setpgid(0, 0)  # so that Ctrl-C reaches only the parent, which forwards it once
     os.environ.update(environment)
     file = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
     os.dup2(file, 1)
@@ -171,7 +171,7 @@ def _run_in_process(job: tuple[Any, ...], environment: Environment, output: Path
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
-        sender.send((result.return_value, None))  # or raises the job's error
+        sender.send((result.return_value, None))  # return_value raises the error of the job
     except Exception as error:
         traceback.print_exc()
         kind = "" if isinstance(error, CompactHydraException) else f"{type(error).__name__}: "
@@ -179,7 +179,7 @@ def _run_in_process(job: tuple[Any, ...], environment: Environment, output: Path
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot end its jobs, which would go on beside those of the next sweep."""
+    # a killed parent cannot terminate its jobs, which would continue beside those of the next sweep
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -6,31 +6,31 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-# Not read from the modules: listing the commands should not import torch.
+# Not read from the modules, because listing the commands should not import torch.
 COMMANDS = {
     "verify": "check a data set before any training",
-    "extract": "compute the features of a data set and nothing else",
+    "extract": "compute and store the features of a data set",
     "train": "train and test a classifier; -m runs a sweep",
     "tune": "search for the best head on the features of one backbone",
     "evaluate": "score a run on a labelled data set",
     "predict": "score new photographs",
-    "compare": "write one report over many runs",
+    "compare": "write a report that compares runs",
     "features": "list, verify and prune the stores of features",
 }
 USAGE_ERROR = 2  # exit status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command, with the exit status of `python -m mlic.<command>`.
+    """Run a command with the exit status of `python -m mlic.<command>`.
 
     Args:
-        arguments: name of the command and its own arguments; by default those of the process.
+        arguments: name and arguments of the command. Default: those of the process.
 
     Returns:
-        0, or 2 when the name of the command is unknown.
+        0, or 2 if the command is unknown.
 
     Raises:
-        SystemExit: a command has ended by itself with its own status.
+        SystemExit: the command has exited with its own status.
     """
     given = sys.argv[1:] if arguments is None else arguments
     name, *rest = given or ["--help"]
@@ -42,12 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f" Did you mean '{similar[0]}'?" if similar else ""
         print(f"command: must be one of {', '.join(COMMANDS)}, got '{name}'.{hint}", file=sys.stderr)
         return USAGE_ERROR
-    # `python -m` finds the user's own classes in the working folder. At the end of the path, so that no file there
-    # takes the place of an installed module.
+    # As with `python -m`, classes of the user are found in the working folder. It comes last, so that no file there
+    # shadows an installed module.
     if not sys.flags.safe_path:
         sys.path.append(os.getcwd())
     sys.argv[1:] = rest
-    # Not a call of the module's `main`: Lightning starts the other processes of DDP by the name of the main module.
+    # Not a call of `main` of the module, because Lightning starts other DDP processes by the name of the main module.
     runpy.run_module(f"mlic.{name}", run_name="__main__", alter_sys=True)
     return 0
 

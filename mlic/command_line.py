@@ -1,4 +1,4 @@
-"""The command line: paths as Hydra's grammar wants them, programs as the user can call them, orderly ends."""
+"""Helpers of the command line: quoting of paths for Hydra, exit statuses, and names of programs."""
 
 import re
 import shlex
@@ -23,32 +23,32 @@ PATH_KEYS = (
 
 
 def run_command(main: Callable[[], Any], keys: Collection[str] = PATH_KEYS) -> None:
-    """Run `python -m mlic.<command>`; SIGINT and SIGTERM end it with status 130 and 143.
+    """Run `python -m mlic.<command>`; SIGINT and SIGTERM exit with status 130 and 143.
 
     Args:
-        main: Hydra's entry point, decorated with `ending_in_order` below `hydra.main`.
-        keys: that stand for paths on the command line.
+        main: Hydra entry point, decorated with `ending_in_order` below `hydra.main`.
+        keys: keys of the command line whose values are paths.
     """
     configure_process()
     sys.argv[1:] = quote_paths(sys.argv[1:], keys)
-    for argument in sys.argv[1:]:  # of which Hydra would print a traceback
+    for argument in sys.argv[1:]:  # Hydra would print a traceback
         group = argument.removesuffix("=null")
         if group != argument and (Path(CONFIG_DIR) / group).is_dir():
-            sys.exit(f"{argument}: {group} is a group of configs. Leave it out by '~{group}'.")
+            sys.exit(f"{argument}: {group} is a config group. Remove it with '~{group}'.")
     try:
         with ending_on_signals():
             main()
-    finally:  # Python's handler would print a traceback from the end of the interpreter
+    finally:  # the default handler would print a traceback at interpreter exit
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Show an `InputError` without a traceback, and end on signals; around the work of a command, below `hydra.main`.
+    """Show an `InputError` without a traceback and exit on signals; wraps the work of a command below `hydra.main`.
 
-    Hydra prints the traceback of any other exception, so whatever a library makes of a signal has to become SystemExit
-    again before Hydra sees it.
+    Hydra prints the traceback of any other exception. An exception that a library raises for a signal must therefore be
+    converted to SystemExit before Hydra sees it.
     """
     try:
         with ending_on_signals():
@@ -60,25 +60,24 @@ def ending_in_order() -> Iterator[None]:
 def quote_paths(arguments: Sequence[str], keys: Collection[str] = PATH_KEYS) -> list[str]:
     """Quote the values of `key=path` arguments.
 
-    Unquoted, Hydra refuses `=`, commas, brackets and letters beyond ASCII: the run folders of a sweep are
-    named by their settings (`model=efficientnet_lite1`), and photographs as people like.
+    Without quotes Hydra refuses `=`, commas, brackets and non-ASCII letters, which occur in names of run folders of
+    sweeps (`model=efficientnet_lite1`) and of photographs.
 
     Args:
-        arguments: of the command.
-        keys: that stand for paths. Values that are quoted, lists (`[a.jpg,b.jpg]`) or `null` stay as they
-            are.
+        arguments: arguments of the command.
+        keys: keys whose values are paths. Quoted values, lists (`[a.jpg,b.jpg]`) and `null` are left unchanged.
     """
     return [_quote(argument, keys) for argument in arguments]
 
 
 def program(name: str) -> str:
-    """A program beside the running Python, as it can be typed: its environment need not be on the path.
+    """Return a program of the running environment as it can be typed in a shell, even if it is not on the path.
 
     Args:
-        name: `python`, `tensorboard`.
+        name: name of the program, `python` or `tensorboard`.
 
     Returns:
-        Its path, from the working folder if below that; the name alone if it is not there.
+        The path of the program, relative if it is below the working folder; only the name if it does not exist.
     """
     path = Path(sys.executable).with_name(name)
     if not path.is_file():
@@ -91,6 +90,6 @@ def _quote(argument: str, keys: Collection[str]) -> str:
     key, equals, value = argument.partition("=")
     if not equals or key not in keys or value in ("", "null") or value[0] in "'\"[$":
         return argument
-    # in quotes, backslashes stand for themselves but before a quote
+    # in quotes, only backslashes before a quote are escapes
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"{key}='{escaped}'"

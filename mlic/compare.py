@@ -18,20 +18,20 @@ logger = logging.getLogger(__name__)
 
 @translated_errors()
 def compare(config: DictConfig) -> Path:
-    """Write a report from run folders alone: no torch, no GPU, no images of the training part.
+    """Write a report from run folders, without torch, a GPU or training images.
 
     Args:
         config: composed from `conf/compare.yaml`, by Hydra's command line or
             `mlic.config.compose(config_name="compare")`.
 
     Returns:
-        The path of index.html; report.md, tables/ and figures/ lie beside it.
+        The path of index.html, next to report.md, tables/ and figures/.
 
     Raises:
-        InputError: no runs found, or an option that cannot be used.
+        InputError: no runs were found, or an option is invalid.
     """
     check_settings(config, "compare")
-    # pandas, scikit-learn and matplotlib take a second to import: not before `--help`
+    # pandas, scikit-learn and matplotlib take a second to import, which `--help` does not need
     from mlic.report.report import ReportOptions, write_report
 
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -44,7 +44,7 @@ def compare(config: DictConfig) -> Path:
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="compare")
 @ending_in_order()
 def main(config: DictConfig) -> None:
-    """Hydra's entry point."""
+    """Hydra entry point."""
     compare(config)
 
 

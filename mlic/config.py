@@ -1,4 +1,4 @@
-"""Where the Hydra configs lie, and how to compose them from Python."""
+"""Location of the Hydra configs, and composition of configs from Python."""
 
 import re
 from hashlib import sha256
@@ -12,11 +12,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 NAME_BYTES = 120  # file systems allow 255
 DIGEST_DIGITS = 8
-PARENTS = re.compile(r"(?<=[='\"\[])[^=,'\"\[\]]*/(?=[^/,'\"\]])")  # all of a path but its last part
+PARENTS = re.compile(r"(?<=[='\"\[])[^=,'\"\[\]]*/(?=[^/,'\"\]])")  # a path without its last part
 
 
 def _find_config_dir() -> str:
-    """`conf/` inside the installed package, else beside it in the source tree."""
+    """Return `conf/` inside the installed package, or next to it in the source tree."""
     package = Path(__file__).resolve().parent
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "train.yaml").is_file():
@@ -28,12 +28,12 @@ CONFIG_DIR = _find_config_dir()
 
 
 def compose(*overrides: str, output: str | Path, config_name: str = "train") -> DictConfig:
-    """Equivalent to the command line, for notebooks and tests.
+    """Compose a config like the command line, for notebooks and tests.
 
     Args:
-        overrides: such as `"model=efficientnet_lite2"`, `"trainer.max_epochs=5"`.
-        output: the run folder.
-        config_name: the file in `conf/`, without ending.
+        overrides: overrides such as `"model=efficientnet_lite2"`, `"trainer.max_epochs=5"`.
+        output: run folder.
+        config_name: name of the file in `conf/` without extension.
 
     Returns:
         The composed config, for `mlic.train.train`.
@@ -44,7 +44,7 @@ def compose(*overrides: str, output: str | Path, config_name: str = "train") -> 
 def compose_with_choices(
     *overrides: str, output: str | Path, config_name: str
 ) -> tuple[DictConfig, dict[str, str | None]]:
-    """Return the config that `compose` gives, and the choice made in each config group."""
+    """Return the result of `compose`, and the choice of each config group."""
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         config = hydra_compose(
             config_name, overrides=[*overrides, f"output='{output}'"], return_hydra_config=True
@@ -56,19 +56,19 @@ def compose_with_choices(
 
 
 def compose_group(group: str, choice: str) -> DictConfig:
-    """One config of a group by itself, such as `compose_group("loss", "focal")`.
+    """Compose one config of a group, such as `compose_group("loss", "focal")`.
 
     Raises:
-        hydra.errors.MissingConfigException: there is no such choice.
+        hydra.errors.MissingConfigException: the choice does not exist.
     """
-    if GlobalHydra.instance().is_initialized():  # under Hydra's main, whose search path is the one to look in
+    if GlobalHydra.instance().is_initialized():  # inside Hydra's main, whose search path is used
         return hydra_compose(f"{group}/{choice}")[group]
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
         return hydra_compose(f"{group}/{choice}")[group]
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts -> `{"head.dropout": 0.6, ...}`; lists are values."""
+    """Flatten nested dicts to `{"head.dropout": 0.6, ...}`; lists are values."""
     if not isinstance(node, dict):
         return {prefix: node}
     pairs = [flatten(node[key], f"{prefix}.{key}" if prefix else str(key)) for key in node]
@@ -76,13 +76,13 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def folder_name(overrides: str) -> str:
-    """The name of a job's folder: its overrides, as one name that a file system takes.
+    """Return the folder name of a job, made of its overrides.
 
-    Of a path the last part alone is kept, other slashes become underscores, and long names are cut; a digest then
-    keeps apart what would be the same.
+    Paths are reduced to their last part, other slashes become underscores, and long names are truncated. In these cases
+    a digest is appended to keep names unique.
 
     Args:
-        overrides: joined by commas, such as `model=vgg16,seed=1`.
+        overrides: overrides joined by commas, such as `model=vgg16,seed=1`.
     """
     short = PARENTS.sub("", overrides).replace("/", "_")
     name = short.encode()[:NAME_BYTES].decode(errors="ignore").strip()
@@ -91,5 +91,5 @@ def folder_name(overrides: str) -> str:
     return f"{name or 'defaults'}-{sha256(overrides.encode()).hexdigest()[:DIGEST_DIGITS]}"
 
 
-# for the folders of a sweep's jobs in conf/train.yaml
+# used for the folders of jobs in conf/train.yaml
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)

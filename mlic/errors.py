@@ -1,4 +1,4 @@
-"""The one error class for what a user can put right."""
+"""The error class for problems that the user can correct."""
 
 from collections.abc import Collection
 from typing import Any
@@ -7,9 +7,9 @@ from mlic.escaping import printable
 
 
 class InputError(ValueError):
-    """Bad input: a file, a row or a config key that cannot be used as it is.
+    """Invalid input, such as a file, a row of a file or a setting.
 
-    The message names the place, says what was expected and how to go on; entry points show it without a traceback.
+    The message names the place, the expected input and a remedy. Commands show it without a traceback.
 
     Attributes:
         key: config key of the setting that cannot be used, for code that treats settings otherwise than files; None
@@ -17,12 +17,12 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str = "", *, key: str | None = None) -> None:
-        """Keep the message and the key."""
+        """Store the message and the key."""
         super().__init__(message)
         self.key = key
 
     def __str__(self) -> str:
-        """The message; names in it may hold control characters, which are made visible."""
+        """Return the message with escaped control characters, which names may contain."""
         return printable(super().__str__())
 
 
@@ -30,7 +30,7 @@ def check_choice(key: str, value: Any, choices: Collection[str]) -> None:
     """Check a setting that names one of several choices.
 
     Raises:
-        InputError: it is not one of them.
+        InputError: the value is not one of the choices.
     """
     if value not in choices:
         raise InputError(f"{key}: must be one of {', '.join(choices)}, got '{value}'.", key=key)

@@ -30,20 +30,20 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
         The content of metrics.json.
 
     Raises:
-        InputError: a run, labels, images or settings that cannot be used.
+        InputError: the run, labels, images or settings cannot be used.
     """
     check_settings(config, "evaluate")
     output = Path(config.output)
     refuse_foreign_folder(
         output, mark="evaluation.json", text='"images_in_run"', kind="folder of an evaluation"
     )
-    # torch and timm take seconds to import: not before the command line is known to be right
+    # torch and timm take seconds to import, so check the command line first
     from mlic.inference.classifier import Classifier
     from mlic.inference.evaluating import evaluate_run
     from mlic.inference.labelled import read_labelled_set
     from mlic.inference.report import describe, log_evaluation, write
 
-    # leave the log to what a user can act on
+    # keep messages that the user cannot act on out of the log
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     options = {"device": config.device, "packages": config.packages, **config.model.backbone}
     classifier = Classifier.load(config.run, **options)
@@ -66,7 +66,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="evaluate")
 @ending_in_order()
 def main(config: DictConfig) -> None:
-    """Hydra's entry point."""
+    """Hydra entry point."""
     evaluate(config)
 
 

@@ -1,4 +1,4 @@
-"""Compute the features of a data set and nothing else: `python -m mlic.extract model=nasnetlarge data=...`."""
+"""Compute and store the features of a data set: `python -m mlic.extract model=nasnetlarge data=...`."""
 
 import logging
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="extract")
 @ending_in_order()
 def main(config: DictConfig) -> None:
-    """Hydra's entry point; the settings are those of `mlic.train`."""
+    """Hydra entry point; the settings are those of `mlic.train`."""
     check_settings(config, "extract")
     from mlic.training.run import extract
 
@@ -23,7 +23,7 @@ def main(config: DictConfig) -> None:
         extract(config)
     except SystemExit:  # a signal
         logger.warning(
-            "interrupted; the features computed so far are kept, and the same command goes on from there"
+            "interrupted; the features computed so far are kept, and the same command continues from there"
         )
         raise
 

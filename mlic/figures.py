@@ -1,4 +1,4 @@
-"""Colours and defaults shared by all figures, and their files."""
+"""Colours, styles and files of figures."""
 
 import base64
 import io
@@ -16,18 +16,18 @@ from mlic.runs.folder import replacing
 PRIMARY, SECONDARY, GREY = "#2a6fbb", "#d1603d", "#c9ccd1"
 INK, FAINT = "#1d2530", "#8a93a0"
 
-# Okabe and Ito's colours, told apart with any colour blindness; without their yellow, too pale on white.
+# The colours of Okabe and Ito, distinguishable with any colour blindness, without yellow (too pale on white).
 RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 RUN_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
-PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.5  # inches: fills a phone's screen with letters that can be read
+PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.5  # inches; readable on the screen of a phone
 
 PNG_DPI = 150
 CSS_PIXELS_PER_INCH = 96
 
 SETTINGS: dict[Any, Any] = {
-    "text.parse_math": False,  # a `$` in a class name is a dollar
-    "svg.hashsalt": "mlic",  # the same figure gives the same file
+    "text.parse_math": False,  # `$` in a class name is not a formula
+    "svg.hashsalt": "mlic",  # deterministic files
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 10.0,
@@ -51,33 +51,33 @@ SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class RunStyle:
-    """Colour and marker of one run, the same in all figures."""
+    """Colour and marker of a run in all figures."""
 
     colour: str
     marker: str
 
 
 def run_style(place: int) -> RunStyle:
-    """Style of the run at this place; colours come again after seven, with another marker."""
+    """Return the style of the run at a position; colours repeat after seven runs with another marker."""
     turn, colour = divmod(place, len(RUN_COLOURS))
     return RunStyle(RUN_COLOURS[colour], RUN_MARKERS[(colour + turn) % len(RUN_MARKERS)])
 
 
 @contextmanager
 def report_style() -> Iterator[None]:
-    """Figures made inside look alike; nothing outside changes."""
+    """Context manager that sets the common style of figures."""
     with matplotlib.rc_context(SETTINGS):
         yield
 
 
 def new_figure(*, width: float, height: float) -> Figure:
-    """An empty figure (inches) that is drawn without a window system and without pyplot's global state."""
+    """Create an empty figure (size in inches) without a window system and without the global state of pyplot."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 @dataclass(frozen=True)
 class EmbeddedFigure:
-    """A figure in the page: its SVG as `data:` address, its size in CSS pixels, and what it shows."""
+    """A figure of the page: SVG as a `data:` address, size in CSS pixels, and caption."""
 
     key: str
     caption: str
@@ -87,26 +87,26 @@ class EmbeddedFigure:
 
     @property
     def rows(self) -> int:
-        """Rows of ordinary panels that are as high."""
+        """Height in rows of ordinary panels."""
         return max(1, round(self.height / CSS_PIXELS_PER_INCH / PANEL_HEIGHT))
 
 
 class FigureFiles:
-    """Writes figures to one folder and remembers them."""
+    """Writes figures to one folder and records their names."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder."""
+        """Create the folder."""
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self.keys: list[str] = []
 
     def save(self, key: str, caption: str, figure: Figure | None) -> list[EmbeddedFigure]:
-        """Write `<key>.png` and `<key>.svg`; [] for no figure, so that lists can be added."""
+        """Write `<key>.png` and `<key>.svg`; return a list of one figure, or [] without a figure."""
         if figure is None:
             return []
         stream = io.BytesIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})
-        # the layout is settled by the first drawing; doing it again would cost as much as the drawing
+        # the first drawing fixes the layout; repeating it would cost as much as the drawing
         figure.set_layout_engine("none")
         raster = io.BytesIO()
         figure.savefig(raster, format="png", dpi=PNG_DPI)

@@ -28,10 +28,10 @@ def predict(config: DictConfig) -> dict[str, str]:
         config: composed from `conf/predict.yaml`.
 
     Returns:
-        Name -> reason, of the images that could not be used; they are rows of the file too.
+        Names of the images that could not be used and the reasons; they are rows of the file, too.
 
     Raises:
-        InputError: a run, images or settings that cannot be used.
+        InputError: the run, images or settings cannot be used.
     """
     check_settings(config, "predict")
     from mlic.inference.listing import list_images
@@ -41,7 +41,7 @@ def predict(config: DictConfig) -> dict[str, str]:
     refuse_other_file(output)
     images = OmegaConf.to_container(config.images) if OmegaConf.is_list(config.images) else config.images
     paths, names = list_images(images)  # pyright: ignore[reportArgumentType]
-    # torch and timm take seconds to import: not before the images are known to be there
+    # torch and timm take seconds to import, so find the images first
     from tqdm import tqdm
 
     from mlic.inference.classifier import Classifier
@@ -81,7 +81,7 @@ def _tell(bad: dict[str, str], total: int) -> None:
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="predict")
 @ending_in_order()
 def main(config: DictConfig) -> None:
-    """Hydra's entry point; ends with status 1 when an image could not be used."""
+    """Hydra entry point; exits with status 1 if an image could not be used."""
     if predict(config):
         raise SystemExit(1)
 

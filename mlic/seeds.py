@@ -1,4 +1,4 @@
-"""Which seeds there are: NumPy's, torch's and Python's generators all take them."""
+"""Seeds that the generators of NumPy, torch and Python all accept."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ LARGEST_SEED = 2**32 - 1
 
 
 def check_seed(key: str, seed: Any) -> int:
-    """The seed itself; InputError, which names the config key, for anything but a whole number of 32 bits."""
+    """Return the seed if it is a whole number of 32 bits, else raise an InputError that names the key."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
         raise InputError(f"{key}={seed}: expected a whole number from 0 to {LARGEST_SEED}.")
     return seed

@@ -1,7 +1,8 @@
-"""Checks of the settings before any work: missing values, unknown names, values of a wrong kind.
+"""Checks of the settings before any work: missing values, unknown names, values of wrong types.
 
-`conf/` is the one list of settings. A name is known if a file of the command has it, and a value must be of a kind that
-its defaults there have. The options of any class or function (`_target_`) are also compared with its signature.
+`conf/` is the only list of settings. A name is known if a file of the command contains it, and the type of a value
+must be one of the types of its defaults. Options of a class or function (`_target_`) are also compared with its
+signature.
 """
 
 import re
@@ -22,11 +23,11 @@ from omegaconf.errors import OmegaConfBaseException
 from mlic.config import CONFIG_DIR, flatten
 from mlic.errors import InputError
 
-# Mappings with names of the user's choice, or with options that another function checks.
+# Mappings with arbitrary names, or with options that are checked elsewhere.
 FREE = {
     "hydra", "callbacks", "logger", "tune.space", "features.augment", "data.class_weights.scale", "compare_options",
 }  # fmt: skip
-# Kinds that the defaults, such as null, do not tell.
+# Types that cannot be inferred from the defaults, such as null.
 KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     (
         (str,),
@@ -51,7 +52,7 @@ EXAMPLES = {
     "data.images": "photos", "images": "photos", "output": "outputs/results",
     "model.backbone.name": "resnet50.a1_in1k",
 }  # fmt: skip
-# What these readers need; each is one path, but for tar shards.
+# Required settings of these readers; each is one path, except tar shards.
 REQUIRED = {
     "mlic.data.read_csv": ("data.annotations", "data.images"),
     "mlic.data.read_coco": ("data.annotations", "data.images"),
@@ -61,16 +62,16 @@ REQUIRED = {
 
 
 def check_settings(config: DictConfig, command: str) -> None:
-    """Check the names and kinds of settings, without an import of what they name.
+    """Check the names and types of settings without importing their targets.
 
-    Hydra adds `+lr=0.1` as it is told to, and the run would train without it.
+    For example, Hydra adds `+lr=0.1` to the config, and the run would silently ignore it.
 
     Args:
-        config: as composed.
-        command: the file in `conf/` that it was composed from, without ending.
+        config: composed config.
+        command: name of the file in `conf/` from which it was composed, without extension.
 
     Raises:
-        InputError: a setting is missing, unknown (with similar ones), or of a wrong kind.
+        InputError: a setting is missing, unknown (the message suggests similar ones), or has a wrong type.
     """
     for name in unknown_names(config, command):
         raise InputError(_unknown(config, name, command))
@@ -83,7 +84,7 @@ def check_settings(config: DictConfig, command: str) -> None:
 
 
 def unknown_names(config: DictConfig, command: str) -> list[str]:
-    """Return the full names that no file of the command has, and that no `${...}` refers to."""
+    """Return the full names that no file of the command contains and no `${...}` refers to."""
     defaults = _defaults(command)
     plain: Any = OmegaConf.to_container(config, resolve=False)
     names = [name for name in _names(plain, defaults) if name not in defaults]
@@ -94,10 +95,10 @@ def check_options(config: DictConfig) -> None:
     """Compare the options of each `_target_` with the signature of that class or function.
 
     Args:
-        config: of a run.
+        config: config of a run.
 
     Raises:
-        InputError: an option that the target does not take, or of another type than it says.
+        InputError: the target does not accept an option, or not its type.
     """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     for name, node in _targets(plain):
@@ -107,7 +108,7 @@ def check_options(config: DictConfig) -> None:
 def _refuse_missing(config: DictConfig, defaults: Mapping[str, list[Any]]) -> None:
     plain = flatten(OmegaConf.to_container(config))
     missing = [key for key, value in plain.items() if value == "???"]
-    # groups that ~group left out
+    # without groups that were removed by ~group
     missing += [
         name for name in set(defaults) - set(config) - FREE if "." not in name and None not in defaults[name]
     ]
@@ -133,7 +134,7 @@ def _refuse_wrong_kinds(plain: dict[str, Any], defaults: Mapping[str, list[Any]]
 
 
 def _kinds(name: str, defaults: Mapping[str, list[Any]]) -> set[type]:
-    """The types that the defaults of a setting have; empty if these do not tell."""
+    """Return the types of the defaults of a setting; empty if they cannot be inferred."""
     listed = {kind for kinds, names in KINDS if name in names.split() for kind in kinds}
     found = set()
     for value in defaults.get(name, ()):
@@ -154,7 +155,7 @@ def _is(value: Any, kind: type) -> bool:
 
 
 def _names(node: Mapping[str, Any], known: Mapping[str, list[Any]], prefix: str = "") -> Iterator[str]:
-    """Full names of the settings in a config, but for those below FREE and the options of others' classes."""
+    """Yield full names of settings, except those below FREE and options of classes outside mlic."""
     for key, value in node.items():
         name = f"{prefix}{key}"
         yield name
@@ -173,7 +174,7 @@ def _value(node: Any, name: str) -> Any:
 
 def _is_referred_to(config: DictConfig, full: str) -> bool:
     text = OmegaConf.to_yaml(config)
-    if HydraConfig.initialized():  # names of folders may be made of it
+    if HydraConfig.initialized():  # names of folders may refer to it
         text += OmegaConf.to_yaml(HydraConfig.get())
     prefix, _, name = full.rpartition(".")
     relative = rf"\.{{{1 if prefix else 2},}}{re.escape(name)}"
@@ -182,7 +183,7 @@ def _is_referred_to(config: DictConfig, full: str) -> bool:
 
 @cache
 def _defaults(command: str) -> dict[str, list[Any]]:
-    """Full name -> its values in the files that a command is composed from, of all choices of its groups."""
+    """Return the values of each full name in all files of a command, including all choices of its groups."""
     values: dict[str, list[Any]] = {}
     for prefix, content in _files(command):
         _add_values(values, content, prefix)
@@ -198,7 +199,7 @@ def _add_values(values: dict[str, list[Any]], node: Any, name: str) -> None:
 
 
 def _files(command: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """The place in the config and the content of each file."""
+    """Yield the package (place in the config) and the content of each file."""
     content = yaml.safe_load((Path(CONFIG_DIR) / f"{command}.yaml").read_text())
     for entry in content.pop("defaults"):
         if isinstance(entry, str) and entry != "_self_":
@@ -216,7 +217,7 @@ def _files(command: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
 
 
 def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and content of each mapping with a `_target_`, outermost first."""
+    """Yield name and content of each mapping with a `_target_`, outermost first."""
     if not isinstance(node, dict):
         return
     if "_target_" in node:
@@ -235,7 +236,7 @@ def _check_signature(name: str, node: Mapping[str, Any]) -> None:
         if option not in parameters and not takes_any:
             others = ", ".join(key for key in options if key != option) or "none"
             raise InputError(
-                f"'{name}.{option}': {node['_target_']} takes no such option. Set here: {others}."
+                f"'{name}.{option}': {node['_target_']} has no such option. Other options set here: {others}."
             )
         default = parameters[option].default if option in parameters else value
         is_default = type(value) is type(default) and value == default
@@ -252,17 +253,17 @@ def _check_signature(name: str, node: Mapping[str, Any]) -> None:
 def _hints(target: Any) -> dict[str, Any]:
     try:
         return get_type_hints(target.__init__ if isinstance(target, type) else target)
-    except Exception:  # names that exist for type checkers alone
+    except Exception:  # names that exist only for type checkers
         return {}
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Return True unless a type hint is understood and excludes the value."""
+    """Return True unless a supported type hint excludes the value."""
     origin, arguments = get_origin(hint), get_args(hint)
     if isinstance(value, dict) and "_target_" in value:  # becomes an object
         return True
     if origin in (Union, UnionType):
-        # "abc" for float | Tensor is wrong, though a Tensor may be made of anything
+        # "abc" is invalid for float | Tensor, although Tensor is not a supported hint
         understood = [argument for argument in arguments if _is_understood(argument)]
         return not understood or any(_fits(value, argument) for argument in understood)
     if origin is Literal:
@@ -292,7 +293,7 @@ def _unknown(config: DictConfig, name: str, command: str) -> str:
 
 
 def _similar(config: DictConfig, name: str) -> Iterator[str]:
-    """Settings with the same last part, else with a similar one."""
+    """Yield settings with the same last part, else with a similar one."""
     plain: Any = OmegaConf.to_container(config, resolve=False)
     keys = [key for key in flatten(plain) if key != name and "_target_" not in key]
     last = {key: key.rpartition(".")[2] for key in keys}

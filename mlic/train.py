@@ -19,7 +19,7 @@ from mlic.sweeps.summary import summarized
 
 
 def train(config: DictConfig) -> dict[str, dict]:
-    """Run the whole way from photographs to test metrics.
+    """Train and test a classifier.
 
     Args:
         config: composed from `conf/train.yaml`, by Hydra's command line or `mlic.config.compose`.
@@ -28,10 +28,10 @@ def train(config: DictConfig) -> dict[str, dict]:
         The metrics of `train`, `val` and `test`, as in metrics.json.
 
     Raises:
-        InputError: data, weights or settings that cannot be used.
+        InputError: data, weights or settings cannot be used.
     """
     check_settings(config, "train")
-    # torch and timm take seconds to import: not before the command line is known to be right
+    # torch and timm take seconds to import, so check the command line first
     from mlic.training.run import run
 
     return run(config)
@@ -39,13 +39,13 @@ def train(config: DictConfig) -> dict[str, dict]:
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="train")
 def main(config: DictConfig) -> float | None:
-    """Hydra's entry point; returns the metric that `objective` names, which sweepers go by."""
+    """Hydra entry point; returns the metric named by `objective` to sweepers."""
     with reported_job(config), ending_on_signals():
         return objective_of(config, train(config))
 
 
 def command() -> None:
-    """`python -m mlic.train`."""
+    """Run `python -m mlic.train`."""
     run_command(summarized(_compare)(main))
 
 

@@ -13,24 +13,24 @@ from mlic.settings import check_settings
 
 
 def tune(*overrides: str, output: str | Path) -> dict[str, dict]:
-    """Equivalent to the command line, for notebooks and tests.
+    """Run a search like the command line, for notebooks and tests.
 
     Args:
-        overrides: such as `"model=efficientnet_lite2"`, `"tune.heads=64"`.
-        output: folder for the trials; the winner's run lies in `winner/` there.
+        overrides: overrides such as `"model=efficientnet_lite2"`, `"tune.heads=64"`.
+        output: folder of the search; the run of the best trial is in `winner/`.
 
     Returns:
-        The winner's metrics of `train`, `val` and `test`, as in metrics.json.
+        The metrics of the best trial on `train`, `val` and `test`, as in metrics.json.
 
     Raises:
-        InputError: data, weights, settings or a search space that cannot be used.
+        InputError: data, weights, settings or the search space cannot be used.
     """
     return _tune(*compose_with_choices(*overrides, output=output, config_name="tune"))
 
 
 def _tune(config: DictConfig, choices: Mapping[str, str | None]) -> dict[str, dict]:
     check_settings(config, "tune")
-    # torch and timm take seconds to import: not before the command line is known to be right
+    # torch and timm take seconds to import, so check the command line first
     from mlic.tuning.run import run_tuning
 
     return run_tuning(config, choices)
@@ -39,7 +39,7 @@ def _tune(config: DictConfig, choices: Mapping[str, str | None]) -> dict[str, di
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="tune")
 @ending_in_order()
 def main(config: DictConfig) -> None:
-    """Hydra's entry point."""
+    """Hydra entry point."""
     _tune(config, HydraConfig.get().runtime.choices)
 
 

@@ -24,24 +24,24 @@ PROBLEMS_FOUND, UNUSABLE = 1, 2
 
 
 class ProblemsFound(SystemExit):
-    """The check's own exit status; that of unusable input is Hydra's until the end."""
+    """Exit status of a check that found problems, distinguished from Hydra's status 1 for invalid input."""
 
 
 @translated_errors()
 def verify(config: DictConfig) -> "Verification":
-    """Check a data set, write what was found, and rank its labels where that is asked for.
+    """Check a data set, write the findings, and optionally rank its labels.
 
     Args:
         config: composed from `conf/verify.yaml`.
 
     Returns:
-        What was found.
+        The findings.
 
     Raises:
-        InputError: data or settings that cannot be used.
+        InputError: data or settings cannot be used.
     """
     check_settings(config, "verify")
-    # pandas and scikit-learn take a second to import: not before the command line is known to be right
+    # pandas and scikit-learn take a second to import, so check the command line first
     from mlic.verification.checking import verify_data
     from mlic.verification.report import log_findings, open_output, write
 
@@ -68,18 +68,18 @@ def verify(config: DictConfig) -> "Verification":
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="verify")
 @ending_in_order()
 def main(config: DictConfig) -> None:
-    """Hydra's entry point."""
+    """Hydra entry point."""
     if verify(config).findings:
         raise ProblemsFound(PROBLEMS_FOUND)
 
 
 def command() -> None:
-    """`python -m mlic.verify`; ends with status 1 when problems were found, 2 when the input cannot be used."""
+    """Run `python -m mlic.verify`; exits with status 1 if problems were found, 2 if the input cannot be used."""
     try:
         run_command(main)
     except ProblemsFound:
         raise
-    except SystemExit as ending:  # what Hydra refuses or shows has the status 1
+    except SystemExit as ending:  # Hydra exits with status 1 for invalid input and for --help
         sys.exit(UNUSABLE if ending.code == 1 else ending.code)
 
 
