@@ -41,10 +41,10 @@ DEFAULT_DATA = Path(__file__).parent.parent.parent / "shared" / "data" / "coco"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run benchmarks; returns 1 if one of them failed to run, 0 else, whatever was measured."""
+    """Run benchmarks; return 1 if one of them failed to run, else 0, whatever was measured."""
     options = _parser().parse_args(arguments)
     if not (options.data / "labels.csv").is_file():
-        print(f"no labels.csv in '{options.data}'; name a folder with labels.csv and images/ by --data")
+        print(f"no labels.csv in '{options.data}'; set --data to a folder with labels.csv and images/")
         return 2
     _quieten()
     before, start = load_average(), time.perf_counter()
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(name: str, setting: Setting) -> list[Row]:
-    """One benchmark; an error becomes a row, so that the others still run."""
+    """Run one benchmark; an error becomes a row, so that the others still run."""
     print(f"{name} ...", file=sys.stderr, end=" ", flush=True)
     start = time.perf_counter()
     try:

@@ -1,11 +1,11 @@
-"""What each step to `experiment=best` brings, by cross-validation: `python -m benchmarks.ablation --out <folder>`.
+"""Cross-validated gain of each step to `experiment=best`: `python -m benchmarks.ablation --out <folder>`.
 
-Each step is trained as `python -m mlic.train` does, on the training part of each fold, and tested once on the part that
-is left out; all settings are fixed beforehand. `--inner 3` compares the steps without the test parts instead: within
-the training images of each fold, by folds of their own. That is how settings are to be chosen.
+Each step is trained like `python -m mlic.train` on the training part of each fold, and tested once on the held-out
+part, with all settings fixed in advance. `--inner 3` compares the steps without the test parts instead, by inner folds
+of the training images of each fold. Use it to select settings.
 
-Finished runs in the folder are not run again. The features of all steps are computed on the first use and kept in the
-cache folder (MLIC_CACHE).
+Finished runs in the folder are not repeated. Features are computed on first use and kept in the cache folder
+(MLIC_CACHE).
 """
 
 import argparse
@@ -34,13 +34,13 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Fold:
-    """A set of images that is cut in two: `fold` of `folds` is test.
+    """A set of images and one of its folds, which is the test part.
 
     Attributes:
         table: curated labels.
-        annotations: the same as a file.
-        folds, fold: as `data.split.folds` and `data.split.fold`.
-        name: of the folder of its runs.
+        annotations: file with the same labels.
+        folds, fold: values of `data.split.folds` and `data.split.fold`.
+        name: name of the folder of its runs.
     """
 
     table: LabelTable
@@ -50,7 +50,7 @@ class Fold:
     name: str
 
     def overrides(self) -> list[str]:
-        """Of a run on this fold without a val part: the last epoch is tested."""
+        """Return the overrides of a run on this fold without a val part, whose last epoch is tested."""
         return [
             "data=csv", f"data.annotations='{self.annotations}'", f"data.images='{self.table.image_dir}'",
             f"data.split.folds={self.folds}", f"data.split.fold={self.fold}", "data.split.val=0",
@@ -59,14 +59,14 @@ class Fold:
 
 
 def make_folds(data: Path, out: Path, *, folds: int, inner: int, min_images: int) -> list[Fold]:
-    """The folds to train and test on.
+    """Create the folds to train and test on.
 
     Args:
         data: folder with `labels.csv` and `images/`.
-        out: where annotation files are written.
-        folds: of all images.
-        inner: 0, or so many folds of the training images of each.
-        min_images: rarer classes are dropped.
+        out: folder of the annotation files.
+        folds: number of folds of all images.
+        inner: number of inner folds of the training images of each fold, or 0.
+        min_images: classes with fewer images are dropped.
     """
     table, _ = curate(
         read_csv(data / "labels.csv", data / "images"),
@@ -93,7 +93,7 @@ def _write(table: LabelTable, file: Path) -> Path:
 
 
 def predictions_of(step: str, overrides: Sequence[str], fold: Fold, out: Path) -> Predictions:
-    """Scores of the fold's test part: of a run, or of logistic regression on cached features."""
+    """Return the scores of the test part of a fold by a run, or by logistic regression on cached features."""
     folder = out / re.sub(r"\W+", "_", step) / fold.name
     file = folder / "predictions" / "test.parquet"
     if not file.is_file():
@@ -107,16 +107,16 @@ def predictions_of(step: str, overrides: Sequence[str], fold: Fold, out: Path) -
 
 
 class Scores:
-    """mAP of a step in each fold, and its mean over the folds on resamples of their test images."""
+    """The mAP of a step in each fold, and its mean over folds on resamples of their test images."""
 
     def __init__(self, parts: Sequence[Predictions]) -> None:
-        """Resample the images of each fold; steps tested on the same images see the same resamples."""
+        """Resample the images of each fold; steps tested on the same images use the same resamples."""
         found = [Bootstrap(part, names=["map"], seed=fold) for fold, part in enumerate(parts)]
         self.folds = np.array([part.estimates["map"] for part in found])
         self.resampled = np.mean([part.resampled["map"] for part in found], axis=0)
 
     def minus(self, other: "Scores") -> tuple[np.ndarray, tuple[float, float]]:
-        """Differences in each fold, and the interval of their mean: centred percentiles."""
+        """Return the difference in each fold, and the interval of their mean (centred percentiles)."""
         difference = self.folds - other.folds
         resampled = self.resampled - other.resampled
         moved = resampled - resampled.mean() + difference.mean()
@@ -125,7 +125,7 @@ class Scores:
 
 
 def as_markdown(scores: dict[str, Scores]) -> str:
-    """A row a step: mean and spread over folds, paired difference to the reference, least difference to the report."""
+    """Tabulate for each step the mean and spread over folds, and paired differences to reference and report."""
     columns = (
         "step", "mAP, mean of folds", "sd over folds", "minus logistic regression at 260 pixels, one view (95 %)",
         "least of the folds minus the report's head",
@@ -142,7 +142,7 @@ def as_markdown(scores: dict[str, Scores]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is missing, print the table and write it to `<out>/ablation.md`."""
+    """Run missing steps, print the table and write it to `<out>/ablation.md`."""
     options = _parser().parse_args(arguments)
     warnings.filterwarnings("ignore")
     logging.getLogger("mlic").setLevel(logging.ERROR)

@@ -1,6 +1,6 @@
-"""The steps from the report's head to `experiment=best`, and what was tried beside it, as overrides."""
+"""The steps from the head of the report to `experiment=best`, and variants of the latter, as overrides."""
 
-# both on the features of _DEFAULT, 260 pixels and one view: later steps differ from them in their features too
+# both on the features of _DEFAULT (260 pixels, one view); later steps use other features
 REFERENCE = "logistic regression"
 REPORT = "the report's head"
 
@@ -19,14 +19,14 @@ _LITE2 = "tf_efficientnet_lite2.in1k"
 STEPS: dict[str, tuple[str, ...]] = {
     REFERENCE: _DEFAULT,
     REPORT: (*_DEFAULT, "+data.class_weights.scale={person: 0.5}"),
-    # each with all before it
+    # each includes all steps before it
     "standardised features": _STANDARDISED,
     "1024 hidden units, dropout on them": _WIDE,
     "average of the weights": _AVERAGED,
     "whole photograph": _WHOLE,
     "352 pixels": _LARGE,
     "experiment=best": BEST,
-    # one change of the best each
+    # each is one change of the best settings
     "best without standardisation": (*BEST, "head.standardize=false"),
     "best without average": (*BEST, "callbacks=default"),
     "best at 260 pixels": (*BEST, "model.backbone.image_size=null"),
@@ -37,7 +37,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "best with a linear head": (*BEST, "head=linear"),
     "best with residual attention": (*BEST, "head=csra"),
     "best with attention": (*BEST, "head=attention"),
-    # several networks, or sizes of one, side by side
+    # several networks, or input sizes of one network, in parallel
     "best with lite0, lite1 and lite2": (*BEST, "model=ensemble"),
     "best with lite2 at 352 and 448 pixels": (
         *BEST,

@@ -1,4 +1,4 @@
-"""What users would do instead: scikit-learn on the same features, or a plain loop that runs the backbone each epoch."""
+"""Alternatives to this package: scikit-learn on the same features, or a plain loop with a live backbone."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ Part = tuple[np.ndarray, np.ndarray]
 
 
 def alternatives(setting: Setting) -> list[Row]:
-    """Seconds and mAP beside those of a run of this package."""
+    """Compare seconds and mAP with those of a run of this package."""
     store = setting.work / "alternatives"
     ours = real_run(setting, "alternatives", store_in(store))
     backbone = make_backbone(setting)
@@ -50,7 +50,7 @@ def _regression(ours: FinishedRun, parts: dict[str, Part], classes: tuple[str, .
 
 
 def _report_protocol(setting: Setting, ours: FinishedRun, backbone: FrozenBackbone) -> Row:
-    """Decode, backbone in float32 and head, each epoch anew; scaled up from a part of one epoch."""
+    """Decode, run the backbone in float32 and the head in every epoch; extrapolated from a part of one epoch."""
     images = ours.read("dataset.json")["images"]
     number = images["train"] + images["val"]
     paths = setting.photographs()[: setting.choose(96, 32)]
@@ -73,7 +73,7 @@ def _report_protocol(setting: Setting, ours: FinishedRun, backbone: FrozenBackbo
 
 
 def _parts(setting: Setting, backbone: FrozenBackbone, store: Any) -> tuple[dict[str, Part], tuple[str, ...]]:
-    """Features and labels of train and test, as the run saw them."""
+    """Return features and labels of train and test of the run."""
     config = compose(*setting.overrides(), output=setting.work / "unused")
     datamodule: MultiLabelDataModule = instantiate(config.data)
     datamodule.resize_size = backbone.resize_size

@@ -1,4 +1,4 @@
-"""Plain PyTorch loops without Lightning: what the package's own loops are measured against."""
+"""Plain PyTorch loops without Lightning, with which the loops of the package are compared."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -18,10 +18,10 @@ Scored = tuple[Tensor, Tensor]  # logits and targets (N, C)
 
 
 class Photographs(Dataset[Tensor]):
-    """uint8 images (3, H, W) of a backbone's input size."""
+    """Dataset of uint8 images (3, H, W) of the input size of a backbone."""
 
     def __init__(self, paths: Sequence[Path], backbone: FrozenBackbone, *, draft: bool = True) -> None:
-        """Decode `paths`; `draft` lets large JPEGs be reduced while they are decoded."""
+        """Decode `paths`; `draft` reduces large JPEGs while decoding."""
         self.paths, self.transform = list(paths), backbone.transform
         self.draft_size = backbone.resize_size if draft else None
 
@@ -37,17 +37,17 @@ class Photographs(Dataset[Tensor]):
 def batches(
     paths: Sequence[Path], backbone: FrozenBackbone, workers: int, *, draft: bool = True
 ) -> Iterator[Tensor]:
-    """uint8 (B, 3, H, W), decoded in worker processes."""
+    """Yield uint8 images (B, 3, H, W), decoded in worker processes."""
     return iter(DataLoader(Photographs(paths, backbone, draft=draft), BATCH_SIZE, num_workers=workers))
 
 
 def extract(paths: Sequence[Path], backbone: FrozenBackbone, workers: int, *, draft: bool = True) -> Tensor:
-    """One pass: decode, transform, forward -> float32 (N, *feature_shape)."""
+    """Decode, transform and pass images through the backbone; return float32 (N, *feature_shape)."""
     return torch.cat([backbone(images) for images in batches(paths, backbone, workers, draft=draft)])
 
 
 class BareTraining:
-    """A head, its loss and fused Adam, over features in memory."""
+    """Training of a head with its loss and fused Adam on features in memory."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class BareTraining:
         """Build head and optimizer.
 
         Args:
-            features: (N, *feature_shape), of any floating dtype.
+            features: features (N, *feature_shape) of any floating-point dtype.
             targets: float32 (N, C).
-            num_train: the first so many rows are trained on, the others are scored after each epoch.
-            hidden: widths of the head's hidden layers.
-            dropout: in front of them.
-            learning_rate: of Adam.
+            num_train: number of training rows (the first ones); the others are scored after each epoch.
+            hidden: widths of the hidden layers of the head.
+            dropout: dropout before them.
+            learning_rate: learning rate of Adam.
         """
         self.features, self.targets, self.num_train = features, targets, num_train
         widths = [features[0].numel(), *hidden]
@@ -79,10 +79,10 @@ class BareTraining:
         self.optimizer = torch.optim.Adam(self.head.parameters(), lr=learning_rate, fused=True)
 
     def epoch(self) -> tuple[Scored, Scored]:
-        """Train on all training rows in a new order, then score the others.
+        """Train on all training rows in random order, then score the others.
 
         Returns:
-            Logits and targets of the training rows, as they were seen, and of the others.
+            Logits and targets of the training rows during training, and of the others.
         """
         self.head.train()
         order = torch.randperm(self.num_train)
@@ -97,7 +97,7 @@ class BareTraining:
         return (torch.cat(seen), self.targets[order]), (torch.cat(scored), self.targets[self.num_train :])
 
     def step(self, features: Tensor, targets: Tensor) -> Tensor:
-        """One step of the optimizer; returns the logits (B, C)."""
+        """Take one step of the optimizer and return the logits (B, C)."""
         logits = self.head(features)
         loss = functional.binary_cross_entropy_with_logits(logits, targets, weight=self.class_weights)
         self.optimizer.zero_grad()
@@ -109,7 +109,7 @@ class BareTraining:
 def made_training(
     num_images: int, feature_shape: Sequence[int], num_classes: int, *, num_train: int
 ) -> BareTraining:
-    """On random float16 features: the seconds do not depend on their values."""
+    """Create a training on random float16 features, whose values do not affect the time."""
     features = torch.randn(num_images, *feature_shape, dtype=torch.float16)
     targets = (torch.rand(num_images, num_classes) < 0.1).float()
     return BareTraining(features, targets, num_train=num_train)

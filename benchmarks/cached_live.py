@@ -1,4 +1,4 @@
-"""Whole training runs: features computed once against a backbone that runs in every epoch."""
+"""Whole training runs with features computed once, compared with a backbone that runs in every epoch."""
 
 import shutil
 from collections import defaultdict
@@ -15,27 +15,27 @@ from benchmarks.setting import Setting, cores
 from benchmarks.timing import measured
 from mlic.models import FrozenBackbone
 
-# All images in train or val, so that each epoch of live training passes all of them, as extraction does.
+# All images are in train or val, so that each epoch of live training processes all of them, like extraction.
 PARTS = ("data.split.test=0", "data.split.val=0.1")
 AGREEMENT_EPOCHS = 5
-# what a run takes beyond reading labels and weights: its figures of the data set and its results too
+# phases besides reading labels and weights, including figures of the data set and results
 COUNTED_PHASES = ("features", "records", "fit")
 
 
 def cached_against_live(setting: Setting) -> list[Row]:
-    """Averaged features: 40 epochs, and the second run on the same images."""
+    """Measure 40 epochs with averaged features, and a second run on the same images."""
     return _compare(setting, "avg", "live / (extraction + cached), averaged features", interludes=4)
 
 
 def cached_against_live_flattened(setting: Setting) -> list[Row]:
-    """Flattened features, whose head is large."""
+    """Measure flattened features, which have a large head."""
     return _compare(setting, "flatten", "the same with flattened features", interludes=2)
 
 
 def agreement(setting: Setting) -> list[Row]:
-    """The largest difference of any test metric between cached and live training.
+    """Measure the largest difference of any test metric between cached and live training.
 
-    A decision at the threshold is all or nothing: of few images one that turns moves a mean by more than its scores.
+    With few images, one decision that changes at the threshold can change a mean by more than the scores do.
     """
     epochs = setting.choose(AGREEMENT_EPOCHS, 2)
     few = f"trainer.max_epochs={epochs}"
@@ -57,7 +57,7 @@ def agreement(setting: Setting) -> list[Row]:
 
 
 class _CachedSide:
-    """What live training is compared with: a whole cached run on a new store, its parts alone, and a second run."""
+    """Cached training: a whole run with a new store, its parts alone, and a second run."""
 
     def __init__(self, setting: Setting, pool: str, options: tuple[str, ...], epochs: int) -> None:
         self.setting, self.pool, self.options, self.epochs = setting, pool, options, epochs
@@ -66,7 +66,7 @@ class _CachedSide:
         self.seconds: dict[str, list[float]] = defaultdict(list)
 
     def measure(self) -> None:
-        """Once more, all of it."""
+        """Measure everything once more."""
         store = self.setting.work / f"store_{self.pool}"
         shutil.rmtree(store, ignore_errors=True)
         self.seconds["E"].append(_seconds_of_a_pass(self.backbone, self.paths))
@@ -76,7 +76,7 @@ class _CachedSide:
         self.seconds["H"].append(
             _seconds_of_head(cached, self.backbone, self.epochs, torch.get_num_threads())
         )
-        if self.pool == "avg":  # a head that a run trains on one thread
+        if self.pool == "avg":  # runs train such a head on one thread
             self.seconds["H alone"].append(_seconds_of_head(cached, self.backbone, self.epochs, 1))
         one = "trainer.max_epochs=1"
         again = real_run(self.setting, f"again_{self.pool}", *self.options, one, store_in(store))
@@ -118,7 +118,7 @@ def _compare(setting: Setting, pool: str, name: str, *, interludes: int) -> list
 
 
 def _affordable_epochs(setting: Setting, pool: str) -> int:
-    """As many, of all images, as a live run does in the minutes allowed, by a quick estimate."""
+    """Estimate the number of epochs that a live run can do in the allowed time."""
     paths = setting.photographs()
     sample = paths[: setting.choose(128, 16)]
     backbone = make_backbone(setting, f"model.backbone.pool={pool}")
@@ -140,7 +140,7 @@ def _seconds_of_a_pass(backbone: FrozenBackbone, paths: list[Any]) -> float:
 
 
 def _seconds_of_head(run: FinishedRun, backbone: FrozenBackbone, epochs: int, threads: int) -> float:
-    """H: all epochs of the head in a bare loop, with the sizes of a run."""
+    """Measure H, all epochs of the head in a bare loop with the sizes of a run."""
     images = run.read("dataset.json")["images"]
     classes = run.read("dataset.json")["classes"]
     loop = bare.made_training(
@@ -158,7 +158,7 @@ def _seconds_of_head(run: FinishedRun, backbone: FrozenBackbone, epochs: int, th
 
 
 def _largest_difference(cached: Mapping[str, Any], live: Mapping[str, Any]) -> tuple[float, str]:
-    """Over all averaged metrics; per-class values are what they average."""
+    """Return the largest difference of all averaged metrics, and its name."""
     differences = {
         name: abs(value - live[name]) for name, value in cached.items() if isinstance(value, float)
     }

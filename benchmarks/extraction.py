@@ -1,4 +1,4 @@
-"""Images a second of extraction, beside what the cores could do at most."""
+"""Images per second of extraction, compared with the maximum of the cores."""
 
 from pathlib import Path
 from statistics import median
@@ -17,7 +17,7 @@ FORWARD_PASSES = 6
 
 
 def extraction_bound(setting: Setting) -> list[Row]:
-    """Whole extractions into new stores, and their two parts alone before and after each, as machines drift."""
+    """Measure whole extractions to new stores, and their two parts before and after each (machines drift)."""
     backbone = make_backbone(setting)
     paths = setting.photographs()[: setting.choose(2000, 40)]
     shares, rates, spent = [], [], []
@@ -46,7 +46,7 @@ def extraction_bound(setting: Setting) -> list[Row]:
 
 
 def _extract(backbone: FrozenBackbone, paths: list[Path], directory: Path) -> None:
-    """As a run does it, with the settings of conf/features/cached.yaml."""
+    """Extract like a run, with the settings of conf/features/cached.yaml."""
     extract_features(
         backbone,
         paths,
@@ -57,7 +57,7 @@ def _extract(backbone: FrozenBackbone, paths: list[Path], directory: Path) -> No
 
 
 def _core_seconds(setting: Setting, backbone: FrozenBackbone, paths: list[Path]) -> tuple[float, float]:
-    """An image: decoded and transformed, and passed through the network."""
+    """Return core-seconds per image of decoding and transform, and of the forward pass."""
     photographs = Photographs(paths, backbone)
     number = min(len(paths), setting.choose(128, BATCH_SIZE))
     step = max(1, len(paths) // number)

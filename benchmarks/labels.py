@@ -1,4 +1,4 @@
-"""From an annotation file to split and weights, at the size of COCO's training set."""
+"""Time from an annotation file to split and class weights, at the size of COCO's training set."""
 
 import json
 import time
@@ -22,7 +22,7 @@ IMAGES, CLASSES, LABELS_AN_IMAGE = 82_000, 80, 3
 
 
 def labels(setting: Setting) -> list[Row]:
-    """Read, curate, split and weigh; iterstrat's own share of it."""
+    """Measure reading, curation, split and weights, and the share of iterstrat."""
     number = setting.choose(IMAGES, 2000)
     folder = setting.work / "labels"
     folder.mkdir()
@@ -51,10 +51,10 @@ def labels(setting: Setting) -> list[Row]:
 
 
 def _write_coco(path: Path, number: int) -> Path:
-    """Annotations as COCO has them, with boxes and areas; frequencies fall as 1 / rank."""
+    """Write COCO annotations with boxes and areas; class frequencies are proportional to 1 / rank."""
     random = np.random.default_rng(0)
     frequency = 1 / np.arange(1, CLASSES + 1)
-    # the largest keys of an exponential race are a weighted draw without replacement
+    # the largest keys of an exponential race are a weighted sample without replacement
     race = random.exponential(size=(number, CLASSES)) / frequency
     drawn = np.argpartition(race, LABELS_AN_IMAGE, axis=1)[:, :LABELS_AN_IMAGE]
     images = [
@@ -81,7 +81,7 @@ def _noted(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 @contextmanager
 def _iterstrat_timed() -> Iterator[list[float]]:
-    """Seconds that the library's splitter takes by itself, in a list of one."""
+    """Measure the seconds in the splitter of the library, in a list of one."""
     spent = [0.0]
     original = splitting.MultilabelStratifiedShuffleSplit
 

@@ -1,4 +1,4 @@
-"""One-vs-rest logistic regression on cached features: what a head has to beat."""
+"""One-vs-rest logistic regression on cached features, the baseline of heads."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
 from mlic.features import CachedFeatures
 
-# scikit-learn's default on features as they are, and weaker ones on standardised features
+# scikit-learn's default on raw features, and stronger penalties on standardised features
 CANDIDATES = {
     "as they are, C=1": (False, 1.0),
     "standardised, C=0.03": (True, 0.03),
@@ -31,16 +31,16 @@ INNER_FOLDS = 3
 def logistic_regression(
     table: LabelTable, *, folds: int, fold: int, overrides: Sequence[str], seed: int = 0
 ) -> Predictions:
-    """Fit on the training part of a fold, score its test part.
+    """Fit on the training part of a fold and score its test part.
 
-    The strength of the penalty is chosen by cross-validation within the training part.
+    The strength of the penalty is selected by cross-validation within the training part.
 
     Args:
         table: curated labels.
-        folds: as `data.split.folds`.
-        fold: as `data.split.fold`.
-        overrides: which backbone's features.
-        seed: of the split.
+        folds: value of `data.split.folds`.
+        fold: value of `data.split.fold`.
+        overrides: overrides of the backbone.
+        seed: seed of the split.
 
     Returns:
         Scores of the test part.
@@ -60,7 +60,7 @@ def logistic_regression(
 
 
 def cached_features(table: LabelTable, overrides: Sequence[str]) -> np.ndarray:
-    """(N, F) of the images of a table, from the cache folder's stores."""
+    """Return the features (N, F) of the images of a table from the stores in the cache folder."""
     config = compose("trainer=cpu", *overrides, output="unused")
     backbone = instantiate(config.model.backbone).optimize_for(torch.device("cpu"))
     source = CachedFeatures(
@@ -82,7 +82,7 @@ def _fit(name: str, features: np.ndarray, labels: np.ndarray) -> Pipeline:
 
 
 def _inner_score(name: str, features: np.ndarray, table: LabelTable, rows: np.ndarray) -> float:
-    """Mean mAP over folds of the training rows."""
+    """Return the mean mAP over folds of the training rows."""
     labels = table.labels[rows]
     strata = np.column_stack([labels, ~labels.any(axis=1)])
     splitter = MultilabelStratifiedKFold(n_splits=INNER_FOLDS, shuffle=True, random_state=0)

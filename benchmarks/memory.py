@@ -1,4 +1,4 @@
-"""Peak memory of an extraction, for a few and for many images."""
+"""Peak memory of an extraction of few and of many images."""
 
 import io
 import os
@@ -17,12 +17,12 @@ from benchmarks.setting import Setting
 
 FEW, MANY = 2_000, 20_000
 SIDE = 32  # pixels
-DISTINCT = 16  # pictures; a comment makes each file's bytes its own
-INTERVAL = 0.1  # seconds between two looks at the memory
+DISTINCT = 16  # different images; a comment makes the bytes of each file unique
+INTERVAL = 0.1  # seconds between two measurements of the memory
 
 
 def peak_memory(setting: Setting) -> list[Row]:
-    """Extraction in processes of its own; the memory of all of them together."""
+    """Measure the total memory of all processes of an extraction."""
     few, many = (setting.choose(number, number // 50) for number in (FEW, MANY))
     folder = setting.work / "noise"
     folder.mkdir()
@@ -42,7 +42,7 @@ def peak_memory(setting: Setting) -> list[Row]:
 
 
 def extract(folder: Path, number: int, store: Path) -> None:
-    """What the measured process does: a tiny network over the first images of a folder."""
+    """Extract features of the first images of a folder with a tiny network; runs in the measured process."""
     from mlic.features import extract_features
     from mlic.models import FrozenBackbone
 
@@ -60,7 +60,7 @@ def extract(folder: Path, number: int, store: Path) -> None:
 
 
 def pictures(number: int, side: int) -> Iterator[bytes]:
-    """So many JPEGs of `side` x `side` pixels, each with bytes of its own."""
+    """Yield `number` JPEGs of `side` x `side` pixels, each with different bytes."""
     random = np.random.default_rng(0)
     distinct = []
     for _ in range(DISTINCT):
@@ -80,7 +80,7 @@ def _peak(work: Path, folder: Path, number: int) -> int:
 
 
 def peak_of(work: Path, command: Sequence[str]) -> int:
-    """Bytes that a command and its descendants take at most, all together; its cache is in `work`.
+    """Return the peak memory in bytes of a command and its descendants; its cache is in `work`.
 
     Raises:
         RuntimeError: the command failed.
@@ -99,7 +99,7 @@ def peak_of(work: Path, command: Sequence[str]) -> int:
 
 
 def _memory_of_tree(process_id: int) -> int:
-    """Bytes of a process and its descendants; pages that several share are counted once where the system tells."""
+    """Return the bytes of a process and its descendants; shared pages count once where the system reports them."""
     try:
         process = psutil.Process(process_id)
         members = [process, *process.children(recursive=True)]
@@ -113,7 +113,7 @@ def _memory_of(process: psutil.Process) -> int:
         if process.status() == psutil.STATUS_ZOMBIE:
             return 0
         memory = process.memory_full_info()
-    except psutil.Error:  # it ended meanwhile
+    except psutil.Error:  # the process has ended
         return 0
     return getattr(memory, "pss", None) or memory.uss
 

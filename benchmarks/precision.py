@@ -1,4 +1,4 @@
-"""The chosen number format, memory format and way of decoding: what they gain, and what they change."""
+"""Gain and effect of the selected number format, memory format and decoding."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +17,14 @@ from benchmarks.timing import median_core, median_wall, take_turns
 from mlic.data.images import open_image
 from mlic.models import FrozenBackbone
 
-# timm name -> whether with trained weights
+# timm names, and True for pretrained weights
 NETWORKS = {"tf_efficientnet_lite0.in1k": True, "tf_efficientnet_lite2.in1k": True, "resnet50": False}
 NUM_SEEDS = 3  # of the head
 ENLARGED = 4  # times as wide and high
 
 
 def number_format(setting: Setting) -> list[Row]:
-    """Forward passes in the chosen precision, channels-last, against float32 in NCHW; then the mAP."""
+    """Compare forward passes in the selected precision and channels-last with float32 in NCHW, and the mAP."""
     networks = NETWORKS if not setting.quick else {"test_efficientnet": False}
     rows = [_forward_passes(setting, name, pretrained) for name, pretrained in networks.items()]
     chosen, reference = (
@@ -36,7 +36,7 @@ def number_format(setting: Setting) -> list[Row]:
 
 
 def decoding(setting: Setting) -> list[Row]:
-    """JPEGs decoded at reduced size against whole, on enlarged copies of photographs."""
+    """Compare JPEGs decoded at reduced and at full size, on enlarged copies of photographs."""
     data = _enlarge(setting)
     backbone = make_backbone(setting)
     paths = sorted((data / "images").iterdir())[: setting.choose(24, 4)]
@@ -83,7 +83,7 @@ def _forward_passes(setting: Setting, name: str, pretrained: bool) -> Row:
 
 
 def _relative_difference(features: Tensor, reference: Tensor) -> float:
-    """Norm of the difference over the norm."""
+    """Return the norm of the difference divided by the norm of the reference."""
     return ((features - reference).norm() / reference.norm()).item()
 
 
@@ -92,7 +92,7 @@ def _all(photographs: Photographs) -> Tensor:
 
 
 def _runs(setting: Setting, name: str, override: str) -> list[FinishedRun]:
-    """One a seed of the head, on the same features."""
+    """Train one run per seed of the head on the same features."""
     store = store_in(setting.work / "shared_store")
     return [
         real_run(setting, f"{name}_{seed}", f"seed={seed}", store, override)
@@ -101,7 +101,7 @@ def _runs(setting: Setting, name: str, override: str) -> list[FinishedRun]:
 
 
 def _map_row(name: str, runs: Sequence[FinishedRun], reference: Sequence[FinishedRun], detail: str) -> Row:
-    """Mean over seeds of the head, and how far the seeds are apart by themselves."""
+    """Return the mean over seeds of the head, and the spread of the seeds."""
     values, others = ([run.results["test"]["map"] for run in side] for side in (runs, reference))
     return Row(
         name,
@@ -112,7 +112,7 @@ def _map_row(name: str, runs: Sequence[FinishedRun], reference: Sequence[Finishe
 
 
 def _enlarge(setting: Setting) -> Path:
-    """A data folder with copies of some photographs, 4 times as wide and high."""
+    """Create a data folder with copies of some photographs, 4 times as wide and high."""
     target = setting.work / "enlarged"
     (target / "images").mkdir(parents=True)
     table = pd.read_csv(setting.data / "labels.csv")

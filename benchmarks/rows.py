@@ -1,4 +1,4 @@
-"""One line of the result: what was measured, and what it was to reach."""
+"""Rows of the results: measurements and their targets."""
 
 import operator
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ class Row:
     """A measurement.
 
     Attributes:
-        name: what was measured.
-        measured: the value; None if it could not be.
-        unit: of the value; empty for a ratio.
-        target: such as `>= 0.85`; None for what is only reported.
-        detail: the figures behind the value, in words.
+        name: description of the measurement.
+        measured: the value; None if the measurement failed.
+        unit: unit of the value; empty for a ratio.
+        target: target such as `>= 0.85`; None if there is none.
+        detail: details in words.
     """
 
     name: str
@@ -29,19 +29,19 @@ class Row:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the value reaches the target; None without a target."""
+        """Return True if the value reaches the target; None without a target."""
         if self.target is None:
             return None
         sign, bound = self.target.split()
         return self.measured is not None and COMPARISONS[sign](self.measured, float(bound))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return the fields as plain JSON types."""
         return {**asdict(self), "passed": self.passed}
 
 
 def as_table(rows: Sequence[Row]) -> str:
-    """Aligned text: name, value, target, verdict, and the detail below."""
+    """Format aligned text: name, value, target, verdict, and the details below."""
     lines = [_line("measured", "value", "target", ""), "-" * 84]
     for row in rows:
         value = "-" if row.measured is None else f"{row.measured:.4g} {row.unit}".strip()

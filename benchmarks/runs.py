@@ -1,4 +1,4 @@
-"""Real training runs, in this process."""
+"""Training runs in this process."""
 
 import json
 import shutil
@@ -21,10 +21,10 @@ from mlic.training.run import run
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a run left.
+    """Results of a run.
 
     Attributes:
-        seconds: wall clock of each phase.
+        seconds: wall-clock seconds of each phase.
         results: content of metrics.json.
         folder: the run folder.
     """
@@ -34,17 +34,18 @@ class FinishedRun:
     folder: Path
 
     def read(self, name: str) -> dict[str, Any]:
-        """A JSON file of the run folder."""
+        """Read a JSON file of the run folder."""
         return json.loads((self.folder / name).read_text())
 
 
 class Interludes(L.Callback):
-    """Measures something else after some epochs of a run, whose clock stands still meanwhile.
+    """Measures something else after some epochs of a run while the clock of the run is stopped.
 
-    The speed of a machine changes from minute to minute: what a long run is compared with has to lie within it.
+    The speed of a machine changes from minute to minute, so that measurements that are compared with a long run have to
+    be made during the run.
 
     Attributes:
-        seconds: that all interludes took.
+        seconds: total seconds of all interludes.
     """
 
     def __init__(self, action: Callable[[], object], epochs: Collection[int]) -> None:
@@ -52,25 +53,25 @@ class Interludes(L.Callback):
         self.action, self.epochs, self.seconds = action, epochs, 0.0
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """No process decodes then: those of an epoch begin and end with it."""
+        """Run the action; no worker processes run at this time, because they end with the epoch."""
         if trainer.current_epoch in self.epochs:
             start = time.perf_counter()
             self.action()
             self.seconds += time.perf_counter() - start
 
 
-_given: list[Interludes] = []  # of the run that begins: a config holds names, no objects
+_given: list[Interludes] = []  # passed to the next run, because a config cannot contain objects
 
 
 def given_interludes() -> Interludes:
-    """For the config of a run."""
+    """Return the interludes of the next run; a target in its config."""
     return _given.pop()
 
 
 def real_run(
     setting: Setting, name: str, *overrides: str, interludes: Interludes | None = None
 ) -> FinishedRun:
-    """Train and test as `python -m mlic.train` does, in a new folder `name` of the benchmark's own."""
+    """Train and test like `python -m mlic.train`, in a new folder `name` of the benchmark."""
     folder = setting.work / "runs" / name
     shutil.rmtree(folder, ignore_errors=True)
     config = compose(*setting.overrides(*overrides), output=folder)
@@ -86,11 +87,11 @@ def real_run(
 
 
 def store_in(folder: Path) -> str:
-    """The override that keeps features there."""
+    """Return the override that stores features in a folder."""
     return f"features.dir='{folder}'"
 
 
 def make_backbone(setting: Setting, *overrides: str) -> FrozenBackbone:
-    """The network of a run, in the precision chosen for this processor."""
+    """Return the network of a run in the precision selected for this processor."""
     config = compose(*setting.overrides(*overrides), output=setting.work / "unused")
     return instantiate(config.model.backbone).optimize_for(torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""What all benchmarks share: data, network, sizes and a folder of their own."""
+"""Settings shared by all benchmarks: data, network, sizes and a temporary folder."""
 
 import os
 import platform
@@ -17,14 +17,14 @@ TINY_NETWORK = (
 
 @dataclass(frozen=True)
 class Setting:
-    """Where to measure, and how long.
+    """Data and sizes of the benchmarks.
 
     Attributes:
         data: folder with `labels.csv` and `images/`.
-        work: temporary folder; nothing else is written.
-        quick: a tiny random network, few epochs and repetitions: shows that it works, measures nothing.
-        live_minutes: runs that pass all images through the backbone in each epoch have 40 epochs, or as many as
-            take about that time; what they are compared with then has as many.
+        work: temporary folder; nothing is written elsewhere.
+        quick: smoke test with a tiny random network, few epochs and repetitions; the measurements are meaningless.
+        live_minutes: runs with a live backbone have 40 epochs, or as many as fit in about this time; runs that are
+            compared with them have the same number.
     """
 
     data: Path
@@ -34,15 +34,15 @@ class Setting:
 
     @property
     def epochs(self) -> int:
-        """Of a training run."""
+        """Number of epochs of a training run."""
         return 2 if self.quick else 40
 
     def choose(self, full: int, quick: int) -> int:
-        """A size: `full`, or `quick` in a smoke run."""
+        """Return `full`, or `quick` in a smoke test."""
         return quick if self.quick else full
 
     def overrides(self, *more: str) -> list[str]:
-        """Hydra overrides of a run on the processor with these data and efficientnet_lite2."""
+        """Return the Hydra overrides of a CPU run on these data with efficientnet_lite2."""
         network = TINY_NETWORK if self.quick else ("model=efficientnet_lite2",)
         return [
             "data=csv",
@@ -57,17 +57,17 @@ class Setting:
         ]
 
     def photographs(self) -> list[Path]:
-        """All images, by name."""
+        """Return all images, sorted by name."""
         return sorted(path for path in (self.data / "images").iterdir() if path.suffix == ".jpg")
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe_machine() -> dict[str, Any]:
-    """Plain JSON types: what figures of another machine would differ by."""
+    """Return a description of the machine as plain JSON types."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
@@ -80,7 +80,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def load_average() -> list[float]:
-    """Over 1, 5 and 15 minutes; other programs on the machine make all figures worse."""
+    """Return the load over 1, 5 and 15 minutes; other programs distort all measurements."""
     return [round(value, 2) for value in os.getloadavg()]
 
 

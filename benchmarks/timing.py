@@ -1,4 +1,4 @@
-"""Clocks: wall seconds, core-seconds, and repetitions that take turns."""
+"""Clocks: wall-clock seconds, core-seconds, and interleaved repetitions."""
 
 import os
 import time
@@ -11,9 +11,9 @@ class Clock:
     """Seconds between entering and leaving `measured()`.
 
     Attributes:
-        wall: of wall clock.
-        core: that the threads of this process ran, together.
-        children: that processes ran which it started, and which ended within the block.
+        wall: wall-clock seconds.
+        core: CPU seconds of all threads of this process.
+        children: CPU seconds of child processes that ended within the block.
     """
 
     wall: float = 0.0
@@ -23,7 +23,7 @@ class Clock:
 
 @contextmanager
 def measured() -> Iterator[Clock]:
-    """Take the time of a `with` block; the clock shows it afterwards."""
+    """Measure a `with` block; the clock is set at its end."""
     clock = Clock()
     wall, core, children = time.perf_counter(), time.process_time(), _children()
     try:
@@ -39,11 +39,11 @@ def _children() -> float:
 
 
 def take_turns(actions: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, list[Clock]]:
-    """Run all actions in turn, again and again: a disturbance then falls on all of them.
+    """Run all actions in turn several times, so that disturbances affect all of them.
 
     Args:
-        actions: by name.
-        repetitions: of each, after one that is not counted.
+        actions: actions by name.
+        repetitions: number of repetitions of each, after one that is not counted.
 
     Returns:
         The clocks of each action.
@@ -59,7 +59,7 @@ def take_turns(actions: Mapping[str, Callable[[], object]], repetitions: int) ->
 
 
 def median_wall(clocks: list[Clock]) -> float:
-    """Wall seconds."""
+    """Return the median of the wall-clock seconds."""
     return median(clock.wall for clock in clocks)
 
 

@@ -1,4 +1,4 @@
-"""What an epoch of head training costs through Lightning, beside a bare PyTorch loop."""
+"""Time of an epoch of head training with Lightning, compared with a bare PyTorch loop."""
 
 import os
 import shutil
@@ -31,48 +31,47 @@ WARM_UP_EPOCHS = 2
 
 
 class MadeFeatures(CachedFeatures):
-    """Random features in the place of extracted ones: the seconds do not depend on their values."""
+    """Random features instead of extracted ones; their values do not affect the time."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is only named; nothing is written."""
+        """Create the source; nothing is written to `folder`."""
         super().__init__(cast(Any, None), directory=folder)
 
     def extract(self, paths: Sequence[Path]) -> dict[Path, str]:
-        """Nothing to do; all images are good."""
+        """Do nothing; all images are good."""
         return {}
 
     def _dataset(self, paths: Sequence[Path], targets: np.ndarray) -> FeatureDataset:
-        """float16 in memory, as a store gives them; they tell of the labels, so that checkpoints get better."""
+        """Return float16 features in memory that depend on the labels, so that checkpoints improve."""
         signal = torch.as_tensor(targets) @ torch.randn(targets.shape[1], FEATURES)
         self.features = (torch.randn(len(paths), FEATURES) + 0.2 * signal).half()
         return FeatureDataset(MemoryRows([self.features]), targets)
 
 
 class WithoutMetrics(MultiLabelClassifier):
-    """Trains and scores as ever, and computes nothing from the scores."""
+    """Trains and scores as usual, but computes no metrics."""
 
     def _log_epoch(self, part: str, collector: Any) -> None:
         collector.reset()
 
 
 class TakeTurns(L.Callback):
-    """Runs a bare epoch before each epoch of the trainer, and takes the time of both.
+    """Runs a bare epoch before each epoch of the trainer, and measures both.
 
     Attributes:
         bare: seconds of each bare epoch.
-        trained: seconds of each epoch of the trainer, with all that belongs to it: loaders, validation,
-            metrics, callbacks, loggers.
+        trained: seconds of each epoch of the trainer, including loaders, validation, metrics, callbacks and loggers.
     """
 
     def __init__(self, bare_epoch: Callable[[], object], bare_threads: int | None) -> None:
-        """Run `bare_epoch` in turn, on so many threads; None for as many as the trainer."""
+        """Run `bare_epoch` on `bare_threads` threads; None for as many as the trainer."""
         self.bare_epoch, self.bare_threads = bare_epoch, bare_threads
         self.bare: list[float] = []
         self.trained: list[float] = []
         self._resumed: float | None = None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The epoch before has ended."""
+        """Record the previous epoch."""
         self._note_epoch()
         threads = torch.get_num_threads()
         torch.set_num_threads(self.bare_threads or threads)
@@ -83,7 +82,7 @@ class TakeTurns(L.Callback):
         self._resumed = time.perf_counter()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The last epoch has ended."""
+        """Record the last epoch."""
         self._note_epoch()
 
     def _note_epoch(self) -> None:
@@ -92,21 +91,21 @@ class TakeTurns(L.Callback):
 
 
 class BareEpoch:
-    """An epoch in a bare loop, with what a run does after it: metrics of train and val, and checkpoints.
+    """An epoch in a bare loop, followed by metrics of train and val and checkpoints as in a run.
 
     Attributes:
-        metric_seconds: of the metrics, epoch by epoch.
+        metric_seconds: seconds of the metrics of each epoch.
     """
 
     def __init__(self, training: BareTraining, folder: Path, *, with_metrics: bool) -> None:
-        """Write checkpoints to `folder`; without metrics there is nothing to choose them by, and none."""
+        """Write checkpoints to `folder`; without metrics there are no checkpoints."""
         self.training, self.folder, self.with_metrics = training, folder, with_metrics
         self.classes = [str(number) for number in range(training.targets.shape[1])]
         self.best = -1.0
         self.metric_seconds: list[float] = []
 
     def __call__(self) -> None:
-        """Train, score val, and so on."""
+        """Train an epoch, score val, and compute metrics and checkpoints."""
         parts = self.training.epoch()
         if not self.with_metrics:
             return
@@ -124,14 +123,14 @@ class BareEpoch:
         with last.open("wb") as file:
             torch.save(state, file)
             file.flush()
-            os.fsync(file.fileno())  # as a run does, which outlives a loss of power
+            os.fsync(file.fileno())  # as in a run, which must survive a power loss
         if metrics[1]["map"] > self.best:
             self.best = metrics[1]["map"]
             shutil.copyfile(last, self.folder / "bare_best.ckpt")
 
 
 def head_training(setting: Setting) -> list[Row]:
-    """An epoch as in a real run against a loop that does as much; then Lightning by itself."""
+    """Compare an epoch of a run with a loop that does the same work, then Lightning alone."""
     run = _compare(setting, MultiLabelClassifier, as_in_a_run=True, bare_metrics=True)
     alone = _compare(setting, WithoutMetrics, as_in_a_run=False, bare_metrics=False)
     same = _compare(setting, WithoutMetrics, as_in_a_run=False, bare_metrics=False, same_threads=True)
@@ -165,7 +164,7 @@ def head_training(setting: Setting) -> list[Row]:
 
 
 class _Comparison:
-    """Seconds of epochs that took turns."""
+    """Seconds of interleaved epochs."""
 
     def __init__(self, turns: TakeTurns, bare_epoch: BareEpoch) -> None:
         bare, trained = turns.bare[WARM_UP_EPOCHS:], turns.trained[WARM_UP_EPOCHS:]
@@ -218,7 +217,7 @@ def _model(
 
 
 def _bare(config: DictConfig, datamodule: MultiLabelDataModule) -> BareTraining:
-    """The same rows in a bare loop."""
+    """Return a bare loop on the same rows."""
     assert isinstance(datamodule.features, MadeFeatures)
     order = np.concatenate([datamodule.split.train, datamodule.split.val])
     bare = BareTraining(

@@ -1,4 +1,4 @@
-"""Many heads at once against one run after the other, as whole commands."""
+"""Time of a search over many heads at once, compared with consecutive runs, as whole commands."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ HEADS, MEASURED = 64, 8
 
 
 def tuning(setting: Setting) -> list[Row]:
-    """`mlic.tune` with 64 heads, and `mlic.train -m` over some of the same settings, on the same cached features."""
+    """Compare `mlic.tune` with 64 heads and `mlic.train -m` on some of the same settings, with cached features."""
     heads, measured = setting.choose(HEADS, 4), setting.choose(MEASURED, 2)
     store = [f"features.dir='{setting.work / 'tuning_store'}'"]
     base = [*setting.overrides(*store), f"tune.heads={heads}"]
@@ -51,7 +51,7 @@ def tuning(setting: Setting) -> list[Row]:
 
 
 def _write_settings(setting: Setting, base: list[str], number: int) -> list[str]:
-    """Experiment files of evenly chosen trials; returns their names."""
+    """Write experiment files of evenly spaced trials and return their names."""
     config, choices = compose_with_choices(*base, output=setting.work / "unused", config_name="tune")
     trials, _ = make_trials(config, choices)
     chosen = trials[:: max(1, len(trials) // number)][:number]
@@ -62,7 +62,7 @@ def _write_settings(setting: Setting, base: list[str], number: int) -> list[str]
 
 
 def _seconds(setting: Setting, module: str, arguments: list[str], output: str | None = None) -> float:
-    """Of a whole command."""
+    """Return the seconds of a whole command."""
     place = [f"output='{setting.work / output}'"] if output else []
     command = [sys.executable, "-m", module, *arguments, *place]
     start = time.perf_counter()

@@ -12,13 +12,13 @@ from benchmarks.setting import TINY_NETWORK, Setting
 
 FEW, MANY = 5_000, 50_000
 SHARD_IMAGES = 5_000
-MEMORY_GB = 0.01  # for rows, which take 26 MB for the many
+MEMORY_GB = 0.01  # for rows, which take 26 MB for 50,000 images
 SIDE = 32  # pixels
 CLASSES = ("ant", "bee", "cat", "dog")
 
 
 def tar_shards(setting: Setting) -> list[Row]:
-    """Whole runs in processes of their own: reading of the shards, extraction, two epochs, test."""
+    """Measure whole runs in separate processes: reading of the shards, extraction, two epochs, test."""
     few, many = (setting.choose(number, number // 100) for number in (FEW, MANY))
     folder = setting.work / "shards"
     write_shards(folder, many)
@@ -45,7 +45,7 @@ def tar_shards(setting: Setting) -> list[Row]:
 
 
 def write_shards(folder: Path, number: int) -> None:
-    """So many tiny JPEGs, each with bytes of its own, and labels in a `.cls` beside each."""
+    """Write tiny JPEGs, each with different bytes, and labels in a `.cls` for each."""
     folder.mkdir()
     made = pictures(number, SIDE)
     for start in range(0, number, SHARD_IMAGES):
@@ -59,7 +59,7 @@ def write_shards(folder: Path, number: int) -> None:
 
 
 def run(folder: Path, number: int, output: Path) -> None:
-    """What the measured process does."""
+    """Train a run on the shards of a folder; runs in the measured process."""
     from mlic.config import compose
     from mlic.train import train
 
@@ -74,7 +74,7 @@ def run(folder: Path, number: int, output: Path) -> None:
 
 
 def _measure(setting: Setting, folder: Path, number: int) -> tuple[int, dict[str, float]]:
-    """Peak in bytes, and seconds of each phase."""
+    """Return the peak memory in bytes and the seconds of each phase."""
     output = setting.work / f"shards_{number}"
     peak = peak_of(
         setting.work, [sys.executable, "-m", "benchmarks.webdataset", str(folder), str(number), str(output)]
