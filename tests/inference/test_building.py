@@ -50,7 +50,7 @@ def test_refuses_targets_that_are_nested_and_settings_without_one():
         with pytest.raises(InputError, match=r"uses 'os\.getcwd'"):
             build({"_target_": HEAD, "hidden": nested}, (6,), 3)
     for settings in ({"hidden": [4]}, HEAD):
-        with pytest.raises(InputError, match="names 'None'"):
+        with pytest.raises(InputError, match="uses 'None'"):
             build(settings, (6,), 3)
 
 
