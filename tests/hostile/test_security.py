@@ -43,7 +43,7 @@ def test_a_pickle_in_every_file_of_a_run_is_refused(
     """By everything that reads it: init_from, predict, evaluate, compare. `trap` fails the test if one ran."""
     checkpoint = run / "checkpoints" / "best.ckpt"
     commands = {"predict": (predict, f"images='{tiny_images}'"), "evaluate": (evaluate, "part=test")}
-    refused = r"best\.ckpt' (holds more than tensors|cannot be read as a checkpoint)"
+    refused = r"best\.ckpt' (contains more than tensors|cannot be read as a checkpoint)"
     checkpoint.write_bytes(pickle.dumps(trap))
     for legacy in (None, False, True):
         if legacy is not None:
@@ -140,7 +140,7 @@ def test_parquet_of_pickled_types_runs_nothing(run: Path, trap: Any):
 def test_a_broken_split_is_named(content: str, run: Path, tmp_path: Path):
     (run / "split.csv").write_text(content)
     options = (f"run='{run}'", "part=test", "device=cpu")
-    with pytest.raises(InputError, match=r"split\.csv: (has no columns file_name and split|cannot be read)"):
+    with pytest.raises(InputError, match=r"split\.csv: (no columns file_name and split|cannot be read)"):
         evaluate(compose(*options, output=tmp_path / "out", config_name="evaluate"))
 
 
