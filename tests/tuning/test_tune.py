@@ -299,7 +299,7 @@ class OwnHead(DenseHead):
 
 def test_classes_of_ones_own_are_refused_before_any_work(tiny_search: Search, tmp_path: Path):
     loss = (f"loss._target_={__name__}.OwnFocal", "+loss.beta=1", "+tune.space.loss.beta={choice: [0, 5]}")
-    own = r"stacks {} only, not .*Own{}.*sweeper=search"
+    own = r"supports only {}, not .*Own{}.*sweeper=search"
     for overrides, message in (
         (loss, "^loss: mlic.tune " + own.format("WeightedBCE, FocalLoss, AsymmetricLoss", "Focal")),
         ([f"head._target_={__name__}.OwnHead"], "^head: mlic.tune " + own.format("DenseHead", "Head")),
