@@ -1,4 +1,4 @@
-"""Speed and memory, measured as ratios within one run: `python -m benchmarks`. Not part of the package."""
+"""Benchmarks of speed and memory, as ratios within one run: `python -m benchmarks`. Not part of the package."""
 
 from mlic.process_settings import configure_process
 

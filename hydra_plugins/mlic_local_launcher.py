@@ -175,7 +175,7 @@ def _run_in_process(job: tuple[Any, ...], environment: Environment, output: Path
     except Exception as error:
         traceback.print_exc()
         kind = "" if isinstance(error, CompactHydraException) else f"{type(error).__name__}: "
-        sender.send((None, f"{kind}{error}"))  # not every error can be sent itself
+        sender.send((None, f"{kind}{error}"))  # not every exception can be pickled
 
 
 def _end_with_parent() -> None:

@@ -64,7 +64,7 @@ class ImageDataset(Dataset[Item]):
         """Create the dataset; no image is opened yet.
 
         Args:
-            references: n images.
+            references: N images.
             transform: maps the result of `open_at_sizes` to uint8 (3, H, W), or (P,) for an ensemble.
             draft_size: see `open_image`; a tuple for a transform that takes several images.
             bits_stored: see `open_image`.

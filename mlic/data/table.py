@@ -52,7 +52,7 @@ class LabelTable:
         image_dir: folder to which the file names are relative.
         file_names: array of str (N,), sorted and unique.
         labels: uint8 (N, C), 1 if the image has the class.
-        classes: c names, sorted and unique.
+        classes: C names, sorted and unique.
         groups: int64 (N,), equal for images that must stay in one part of a split; None without groups.
         tar_images: maps file names to images in tar shards; None for files in `image_dir`.
     """
@@ -78,9 +78,9 @@ class LabelTable:
 
         Args:
             image_dir: folder to which the file names are relative.
-            file_names: n names in any order.
+            file_names: N names in any order.
             labels: labels (N, C) of 0 and 1, of any dtype.
-            classes: c names in any order.
+            classes: C names in any order.
             groups: see the attribute.
             tar_images: see the attribute.
 
@@ -165,7 +165,7 @@ def check_class_names(classes: Sequence[str], place: str = "", labels: np.ndarra
     """Check that class names are printable and distinguishable.
 
     Args:
-        classes: c names.
+        classes: C names.
         place: origin of the names, for the message.
         labels: labels (N, C), whose counts the message shows.
 

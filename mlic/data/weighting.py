@@ -22,7 +22,7 @@ def class_weights(
 
     Args:
         counts: number of training images of each class (C,); 0 counts as 1, so that the weight stays finite.
-        classes: c names.
+        classes: C names.
         scheme: `none`, `inverse_sqrt` or `inverse`.
         scale: factors by class name; 1 for other classes.
 

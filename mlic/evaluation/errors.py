@@ -78,7 +78,7 @@ def co_occurrence(targets: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
 
     Args:
         targets: targets (N, C) of 0 and 1.
-        classes: c names.
+        classes: C names.
 
     Returns:
         Columns first, second, images (with both classes) and lift (the ratio to the number expected if the two were

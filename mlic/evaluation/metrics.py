@@ -32,7 +32,7 @@ def evaluate_scores(
     Args:
         scores: float (N, C), such as the sigmoid of logits; higher means more likely.
         targets: targets (N, C) of 0 and 1.
-        classes: c different names.
+        classes: C different names.
         threshold: labels with a score above it are predicted; one number, or one per class (C,).
 
     Returns:

@@ -22,7 +22,7 @@ class Predictions:
         file_names: names of the images (N,), relative to their folder.
         scores: float32 (N, C).
         targets: uint8 (N, C), 0 or 1.
-        classes: c names of any characters.
+        classes: C names of any characters.
 
     Raises:
         InputError: shapes do not match, scores are not finite, or targets are not 0 or 1.

@@ -36,7 +36,7 @@ class Work:
     """What is to be computed: images that lack a row in at least one of the stores, each content once.
 
     Attributes:
-        paths: n images.
+        paths: N images.
         digests: (n,) `S64`, names of their rows.
         states: (n, 3) size, mtime and ctime when they were hashed.
         views: names of the views to compute.

@@ -144,7 +144,9 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> Mapping[str, Any]:
             f"'{path}' cannot be read as a checkpoint: {error}. It may be truncated or damaged; copy it again."
         ) from error
     if not isinstance(content, Mapping):
-        raise InputError(f"'{path}' is not a checkpoint of mlic.train: it holds a {type(content).__name__}.")
+        raise InputError(
+            f"'{path}' is not a checkpoint of mlic.train: it contains a {type(content).__name__}."
+        )
     return content
 
 

@@ -58,8 +58,8 @@ def evaluate_run(
 ) -> EvaluatedRun:
     """Evaluate a run; on the test part of the run the metrics are exactly those of training.
 
-    To this end, features are read from the same store (or computed and rounded in the same way), and passed to the head
-    in batches of the same size in the order of file names.
+    To this end, features are read from the same store (or are computed and added to it), and passed to the head in
+    batches of the same size in the order of file names.
 
     Args:
         classifier: the run.

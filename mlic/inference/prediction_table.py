@@ -44,7 +44,7 @@ def prediction_rows(
     Args:
         names: names of B images.
         batch: scores of the images.
-        classes: c names.
+        classes: C names.
         thresholds: thresholds (C,).
         top_k: return this many classes, best first, instead of the scores of all classes.
 

@@ -137,7 +137,7 @@ def co_occurrence_figure(targets: np.ndarray, classes: Sequence[str]) -> Figure 
 
     Args:
         targets: targets (N, C) of 0 and 1.
-        classes: c names; the result is None if fewer than two occur.
+        classes: C names; the result is None if fewer than two occur.
     """
     counts = targets.sum(axis=0)
     chosen = np.argsort(-counts, kind="stable")[:PAIR_CLASSES]

@@ -59,9 +59,9 @@ class Member:
 
 
 class Bank:
-    """Equivalent to training each head of its members alone, on the same batches, but with other dropout masks.
+    """Trains the heads of all members, like each head alone on the same batches, but with different dropout masks.
 
-    A head alone draws masks from torch's global generator. Heads in a bank share the random numbers of their fold.
+    A single head draws masks from the global generator of torch. Heads in a bank share the random numbers of their fold.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Bank:
         """Stack members whose heads have the same structure.
 
         Args:
-            members: t trials with K folds each.
+            members: T trials with K folds each.
             seed: seed of dropout, as in `MultiLabelClassifier`.
         """
         self.members, self.seed = list(members), seed
@@ -100,7 +100,7 @@ class Bank:
             stop: event that aborts the epoch.
         """
         seen: list[list[Tensor]] = [[] for _ in batches]
-        # one for each fold, so that the masks of a fold do not depend on the others
+        # one per fold, so that the masks of a fold do not depend on the others
         generators = [torch.Generator(self.heads.device) for _ in batches]
         for generator in generators:
             generator.manual_seed(epoch_seed(self.seed, epoch))
@@ -122,7 +122,7 @@ class Bank:
     def _backward(
         self, parts: Sequence[Batch], present: Sequence[int], generators: Sequence[torch.Generator]
     ) -> Tensor:
-        """Gradients of all heads; returns the losses (T, K), 0 for folds that have no batch any more."""
+        """Compute the gradients of all heads; return the losses (T, K), 0 for folds without further batches."""
         features, targets, draws = self._assemble(parts, present, generators)
         row_weights = features.new_zeros(targets.shape[:2])
         for fold, part in zip(present, parts, strict=True):

@@ -59,10 +59,10 @@ class Schedule:
 
 
 class Search:
-    """Train all trials in all folds, and stop those that fall behind.
+    """Trains all trials in all folds, and stops those with low scores.
 
-    Without dropout a trial trains exactly as a run of its settings would. With dropout it draws other masks, so
-    that the figures of the two differ a little.
+    Without dropout, a trial is trained exactly like a run with its settings. With dropout, it draws different masks, so
+    that their metrics differ slightly.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Search:
             trials: trials whose scores and states are updated.
             members: one member per trial.
             datamodule: data module of the rows of the folds.
-            folds: k folds.
+            folds: K folds.
             schedule: schedule of the training.
         """
         self.members = dict(zip((trial.number for trial in trials), members, strict=True))
@@ -97,7 +97,7 @@ class Search:
             InputError: every trial diverged.
         """
         threads = torch.get_num_threads()
-        # each worker computes on its own share of the cores; threads that begin from here on take over this number
+        # each worker computes on its share of the cores; threads started from here on inherit this number
         torch.set_num_threads(max(1, threads // self.workers))
         try:
             with ThreadPoolExecutor(self.workers) as pool:
@@ -131,7 +131,7 @@ class Search:
     def _pass(
         self, pool: ThreadPoolExecutor, banks: Sequence[tuple[list[int], Bank]], epoch: int, bar: tqdm
     ) -> None:
-        """One epoch of all banks, and their scores after it."""
+        """Train all banks for one epoch and score them."""
         for loader in self.loaders:
             loader.sampler.set_epoch(epoch)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -150,7 +150,7 @@ class Search:
         try:
             for _ in pool.map(train, banks) if self.workers > 1 else map(train, banks):
                 pass
-        except BaseException:  # of a bank, or of a signal: the others end at their next batch
+        except BaseException:  # an error in a bank, or a signal: the others stop at their next batch
             stop.set()
             raise
 
@@ -179,12 +179,12 @@ class Search:
             )
 
     def _count_workers(self) -> int:
-        """How many banks train at a time: several on a processor, but rows from the disk come in one order only."""
+        # several banks at a time on a CPU, unless rows are streamed from disk in one order
         in_memory = all(isinstance(loader.dataset.rows, MemoryRows) for loader in self.loaders)  # pyright: ignore
         return min(torch.get_num_threads(), MOST_WORKERS) if self.on_cpu and in_memory else 1
 
     def _make_banks(self, running: Sequence[Trial]) -> list[tuple[list[int], Bank]]:
-        """Stack heads of one structure, as many as a bank may hold; the largest first, so that workers end together."""
+        """Stack heads of the same structure up to the size of a bank, the largest first to balance the workers."""
         groups: dict[tuple, list[int]] = {}
         for trial in running:
             groups.setdefault(structure_of(self.members[trial.number].heads[0]), []).append(trial.number)
@@ -197,7 +197,7 @@ class Search:
         return [(own, self._make_bank([self.members[number] for number in own])) for own in pieces]
 
     def _bank_bytes(self, running: Sequence[Trial]) -> float:
-        """Of parameters in a bank: what a processor's caches like, and two banks a worker to even them out."""
+        # small enough for the caches of the processor, with two banks per worker to balance the load
         if not self.on_cpu:
             return float("inf")
         share = self._num_bytes([trial.number for trial in running]) / (2 * self.workers)
@@ -221,7 +221,7 @@ class Search:
 
     @torch.no_grad()
     def _score_fold(self, bank: Bank, place: int) -> np.ndarray:
-        """(T,) the metric of each trial on the val rows of one fold."""
+        """Return the metric of each trial (T,) on the val rows of one fold."""
         batches: list[Batch] = list(self.datamodule.loader_of(self.folds[place].val))
         features = [inputs.to(bank.heads.device) for inputs, _, _ in batches]
         targets = torch.cat([wanted for _, wanted, _ in batches]).cpu().numpy()

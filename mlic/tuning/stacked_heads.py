@@ -23,7 +23,7 @@ def _linears(head: DenseHead) -> list[nn.Linear]:
 
 
 def _dropouts(head: DenseHead) -> list[nn.Dropout | None]:
-    """The dropout in front of each `Linear`, if there is one."""
+    """Return the dropout before each `Linear`, or None."""
     found: list[nn.Dropout | None] = []
     waiting: nn.Dropout | None = None
     for layer in head:
@@ -38,9 +38,9 @@ def _dropouts(head: DenseHead) -> list[nn.Dropout | None]:
 class StackedHeads:
     """The heads of T trials in K folds in train mode, each applied to the batch of its fold.
 
-    The heads stay what they were, and their parameters become views of the stacked ones: an optimizer over a head's
-    own parameters trains its part of the stack, and in eval mode the head itself is used. Trials of one fold share the
-    random numbers of dropout, and each keeps what lies above its own probability, so that trials differ by less chance.
+    The parameters of the heads become views of the stacked ones. An optimizer of the parameters of a head therefore
+    trains its part of the stack, and in eval mode the head itself is used. Trials of one fold share the random numbers
+    of dropout and compare them with their own probabilities, so that random differences between trials are smaller.
     """
 
     def __init__(self, heads: Sequence[Sequence[DenseHead]]) -> None:
@@ -61,7 +61,7 @@ class StackedHeads:
         self.standardizations = [self._standardization(head) for head in heads[0]] if standardizes else []
 
     def _column(self, values: Sequence[float]) -> Tensor:
-        """(T, 1, 1, 1)."""
+        """Return a tensor (T, 1, 1, 1)."""
         return torch.tensor(values, dtype=torch.float32, device=self.device).view(-1, 1, 1, 1)
 
     @staticmethod
@@ -69,7 +69,7 @@ class StackedHeads:
         return next(layer for layer in head if isinstance(layer, Standardization))
 
     def draw(self, num_rows: int, generator: torch.Generator) -> list[Tensor]:
-        """Draw for the batch of one fold: in [0, 1), (num_rows, width) for each dropout at work, in their order."""
+        """Draw random numbers in [0, 1) for a batch of one fold: (num_rows, width) for each active dropout, in order."""
         return [
             torch.rand((num_rows, width), generator=generator, device=self.device)
             for width, at_work in zip(self.widths, self.has_dropout, strict=True)
@@ -80,8 +80,8 @@ class StackedHeads:
         """Compute logits in train mode.
 
         Args:
-            features: (K, B, *feature_shape), one batch a fold.
-            draws: of each dropout, (K, B, width) as `draw` gives them.
+            features: features (K, B, *feature_shape), one batch per fold.
+            draws: random numbers (K, B, width) of each dropout, from `draw`.
 
         Returns:
             Logits (T, K, B, C).
@@ -98,7 +98,7 @@ class StackedHeads:
             if at_work:
                 share = self.shares[place]
                 values = values * (next(waiting) >= share).to(values.dtype).div_(1 - share)
-            # weights on the left: their gradients then come in the layout of the weights, and are not copied
+            # weights on the left, so that their gradients have the layout of the weights and are not copied
             product = torch.baddbmm(bias.unsqueeze(2), weight, values.flatten(0, 1).mT).mT
             values = product.unflatten(0, (self.num_trials, self.num_folds))
         return values

@@ -13,7 +13,7 @@ def find_duplicates(table: LabelTable, digests: np.ndarray) -> list[Finding]:
     """Return one finding for each image with the same bytes as an earlier one, compared with the first of these.
 
     Args:
-        table: n images and their labels.
+        table: N images and their labels.
         digests: digests (N,) of the bytes; empty ones are ignored.
     """
     return [_compare(table, row, first) for row, first in find_copies(digests).tolist()]

@@ -54,7 +54,7 @@ def inspect_images(
     Memory use, besides the references, is 64 bytes per image and the reasons.
 
     Args:
-        references: n images.
+        references: N images.
         check: `full` decodes each image; `quick` checks header and end mark, and decodes only in case of doubt.
         bits_stored: see `mlic.data.open_image`.
         num_workers: number of threads. Default: one per core.

@@ -17,7 +17,7 @@ def class_table(table: LabelTable) -> pd.DataFrame:
     """Tabulate the classes, the most frequent first.
 
     Args:
-        table: n images, C classes.
+        table: N images, C classes.
 
     Returns:
         Columns `class`, `images`, `share` (of all images) and `alone` (images without other classes).

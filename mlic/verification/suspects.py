@@ -120,7 +120,7 @@ def rank_suspects(table: LabelTable, scores: np.ndarray, *, most: int) -> Rankin
     class are wrong (Northcutt et al., Confident Learning, 2021).
 
     Args:
-        table: n images, C classes.
+        table: N images, C classes.
         scores: out-of-sample probabilities (N, C).
         most: maximum number of labels, and of images, to list.
     """

@@ -58,7 +58,11 @@ def test_more_trials_begin_with_the_same_and_seeds_differ():
             r"tune.space.optimizer.lr.log_uniform: bounds must be above 0",
         ),
         ("loss", {"choice": []}, r"tune.space.loss.choice"),
-        ("loss", {"choice": ["focal"], "uniform": [0, 1]}, r"tune.space.loss: choice, uniform cannot be combined"),
+        (
+            "loss",
+            {"choice": ["focal"], "uniform": [0, 1]},
+            r"tune.space.loss: choice, uniform cannot be combined",
+        ),
     ],
 )
 def test_what_is_not_a_range_is_named(group: str, space: dict[str, Any], message: str):

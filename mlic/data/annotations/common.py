@@ -138,7 +138,7 @@ def refuse_combinations(names: Sequence[str], place: str) -> None:
     "red bus" and "blue bus" are valid names.
 
     Args:
-        names: c different class names found in the annotations.
+        names: C different class names found in the annotations.
         place: origin of the names, for the message.
 
     Raises:
@@ -172,7 +172,7 @@ def merge_repeated(
     """Merge repeated rows into one row per file name.
 
     Args:
-        file_names: n names.
+        file_names: N names.
         labels: labels (N, C).
         place: maps a row number to its place in the annotations.
 
