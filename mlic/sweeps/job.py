@@ -12,7 +12,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 from mlic.process_settings import configure_process
 
 logger = logging.getLogger(__name__)
@@ -27,11 +27,10 @@ def reported_job(config: DictConfig) -> Iterator[None]:
     A run by itself shows its error on the terminal as Hydra does, an InputError without the traceback. With
     `on_error=stop` an error ends the sweep with exit status 1, on Hydra's basic launcher: others run jobs elsewhere.
     """
-    if config.on_error not in ON_ERROR:
-        raise CompactHydraException(f"on_error: '{config.on_error}' must be one of {', '.join(ON_ERROR)}.")
     configure_process()  # a launcher may have started this process by itself
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
+        check_choice("on_error", config.on_error, ON_ERROR)
         yield
     except Exception as error:
         _log_traceback(error)
@@ -52,7 +51,7 @@ def reported_job(config: DictConfig) -> Iterator[None]:
 
 
 def _log_traceback(error: Exception) -> None:
-    """Into the files of the log alone."""
+    """Log to the files alone; Hydra shows the error on the terminal."""
     trace = (type(error), error, error.__traceback__)
     record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, "the run failed", (), trace)
     for handler in logging.getLogger().handlers:
