@@ -61,7 +61,8 @@ class Member:
 class Bank:
     """Trains the heads of all members, like each head alone on the same batches, but with different dropout masks.
 
-    A single head draws masks from the global generator of torch. Heads in a bank share the random numbers of their fold.
+    A single head draws masks from the global generator of torch. Heads in a bank share the random numbers of their
+    fold.
     """
 
     def __init__(

@@ -69,7 +69,7 @@ class StackedHeads:
         return next(layer for layer in head if isinstance(layer, Standardization))
 
     def draw(self, num_rows: int, generator: torch.Generator) -> list[Tensor]:
-        """Draw random numbers in [0, 1) for a batch of one fold: (num_rows, width) for each active dropout, in order."""
+        """Draw random numbers in [0, 1) for a batch of one fold: (num_rows, width) for each active dropout."""
         return [
             torch.rand((num_rows, width), generator=generator, device=self.device)
             for width, at_work in zip(self.widths, self.has_dropout, strict=True)
