@@ -127,7 +127,7 @@ class Scores:
 def as_markdown(scores: dict[str, Scores]) -> str:
     """Tabulate for each step the mean and spread over folds, and paired differences to reference and report."""
     columns = (
-        "step", "mAP, mean of folds", "sd over folds", "minus logistic regression at 260 pixels, one view (95 %)",
+        "step", "mAP, mean of folds", "sd over folds", "minus logistic regression at 260 pixels (95 %)",
         "least of the folds minus the report's head",
     )  # fmt: skip
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]

@@ -1,6 +1,6 @@
 """The steps from the head of the report to `experiment=best`, and variants of the latter, as overrides."""
 
-# both on the features of _DEFAULT (260 pixels, one view); later steps use other features
+# both on the features of _DEFAULT (260 pixels); later steps use other features
 REFERENCE = "logistic regression"
 REPORT = "the report's head"
 
@@ -30,7 +30,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "best without standardisation": (*BEST, "head.standardize=false"),
     "best without average": (*BEST, "callbacks=default"),
     "best at 260 pixels": (*BEST, "model.backbone.image_size=null"),
-    "best, one view": (*BEST, "features.views=1"),
+    "best without mirror images": (*BEST, "model.backbone.mirror=false"),
     "best with cosine schedule": (*BEST, "scheduler=cosine"),
     "best with asymmetric loss": (*BEST, "loss=asymmetric", "loss.gamma_neg=2", "loss.clip=0"),
     "best with label smoothing": (*BEST, "loss.label_smoothing=0.1"),

@@ -19,7 +19,7 @@ from benchmarks.timing import measured
 from mlic.config import compose
 from mlic.data import MultiLabelDataModule
 from mlic.evaluation.metrics import evaluate_scores
-from mlic.features import CachedFeatures
+from mlic.features.source import CachedFeatures
 from mlic.models import FrozenBackbone
 
 Part = tuple[np.ndarray, np.ndarray]

@@ -10,7 +10,7 @@ from benchmarks.rows import Row
 from benchmarks.runs import make_backbone
 from benchmarks.setting import Setting, cores
 from benchmarks.timing import measured, median_core, take_turns
-from mlic.features import extract_features
+from mlic.features.extraction import extract_features
 from mlic.models import FrozenBackbone
 
 FORWARD_PASSES = 6

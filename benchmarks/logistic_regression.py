@@ -15,7 +15,7 @@ from mlic.config import compose
 from mlic.data import LabelTable, cache_dir, stratified_split
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
-from mlic.features import CachedFeatures
+from mlic.features.source import CachedFeatures
 
 # scikit-learn's default on raw features, and stronger penalties on standardised features
 CANDIDATES = {

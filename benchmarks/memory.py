@@ -53,7 +53,6 @@ def extract(folder: Path, number: int, store: Path) -> None:
         paths,
         directory=store,
         num_workers=2,
-        shard_mb=0.25,  # so that both numbers fill several
         trainer={"accelerator": "cpu", "devices": 1},
     )
     assert result.computed == number, result

@@ -21,8 +21,8 @@ from benchmarks.setting import Setting
 from mlic.config import compose
 from mlic.data import MultiLabelDataModule
 from mlic.evaluation.metrics import evaluate_scores
-from mlic.features import CachedFeatures, FeatureDataset
-from mlic.features.dataset import MemoryRows
+from mlic.features.dataset import FeatureDataset, MemoryRows
+from mlic.features.source import CachedFeatures
 from mlic.models import MultiLabelClassifier
 from mlic.training.threads import head_threads
 
@@ -45,7 +45,7 @@ class MadeFeatures(CachedFeatures):
         """Return float16 features in memory that depend on the labels, so that checkpoints improve."""
         signal = torch.as_tensor(targets) @ torch.randn(targets.shape[1], FEATURES)
         self.features = (torch.randn(len(paths), FEATURES) + 0.2 * signal).half()
-        return FeatureDataset(MemoryRows([self.features]), targets)
+        return FeatureDataset(MemoryRows(self.features), targets)
 
 
 class WithoutMetrics(MultiLabelClassifier):

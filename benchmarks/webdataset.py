@@ -68,7 +68,7 @@ def run(folder: Path, number: int, output: Path) -> None:
         "data=webdataset", f"data.images=[{','.join(shards)}]", f"data.num_images={number}", *TINY_NETWORK,
         f"model.backbone.image_size={SIDE}", "model.backbone.precision=float32", "trainer=cpu", "trainer.max_epochs=2",
         "model.recipe.batch_size=256", f"features.dir={output}_store", f"features.memory_gb={MEMORY_GB}",
-        "features.num_workers=2", "features.shard_mb=1",
+        "features.num_workers=2",
     )  # fmt: skip
     train(compose(*settings, output=output))
 

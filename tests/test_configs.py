@@ -82,7 +82,7 @@ def test_the_report_experiment_is_the_report_protocol(tmp_path: Path):
         assert set(config["callbacks"]) == {"checkpoint", "last", "epoch_table", "progress"}
         assert (config["head"]["standardize"], config["head"]["hidden_dropout"]) == (False, 0)
         assert (config["loss"]["label_smoothing"], config.get("scheduler")) == (0, None)
-        assert (config["features"]["views"], config["model"]["backbone"]["unfreeze"]) == (1, 0)
+        assert (config["model"]["backbone"]["mirror"], config["model"]["backbone"]["unfreeze"]) == (False, 0)
 
 
 def test_names_that_do_not_exist_are_refused(tmp_path: Path):

@@ -47,10 +47,6 @@ class FeatureSource(Protocol):
         """Return a sampler with a new order of `rows` in each epoch."""
         ...
 
-    def evaluation_dataset(self) -> Dataset:
-        """Return a dataset of the same rows with the features of all views, for evaluation."""
-        ...
-
 
 class MultiLabelDataModule(L.LightningDataModule):
     """Reads annotations and images and yields batches of (inputs, targets, rows).
@@ -311,8 +307,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         assert self._dataset is not None
         if self.features is not None:
             # stored features need no decoding: the dataset returns whole batches, without worker processes
-            dataset = self._dataset if training else self.features.evaluation_dataset()
-            return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=_as_is)
+            return DataLoader(self._dataset, batch_size, sampler=sampler, collate_fn=_as_is)
         return image_loader(
             self._augmented() if training and self.augmentation is not None else self._dataset,
             batch_size=self.batch_size,

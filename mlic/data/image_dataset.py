@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
@@ -110,9 +109,9 @@ class CollateImages:
     the loader would wait for the batch forever.
     """
 
-    def __init__(self, targets: Tensor | None = None, fill_to: int = 0) -> None:
-        """Add targets (N, C), and pad with black images to `fill_to` so that all batches have equal size."""
-        self.targets, self.fill_to = targets, fill_to
+    def __init__(self, targets: Tensor | None = None) -> None:
+        """Add targets (N, C) to the batches."""
+        self.targets = targets
 
     def __call__(self, items: list[Item]) -> ImageBatch:
         """Return images uint8 (B, ...), their targets (or the reasons, without targets), and row numbers int64 (B,).
@@ -122,10 +121,6 @@ class CollateImages:
         """
         images = torch.stack([image for image, _, _ in items])
         rows = torch.tensor([row for _, row, _ in items])
-        missing = self.fill_to - len(items)
-        if missing > 0:
-            images = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
-            rows = F.pad(rows, (0, missing), value=PADDING)
         second = [reason for *_, reason in items] if self.targets is None else self.targets[rows]
         batch = images, second, rows
         if get_worker_info() is not None:
@@ -143,7 +138,6 @@ def image_loader(
     on_cpu: bool,
     sampler: Sampler[int] | None = None,
     targets: Tensor | None = None,
-    fill: bool = False,
     persistent: bool = False,
 ) -> DataLoader[Any]:
     """Return a loader that decodes images in worker processes and collates them with `CollateImages`.
@@ -156,7 +150,6 @@ def image_loader(
             interrupt the threads of the network, which wait for each other.
         sampler: sampler of rows. Default: all rows in order.
         targets: targets (N, C) to add to the batches.
-        fill: pad the last batch to full size.
         persistent: keep the worker processes between epochs.
     """
     count = len(dataset if sampler is None else sampler)  # pyright: ignore[reportArgumentType]
@@ -166,7 +159,7 @@ def image_loader(
         batch_size=batch_size,  # as a keyword, because Lightning re-creates loaders from their arguments
         sampler=sampler,
         num_workers=workers,
-        collate_fn=CollateImages(targets, batch_size if fill else 0),
+        collate_fn=CollateImages(targets),
         worker_init_fn=_lower_priority if on_cpu else None,
         persistent_workers=persistent and workers > 0,
         pin_memory=not on_cpu,

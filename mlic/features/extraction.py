@@ -1,12 +1,11 @@
-"""Compute the features that a store lacks."""
+"""Compute the features that a store does not have yet."""
 
 import logging
 import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from mlic.data.images import FULL_BITS, ImageReference, full_check
 from mlic.errors import InputError
 from mlic.features.hashing import HashedFiles, hash_files
-from mlic.features.predicting import ExtractionProgress, FeatureExtractor, FeatureWriter, Work
+from mlic.features.predicting import FeatureExtractor, FeatureWriter, PendingImages
 from mlic.features.store import FeatureStore
 from mlic.models.backbone import FrozenBackbone
 from mlic.runs.processes import cluster_environment
@@ -26,22 +25,21 @@ from mlic.runs.trainer_signals import OwnSignals
 logger = logging.getLogger(__name__)
 
 HASH_INDEX = "hashes.sqlite"
-VIEWS = ("identity", "flip")
 ROOM_MARGIN_BYTES = 100_000_000
-ROW_OVERHEAD_BYTES = 72  # name and checksum of a row
+DIGEST_BYTES = 64  # of each row, beside its features
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExtractionResult:
     """What an extraction found and did.
 
     Attributes:
-        stores: one a view; with several backbones those of one follow those of the other.
+        stores: one a backbone.
         digests: (N,) `S64`, names of the rows of the N paths; empty for unreadable files.
-        found: rows that were there, of all views; the same image under two names counts once.
-        computed: rows that were added.
+        found: number of rows that existed; the same image under two names counts once.
+        computed: number of rows that were added.
         bad: path -> reason, of the images that have no row.
-        seconds: of wall clock.
+        seconds: of wall-clock time.
     """
 
     stores: tuple[FeatureStore, ...]
@@ -51,19 +49,9 @@ class ExtractionResult:
     bad: dict[ImageReference, str]
     seconds: float
 
-    @property
-    def folder(self) -> Path:
-        """Of the first store."""
-        return self.stores[0].folder
-
-    @property
-    def bytes(self) -> int:
-        """Size of the stores on disk."""
-        return sum(store.size for store in self.stores)
-
 
 def join_results(results: Sequence[ExtractionResult], paths: Sequence[ImageReference]) -> ExtractionResult:
-    """What several backbones found and did for the same paths, as one result."""
+    """Return the results of several backbones for the same paths as one."""
     digests = results[0].digests
     bad = {path: reason for result in results for path, reason in result.bad.items()}
     for result in results[1:]:
@@ -85,35 +73,27 @@ def extract_features(
     *,
     directory: str | Path,
     dtype: str = "float16",
-    views: int = 1,
     batch_size: int = 32,
     num_workers: int | None = None,
     draft_size: int | None = None,
     bits_stored: int = FULL_BITS,
-    shard_mb: float = 64,
-    shard_seconds: float = 60,
     trainer: Mapping[str, Any] | None = None,
 ) -> ExtractionResult:
-    """Compute the rows that the stores of this backbone lack, found by the bytes of the images.
+    """Compute the rows that the store of this backbone does not have yet, found by the bytes of the images.
 
-    With several devices or nodes every process calls this, as Lightning has it; the first one decides what is
-    done.
+    With several devices or nodes every process calls this, as with any use of Lightning; the first one decides what is
+    computed.
 
     Args:
         backbone: a `FrozenBackbone`: uint8 (B, 3, H, W) -> float32 (B, *feature_shape), with `identity`,
             `feature_shape` and `transform`.
-        paths: N image files.
+        paths: N images.
         directory: folder of all stores and of the index of file hashes.
         dtype: of the stored numbers: `float16`, `bfloat16` or `float32`; rows that overflow it are float32.
-        views: 1, or 2 to store the features of the horizontally flipped images too.
-        batch_size: images a forward pass; always filled up to that number, so that rows do not depend on the
-            rest.
+        batch_size: images a forward pass.
         num_workers: processes that decode images; by default one a core.
-        draft_size: short side in pixels to which JPEGs may be reduced while decoding; None decodes them
-            whole.
+        draft_size: short side in pixels to which JPEGs may be reduced while decoding; None decodes them whole.
         bits_stored: of 16-bit grey images, the bits in use; see `mlic.data.open_image`.
-        shard_mb: size in 10^6 bytes of a shard.
-        shard_seconds: age at which a shard is closed even so.
         trainer: keyword arguments of `lightning.Trainer`: accelerator, devices, num_nodes, strategy.
 
     Returns:
@@ -123,91 +103,70 @@ def extract_features(
         InputError: no room on the disk, a folder that cannot be written, bad settings, features that are not finite.
     """
     start = time.perf_counter()
-    _check_numbers(batch_size, num_workers, shard_mb)
-    engine = _make_trainer(trainer, FeatureWriter(shard_mb=shard_mb, shard_seconds=shard_seconds))
+    _check_numbers(batch_size, num_workers)
+    engine = _make_trainer(trainer)
     if not backbone.is_optimized:
         backbone.optimize_for(engine.strategy.root_device)
-    decoding = {"draft_size": draft_size, "bits_stored": bits_stored}
-    stores = make_stores(backbone, directory, dtype=dtype, views=views, **decoding)
+    identity = _identity(backbone, draft_size, bits_stored)
     extractor = FeatureExtractor(
         backbone,
-        stores,
-        **decoding,
+        FeatureStore(directory, identity, feature_shape=backbone.feature_shape, dtype=dtype),
+        draft_size=draft_size,
+        bits_stored=bits_stored,
         batch_size=batch_size,
         num_workers=_workers(num_workers, engine),
     )
     index = Path(directory) / HASH_INDEX
     if engine.is_global_zero:
         files = hash_files(paths, index)
-        before = _fill(stores, paths, files, extractor, engine)
+        missing = _compute_missing(extractor, paths, files, engine)
     else:
-        # The first process sends its list of work. Hashing here too would only double the reading.
+        # the first process sends its list of images; hashing here too would only double the reading
         _predict(engine, extractor)
-        files, before = hash_files(paths, index), 0
-    return _summary(stores, paths, files, before, start, bits_stored)
+        files, missing = hash_files(paths, index), 0
+    return _result(extractor, paths, files, missing, start)
 
 
-def _check_numbers(batch_size: int, num_workers: int | None, shard_mb: float) -> None:
+def _check_numbers(batch_size: int, num_workers: int | None) -> None:
     for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
         if value is not None and not (type(value) is int and value >= least):
             raise InputError(f"features.{key}={value}: expected a whole number of at least {least}.")
-    if not shard_mb > 0:
-        raise InputError(f"features.shard_mb={shard_mb}: expected a number above 0.")
 
 
-def _summary(
-    stores: tuple[FeatureStore, ...],
+def _result(
+    extractor: FeatureExtractor,
     paths: Sequence[ImageReference],
     files: HashedFiles,
-    lacking_before: int,
+    missing_before: int,
     start: float,
-    bits_stored: int,
 ) -> ExtractionResult:
-    for store in stores:
-        store.refresh()
-        store.touch()
-    names = _distinct(files)
-    lacking = sum(len(store.missing(names)) for store in stores)
+    store, digests = extractor.store, _distinct(files)
+    store.refresh()
+    store.touch()
+    missing = int(store.is_missing(digests).sum())
     return ExtractionResult(
-        stores=stores,
+        stores=(store,),
         digests=files.digests,
-        found=len(names) * len(stores) - max(lacking_before, lacking),
-        computed=max(0, lacking_before - lacking),
-        bad=files.bad | _explain_missing(stores, paths, files, bits_stored),
+        found=len(digests) - max(missing_before, missing),
+        computed=max(0, missing_before - missing),
+        bad=files.bad | _explain_missing(store, paths, files, extractor.bits_stored),
         seconds=time.perf_counter() - start,
     )
 
 
-def make_stores(
-    backbone: FrozenBackbone,
-    directory: str | Path,
-    *,
-    dtype: str,
-    views: int,
-    draft_size: int | None,
-    bits_stored: int = FULL_BITS,
-) -> tuple[FeatureStore, ...]:
-    """The stores of a backbone, one a view; see `extract_features` for the arguments.
-
-    Raises:
-        InputError: bad `views` or `dtype`.
-    """
-    if views not in range(1, len(VIEWS) + 1):
-        raise InputError(f"features.views: {views} is none of 1 (the image), 2 (its mirror image too).")
+def _identity(backbone: FrozenBackbone, draft_size: int | None, bits_stored: int) -> dict[str, Any]:
+    """All that determines the features of an image."""
     identity = {**backbone.identity, "decoding": "whole" if draft_size is None else f"draft {draft_size}"}
-    if bits_stored != FULL_BITS:  # stores of before there was a choice stay valid
+    if bits_stored != FULL_BITS:  # absent by default: stores from before there was this option stay valid
         identity["bits_stored"] = bits_stored
-    return tuple(
-        FeatureStore(directory, identity, feature_shape=backbone.feature_shape, dtype=dtype, view=view)
-        for view in VIEWS[:views]
-    )
+    return identity
 
 
-def _make_trainer(options: Mapping[str, Any] | None, writer: FeatureWriter) -> L.Trainer:
+def _make_trainer(options: Mapping[str, Any] | None) -> L.Trainer:
     environment = cluster_environment()
     return L.Trainer(
         **(options or {}),
-        callbacks=[writer, ExtractionProgress(), OwnSignals()],
+        callbacks=[FeatureWriter(), OwnSignals()],
         plugins=[environment] if environment else None,
         logger=False,
         enable_checkpointing=False,
@@ -225,79 +184,52 @@ def _workers(num_workers: int | None, engine: L.Trainer) -> int:
 
 
 def _distinct(files: HashedFiles) -> np.ndarray:
-    names = np.unique(files.digests)
-    return names[names != b""]
+    digests = np.unique(files.digests)
+    return digests[digests != b""]
 
 
-def _fill(
-    stores: Sequence[FeatureStore],
-    paths: Sequence[ImageReference],
-    files: HashedFiles,
-    extractor: FeatureExtractor,
-    engine: L.Trainer,
+def _compute_missing(
+    extractor: FeatureExtractor, paths: Sequence[ImageReference], files: HashedFiles, engine: L.Trainer
 ) -> int:
     """Compute what is missing, on the first process; returns the number of rows that were."""
-    names = _distinct(files)
-    if engine.world_size == 1 and not any(len(store.missing(names)) for store in stores):
-        logger.info("features: all %d rows found in '%s'", len(names) * len(stores), stores[0].folder)
+    store, digests = extractor.store, _distinct(files)
+    if engine.world_size == 1 and not store.is_missing(digests).any():
+        logger.info("features: all %d rows found in '%s'", len(digests), store.folder)
         return 0
-    with _locked(stores):
-        lacking = [len(store.missing(names)) for store in stores]
-        extractor.work = _list_work(stores, paths, files)
-        _announce(stores, len(names) * len(stores) - sum(lacking), sum(lacking), len(extractor.work))
-        if len(extractor.work) or engine.world_size > 1:
-            # others may be on their way into the same call, and would wait for this process
+    with store.lock():
+        pending = extractor.pending = _list_missing(store, paths, files)
+        _check_room(store, len(digests) - len(pending), len(pending))
+        if len(pending) or engine.world_size > 1:
+            # other processes may be about to make the same call, and would wait for this one
             _predict(engine, extractor)
-    return sum(lacking)
+    return len(pending)
 
 
-@contextmanager
-def _locked(stores: Sequence[FeatureStore]) -> Iterator[None]:
-    """Hold all stores; always taken in the same order, so that two processes never wait for each other."""
-    with ExitStack() as locks:
-        for store in stores:
-            locks.enter_context(store.lock())
-        yield
-
-
-def _list_work(stores: Sequence[FeatureStore], paths: Sequence[ImageReference], files: HashedFiles) -> Work:
-    """The first path of each content that lacks a row."""
-    lacks = {store.view: store.lacks(files.digests) for store in stores}
-    readable = files.digests != b""
-    _, first = np.unique(files.digests, return_index=True)
-    chosen = np.sort(first)
-    chosen = chosen[np.any([lacks[view][chosen] for view in lacks], axis=0) & readable[chosen]]
-    return Work(
-        paths=[paths[position] for position in chosen.tolist()],
-        digests=files.digests[chosen],
-        states=files.states[chosen],
-        views=tuple(view for view in lacks if lacks[view][chosen].any()),
+def _list_missing(store: FeatureStore, paths: Sequence[ImageReference], files: HashedFiles) -> PendingImages:
+    """The first path of each content that has no row."""
+    first = np.sort(np.unique(files.digests, return_index=True)[1])
+    digests = files.digests[first]
+    chosen = first[store.is_missing(digests) & (digests != b"")]
+    return PendingImages(
+        [paths[position] for position in chosen.tolist()], files.digests[chosen], files.states[chosen]
     )
 
 
-def _announce(stores: Sequence[FeatureStore], found: int, lacking: int, num_images: int) -> None:
-    """Say what will be done, and refuse when the disk has not the room."""
-    layout, folder = stores[0].layout, stores[0].folder
-    size = lacking * (layout.row_bytes + ROW_OVERHEAD_BYTES)
+def _check_room(store: FeatureStore, found: int, missing: int) -> None:
+    """Log what will be computed; InputError when the disk has no room for it."""
+    size = missing * (store.layout.row_bytes + DIGEST_BYTES)
     logger.info(
-        "features: %d rows found, %d to compute from %d images, %s in '%s'",
-        found,
-        lacking,
-        num_images,
-        _megabytes(size),
-        folder,
+        "features: %d rows found, %d to compute, %s in '%s'", found, missing, _megabytes(size), store.folder
     )
-    free = shutil.disk_usage(folder).free
-    if size + ROOM_MARGIN_BYTES > free:
-        advice = "Choose another folder with features.dir, or make room (python -m mlic.features action=prune days=30)."
-        if stores[0].identity.get("pool") != "avg":
-            advice = (
-                f"Pool the features with model.backbone.pool=avg, which makes them much smaller. {advice}"
-            )
-        raise InputError(
-            f"features.dir: {lacking} rows of {_megabytes(layout.row_bytes)} take {_megabytes(size)}, but "
-            f"'{folder}' has {_megabytes(free)} free, {_megabytes(ROOM_MARGIN_BYTES)} reserved. {advice}"
-        )
+    free = shutil.disk_usage(store.folder).free
+    if size + ROOM_MARGIN_BYTES <= free:
+        return
+    raise InputError(
+        f"features.dir: {missing} rows of {_megabytes(store.layout.row_bytes)} take {_megabytes(size)}, but "
+        f"'{store.folder}' has {_megabytes(free)} free, {_megabytes(ROOM_MARGIN_BYTES)} reserved. Choose another "
+        "folder with features.dir, make room (mlic.features action=prune), or pool the features with "
+        "model.backbone.pool=avg, which makes them much smaller than maps."
+    )
 
 
 def _megabytes(number: float) -> str:
@@ -312,12 +244,12 @@ def _predict(engine: L.Trainer, extractor: FeatureExtractor) -> None:
 
 
 def _explain_missing(
-    stores: Sequence[FeatureStore], paths: Sequence[ImageReference], files: HashedFiles, bits_stored: int
+    store: FeatureStore, paths: Sequence[ImageReference], files: HashedFiles, bits_stored: int
 ) -> dict[ImageReference, str]:
-    """Reasons why readable files have no row: decoding them once more tells."""
-    lacks = np.any([store.lacks(files.digests) for store in stores], axis=0) & (files.digests != b"")
+    """Decode the readable files that have no row once more, to say why."""
+    missing = store.is_missing(files.digests) & (files.digests != b"")
     changed = "no row was stored: it changed while it was read, or features.dir is not shared by all nodes"
     return {
         paths[position]: full_check(paths[position], bits_stored) or changed
-        for position in np.flatnonzero(lacks).tolist()
+        for position in np.flatnonzero(missing).tolist()
     }

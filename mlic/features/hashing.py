@@ -3,17 +3,19 @@
 import hashlib
 import logging
 import os
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mlic.data.images import ImageReference
+from mlic.data.table import is_text
 from mlic.data.tars.images import TarImage
-from mlic.features.hash_index import FileState, HashIndex
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +23,15 @@ DIGEST_DTYPE = "S64"  # hexadecimal: raw bytes may end in zeros, which numpy str
 CHUNK_FILES = 4096
 # A file changed again within its clock's granularity keeps its times: git's "racy" entries.
 RACY_NS = 2_000_000_000
+
+FileState = tuple[int, int, int]  # size in bytes, mtime and ctime in ns
+
+_CREATE = (
+    "CREATE TABLE IF NOT EXISTS files "
+    "(path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, ctime INTEGER, digest TEXT) WITHOUT ROWID"
+)
+_FIND = "SELECT size, mtime, ctime, digest FROM files WHERE path = ?"
+_ADD = "INSERT OR REPLACE INTO files (path, size, mtime, ctime, digest) VALUES (?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class HashedFiles:
         digests: (N,) `S64`, hexadecimal sha256 of the bytes; empty where the file could not be read.
         states: (N, 3) int64: size in bytes, mtime and ctime in ns, as they were before the bytes were read.
         bad: path -> reason, of the files that could not be read.
-        num_read: files whose bytes were read; the others stood in the index.
+        num_read: number of files whose bytes were read; the others were in the index.
     """
 
     digests: np.ndarray
@@ -40,47 +51,67 @@ class HashedFiles:
     num_read: int
 
 
-def hash_files(
-    paths: Sequence[ImageReference], index: Path | None = None, *, num_threads: int | None = None
-) -> HashedFiles:
+def hash_files(paths: Sequence[ImageReference], index: Path | None = None) -> HashedFiles:
     """Hash the bytes of files in parallel threads, or look the digests up.
+
+    Images in tar shards were hashed when the shard was indexed.
 
     Args:
         paths: N images.
-        index: file of the index of digests, made when absent; None hashes everything. It only saves time:
-            lost or broken, it is made anew. Entries are trusted while size, mtime and ctime are those of the
-            file, and never when the file had been written less than two seconds before it was hashed.
-        num_threads: by default Python's choice for this machine.
-
-    Images in tar shards were hashed when the shard was indexed.
+        index: SQLite file of the digests found before, made when absent; None hashes everything. It only saves time:
+            one that is damaged is removed, and the next call makes it again. Entries are trusted while size, mtime and
+            ctime are those of the file, and never when the file had been written less than two seconds before it was
+            hashed.
 
     Returns:
         The digests. Missing or unreadable files are listed in `bad`, not raised.
     """
+    if index is None:
+        return _hash_files(paths, ":memory:")
+    try:
+        index.parent.mkdir(parents=True, exist_ok=True)
+        return _hash_files(paths, index)
+    except (OSError, sqlite3.OperationalError) as error:  # no permission, a full disk, locked by others
+        logger.warning("the index of file hashes '%s' is not used: %s", index, error)
+    except (sqlite3.DatabaseError, TypeError, ValueError) as error:  # what is in it may be anything
+        logger.warning("the index of file hashes '%s' is damaged (%s) and is made again", index, error)
+        with suppress(OSError):
+            index.unlink(missing_ok=True)
+    return _hash_files(paths, ":memory:")
+
+
+def _hash_files(paths: Sequence[ImageReference], index: Path | str) -> HashedFiles:
     digests = np.zeros(len(paths), dtype=DIGEST_DTYPE)
     states = np.zeros((len(paths), 3), dtype=np.int64)
     bad: dict[ImageReference, str] = {}
     num_read = 0
-    with HashIndex(index) as known, ThreadPoolExecutor(num_threads) as threads:
+    with closing(sqlite3.connect(index, timeout=30)) as known, ThreadPoolExecutor() as threads:
+        known.execute(_CREATE)
         for start in range(0, len(paths), CHUNK_FILES):
             chunk = list(paths[start : start + CHUNK_FILES])
             names = [path if isinstance(path, TarImage) else os.path.abspath(path) for path in chunk]
-            cached = known.find(name for name in names if isinstance(name, str))
+            cached = _find(known, (name for name in names if isinstance(name, str)))
             jobs = threads.map(_hash_unless_known, names, [cached.get(str(name)) for name in names])
-            fresh: dict[str, tuple[FileState, str]] = {}
+            fresh: list[tuple[str, int, int, int, str]] = []
             for offset, (state, digest, reason) in enumerate(jobs):
+                name = names[offset]
                 states[start + offset], digests[start + offset] = state, digest
                 if reason:
                     bad[chunk[offset]] = reason
-                elif isinstance(path := names[offset], TarImage):
-                    continue
-                elif path not in cached or cached[path][0] != state:
+                elif isinstance(name, str) and cached.get(name) != (state, digest):
                     num_read += 1
-                    if _is_settled(state):
-                        fresh[path] = (state, digest)
-            known.add(fresh)
-    logger.debug("hashed %d of %d files, the others stood in the index", num_read, len(paths))
+                    if _is_settled(state) and is_text(name):
+                        fresh.append((name, *state, digest))
+            with known:
+                known.executemany(_ADD, fresh)
+    logger.debug("hashed %d of %d files, the others were in the index", num_read, len(paths))
     return HashedFiles(digests, states, bad, num_read)
+
+
+def _find(index: sqlite3.Connection, names: Iterable[str]) -> dict[str, tuple[FileState, str]]:
+    """Entries of those absolute paths that have one; SQLite takes no names that are not text."""
+    rows = ((name, index.execute(_FIND, (name,)).fetchone()) for name in names if is_text(name))
+    return {name: (row[:3], row[3]) for name, row in rows if row is not None}
 
 
 def state_of(name: str | ImageReference) -> FileState:

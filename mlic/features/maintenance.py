@@ -1,14 +1,16 @@
 """List, verify and remove feature stores."""
 
 import json
+import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mlic.data.cache import cache_dir
 from mlic.errors import InputError
 from mlic.escaping import printable
-from mlic.features.store import DESCRIPTION, LAST_USED, FeatureStore, remove_store
+from mlic.features.store import DESCRIPTION, LAST_USED, FeatureStore, remove_store, size_of
 
 SECONDS_A_DAY = 86_400
 ACTIONS = ("list", "verify", "prune")
@@ -52,7 +54,7 @@ def find_stores(root: Path) -> list[Path]:
 def _describes_store(path: Path) -> bool:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(description, dict) and "format_version" in description
 
@@ -63,20 +65,27 @@ def default_folder() -> Path:
 
 
 def show(folders: Sequence[Path]) -> None:
-    """Print rows, size and last use of each store."""
-    print(f"{'rows':>10} {'MB':>10} {'days unused':>12}  store")
+    """Print rows, size, seconds an image and last use of each store."""
+    print(f"{'rows':>10} {'MB':>10} {'s/image':>8} {'days unused':>12}  store")
     for folder in folders:
-        try:
-            rows = str(FeatureStore.at(folder).num_rows)
-        except InputError:
-            rows = "other format"
-        print(
-            f"{rows:>10} {size_of(folder) / 1e6:>10.1f} {days_unused(folder):>12.1f}  {printable(str(folder))}"
-        )
+        rows, seconds = "other format", ""
+        with suppress(InputError):
+            store = FeatureStore.at(folder)
+            store.refresh(check_rows=False)
+            rows, seconds = str(store.num_rows), _seconds_per_row(store)
+        size, unused = size_of(folder) / 1e6, days_unused(folder)
+        print(f"{rows:>10} {size:>10.1f} {seconds:>8} {unused:>12.1f}  {printable(str(folder))}")
+
+
+def _seconds_per_row(store: FeatureStore) -> str:
+    """Computing time in one process, of the shards that carry it; empty if none does."""
+    timed = [shard for shard in store.shards if math.isfinite(shard.seconds)]
+    rows = sum(len(shard.digests) for shard in timed)
+    return f"{sum(shard.seconds for shard in timed) / rows:.4f}" if rows else ""
 
 
 def verify(folders: Sequence[Path]) -> bool:
-    """Read and check every row of each store; returns True if none is damaged. Good rows of damaged shards are kept."""
+    """Read every row of each store, and set damaged shards aside; returns True if there are none."""
     num_damaged = 0
     for folder in folders:
         try:
@@ -84,16 +93,16 @@ def verify(folders: Sequence[Path]) -> bool:
         except InputError as error:
             print(error)
             continue
-        damaged = store.verify()
-        num_damaged += len(damaged)
-        print(f"{printable(str(folder))}: {store.num_rows} rows good, {len(damaged)} shards damaged")
-        for error in damaged:
-            print(f"  {error}")
+        problems = store.refresh()
+        num_damaged += len(problems)
+        print(f"{printable(str(folder))}: {store.num_rows} rows, {len(problems)} damaged shards set aside")
+        for problem in problems:
+            print(f"  {printable(problem)}")
     return num_damaged == 0
 
 
 def prune(folders: Sequence[Path], days: float) -> None:
-    """Remove the stores that were not used for so many days, and are not in use now."""
+    """Remove the stores that were not used for so many days and are not in use now."""
     old = [folder for folder in folders if days_unused(folder) >= days]
     if not old:
         print(f"none of {len(folders)} stores was unused for {days:g} days")
@@ -107,13 +116,8 @@ def prune(folders: Sequence[Path], days: float) -> None:
             print(f"removed {size / 1e6:.1f} MB: {printable(str(folder))}")
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of a folder's files."""
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-
-
 def days_unused(folder: Path) -> float:
-    """Days since a store was last read or added to."""
+    """Return the days since a store was last read or added to."""
     marker = folder / LAST_USED
     used = marker if marker.exists() else folder / DESCRIPTION
     return (time.time() - used.stat().st_mtime) / SECONDS_A_DAY

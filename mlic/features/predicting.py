@@ -1,16 +1,15 @@
-"""The Lightning side of extraction: a module that computes features, and a callback that stores them."""
+"""The Lightning side of extraction: a module that computes features, and callbacks for their storage and progress."""
 
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import BasePredictionWriter, Callback
+from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -22,30 +21,30 @@ from mlic.features.hashing import DIGEST_DTYPE
 from mlic.features.images import HashedImages, RankSampler
 from mlic.features.shard import DTYPES, finite_rows
 from mlic.features.store import FeatureStore
+from mlic.features.writer import ShardWriter
 from mlic.models.backbone import FrozenBackbone
 from mlic.runs.terminal import has_room_for_bar
 
 logger = logging.getLogger(__name__)
 
-Prediction = tuple[np.ndarray, dict[str, Tensor]]
+Prediction = tuple[np.ndarray, Tensor]
 NAMES_SHOWN = 3
+PROGRESS_LINES = 10
 
 
-@dataclass
-class Work:
-    """What is to be computed: images that lack a row in at least one of the stores, each content once.
+@dataclass(frozen=True)
+class PendingImages:
+    """Images that have no row yet, each content once.
 
     Attributes:
         paths: N images.
         digests: (n,) `S64`, names of their rows.
         states: (n, 3) size, mtime and ctime when they were hashed.
-        views: names of the views to compute.
     """
 
     paths: Sequence[ImageReference]
     digests: np.ndarray
     states: np.ndarray
-    views: tuple[str, ...]
 
     def __len__(self) -> int:
         """Number of images."""
@@ -58,7 +57,7 @@ class FeatureExtractor(L.LightningModule):
     def __init__(
         self,
         backbone: FrozenBackbone,
-        stores: Sequence[FeatureStore],
+        store: FeatureStore,
         *,
         draft_size: int | None,
         bits_stored: int,
@@ -69,30 +68,31 @@ class FeatureExtractor(L.LightningModule):
         super().__init__()
         self.backbone, self.draft_size, self.bits_stored = backbone, draft_size, bits_stored
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.stores = {store.view: store for store in stores}
-        self.row_dtype = DTYPES[stores[0].layout.dtype]
-        self.work = Work([], np.empty(0, dtype=DIGEST_DTYPE), np.empty((0, 3), dtype=np.int64), ())
+        self.store, self.row_dtype = store, DTYPES[store.layout.dtype]
+        self.pending = PendingImages([], np.empty(0, dtype=DIGEST_DTYPE), np.empty((0, 3), dtype=np.int64))
 
     def setup(self, stage: str) -> None:
-        """All processes take the list of the first one: others may have looked at another time."""
-        self.work = self.trainer.strategy.broadcast(self.work)
+        """Take the list of the first process: others may have looked at the store at another time."""
+        self.pending = self.trainer.strategy.broadcast(self.pending)
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """The images of this process."""
+        pending = self.pending
         images = HashedImages(
-            self.work.paths, self.work.states, self.backbone.transform, self.draft_size, self.bits_stored
+            pending.paths, pending.states, self.backbone.transform, self.draft_size, self.bits_stored
         )
         return image_loader(
             images,
-            sampler=RankSampler(len(self.work), self.trainer.global_rank, self.trainer.world_size),
-            fill=True,
+            sampler=RankSampler(len(pending), self.trainer.global_rank, self.trainer.world_size),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             on_cpu=self.device.type == "cpu",
         )
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Prediction:
-        """Image numbers (b,) without padding, and features (b, *feature_shape) of each view, on the CPU.
+        """Image numbers (b,) without padding, and features (b, *feature_shape) on the CPU.
+
+        Features are in the dtype of the store, or float32 where one of them overflows it.
 
         Raises:
             InputError: features that are infinite or not a number.
@@ -100,21 +100,17 @@ class FeatureExtractor(L.LightningModule):
         images, _, numbers = batch
         valid = numbers != PADDING
         kept = numbers[valid].cpu().numpy()
-        features = {}
-        for view in self.work.views:
-            pixels = self.backbone.mirror(images) if view == "flip" else images
-            wide = self.backbone(pixels)[valid]
-            rows = wide.to(self.row_dtype)
-            if not torch.isfinite(rows).all():
-                rows = wide  # the writer keeps each row in the narrowest format that holds it
-                self._refuse_broken(kept, finite_rows(wide).cpu().numpy())
-            features[view] = rows.cpu()
-        return kept, features
+        wide = self.backbone(images)[valid]
+        rows = wide.to(self.row_dtype)
+        if not torch.isfinite(rows).all():
+            rows = wide
+            self._check_finite(kept, finite_rows(wide).cpu().numpy())
+        return kept, rows.cpu()
 
-    def _refuse_broken(self, numbers: np.ndarray, finite: np.ndarray) -> None:
+    def _check_finite(self, numbers: np.ndarray, finite: np.ndarray) -> None:
         if finite.all():
             return
-        broken = [str(self.work.paths[number]) for number in numbers[~finite]]
+        broken = [str(self.pending.paths[number]) for number in numbers[~finite]]
         more = f" and {len(broken) - NAMES_SHOWN} more" if len(broken) > NAMES_SHOWN else ""
         raise InputError(
             f"features of {len(broken)} of {len(numbers)} images in a batch are infinite or not a number: "
@@ -124,23 +120,20 @@ class FeatureExtractor(L.LightningModule):
 
 
 class FeatureWriter(BasePredictionWriter):
-    """Each process adds its rows to the stores, in shards of its own."""
+    """Each process adds its rows to the store, in shards of its own; the first one shows progress."""
 
-    def __init__(self, *, shard_mb: float, shard_seconds: float) -> None:
-        """Close shards at that size (in 10^6 bytes) or age."""
+    def __init__(self) -> None:
+        """Write after each batch."""
         super().__init__(write_interval="batch")
-        self.shard_mb, self.shard_seconds = shard_mb, shard_seconds
-        self._open = ExitStack()
+        self._writer: ShardWriter | None = None
+        self._progress: ExtractionProgress | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Open a writer for each view."""
+        """Open the writer, and start the clock."""
         assert isinstance(pl_module, FeatureExtractor)
-        self._writers = {
-            view: self._open.enter_context(
-                store.writer(shard_mb=self.shard_mb, shard_seconds=self.shard_seconds)
-            )
-            for view, store in pl_module.stores.items()
-        }
+        self._writer = pl_module.store.writer()
+        if trainer.is_global_zero:
+            self._progress = ExtractionProgress(len(pl_module.pending))
 
     def write_on_batch_end(
         self,
@@ -152,78 +145,57 @@ class FeatureWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Hand the rows of a batch to the writers, but for those that a store has already."""
-        assert isinstance(pl_module, FeatureExtractor)
-        numbers, features = prediction
-        digests = pl_module.work.digests[numbers]
-        for view, rows in features.items():
-            lacking = pl_module.stores[view].lacks(digests)
-            self._writers[view].add(digests[lacking], rows[torch.from_numpy(lacking)])
+        """Hand the rows of a batch to the writer, and count as many for each other process."""
+        assert isinstance(pl_module, FeatureExtractor) and self._writer is not None
+        numbers, rows = prediction
+        self._writer.add(pl_module.pending.digests[numbers], rows)
+        if self._progress is not None:
+            self._progress.update(len(numbers) * trainer.world_size)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write what is in hand; no process goes on before all have done so."""
-        self._open.close()
+        """Write what is left; no process goes on before all have done so."""
+        self._finish()
         trainer.strategy.barrier()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Keep the rows that were computed before an error or an interrupt."""
+        """Keep the rows that were computed before an error or a signal."""
         try:
-            self._open.close()
+            self._finish()
         except Exception as error:  # a full disk, most likely, which is also the exception above
             logger.warning("the last rows could not be written: %s", error)
 
+    def _finish(self) -> None:
+        if self._progress is not None:
+            self._progress.close()
+        if self._writer is not None:
+            self._writer.flush()
 
-class ExtractionProgress(Callback):
+
+class ExtractionProgress:
     """Images a second and time left: a bar on a terminal, ten lines elsewhere."""
 
-    def __init__(self) -> None:
-        """Draw on the first process only."""
-        self._bar: tqdm | None = None
-        self._done, self._next_line, self._start = 0, 0.0, 0.0
+    def __init__(self, total: int) -> None:
+        """Start the clock, for a number of images."""
+        self._total, self._start = total, time.perf_counter()
+        self._done, self._next_line = 0, total / PROGRESS_LINES
+        self._bar = tqdm(
+            total=total, unit="image", desc="features", dynamic_ncols=True, disable=not has_room_for_bar()
+        )
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
-        assert isinstance(pl_module, FeatureExtractor)
-        self._total, self._start = len(pl_module.work), time.perf_counter()
-        self._done, self._next_line = 0, 0.1 * self._total
-        if trainer.is_global_zero and has_room_for_bar():
-            self._bar = tqdm(total=self._total, unit="image", desc="features", dynamic_ncols=True)
+    def update(self, number: int) -> None:
+        """Count images."""
+        number = min(number, self._total - self._done)
+        self._done += number
+        self._bar.update(number)
+        if self._bar.disable and number and self._done >= self._next_line:
+            self._next_line = self._done + self._total / PROGRESS_LINES
+            rate = self._done / (time.perf_counter() - self._start)
+            left = (self._total - self._done) / rate
+            message = "features: %d of %d images, %.1f images/s, %.0f s left"
+            logger.info(message, self._done, self._total, rate, left)
 
-    def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Prediction,
-        batch: ImageBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count the images of this batch, and as many for each other process."""
-        new = min(int((batch[2] != PADDING).sum()) * trainer.world_size, self._total - self._done)
-        self._done += new
-        if self._bar is not None:
-            self._bar.update(new)
-        elif trainer.is_global_zero and self._done >= self._next_line:
-            self._next_line = self._done + 0.1 * self._total
-            seconds = time.perf_counter() - self._start
-            rate = self._done / seconds
-            logger.info(
-                "features: %d of %d images, %.1f images/s, %.0f s left",
-                self._done,
-                self._total,
-                rate,
-                (self._total - self._done) / rate if rate else float("inf"),
-            )
-
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Close the bar."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        """Close the bar, so that the error stands on a line of its own."""
-        self.on_predict_end(trainer, pl_module)
+    def close(self) -> None:
+        """Close the bar, so that an error starts on a line of its own."""
+        self._bar.close()

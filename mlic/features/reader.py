@@ -1,41 +1,38 @@
-"""Reads rows of a store by number, with bounded memory."""
+"""Rows of stores by number."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
+from functools import reduce
+from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mlic.features.shard import DTYPES, DamagedShardError, Shard, ShardLayout
-
-PIECE_BYTES = 4_000_000  # read aside at a time, beside the result
+from mlic.features.shard import Shard
 
 
 class FeatureReader:
-    """Rows of a store by number, read from its shards and checked each time.
+    """Rows of one store.
 
     Attributes:
-        feature_shape, dtype: of a row, as torch has them; float32 where one row is.
-        row_bytes: of a row.
+        feature_shape, dtype: of a row; float32 where one of the rows is.
+        row_bytes: size of a row in bytes.
     """
 
     def __init__(
         self,
-        layout: ShardLayout,
-        shards: list[Shard],
+        shards: Sequence[Shard],
         shard_numbers: np.ndarray,
         rows: np.ndarray,
-        refuse: Callable[[DamagedShardError], None],
+        *,
+        feature_shape: tuple[int, ...],
+        dtype: torch.dtype,
     ) -> None:
-        """Made by `FeatureStore.reader`: row i lies in shard `shard_numbers[i]` as its row `rows[i]`.
-
-        `refuse` is told of a shard that turns out to be damaged.
-        """
-        self._shards, self._shard_numbers, self._rows, self._refuse = shards, shard_numbers, rows, refuse
-        self.feature_shape = layout.feature_shape
-        used = [shards[number].layout for number in np.unique(shard_numbers).tolist()]
-        self.layout = layout.wide if layout.wide in used else layout
-        self.dtype, self.row_bytes = DTYPES[self.layout.dtype], self.layout.row_bytes
+        """Read row i from row `rows[i]` of shard `shard_numbers[i]`, each (N,) int; `dtype` is that of the store."""
+        self._shards, self._shard_numbers, self._rows = shards, shard_numbers, rows
+        used = [shards[number].features.dtype for number in np.unique(shard_numbers).tolist()]
+        self.feature_shape, self.dtype = feature_shape, reduce(torch.promote_types, used, dtype)
+        self.row_bytes = prod(feature_shape) * self.dtype.itemsize
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -46,38 +43,50 @@ class FeatureReader:
         return np.lexsort((self._rows, self._shard_numbers))
 
     def gather(self, indices: np.ndarray) -> Tensor:
-        """Rows by number (m,), in any order -> (m, *feature_shape) in `dtype`.
-
-        Raises:
-            DamagedShardError: a shard is damaged or gone; what is lost with it is computed again by another run.
-        """
+        """Rows by number (m,), in any order -> (m, *feature_shape) in `dtype`."""
         features = torch.empty((len(indices), *self.feature_shape), dtype=self.dtype)
-        step = max(1, PIECE_BYTES // self.row_bytes)
-        for shard, positions, rows in self._by_shard(indices):
-            first, last = int(positions[0]), int(positions[-1])
-            in_place = bool((np.diff(positions) == 1).all())
-            try:
-                if in_place and shard.layout == self.layout:
-                    shard.read(rows, features[first : last + 1])
-                    continue
-                for start in range(0, len(rows), step):
-                    part = slice(start, start + step)
-                    features[torch.from_numpy(positions[part])] = shard.read(rows[part]).to(self.dtype)
-            except DamagedShardError as error:
-                self._refuse(error)
-                raise
-        return features
-
-    def announce(self, indices: np.ndarray) -> None:
-        """Let the system read those rows ahead, in the background."""
-        for shard, _, rows in self._by_shard(indices):
-            shard.announce(rows)
-
-    def _by_shard(self, indices: np.ndarray) -> Iterator[tuple[Shard, np.ndarray, np.ndarray]]:
-        """For each shard involved: the shard, positions in `indices`, and its rows in ascending order."""
         shard_numbers, rows = self._shard_numbers[indices], self._rows[indices]
+        # shard by shard, and in the order of the file
         order = np.lexsort((rows, shard_numbers))
         bounds = np.flatnonzero(np.diff(shard_numbers[order])) + 1
-        for positions in np.split(order, bounds):
-            if len(positions):
-                yield self._shards[shard_numbers[positions[0]]], positions, rows[positions]
+        for positions in np.split(order, bounds) if len(order) else []:
+            shard = self._shards[int(shard_numbers[positions[0]])]
+            found = shard.features[torch.from_numpy(rows[positions])]
+            features[torch.from_numpy(positions)] = found.to(self.dtype)
+        return features
+
+
+class ConcatenatedReader:
+    """Rows of several stores of the same images: those of its members, flattened, one after the other.
+
+    Attributes:
+        feature_shape, dtype: of a row; the widest dtype of the members.
+        row_bytes: size of a row in bytes.
+    """
+
+    def __init__(self, members: Sequence[FeatureReader]) -> None:
+        """Take readers of the same N images in the same order."""
+        self.members = list(members)
+        self.widths = [prod(member.feature_shape) for member in self.members]
+        self.feature_shape = (sum(self.widths),)
+        self.dtype = reduce(torch.promote_types, (member.dtype for member in self.members))
+        self.row_bytes = self.feature_shape[0] * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.members[0])
+
+    def disk_order(self) -> np.ndarray:
+        """(N,) row numbers in the order of the member with the largest rows, which takes longest to read."""
+        return max(self.members, key=lambda member: member.row_bytes).disk_order()
+
+    def gather(self, indices: np.ndarray) -> Tensor:
+        """Rows by number (m,), in any order -> (m, *feature_shape) in `dtype`."""
+        # member by member into one tensor: only one of them is in memory twice
+        features = torch.empty((len(indices), *self.feature_shape), dtype=self.dtype)
+        for member, part in zip(self.members, features.split(self.widths, dim=1), strict=True):
+            part.copy_(member.gather(indices).flatten(1))
+        return features
+
+
+Reader = FeatureReader | ConcatenatedReader

@@ -11,12 +11,12 @@ from mlic.features.dataset import FeatureDataset
 
 
 class FeatureSampler(DistributedSampler[int]):
-    """All rows in a new order each epoch, in one of their views each.
+    """All rows in a new order each epoch.
 
-    It draws nothing from any global generator, and a resumed run repeats the order; for rows that are
-    streamed, the order also depends on how the store lies on the disk. A `DistributedSampler`, so that
-    Lightning calls `set_epoch` and leaves it in place: of several processes each takes one stretch of the
-    order, filled up with rows of its beginning to equal lengths.
+    It draws nothing from any global generator, and a resumed run repeats the order; for rows that are streamed, the
+    order also depends on where the rows are on the disk. A `DistributedSampler`, so that Lightning calls `set_epoch`
+    and does not replace it: each of several processes takes one stretch of the order, filled up with rows of its
+    beginning to equal lengths.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class FeatureSampler(DistributedSampler[int]):
         Args:
             dataset: whose rows.
             rows: of the training part.
-            seed: together with the epoch, determines order and views.
+            seed: determines the order, together with the epoch.
             num_processes: by default those of the process group, if there is one.
             rank: of this process.
         """
@@ -47,14 +47,10 @@ class FeatureSampler(DistributedSampler[int]):
         return ceil(len(self.image_rows) / self.num_replicas)
 
     def __iter__(self) -> Iterator[int]:
-        """Indices of the dataset: image number + view * N."""
+        """Image numbers of the dataset."""
         random = np.random.default_rng((self.seed, self.epoch))
-        drawn = random.integers(self.features.num_views, size=len(self.image_rows))
-        windows = self._own_part(
-            self.features.rows.windows(self.image_rows + drawn * len(self.features), random)
-        )
-        for number, window in enumerate(windows):
-            self.features.rows.hold(window, windows[number + 1] if number + 1 < len(windows) else None)
+        for window in self._own_part(self.features.rows.windows(self.image_rows, random)):
+            self.features.rows.load_window(window)
             yield from window.tolist()
 
     def _own_part(self, windows: list[np.ndarray]) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Cached features in the place of images: extracts what is missing, then serves training."""
+"""Cached features in the place of images: compute what is missing, then serve training."""
 
 import logging
 from collections.abc import Sequence
@@ -9,13 +9,12 @@ import numpy as np
 import torch
 
 from mlic.data.images import DraftSize, ImageReference
-from mlic.errors import InputError
-from mlic.features.dataset import AllViews, FeatureDataset, MemoryRows, Reader, StreamedRows
+from mlic.features.dataset import FeatureDataset, MemoryRows, StreamedRows
 from mlic.features.extraction import ExtractionResult, extract_features, join_results
 from mlic.features.memory import available_memory
+from mlic.features.reader import ConcatenatedReader
 from mlic.features.sampling import FeatureSampler
-from mlic.features.shard import DamagedShardError
-from mlic.features.side_by_side import SideBySideReader
+from mlic.features.store import size_of
 from mlic.models.backbone import FrozenBackbone
 from mlic.models.ensemble import Backbone, EnsembleBackbone
 
@@ -25,13 +24,13 @@ MEMORY_SHARE = 0.5  # of what is free, for features
 
 
 class CachedFeatures:
-    """What a data module uses instead of images when the backbone's features are kept.
+    """Takes the place of images in a data module when the backbone's features are kept.
 
-    Each member of an ensemble keeps them in the stores that it has when it is used by itself; rows are served side by
-    side.
+    Each member of an ensemble keeps its features in the store that it has when it is used by itself; rows of several
+    stores are served as one.
 
     Attributes:
-        result: of the last extraction; of an ensemble, of all members together.
+        result: of the last extraction; for an ensemble, that of all members together.
     """
 
     result: ExtractionResult
@@ -42,7 +41,6 @@ class CachedFeatures:
         *,
         directory: str | Path,
         dtype: str = "float16",
-        views: int = 1,
         memory_gb: float | None = None,
         device: torch.device | str = "cpu",
         draft_size: DraftSize = None,
@@ -54,15 +52,13 @@ class CachedFeatures:
             backbone: a `FrozenBackbone`, or an `EnsembleBackbone`.
             directory: folder of all stores.
             dtype: of the stored numbers; see `FeatureStore`.
-            views: 1, or 2 to store the flipped images too; training then draws one view an image and epoch, and
-                evaluation averages the logits of both.
-            memory_gb: in 10^9 bytes, for features in memory; larger sets are read from the disk while
-                training. By default half of the memory that is available.
-            device: where training runs; features go there when they fit in half of its free memory.
+            memory_gb: in 10^9 bytes, for features in memory; larger sets are read from the disk while training. By
+                default half of the memory that is available.
+            device: where training runs; features are moved there when they fit in half of its free memory.
             draft_size: see `extract_features`; one for each member of an ensemble.
             options: further keyword arguments of `extract_features`.
         """
-        self.backbone, self.directory, self.dtype, self.views = backbone, Path(directory), dtype, views
+        self.backbone, self.directory, self.dtype = backbone, Path(directory), dtype
         self.memory_gb, self.device, self.options = memory_gb, torch.device(device), options
         self.members: list[FrozenBackbone] = (
             list(backbone.members) if isinstance(backbone, EnsembleBackbone) else [backbone]
@@ -75,7 +71,7 @@ class CachedFeatures:
         """Compute the rows that are missing.
 
         Args:
-            paths: image files.
+            paths: images.
 
         Returns:
             Path -> reason, of the images that have no row.
@@ -96,7 +92,6 @@ class CachedFeatures:
             paths,
             directory=self.directory,
             dtype=self.dtype,
-            views=self.views,
             draft_size=draft_size,
             **self.options,
         )
@@ -106,71 +101,41 @@ class CachedFeatures:
             result.computed,
             len(result.bad),
             result.seconds,
-            result.bytes / 1e6,
-            result.folder,
+            size_of(result.stores[0].folder) / 1e6,
+            result.stores[0].folder,
         )
         return result
 
     def dataset(self, paths: Sequence[ImageReference], targets: np.ndarray) -> FeatureDataset:
-        """Features and targets of images that `extract` was given, in the order asked.
-
-        Rows found damaged are computed again, once.
+        """Return features and targets of images that `extract` was given, in the order asked.
 
         Args:
-            paths: N image files.
+            paths: N images.
             targets: (N, C), 0 or 1.
 
         Raises:
-            InputError: the store is damaged again and again.
+            InputError: rows were removed since `extract`.
         """
-        try:
-            self._served = self._dataset(paths, targets)
-            return self._served
-        except DamagedShardError:
-            self.extract(paths)
-        try:
-            self._served = self._dataset(paths, targets)
-            return self._served
-        except DamagedShardError as error:
-            raise InputError(
-                f"shard '{error.path}' is damaged ({error.reason}), though its rows were just computed: check the disk "
-                "of features.dir."
-            ) from error
-
-    def _dataset(self, paths: Sequence[ImageReference], targets: np.ndarray) -> FeatureDataset:
         row_of = {str(path): row for row, path in enumerate(self._paths)}
         digests = self.result.digests[[row_of[str(path)] for path in paths]]
-        del row_of
-        readers = [self._reader(view, digests) for view in range(self.views)]
-        size = sum(reader.row_bytes for reader in readers) * len(digests)
+        readers = [store.reader(digests) for store in self.result.stores]
+        reader = readers[0] if len(readers) == 1 else ConcatenatedReader(readers)
+        size = reader.row_bytes * len(digests)
         limit = self.memory_gb * 1e9 if self.memory_gb is not None else MEMORY_SHARE * available_memory()
         if size > limit:
             logger.info(
                 "features: %.1f GB are read from the disk, %.1f GB at a time", size / 1e9, limit / 1e9
             )
-            return FeatureDataset(StreamedRows(readers, memory_bytes=limit), targets)
-        device = self.device if size <= MEMORY_SHARE * _free_on(self.device) else torch.device("cpu")
-        logger.info("features: %.1f MB in the memory of %s", size / 1e6, device)
-        everything = np.arange(len(digests))
-        return FeatureDataset(MemoryRows([reader.gather(everything) for reader in readers], device), targets)
-
-    def _reader(self, view: int, digests: np.ndarray) -> Reader:
-        """Access to the rows of one view, those of several backbones side by side."""
-        readers = [store.reader(digests) for store in self.result.stores[view :: self.views]]
-        return readers[0] if len(readers) == 1 else SideBySideReader(readers)
-
-    def evaluation_dataset(self) -> FeatureDataset | AllViews:
-        """The rows of the last `dataset`; with several views, features are (B, views, *feature_shape).
-
-        Raises:
-            ValueError: there is none yet.
-        """
-        if self._served is None:
-            raise ValueError("call `dataset` first")
-        return self._served if self.views == 1 else AllViews(self._served)
+            rows = StreamedRows(reader, memory_bytes=limit)
+        else:
+            device = self.device if size <= MEMORY_SHARE * _free_on(self.device) else torch.device("cpu")
+            logger.info("features: %.1f MB in the memory of %s", size / 1e6, device)
+            rows = MemoryRows(reader.gather(np.arange(len(digests))), device)
+        self._served = FeatureDataset(rows, targets)
+        return self._served
 
     def training_sampler(self, rows: np.ndarray, seed: int) -> FeatureSampler:
-        """Rows of the last `dataset` in a new order each epoch, in one view each.
+        """Return a sampler of rows of the last `dataset`, in a new order each epoch.
 
         Raises:
             ValueError: there is none yet.
@@ -181,7 +146,7 @@ class CachedFeatures:
 
 
 def _free_on(device: torch.device) -> float:
-    """Free bytes of a GPU; no bound for the CPU, and nothing for devices that do not tell."""
+    """Free memory of a GPU in bytes; unlimited for the CPU, and 0 for devices that do not report it."""
     if device.type == "cpu":
         return float("inf")
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

@@ -5,10 +5,9 @@ import json
 import logging
 import os
 import re
-import time
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +16,43 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from mlic.errors import InputError, check_choice
-from mlic.features.locks import hold, lock_file, without_readers
+from mlic.features.hashing import DIGEST_DTYPE
 from mlic.features.reader import FeatureReader
-from mlic.features.row_index import RowIndex
 from mlic.features.shard import (
     DTYPES,
     FORMAT_VERSION,
     SUFFIX,
-    TEMPORARY_SUFFIX,
-    DamagedShardError,
     Shard,
     ShardLayout,
-    write_shard,
+    open_shard,
 )
 from mlic.features.writer import ShardWriter
+from mlic.runs.folder import write_atomically
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that is in use cannot be removed anyway
+    fcntl = None
 
 logger = logging.getLogger(__name__)
 
 DESCRIPTION = "store.json"
 LAST_USED = "last_used"
-REFUSED_SUFFIX = ".refused"
+LOCKS = ".locks"
+# Earlier versions kept stores of mirror images too, told apart by this word. It stays in the key, so that the
+# stores that exist are found.
+VIEW = "identity"
+TEMPORARY_SUFFIX = ".tmp"
+DAMAGED = "shard.damaged"  # the last one that was set aside
+OWN_SUFFIXES = (SUFFIX, TEMPORARY_SUFFIX, ".damaged", ".refused")
 
 
 class FeatureStore:
-    """Rows of features under the sha256 of their image's bytes, in shards; no central index.
+    """Rows of features under the sha256 of their image's bytes, in shards; there is no central index.
 
-    A folder `<root>/<readable name>-<first 16 digits of the key>/` holds the shards, `store.json` (what the
-    key stands for, to read) and `last_used`. Any number of processes read; the store cannot be removed while an
-    object of this class that has looked into it lives. Adding, and replacing damaged shards, is done by the one
-    process that holds `lock`, or by the processes that it started.
+    A folder `<root>/<readable name>-<first 16 digits of the key>/` holds the shards, `store.json` (what the key stands
+    for) and `last_used`. Any number of processes read; a store is not removed while an object of this class that has
+    looked into it exists. Rows are added by the one process that holds `lock`, or by the processes that it started.
 
     Attributes:
         root, folder: folder of all stores, and of this one.
@@ -59,7 +66,6 @@ class FeatureStore:
         *,
         feature_shape: tuple[int, ...],
         dtype: str = "float16",
-        view: str = "identity",
     ) -> None:
         """Name a store; nothing is read or written yet.
 
@@ -67,111 +73,76 @@ class FeatureStore:
             root: folder of all stores.
             identity: JSON types, all that determines the features of an image: weights, preprocessing, pool,
                 precision.
-            feature_shape: of one row.
-            dtype: of the stored numbers: `float16`, `bfloat16` or `float32`. A row that overflows it is kept
-                as float32.
-            view: what was done to the images before: `identity` or `flip`.
+            feature_shape: shape of one row.
+            dtype: of the stored numbers: `float16`, `bfloat16` or `float32`. A row that overflows it is kept as
+                float32.
 
         Raises:
             InputError: unknown dtype.
         """
         check_choice("features.dtype", dtype, DTYPES)
-        self.root, self.identity, self.view = Path(root), dict(identity), view
-        self.layout = ShardLayout(
-            _key_of(self.identity, dtype, feature_shape, view, FORMAT_VERSION), dtype, tuple(feature_shape)
-        )
-        words = [str(self.identity.get(word, "")) for word in ("network", "pool")] + [dtype, view]
+        self.root, self.identity = Path(root), dict(identity)
+        self.layout = ShardLayout(_key_of(self.identity, dtype, feature_shape), dtype, tuple(feature_shape))
+        words = [str(self.identity.get(word, "")) for word in ("network", "pool")] + [dtype, VIEW]
         name = re.sub(r"[^\w.]+", "-", "-".join(word for word in words if word))
         self.folder = self.root / f"{name}-{self.layout.key[:16]}"
-        self._shards: dict[str, Shard] = {}
-        self._index: RowIndex | None = None
-        self._lock: FileLock | None = None
-        self._held: weakref.finalize | None = None
+        self._shards: dict[str, Shard] | None = None
+        self._in_use: weakref.finalize | None = None
 
     @classmethod
     def at(cls, folder: Path) -> "FeatureStore":
-        """The store in a folder, from its `store.json`.
+        """Return the store in a folder, from its `store.json`.
 
         Raises:
-            InputError: no store, or one of another format version.
+            InputError: it is not a store, or one of another format version.
         """
         try:
             text = json.loads((folder / DESCRIPTION).read_text())
             version = text["format_version"]
-            store = cls(
-                folder.parent,
-                text["identity"],
-                feature_shape=tuple(text["feature_shape"]),
-                dtype=text["dtype"],
-                view=text["view"],
-            )
+            shape = tuple(text["feature_shape"])
+            store = cls(folder.parent, text["identity"], feature_shape=shape, dtype=text["dtype"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
-                f"'{folder}' is no feature store: {DESCRIPTION} cannot be read ({error!r})."
+                f"'{folder}' is not a feature store: {DESCRIPTION} cannot be read ({error!r})."
             ) from error
         if version != FORMAT_VERSION or store.folder.name != folder.name:
             raise InputError(
-                f"'{folder}' has format version {version} or another key than its name says; this is format "
-                f"version {FORMAT_VERSION}. Remove the folder: its features are computed again when needed."
+                f"'{folder}' is a feature store of another version of mlic (format version {version}), or its key is "
+                "not that of its name. Remove the folder: its features are computed again when needed."
             )
         return store
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the lock and what was read: another process looks for itself."""
-        return {**self.__dict__, "_lock": None, "_held": None, "_shards": {}, "_index": None}
-
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the store for adding to it; waits, and says so, while another process holds it.
+        """Hold the store for adding to it; waits, and logs that, while another process holds it.
 
-        The first to get it removes what a killed process left, and sees what others have added meanwhile.
+        Raises:
+            InputError: the folder cannot be written.
         """
-        lock = self._acquire()
-        try:
-            self._prepare()
+        with ExitStack() as held:
+            try:
+                self._acquire(held)
+                self._prepare()
+            except OSError as error:
+                raise InputError(
+                    f"features.dir: '{self.folder}' cannot be written ({error.strerror}). Choose another folder "
+                    "or make room."
+                ) from error
             yield
-        finally:
-            lock.release()
 
-    def _acquire(self) -> FileLock:
+    def _acquire(self, held: ExitStack) -> None:
+        path = lock_file(self.folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
         try:
-            lock = self._file_lock()
             lock.acquire(timeout=0)
         except Timeout:
             logger.info("another process adds to '%s'; waiting until it is done", self.folder)
-            lock = self._file_lock()
             lock.acquire()
-        except OSError as error:
-            raise InputError(
-                f"features.dir: '{self.root}' cannot be written ({error.strerror}). Choose another folder."
-            ) from error
-        return lock
-
-    def _file_lock(self) -> FileLock:
-        if self._lock is None:
-            path = lock_file(self.folder)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(path)
-        return self._lock
-
-    def _hold(self) -> None:
-        """Keep the store from being removed while this object lives; without locks nothing is held."""
-        if self._held is None and self.folder.is_dir() and (descriptor := hold(self.folder)) is not None:
-            self._held = weakref.finalize(self, os.close, descriptor)
+        held.callback(lock.release)
 
     def _prepare(self) -> None:
-        try:
-            self._describe()
-        except OSError as error:
-            raise InputError(
-                f"features.dir: '{self.folder}' cannot be written ({error.strerror}). Choose another folder or "
-                "make room."
-            ) from error
-        self.touch()
-        self.refresh()
-
-    def _describe(self) -> None:
-        """Make the folder, clear what a killed process left, and say what the key stands for."""
+        """Make the folder, remove what a killed process left, and write down what the key stands for."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(f"*{TEMPORARY_SUFFIX}"):
             leftover.unlink(missing_ok=True)
@@ -181,102 +152,110 @@ class FeatureStore:
             "identity": self.identity,
             "dtype": self.layout.dtype,
             "feature_shape": list(self.layout.feature_shape),
-            "view": self.view,
+            "view": VIEW,
         }
-        temporary = self.folder / f"{DESCRIPTION}{TEMPORARY_SUFFIX}"
-        temporary.write_text(json.dumps(description, indent=2) + "\n")
-        os.replace(temporary, self.folder / DESCRIPTION)
+        write_atomically(self.folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
+        self.touch()
+        self.refresh()
 
-    def refresh(self) -> list[DamagedShardError]:
-        """Look for shards that came or went; refuse, by name, and return those that are not of this store."""
-        self._hold()
-        refused = []
-        names = {path.name for path in self.folder.glob(f"*{SUFFIX}")}
-        shards = {name: shard for name, shard in self._shards.items() if name in names}
-        for name in sorted(names - shards.keys()):
-            try:
-                shards[name] = Shard(self.folder / name, self.layout)
-            except DamagedShardError as error:
-                self.refuse(error)
-                refused.append(error)
-        if self._index is None or shards.keys() != self._shards.keys():
-            self._shards = shards
-            self._index = RowIndex([shard.digests for shard in shards.values()])
-        return refused
+    def refresh(self, *, check_rows: bool = True) -> list[str]:
+        """Look for shards that came or went.
 
-    def refuse(self, error: DamagedShardError) -> None:
-        """Warn about a shard, and replace it by one of its good rows if no other process holds the store.
+        A shard that is damaged, or not of this store, is renamed to `shard.damaged` in the place of the one before, so
+        that its rows count as missing and are computed again.
 
-        A shard without any is set aside, in the place of the one before.
+        Args:
+            check_rows: read all rows of new shards too, see `open_shard`.
+
+        Returns:
+            What is wrong with each of those.
         """
-        logger.warning("%s", error)
-        shards = dict(self._shards)
-        shard = shards.pop(error.path.name, None)
-        # where another process holds the store, that one does so; a folder that is read-only stays as it is
-        with suppress(Timeout, OSError), self._file_lock().acquire(timeout=0):
-            kept = None if shard is None else self._keep_intact(shard)
-            if kept is not None:
-                shards[kept.path.name] = kept
-            elif error.path.exists():
-                for former in self.folder.glob(f"*{REFUSED_SUFFIX}"):
-                    former.unlink()
-                os.replace(error.path, error.path.with_suffix(REFUSED_SUFFIX))
-        if shard is not None:
-            self._shards, self._index = shards, RowIndex([shard.digests for shard in shards.values()])
+        if self._in_use is None and self.folder.is_dir():
+            descriptor = lock_folder(self.folder)
+            self._in_use = None if descriptor is None else weakref.finalize(self, os.close, descriptor)
+        known = self._shards or {}
+        names = {path.name for path in self.folder.glob(f"*{SUFFIX}")}
+        shards, problems = {}, []
+        for name in sorted(names):
+            try:
+                shards[name] = known.get(name) or open_shard(
+                    self.folder / name, self.layout, check_rows=check_rows
+                )
+            except FileNotFoundError:  # another process set it aside meanwhile
+                continue
+            except ValueError as error:
+                problems.append(self._set_aside(self.folder / name, error))
+        if self._shards is None or shards.keys() != known.keys():
+            self._set_shards(shards)
+        return problems
 
-    def _keep_intact(self, shard: Shard) -> Shard | None:
-        try:
-            digests, features = shard.read_intact()
-        except DamagedShardError:
-            return None
-        if not len(digests):
-            return None
-        path = write_shard(self.folder, self.layout, digests, features)
-        shard.path.unlink()
-        return Shard(path, self.layout)
+    def _set_shards(self, shards: dict[str, Shard]) -> None:
+        """Index rows by digest, as sorted arrays: millions of them take little memory."""
+        digests = np.concatenate(
+            [np.empty(0, dtype=DIGEST_DTYPE), *(shard.digests for shard in shards.values())]
+        )
+        sizes = [len(shard.digests) for shard in shards.values()]
+        # stable: of a row that is there twice the first one counts
+        order = np.argsort(digests, kind="stable")
+        self._shards, self._digests = shards, digests[order]
+        self._shard_numbers = np.repeat(np.arange(len(sizes)), sizes)[order]
+        self._rows = np.concatenate([np.empty(0, dtype=np.int64), *(np.arange(size) for size in sizes)])[
+            order
+        ]
 
-    def _rows(self) -> RowIndex:
-        if self._index is None:
+    def _set_aside(self, path: Path, reason: object) -> str:
+        problem = f"shard '{path}' is not used, and its rows are computed again when needed: {reason}"
+        logger.warning("%s", problem)
+        with suppress(OSError):  # a folder that is read-only
+            os.replace(path, self.folder / DAMAGED)
+        return problem
+
+    def _find(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions in the index, and whether each of the digests (N,) is there."""
+        if self._shards is None:
             self.refresh()
-        assert self._index is not None
-        return self._index
+        if not len(self._digests):
+            return np.zeros(len(digests), dtype=np.int64), np.zeros(len(digests), dtype=bool)
+        positions = np.minimum(np.searchsorted(self._digests, digests), len(self._digests) - 1)
+        return positions, self._digests[positions] == digests
 
-    def lacks(self, digests: np.ndarray) -> np.ndarray:
-        """(N,) bool, true for those of the digests (N,) `S64` that have no row."""
-        return self._rows().find(digests)[0] < 0
+    def is_missing(self, digests: np.ndarray) -> np.ndarray:
+        """(N,) bool, True for those of the digests (N,) `S64` that have no row."""
+        return ~self._find(digests)[1]
 
-    def missing(self, digests: np.ndarray) -> np.ndarray:
-        """Those of the digests (N,) `S64` that have no row, each once, in the order given."""
-        absent = digests[self.lacks(digests)]
-        return absent[np.sort(np.unique(absent, return_index=True)[1])]
-
-    def writer(self, *, shard_mb: float = 64, shard_seconds: float = 60) -> ShardWriter:
-        """What adds rows: a context manager with `add(digests, features)`. The caller holds `lock`."""
-        return ShardWriter(self.folder, self.layout, shard_mb=shard_mb, shard_seconds=shard_seconds)
+    def writer(self, **options: float) -> ShardWriter:
+        """Return a writer of new rows; the caller holds `lock`, and calls `flush` at the end."""
+        return ShardWriter(self.folder, self.layout, **options)
 
     def reader(self, digests: np.ndarray) -> FeatureReader:
-        """Access to the rows of those digests (N,) by number, with memory bounded by what is asked for.
+        """Return access to the rows of those digests (N,) by number.
 
         Raises:
             InputError: a digest has no row.
         """
-        shard_numbers, rows = self._rows().find(digests)
-        if (shard_numbers < 0).any():
+        positions, found = self._find(digests)
+        if not found.all():
             raise InputError(
-                f"features.dir: {int((shard_numbers < 0).sum())} of {len(digests)} rows are not in '{self.folder}'. "
-                "Start the command again: it computes what is missing."
+                f"features.dir: {int((~found).sum())} of {len(digests)} rows are not in '{self.folder}'. Start the "
+                "command again: it computes what is missing."
             )
         self.touch()
-        return FeatureReader(self.layout, list(self._shards.values()), shard_numbers, rows, self.refuse)
+        assert self._shards is not None
+        return FeatureReader(
+            list(self._shards.values()),
+            self._shard_numbers[positions],
+            self._rows[positions],
+            feature_shape=self.layout.feature_shape,
+            dtype=DTYPES[self.layout.dtype],
+        )
 
     def load(self, digests: np.ndarray) -> Tensor:
-        """Rows of those digests (N,) as one tensor (N, *feature_shape) in the dtype of the store.
+        """Return the rows of those digests (N,) as one tensor (N, *feature_shape) in the dtype of the store.
 
         It is float32 where one of the rows is.
 
         Raises:
             InputError: a digest has no row.
-            DamagedShardError: a row was found damaged; such rows are missing from now on.
         """
         return self.reader(digests).gather(np.arange(len(digests)))
 
@@ -287,35 +266,52 @@ class FeatureStore:
                 (self.folder / LAST_USED).touch()
 
     @property
-    def last_used(self) -> float:
-        """Seconds since 1970."""
-        for name in (LAST_USED, DESCRIPTION):
-            if (self.folder / name).exists():
-                return (self.folder / name).stat().st_mtime
-        return time.time()
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk."""
-        return sum(path.stat().st_size for path in self.folder.glob("*") if path.is_file())
+    def shards(self) -> list[Shard]:
+        """All shards."""
+        if self._shards is None:
+            self.refresh()
+        return list((self._shards or {}).values())
 
     @property
     def num_rows(self) -> int:
-        """Rows in all shards; the header of each was checked, the rows are checked when they are read."""
-        return len(self._rows())
+        """Rows in all shards."""
+        return sum(len(shard.digests) for shard in self.shards)
 
-    def verify(self) -> list[DamagedShardError]:
-        """Read every row of every shard; what is damaged is taken out, and returned."""
-        damaged = self.refresh()
-        for shard in list(self._shards.values()):
-            try:
-                step = max(1, 2**26 // self.layout.row_bytes)
-                for start in range(0, len(shard), step):
-                    shard.read(np.arange(start, min(start + step, len(shard))))
-            except DamagedShardError as error:
-                self.refuse(error)
-                damaged.append(error)
-        return damaged
+
+def size_of(folder: Path) -> int:
+    """Return the size of the files of a store in bytes."""
+    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+
+
+def lock_file(folder: Path) -> Path:
+    """Return the file to lock for adding to a store; outside its folder, since others may wait for it meanwhile."""
+    return folder.parent / LOCKS / f"{folder.name}.lock"
+
+
+def lock_folder(folder: Path, *, exclusive: bool = False) -> int | None:
+    """Share the lock of a store with other readers, or hold it alone in order to remove the store.
+
+    Returns:
+        The descriptor that holds the lock until it is closed or the process ends; None where the folder of all stores
+        is read-only, and on a file system without locks.
+
+    Raises:
+        BlockingIOError: `exclusive`, and another reader holds it.
+    """
+    if fcntl is None:
+        return None
+    path, descriptor = lock_file(folder).with_suffix(".readers"), None
+    try:
+        path.parent.mkdir(exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH)
+    except OSError as error:
+        if descriptor is not None:
+            os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return descriptor
 
 
 def remove_store(folder: Path) -> None:
@@ -325,15 +321,20 @@ def remove_store(folder: Path) -> None:
         InputError: another process reads it or adds to it.
     """
     try:
-        with FileLock(lock_file(folder), timeout=0), without_readers(folder):
-            _remove_files(folder)
+        with FileLock(lock_file(folder), timeout=0):
+            descriptor = lock_folder(folder, exclusive=True)
+            try:
+                _remove_files(folder)
+            finally:
+                if descriptor is not None:
+                    os.close(descriptor)
     except (Timeout, BlockingIOError) as error:
         raise InputError(f"'{folder}' is in use by another process; it is left alone.") from error
 
 
 def _remove_files(folder: Path) -> None:
     for path in list(folder.iterdir()):
-        if path.suffix in (SUFFIX, TEMPORARY_SUFFIX, REFUSED_SUFFIX) or path.name in (DESCRIPTION, LAST_USED):
+        if path.suffix in OWN_SUFFIXES or path.name in (DESCRIPTION, LAST_USED):
             path.unlink(missing_ok=True)
     if any(folder.iterdir()):
         logger.warning("'%s' holds files that are not the store's; they are left there", folder)
@@ -341,14 +342,12 @@ def _remove_files(folder: Path) -> None:
         folder.rmdir()
 
 
-def _key_of(
-    identity: Mapping[str, Any], dtype: str, feature_shape: tuple[int, ...], view: str, version: int
-) -> str:
+def _key_of(identity: Mapping[str, Any], dtype: str, feature_shape: tuple[int, ...]) -> str:
     described = {
         "identity": identity,
         "dtype": dtype,
         "feature_shape": list(feature_shape),
-        "view": view,
-        "format_version": version,
+        "view": VIEW,
+        "format_version": FORMAT_VERSION,
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -1,10 +1,7 @@
-"""Adds rows to a store, a shard at a time."""
+"""Adds rows to a store, one shard at a time."""
 
-import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -12,46 +9,38 @@ from torch import Tensor
 
 from mlic.features.shard import DTYPES, WIDE, ShardLayout, finite_rows, write_shard
 
-logger = logging.getLogger(__name__)
+SHARD_BYTES = 64e6
+SHARD_SECONDS = 60.0  # a killed process loses the work of one minute at most
 
 
 class ShardWriter:
-    """Collects rows and closes a shard when it is large or old: a kill costs only the one in hand.
+    """Collects rows, and writes them when they are many or old.
 
-    A context manager; leaving it writes what is in hand, after an error too. Shards are written in a thread,
-    while the next rows are computed. Rows that overflow the format of the store go into shards of float32.
+    Rows that overflow the number format of the store go into shards of float32.
     """
 
-    def __init__(self, folder: Path, layout: ShardLayout, *, shard_mb: float, shard_seconds: float) -> None:
-        """Write to `folder`.
-
-        Args:
-            folder: of the store.
-            layout: of the store.
-            shard_mb: size in 10^6 bytes at which a shard is closed.
-            shard_seconds: age of a shard's first row at which it is closed.
-        """
+    def __init__(
+        self,
+        folder: Path,
+        layout: ShardLayout,
+        *,
+        shard_bytes: float = SHARD_BYTES,
+        shard_seconds: float = SHARD_SECONDS,
+    ) -> None:
+        """Write to `folder`, that of the store; see the module's constants for the others."""
         self.folder, self.layout = folder, layout
-        self.shard_bytes, self.shard_seconds = shard_mb * 1e6, shard_seconds
-        self.num_rows = 0
-        self._wide: ShardWriter | None = None
-        self._digests: list[np.ndarray] = []
-        self._features: list[Tensor] = []
-        self._bytes = 0
-        self._started = 0.0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shard-writer")
-        self._writing: Future[Path] | None = None
-
-    def __enter__(self) -> Self:
-        """Nothing to open."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Write what is in hand."""
-        self.close()
+        self.shard_bytes, self.shard_seconds = shard_bytes, shard_seconds
+        # not written yet: in the number format of the store, and in float32
+        self._narrow: list[tuple[np.ndarray, Tensor]] = []
+        self._wide: list[tuple[np.ndarray, Tensor]] = []
+        self._last_flush = time.monotonic()
 
     def add(self, digests: np.ndarray, features: Tensor) -> None:
-        """Take rows: digests (n,) `S64`, features (n, *feature_shape) on any device, of any dtype.
+        """Take rows.
+
+        Args:
+            digests: (n,) `S64`.
+            features: (n, *feature_shape) on any device, of any dtype; finite.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -60,53 +49,22 @@ class ShardWriter:
             raise ValueError(
                 f"features {tuple(features.shape)} for {len(digests)} rows of {self.layout.feature_shape}"
             )
-        self.num_rows += len(digests)
         rows = features.to("cpu", DTYPES[self.layout.dtype])
-        if self.layout.dtype != WIDE and features.dtype != rows.dtype:
-            fits = finite_rows(rows)
-            if not fits.all():
-                self._add_wide(digests[~fits.numpy()], features.cpu()[~fits])
-                digests, rows = digests[fits.numpy()], rows[fits]
-        if len(digests):
-            if not self._features:
-                self._started = time.monotonic()
-            self._digests.append(digests)
-            self._features.append(rows)
-            self._bytes += rows.nbytes
-        if self._bytes >= self.shard_bytes or time.monotonic() - self._started >= self.shard_seconds:
+        fits = finite_rows(rows)
+        self._narrow.append((digests[fits.numpy()], rows[fits]))
+        self._wide.append((digests[~fits.numpy()], features.cpu()[~fits].to(DTYPES[WIDE])))
+        num_bytes = sum(rows.nbytes for _, rows in self._narrow + self._wide)
+        if num_bytes >= self.shard_bytes or time.monotonic() - self._last_flush >= self.shard_seconds:
             self.flush()
-
-    def _add_wide(self, digests: np.ndarray, features: Tensor) -> None:
-        if self._wide is None:
-            logger.info("features beyond the range of %s are kept as %s", self.layout.dtype, WIDE)
-            self._wide = ShardWriter(
-                self.folder,
-                self.layout.wide,
-                shard_mb=self.shard_bytes / 1e6,
-                shard_seconds=self.shard_seconds,
-            )
-        self._wide.add(digests, features)
 
     def flush(self) -> None:
-        """Close the shard in hand, if it has rows."""
-        self._wait()
-        if not self._features:
-            return
-        digests, features = np.concatenate(self._digests), torch.cat(self._features)
-        self._digests, self._features, self._bytes = [], [], 0
-        self._writing = self._thread.submit(write_shard, self.folder, self.layout, digests, features)
-
-    def _wait(self) -> None:
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            writing.result()
-
-    def close(self) -> None:
-        """Write what is in hand, and wait until it is on the disk."""
-        try:
-            self.flush()
-            self._wait()
-        finally:
-            self._thread.shutdown()
-            if self._wide is not None:
-                self._wide.close()
+        """Write the rows that are not written yet; at the end the caller does this, after an error too."""
+        now, num_rows = time.monotonic(), sum(len(digests) for digests, _ in self._narrow + self._wide)
+        for batches in (self._narrow, self._wide):
+            digests = [own for own, _ in batches if len(own)]
+            if digests:
+                names, rows = np.concatenate(digests), torch.cat([own for _, own in batches])
+                seconds = (now - self._last_flush) * len(names) / num_rows
+                write_shard(self.folder, self.layout, names, rows, seconds)
+            batches.clear()
+        self._last_flush = now

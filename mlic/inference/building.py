@@ -113,7 +113,7 @@ def find_reader(target: Any) -> Callable[..., mlic.data.LabelTable]:
         InputError: the name is not one of them.
     """
     module_name, _, name = str(target).rpartition(".")
-    if module_name == "mlic.data" and name.startswith("read_") and name in mlic.data.__all__:
+    if module_name == "mlic.data" and name.startswith("read_") and name in dir(mlic.data):
         return getattr(mlic.data, name)
     raise InputError(
         f"the run read its data with '{target}', which is not one of mlic.data.read_* and is therefore not called "

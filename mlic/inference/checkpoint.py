@@ -15,6 +15,7 @@ from mlic.errors import InputError
 from mlic.models.classifier import BACKBONE_PREFIX, CHECKPOINT_KEY
 from mlic.runs.folder import SPLIT_FILE, STATUS_FILE, TRIALS_FILE, WINNER, RunFolder
 from mlic.runs.reading import check_format, read_record
+from mlic.runs.removed_settings import drop_removed
 from mlic.seeds import check_seed
 
 HEAD_PREFIX = "head."
@@ -87,6 +88,8 @@ def read_saved_run(run: str | Path) -> SavedRun:
             member_digests=tuple(str(member["weights"]) for member in info.get("members", ())),  # pyright: ignore[reportOptionalMemberAccess]
         )
         _check(saved)
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             f"'{path}' is not a checkpoint of mlic.train: {error!r}. Expected best.ckpt or last.ckpt of a run "
@@ -169,6 +172,7 @@ def _check(saved: SavedRun) -> None:
     for section in ("model", "head", "data", "loss", "features", "trainer"):
         if not isinstance(saved.config[section], Mapping):
             raise ValueError(f"its config has no section '{section}'")
+    drop_removed(saved.config["features"], "features")
     if saved.class_weights is not None and len(saved.class_weights) != len(saved.classes):
         raise ValueError(f"{len(saved.class_weights)} class weights for {len(saved.classes)} classes")
     if saved.seen is not None:

@@ -21,7 +21,6 @@ from mlic.inference.listing import Images, find_images
 from mlic.inference.loading import WeightsFiles, make_backbone, make_fabric, make_head
 from mlic.inference.prediction_table import prediction_rows
 from mlic.models import Backbone
-from mlic.models.views import average_over_views, check_views
 
 CALIBRATED = "calibrated"
 NOT_FINITE = "its features or scores are infinite or not a number"
@@ -68,7 +67,6 @@ class Classifier:
         self.saved, self.backbone, self.packages = saved, backbone, packages
         self.classes, self.device = saved.classes, fabric.device
         self.is_cached = self.config["features"].get("mode") == "cached"
-        self.views = check_views(self.config["features"].get("views", 1))
         live = nn.Sequential(backbone, head).eval()
         self.head: nn.Module = fabric.setup_module(head if self.is_cached else live)
 
@@ -197,35 +195,25 @@ class Classifier:
         batches = image_loader(
             images,
             batch_size=size,
-            fill=self.is_cached,
             num_workers=workers,
             on_cpu=self.device.type == "cpu",
         )
         for pixels, errors, _ in batches:
-            logits = self.logits(self.inputs(pixels))[: len(errors)]
+            logits = self.logits(self.inputs(pixels))
             for row in (~torch.isfinite(logits).all(dim=1)).nonzero().flatten().tolist():
                 errors[row] = errors[row] or NOT_FINITE
             yield ScoredBatch(paths[start : start + len(errors)], logits, errors)
             start += len(errors)
 
     def inputs(self, pixels: Tensor) -> Tensor:
-        """Convert uint8 images returned by the `transform` of the backbone to the input of `logits`.
-
-        Features of two views are (B, 2, *feature_shape).
-        """
+        """Convert uint8 images returned by the `transform` of the backbone to the input of `logits`."""
         pixels = pixels.to(self.device)
-        if not self.is_cached:
-            return pixels
-        if self.views == 1:
-            return self.backbone(pixels)
-        return torch.stack([self.backbone(pixels), self.backbone(self.backbone.mirror(pixels))], dim=1)
+        return self.backbone(pixels) if self.is_cached else pixels
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Compute logits float32 (B, C) on the CPU from features or images returned by `inputs`."""
-        mirror = None if self.is_cached else self.backbone.mirror
         with torch.inference_mode():
-            logits = average_over_views(self.head, inputs.to(self.device), self.views, mirror=mirror)
-            return logits.float().cpu()
+            return self.head(inputs.to(self.device)).float().cpu()
 
     def predict(
         self,

@@ -17,8 +17,9 @@ from mlic.data.images import ImageReference
 from mlic.errors import check_choice
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
-from mlic.features import CachedFeatures, hash_files
 from mlic.features.extraction import HASH_INDEX
+from mlic.features.hashing import hash_files
+from mlic.features.source import CachedFeatures
 from mlic.inference.building import build
 from mlic.inference.classifier import CALIBRATED, Classifier
 from mlic.inference.labelled import LabelledSet, read_split
@@ -107,7 +108,6 @@ def _score_cached(
         classifier.backbone,
         directory=folder,
         dtype=options["dtype"],
-        views=classifier.views,
         device=classifier.device,
         batch_size=options["batch_size"],
         draft_size=classifier.draft_size,
@@ -117,8 +117,7 @@ def _score_cached(
     )
     bad = features.extract(table.paths())
     table = _without(table, bad, on_bad_image)
-    features.dataset(table.paths(), table.labels)
-    dataset = features.evaluation_dataset()
+    dataset = features.dataset(table.paths(), table.labels)
     size = max(classifier.config["data"]["batch_size"], EVALUATION_BATCH)
     rows = range(len(table))
     logits = [

@@ -60,6 +60,7 @@ class FrozenBackbone(nn.Module):
         crop_pct: float | None = None,
         unfreeze: int | str = 0,
         learning_rate: float = 1e-4,
+        mirror: bool = False,
     ) -> None:
         """Load the network and probe the shape of its features with one image.
 
@@ -75,13 +76,14 @@ class FrozenBackbone(nn.Module):
                 shows the network the whole photograph.
             unfreeze: number of the network's last stages that are trained, or `all`; it then computes in float32.
             learning_rate: of the stages that are trained.
+            mirror: average the features of an image with those of its mirror image, which takes twice the time.
 
         Raises:
             InputError: unknown network, pool or precision, an impossible crop or stage, or no weights found.
         """
         super().__init__()
         check_choice("model.backbone.pool", pool, POOLS)
-        self.name, self.pool, self.precision = name, pool, precision
+        self.name, self.pool, self.precision, self.mirror = name, pool, precision, mirror
         self.weights_tag = name if pretrained else "random"
         self.network: Any = load_network(name, weights=weights, pretrained=pretrained).requires_grad_(False)
         self.preprocessing = self._resolve_preprocessing(image_size, crop_mode, crop_pct)
@@ -177,10 +179,6 @@ class FrozenBackbone(nn.Module):
         """Names in the state dict of all that training changes."""
         return {f"network.{name}" for stage in self.trained_stages for name in stage}
 
-    def mirror(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) -> the same images with left and right exchanged."""
-        return images.flip(-1)
-
     def augmentation(self, **options: Any) -> Callable[[Image.Image], np.ndarray]:
         """The training transform of timm at the size of the input, in the place of `transform`.
 
@@ -228,8 +226,15 @@ class FrozenBackbone(nn.Module):
             return self._features(images)
 
     def _features(self, images: Tensor) -> Tensor:
-        feature_map = self._as_map(self.network.forward_features(self.normalize(images)))
-        return self.pooling(feature_map.float())
+        features = self.pooling(self._feature_map(images))
+        if not self.mirror:
+            return features
+        # flipped back, so that a position in both maps is the same position in the photograph
+        mirrored = self._feature_map(images.flip(-1)).flip(-1)
+        return (features + self.pooling(mirrored)) / 2
+
+    def _feature_map(self, images: Tensor) -> Tensor:
+        return self._as_map(self.network.forward_features(self.normalize(images))).float()
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -249,6 +254,8 @@ class FrozenBackbone(nn.Module):
             "preprocessing": preprocessing,
             "pool": self.pool,
             "precision": self.precision,
+            # absent by default: stores from before there was this option stay valid
+            **({"mirror": True} if self.mirror else {}),
         }
 
 

@@ -14,7 +14,6 @@ from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.models.ensemble import Backbone
 from mlic.models.scores import CollectedScores, ScoreCollector
-from mlic.models.views import average_over_views, check_views
 
 Batch = tuple[Tensor, Tensor, Tensor]
 CHECKPOINT_KEY = "mlic"
@@ -49,7 +48,6 @@ class MultiLabelClassifier(L.LightningModule):
         *,
         backbone: Backbone | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
-        views: int = 1,
         seed: int = 0,
         file_names: Sequence[str] = (),
         checkpoint_info: Mapping[str, Any] | None = None,
@@ -64,19 +62,14 @@ class MultiLabelClassifier(L.LightningModule):
             backbone: None when batches hold features.
             scheduler: optimizer and `total_steps` -> learning rates step by step, such as a partial of
                 `cosine_with_warmup`; None leaves them as they are.
-            views: 2 to average the logits of image and mirror image in evaluation; with features, its batches then
-                hold (B, 2, *feature_shape).
             seed: with the epoch it determines all dropout masks, so that a resumed run draws the same ones.
             file_names: of all rows, to name the images of a batch that diverged.
             checkpoint_info: plain values that go into each checkpoint: backbone, classes, split hash.
-
-        Raises:
-            InputError: another number of views.
         """
         super().__init__()
         self.head, self.loss, self.backbone = head, loss, backbone
         self.optimizer, self.scheduler = optimizer, scheduler
-        self.classes, self.seed, self.views = tuple(classes), seed, check_views(views)
+        self.classes, self.seed = tuple(classes), seed
         self.file_names = file_names
         self.checkpoint_info = dict(checkpoint_info or {})
         self.strict_loading = False  # the frozen backbone is not in the checkpoint
@@ -98,9 +91,8 @@ class MultiLabelClassifier(L.LightningModule):
 
     def exact_logits(self, inputs: Tensor) -> Tensor:
         """Logits (B, C) without mixed precision: rounded to 8 bits, scores tie, and ties change AP and AUC."""
-        mirror = None if self.backbone is None else self.backbone.mirror
         with torch.autocast(self.device.type, enabled=False):
-            return average_over_views(self, inputs, self.views, mirror=mirror)
+            return self(inputs)
 
     def configure_optimizers(self) -> Any:
         """The optimizer over the head and what else is trained, and its learning rates."""

@@ -113,11 +113,6 @@ class EnsembleBackbone(nn.Module):
             member.optimize_for(device)
         return self
 
-    def mirror(self, images: Tensor) -> Tensor:
-        """uint8 (B, P) -> the same images with left and right exchanged."""
-        parts = zip(self.members, self._split(images), strict=True)
-        return torch.cat([member.mirror(part).flatten(1) for member, part in parts], dim=1)
-
     def forward(self, images: Tensor) -> Tensor:
         """Features of images.
 

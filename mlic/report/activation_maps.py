@@ -74,11 +74,12 @@ def activation_map(backbone: FrozenBackbone, head: nn.Module, pixels: Tensor, co
     backbone(pixels)
     hook.remove()
     with torch.enable_grad():
-        feature_map = maps[0].detach().float().requires_grad_()
-        logit = head(backbone.pooling(feature_map))[0, column]
-        (gradient,) = torch.autograd.grad(logit, feature_map)
+        # (n, F, h, w): that of the image and, where the backbone averages both, that of its mirror image, flipped back
+        feature_maps = torch.cat(maps).detach().float().requires_grad_()
+        features = backbone.pooling(feature_maps).mean(dim=0, keepdim=True)
+        (gradient,) = torch.autograd.grad(head(features)[0, column], feature_maps)
     weights = gradient.mean(dim=(2, 3), keepdim=True)
-    support = (weights * feature_map.detach()).sum(dim=1)[0].clamp(min=0)
+    support = (weights * feature_maps.detach()).sum(dim=(0, 1)).clamp(min=0)
     return (support / support.max().clamp(min=1e-12)).numpy()
 
 

@@ -8,6 +8,7 @@ from mlic.errors import InputError
 # name -> the value at which it changed nothing
 REMOVED: dict[str, Any] = {
     "data.class_weights.normalize": False,
+    "features.views": 1,
     "loss.alpha": None,
     "mixup": 0,
     "model.backbone.compile": False,
@@ -15,7 +16,7 @@ REMOVED: dict[str, Any] = {
     "model.backbone.train_batch_norm": False,
 }
 # those without which a trained run would be read wrongly; the others changed training alone
-NEEDED = ("loss.alpha", "model.backbone.train_batch_norm")
+NEEDED = ("features.views", "loss.alpha", "model.backbone.train_batch_norm")
 
 
 def drop_removed(settings: Mapping[str, Any], section: str) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from mlic.data import MultiLabelDataModule, cache_dir
 from mlic.data.images import FULL_BITS
 from mlic.errors import InputError
 from mlic.escaping import restore_cell
-from mlic.features import hash_files
 from mlic.features.extraction import HASH_INDEX
+from mlic.features.hashing import hash_files
 from mlic.inference.checkpoint import load_checkpoint
 from mlic.runs.folder import (
     DATASET_FILE,
@@ -39,7 +39,7 @@ from mlic.training.devices import count_devices
 logger = logging.getLogger(__name__)
 
 # settings that change no result, or where things lie; labels and weights are checked by their digests. The number of
-# processes is not one of them: data.batch_size is that of one process
+# processes is not one of them: data.batch_size is that of one process. features.shard_* are those of earlier versions
 WITHOUT_EFFECT = (
     "output", "resume", "sweep", "on_error", "compare", "compare_options", "objective", "packages", "logger",
     "data.annotations", "data.images", "data.num_workers", "features.dir", "features.batch_size",
@@ -224,6 +224,7 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
         settings["trainer.devices"] = count_devices(settings.get("trainer.devices"))
         settings.setdefault("trainer.num_nodes", 1)
         settings.setdefault("data.bits_stored", FULL_BITS)
+        settings.setdefault("model.backbone.mirror", False)
     differences = [
         f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
         for key in sorted(there.keys() | here.keys())

@@ -1,7 +1,6 @@
 """One training run: compose the parts, fit the head, test the chosen checkpoint, write the run folder."""
 
 import logging
-from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from mlic.command_line import program
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.evaluation.metrics_table import metrics_table
-from mlic.features import CachedFeatures, ExtractionResult, hash_files
+from mlic.features.extraction import ExtractionResult
+from mlic.features.hashing import hash_files
+from mlic.features.source import CachedFeatures
 from mlic.inference.checkpoint import SavedRun, read_saved_run
 from mlic.inference.seen import SeenImages, fingerprints
 from mlic.models import Backbone, MultiLabelClassifier, fit_standardization
@@ -252,7 +253,6 @@ def _make_model(
         classes=classes,
         backbone=None if datamodule.features is not None else backbone,
         scheduler=instantiate(config.get("scheduler")),
-        views=config.features.views,
         seed=config.seed,
         file_names=list(datamodule.table.file_names),
         checkpoint_info={
@@ -312,18 +312,8 @@ def _standardize(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: Mu
     """Over the training part alone, for heads with `standardize`; a live backbone runs over it once for this."""
     device = trainer.strategy.root_device
     model.to(device)
-    inputs = (batch[0].to(device) for batch in datamodule.loader("train"))
-    fit_standardization(model.head, (features for own in inputs for features in _of_all_views(model, own)))
-
-
-def _of_all_views(model: MultiLabelClassifier, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Features (B, *feature_shape) of images and, with two views, of their mirror images."""
-    if model.backbone is None:
-        yield from (inputs.unbind(1) if model.views > 1 else [inputs])
-        return
-    yield model.features(inputs)
-    if model.views > 1:
-        yield model.features(model.backbone.mirror(inputs))
+    batches = datamodule.loader("train")
+    fit_standardization(model.head, (model.features(batch[0].to(device)) for batch in batches))
 
 
 def _test(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:

@@ -29,13 +29,12 @@ class Fold:
     standardization: Standardization
 
 
-def make_folds(datamodule: MultiLabelDataModule, number: int | None, views: int) -> list[Fold]:
+def make_folds(datamodule: MultiLabelDataModule, number: int | None) -> list[Fold]:
     """Return one fold, the train and val parts of the run, or stratified folds of both parts together.
 
     Args:
         datamodule: data module with features, after `setup`.
         number: number of folds, `tune.folds`; None for the parts of the run.
-        views: number of views of the features.
 
     Raises:
         InputError: there are neither a val part nor folds, or the number of folds is invalid.
@@ -46,7 +45,7 @@ def make_folds(datamodule: MultiLabelDataModule, number: int | None, views: int)
             raise InputError(
                 "tune selects on val, but data.split.val is 0: set it, or select by cross-validation with tune.folds=5."
             )
-        return [_make_fold(datamodule, split.train, split.val, views)]
+        return [_make_fold(datamodule, split.train, split.val)]
     rows = np.sort(np.concatenate([split.train, split.val]))
     if not 2 <= number <= len(rows):
         raise InputError(
@@ -57,19 +56,18 @@ def make_folds(datamodule: MultiLabelDataModule, number: int | None, views: int)
         stratified_split(table, val=0, seed=seed, folds=number, fold=fold, on_missing="warn")
         for fold in range(number)
     ]
-    return [_make_fold(datamodule, rows[part.train], rows[part.test], views) for part in parts]
+    return [_make_fold(datamodule, rows[part.train], rows[part.test]) for part in parts]
 
 
-def _make_fold(datamodule: MultiLabelDataModule, train: np.ndarray, val: np.ndarray, views: int) -> Fold:
+def _make_fold(datamodule: MultiLabelDataModule, train: np.ndarray, val: np.ndarray) -> Fold:
     table = datamodule.table
     counts = table.labels[train].sum(axis=0, dtype=np.int64)
     weights = class_weights(counts, table.classes, **datamodule.weight_options)
-    return Fold(train, val, weights, _standardization(datamodule.loader_of(train), views))
+    return Fold(train, val, weights, _standardization(datamodule.loader_of(train)))
 
 
-def _standardization(batches: Iterable[Batch], views: int) -> Standardization:
-    rows = (features.flatten(0, 1) if views > 1 else features for features, _, _ in batches)
-    flat = (batch.flatten(1).cpu() for batch in rows)
+def _standardization(batches: Iterable[Batch]) -> Standardization:
+    flat = (features.flatten(1).cpu() for features, _, _ in batches)
     first = next(flat)
     made = Standardization(first.shape[1])
     fit_standardization(made, chain([first], flat))

@@ -157,7 +157,7 @@ def _make_search(
     device: torch.device,
 ) -> Search:
     schedule = _schedule(config)
-    folds = make_folds(datamodule, config.tune.folds, schedule.views)
+    folds = make_folds(datamodule, config.tune.folds)
     members: list[Member] = []
     for trial in trials:
         members.append(_make_member(trial, folds, datamodule, backbone, device))
@@ -186,7 +186,6 @@ def _schedule(config: DictConfig) -> Schedule:
         metric=config.tune.metric,
         last_epoch_counts=_last_epoch_counts(config),
         average_from=first_averaged_epoch(average.share, epochs) if average else None,
-        views=config.features.views,
         seed=config.seed,
     )
 

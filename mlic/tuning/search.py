@@ -16,7 +16,6 @@ from mlic.errors import InputError, check_choice
 from mlic.evaluation.metrics import METRICS, ScoredImages
 from mlic.features.dataset import MemoryRows
 from mlic.models.classifier import Batch
-from mlic.models.views import average_over_views
 from mlic.tuning.bank import Bank, Member, ready_to_score
 from mlic.tuning.folds import Fold
 from mlic.tuning.halving import stop_hopeless
@@ -40,7 +39,6 @@ class Schedule:
         metric: metric to select by, one of METRICS.
         last_epoch_counts: score trials by their last epoch instead of their best.
         average_from: epoch from which the weights are averaged; None for never.
-        views: number of views of the features.
         seed: seed of the run.
     """
 
@@ -50,7 +48,6 @@ class Schedule:
     metric: str
     last_epoch_counts: bool
     average_from: int | None
-    views: int
     seed: int
 
     def __post_init__(self) -> None:
@@ -228,9 +225,7 @@ class Search:
         values = []
         for member in bank.members:
             with ready_to_score(member, place) as head:
-                logits = [
-                    average_over_views(head, inputs, self.schedule.views, mirror=None) for inputs in features
-                ]
+                logits = [head(inputs) for inputs in features]
             values.append(self._metric(torch.cat(logits).cpu(), targets))
         return np.array(values)
 

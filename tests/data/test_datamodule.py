@@ -6,7 +6,7 @@ from hydra.utils import instantiate
 
 from mlic.config import compose
 from mlic.errors import InputError
-from mlic.features import CachedFeatures
+from mlic.features.source import CachedFeatures
 from mlic.train import train
 
 

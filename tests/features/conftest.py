@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mlic.features import FeatureStore, hashing
+from mlic.features import hashing
+from mlic.features.store import FeatureStore
 
 SIZE = 16
 NUM_FEATURES = 6
@@ -34,9 +35,6 @@ class TinyBackbone(nn.Module):
 
     def transform(self, image: Image.Image) -> np.ndarray:
         return np.asarray(image.resize((SIZE, SIZE))).transpose(2, 0, 1)
-
-    def mirror(self, images: Tensor) -> Tensor:
-        return images.flip(-1)
 
     def forward(self, images: Tensor) -> Tensor:
         self.num_batches += 1
@@ -112,7 +110,8 @@ def filled(make_store: Callable[..., FeatureStore]) -> tuple[FeatureStore, np.nd
     features = torch.randn(40, 3, generator=torch.Generator().manual_seed(1))
     with store.lock():
         for start in range(0, 40, 10):
-            with store.writer() as writer:
-                writer.add(digests[start : start + 10], features[start : start + 10])
+            writer = store.writer()
+            writer.add(digests[start : start + 10], features[start : start + 10])
+            writer.flush()
     store.refresh()
     return store, digests, features

@@ -1,4 +1,4 @@
-"""Extraction computes exactly the rows that are missing, and stores what the backbone gives."""
+"""Extraction computes exactly the rows that are missing, stores what the backbone gives, and serves it."""
 
 import logging
 import os
@@ -16,23 +16,38 @@ from torch import Tensor
 
 from mlic.data.image_dataset import PADDING
 from mlic.errors import InputError
-from mlic.features import CachedFeatures, ExtractionResult, extract_features
+from mlic.features import memory, source
+from mlic.features.dataset import MemoryRows, StreamedRows
+from mlic.features.extraction import ExtractionResult, extract_features
 from mlic.features.hashing import state_of
-from mlic.features.images import HashedImages, RankSampler
-from mlic.models import FrozenBackbone
+from mlic.features.images import HashedImages
+from mlic.features.source import CachedFeatures
+from mlic.models import EnsembleBackbone, FrozenBackbone
 
-MakeImages = Callable[..., list[Path]]
+Extract = Callable[..., ExtractionResult]
+SETTINGS: dict[str, Any] = {"batch_size": 4, "num_workers": 0, "trainer": {"accelerator": "cpu"}}
 
 
 @pytest.fixture
-def extract(tmp_path: Path) -> Callable[..., ExtractionResult]:
+def extract(tmp_path: Path) -> Extract:
     """Extracts into one folder, in this process, with small batches."""
 
     def run(backbone: Any, paths: list[Path], **options: Any) -> ExtractionResult:
-        settings = {"batch_size": 4, "num_workers": 0, "trainer": {"accelerator": "cpu"}, **options}
-        return extract_features(backbone, paths, directory=tmp_path / "features", **settings)
+        return extract_features(backbone, paths, directory=tmp_path / "features", **SETTINGS | options)
 
     return run
+
+
+@pytest.fixture
+def make_source(tmp_path: Path, images: list[Path]) -> Callable[..., CachedFeatures]:
+    """Makes the features of the images."""
+
+    def make(backbone: Any, **options: Any) -> CachedFeatures:
+        made = CachedFeatures(backbone, directory=tmp_path / "features", **SETTINGS | options)
+        made.extract(images)
+        return made
+
+    return make
 
 
 def _expected(backbone: Any, paths: list[Path]) -> Tensor:
@@ -42,281 +57,193 @@ def _expected(backbone: Any, paths: list[Path]) -> Tensor:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_rows_are_what_the_backbone_gives(
-    extract: Callable[..., ExtractionResult], backbone: Any, images: list[Path], num_workers: int
+    extract: Extract, backbone: Any, images: list[Path], num_workers: int, caplog: pytest.LogCaptureFixture
 ):
-    result = extract(backbone, images, num_workers=num_workers)
+    caplog.set_level(logging.INFO)
+    result = extract(backbone, images, num_workers=num_workers, batch_size=1)
     assert (result.found, result.computed, result.bad) == (0, 10, {})
     rows = result.stores[0].load(result.digests)
     assert rows.dtype == torch.float16
     torch.testing.assert_close(rows, _expected(backbone, images))
-    assert result.folder.name.startswith("tiny-flatten-float16-identity-")
-    assert result.bytes >= rows.nbytes
+    assert result.stores[0].folder.name.startswith("tiny-flatten-float16-identity-")
+    lines = [record.message for record in caplog.records if "images/s" in record.message]
+    assert len(lines) == 10 and "10 of 10 images" in lines[-1]
 
 
-def test_a_second_run_computes_nothing(
-    extract: Callable[..., ExtractionResult],
-    backbone: Any,
-    images: list[Path],
-    caplog: pytest.LogCaptureFixture,
-):
-    caplog.set_level(logging.INFO)
-    first = extract(backbone, images)
-    assert "0 rows found, 10 to compute from 10 images" in caplog.text
-    assert str(first.folder) in caplog.text
-    num_batches = backbone.num_batches
-    second = extract(backbone, images[::-1])
-    assert (second.found, second.computed, backbone.num_batches) == (10, 0, num_batches)
-    assert "all 10 rows found" in caplog.text
-    assert second.digests.tolist() == first.digests.tolist()[::-1]
-
-
-def test_one_more_one_changed_one_renamed(
-    extract: Callable[..., ExtractionResult], backbone: Any, images: list[Path], make_images: MakeImages
+def test_one_more_one_changed_one_copied_one_renamed(
+    extract: Extract, backbone: Any, images: list[Path], make_images: Callable[..., list[Path]]
 ):
     extract(backbone, images)
-    (more,) = make_images(images[0].parent, 1, seed=1)
-    more_result = extract(backbone, [*images, more])
+    batches, again = backbone.num_batches, extract(backbone, images[::-1])
+    assert (again.found, again.computed, backbone.num_batches) == (10, 0, batches)
+    more = make_images(images[0].parent, 1, seed=1)
+    more_result = extract(backbone, images + more)
     assert (more_result.found, more_result.computed) == (10, 1)
     shutil.copy(make_images(images[0].parent / "other", 1, seed=2)[0], images[3])
+    shutil.copy(images[0], images[4])
     changed = extract(backbone, images)
-    assert (changed.found, changed.computed) == (9, 1)
+    assert (changed.found, changed.computed) == (8, 1)
     folder = images[0].parent.rename(images[0].parent.parent / "renamed")
-    renamed = extract(backbone, [folder / path.name for path in images])
-    assert (renamed.found, renamed.computed) == (10, 0)
-    torch.testing.assert_close(
-        renamed.stores[0].load(renamed.digests), _expected(backbone, [folder / path.name for path in images])
-    )
-
-
-def test_the_same_content_is_computed_once(
-    extract: Callable[..., ExtractionResult], backbone: Any, images: list[Path]
-):
-    copy = images[0].with_name("copy.png")
-    shutil.copy(images[0], copy)
-    result = extract(backbone, [*images, copy])
-    assert (result.computed, result.stores[0].num_rows) == (10, 10)
-    rows = result.stores[0].load(result.digests)
-    assert torch.equal(rows[0], rows[10])
+    moved = [folder / path.name for path in images]
+    renamed = extract(backbone, moved)
+    assert (renamed.found, renamed.computed) == (9, 0)
+    torch.testing.assert_close(renamed.stores[0].load(renamed.digests), _expected(backbone, moved))
 
 
 def test_another_backbone_or_decoding_or_dtype_is_another_store(
-    extract: Callable[..., ExtractionResult], make_backbone: Callable[..., Any], images: list[Path]
+    extract: Extract, make_backbone: Callable[..., Any], images: list[Path]
 ):
     results = [
         extract(make_backbone(), images),
         extract(make_backbone(scale=2.0), images),
         extract(make_backbone(), images, draft_size=16),
         extract(make_backbone(), images, dtype="float32"),
+        extract(make_backbone(), images, bits_stored=10),
     ]
-    assert [result.computed for result in results] == [10] * 4
-    assert len({result.folder for result in results}) == 4
+    assert [result.computed for result in results] == [10] * 5
+    assert len({result.stores[0].folder for result in results}) == 5
+    assert extract(make_backbone(), images, bits_stored=16).found == 10
+    with pytest.raises(InputError, match=r"features\.batch_size=0: expected a whole number of at least 1"):
+        extract(make_backbone(), images, batch_size=0)
 
 
-def test_rows_do_not_depend_on_what_shares_the_batch(
-    extract: Callable[..., ExtractionResult], backbone: Any, images: list[Path], tmp_path: Path
-):
-    together = extract(backbone, images)
-    rows = together.stores[0].load(together.digests)
-    shutil.rmtree(together.folder)
-    extract(backbone, images[7:8])
-    extract(backbone, images[5:])
-    again = extract(backbone, images)
-    assert again.computed == 5
-    assert torch.equal(again.stores[0].load(again.digests), rows)
-
-
-def test_bad_images_are_listed_and_never_stored(
-    extract: Callable[..., ExtractionResult], backbone: Any, images: list[Path]
-):
+def test_bad_images_are_listed_and_never_stored(extract: Extract, make_backbone: Any, images: list[Path]):
+    backbone = make_backbone()
     images[1].write_bytes(images[1].read_bytes()[:200])
     images[4].write_bytes(b"no image")
     missing = images[0].with_name("missing.png")
+    transform = backbone.transform
+
+    def slow_transform(image: Image.Image) -> np.ndarray:
+        os.utime(images[2], (1, 1))  # while it is read
+        return transform(image)
+
+    backbone.transform = slow_transform
     result = extract(backbone, [*images, missing])
-    assert set(result.bad) == {images[1], images[4], missing}
-    assert "truncated" in result.bad[images[1]]
-    assert "not an image" in result.bad[images[4]]
+    reasons = {1: "truncated", 2: "it changed while it was read", 4: "not an image"}
+    assert result.bad.keys() == {missing, *(images[number] for number in reasons)}
+    assert all(reason in result.bad[images[number]] for number, reason in reasons.items())
     assert "No such file" in result.bad[missing]
-    assert (result.computed, result.stores[0].num_rows) == (8, 8)
-    good = [0, 2, 3, 5, 6, 7, 8, 9]
+    assert (result.computed, result.stores[0].num_rows) == (7, 7)
+    good = [0, 3, 5, 6, 7, 8, 9]
     rows = result.stores[0].load(result.digests[good])
     torch.testing.assert_close(rows, _expected(backbone, [images[number] for number in good]))
 
 
-def test_an_image_that_changes_while_it_is_read_is_not_stored(
-    extract: Callable[..., ExtractionResult], make_backbone: Callable[..., Any], images: list[Path]
-):
-    backbone = make_backbone()
-    transform = backbone.transform
-
-    def slow_transform(image: Image.Image) -> np.ndarray:
-        os.utime(images[0], (1, 1))
-        return transform(image)
-
-    backbone.transform = slow_transform
-    result = extract(backbone, images[:1])
-    assert list(result.bad) == [images[0]]
-    assert "it changed while it was read" in result.bad[images[0]]
-    assert result.stores[0].num_rows == 0
-
-
-def test_views(extract: Callable[..., ExtractionResult], backbone: Any, images: list[Path]):
-    extract(backbone, images[:6])
-    result = extract(backbone, images, views=2)
-    assert (result.found, result.computed) == (6, 14)
-    flipped = result.stores[1].load(result.digests)
-    mirrored = images[0].with_name("mirrored.png")
-    Image.open(images[0]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
-    torch.testing.assert_close(flipped[:1], _expected(backbone, [mirrored]))
-    assert [store.view for store in result.stores] == ["identity", "flip"]
-    with pytest.raises(InputError, match=r"features.views: 3 is none of 1"):
-        extract(backbone, images, views=3)
-
-
-def test_views_that_are_there_are_not_computed(
-    extract: Callable[..., ExtractionResult], backbone: Any, images: list[Path]
-):
-    extract(backbone, images[:4])
-    num_batches = backbone.num_batches
-    extract(backbone, images[:4], views=2)
-    assert backbone.num_batches == num_batches + 1
-
-
 def test_a_disk_without_the_room_is_refused_before_the_start(
-    extract: Callable[..., ExtractionResult],
-    make_backbone: Callable[..., Any],
-    images: list[Path],
-    monkeypatch: pytest.MonkeyPatch,
+    extract: Extract, backbone: Any, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000_000))
-    backbone = make_backbone()
     with pytest.raises(InputError, match=r"features.dir: 10 rows .* 100 MB free.*model.backbone.pool=avg"):
         extract(backbone, images)
     assert backbone.num_batches == 0
-    with pytest.raises(InputError, match=r"Choose another folder with features.dir, or make room") as error:
-        extract(make_backbone(pool="avg"), images)
-    assert "pool=avg" not in str(error.value)
 
 
-def test_bits_stored_are_part_of_a_store_only_where_they_are_not_all(
-    extract: Callable[..., ExtractionResult], backbone: Any, images: list[Path], tmp_path: Path
+def test_rows_beyond_the_range_of_float16_are_float32_by_themselves(
+    extract: Extract,
+    make_source: Callable[..., CachedFeatures],
+    make_backbone: Callable[..., Any],
+    images: list[Path],
 ):
-    greys = np.linspace(0, 1023, 24 * 24).astype(np.uint16).reshape(24, 24)
-    files = [tmp_path / "deep.png", tmp_path / "same.png"]
-    Image.fromarray(greys).save(files[0])
-    Image.fromarray(((greys.astype(np.int64) * 255 + 511) // 1023).astype(np.uint8)).save(files[1])
-    plain, full, ten = (
-        extract(backbone, files, **options) for options in ({}, {"bits_stored": 16}, {"bits_stored": 10})
-    )
-    assert full.folder == plain.folder != ten.folder
-    assert "bits_stored" not in plain.stores[0].identity
-    rows = ten.stores[0].load(ten.digests)
-    torch.testing.assert_close(rows[0], rows[1], rtol=0, atol=0)
-    assert extract(backbone, files, bits_stored=9).bad == {
-        files[0]: "its largest value, 1023, exceeds data.bits_stored=9"
-    }
-
-
-def overflowing(make_backbone: Callable[..., Any], images: list[Path], rows: list[int]) -> Any:
-    """A backbone whose features of some of the images are beyond the range of float16."""
-    backbone = make_backbone()
-    expected, forward = _expected(backbone, images).float(), backbone.forward
+    backbone, large = make_backbone(), [2, 3, 9]
+    plain, forward = _expected(backbone, images), backbone.forward
 
     def enlarge(pixels: Tensor) -> Tensor:
         features = forward(pixels)
-        large = torch.cdist(features, expected[rows]).min(dim=1).values < 0.1
-        return torch.where(large[:, None], features * 1e6, features)
+        found = torch.cdist(features, plain[large].float()).min(dim=1).values < 0.1
+        return torch.where(found[:, None], features * 1e6, features)
 
     backbone.forward = enlarge
-    return backbone
-
-
-@pytest.mark.parametrize("views", [1, 2])
-def test_rows_beyond_the_range_of_float16_are_float32_by_themselves(
-    extract: Callable[..., ExtractionResult],
-    make_backbone: Callable[..., Any],
-    images: list[Path],
-    views: int,
-):
-    backbone = overflowing(make_backbone, images, [2, 3, 9])
-    result = extract(backbone, images, views=views)
-    assert (result.computed, result.bad) == (10 * views, {})
-    assert extract(backbone, images, views=views).computed == 0
-    store, plain = result.stores[0], _expected(make_backbone(), images)
-    rows = store.load(result.digests)
+    result = extract(backbone, images)
+    assert (result.computed, result.bad) == (10, {})
+    store = result.stores[0]
+    rows, kept = store.load(result.digests), [0, 1, 4, 5, 6, 7, 8]
     assert rows.dtype == torch.float32
-    kept = [0, 1, 4, 5, 6, 7, 8]
     assert torch.equal(rows[kept], plain[kept].float()), "the others are rounded as ever"
-    assert torch.isfinite(rows).all() and rows[[2, 3, 9]].abs().max() > 65504
+    assert torch.isfinite(rows).all() and rows[large].abs().min(dim=1).values.max() > 65504
     assert store.load(result.digests[kept]).dtype == torch.float16
-    assert store.verify() == [] and store.num_rows == 10
-
-
-def test_training_takes_float32_rows_among_the_others(
-    make_backbone: Callable[..., Any], images: list[Path], tmp_path: Path
-):
-    served = []
+    assert store.refresh() == [] and store.num_rows == 10
     for memory_gb in (None, 1e-9):
-        features = CachedFeatures(
-            overflowing(make_backbone, images, [2, 9]),
-            directory=tmp_path / "features", views=2, memory_gb=memory_gb, batch_size=4, num_workers=0,
-            trainer={"accelerator": "cpu"},
-        )  # fmt: skip
-        features.extract(images)
-        features.dataset(images, np.zeros((10, 1)))
-        served.append(features.evaluation_dataset().__getitems__(list(range(10)))[0])
-    assert served[0].shape == (10, 2, 6) and torch.isfinite(served[0]).all()
-    assert served[0][[2, 9]].abs().max() > 65504
-    assert torch.equal(*served), "from memory and from the disk"
+        served = make_source(backbone, memory_gb=memory_gb).dataset(images, np.zeros((10, 1)))
+        assert torch.equal(served.__getitems__(range(10))[0], rows)
 
 
-def test_features_that_are_no_numbers_are_told_with_three_images_and_a_count(
-    extract: Callable[..., ExtractionResult], make_backbone: Callable[..., Any], images: list[Path]
+def test_features_that_are_not_finite_are_told_with_three_images_and_a_count(
+    extract: Extract, make_backbone: Callable[..., Any], images: list[Path]
 ):
-    backbone = make_backbone(scale=float("inf"))
     with pytest.raises(
         InputError, match=r"features of 10 of 10 images .*_0002\.png and 7 more\. Look for"
     ) as error:
-        extract(backbone, images, batch_size=16)
+        extract(make_backbone(scale=float("inf")), images, batch_size=16)
     assert str(error.value).count(".png") == 3
 
 
-def test_rows_before_an_error_are_kept(
-    extract: Callable[..., ExtractionResult], make_backbone: Callable[..., Any], images: list[Path]
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+def test_rows_before_an_error_or_a_signal_are_kept(
+    extract: Extract, make_backbone: Callable[..., Any], images: list[Path], kind: type[BaseException]
 ):
     backbone = make_backbone()
     forward = backbone.forward
 
     def fail_late(pixels: Tensor) -> Tensor:
         if backbone.num_batches == 2:
-            raise RuntimeError("out of order")
+            raise kind("out of order")
         return forward(pixels)
 
     backbone.forward = fail_late
-    with pytest.raises(RuntimeError, match="out of order"):
+    with pytest.raises(kind, match="out of order"):
         extract(backbone, images)
     again = extract(make_backbone(), images)
     assert (again.found, again.computed) == (8, 2)
 
 
-def test_progress_is_told_in_lines_where_there_is_no_terminal(
-    extract: Callable[..., ExtractionResult],
+def test_a_backbone_that_was_never_set_up_is_set_up_for_the_device(extract: Extract, images: list[Path]):
+    backbone = FrozenBackbone("test_efficientnet", pretrained=False, precision="bfloat16")
+    extract(backbone, images[:2])
+    assert backbone.is_optimized and next(backbone.network.parameters()).dtype == torch.bfloat16
+
+
+def test_datasets_are_served_from_memory_or_streamed(
+    make_source: Callable[..., CachedFeatures],
     backbone: Any,
     images: list[Path],
-    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    caplog.set_level(logging.INFO)
-    extract(backbone, images, batch_size=1)
-    lines = [record.message for record in caplog.records if "images/s" in record.message]
-    assert len(lines) == 10
-    assert "10 of 10 images" in lines[-1]
-    assert lines[-1].endswith("0 s left")
+    images[2].write_bytes(b"")
+    good, targets = [path for path in images if path != images[2]][::-1], np.eye(9)
+    cached = make_source(backbone)
+    assert list(cached.result.bad) == [images[2]]
+    stored = cached.result.stores[0].load(cached.result.digests[[9, 0]]).float()
+    for memory_gb, kind in ((1.0, MemoryRows), (1e-8, StreamedRows), (None, MemoryRows)):
+        cached = make_source(backbone, memory_gb=memory_gb)
+        dataset = cached.dataset(good, targets)
+        inputs, _, rows = dataset.__getitems__([0, 8])
+        assert isinstance(dataset.rows, kind)
+        assert torch.equal(inputs, stored) and rows.tolist() == [0, 8]
+        assert sorted(cached.training_sampler(np.arange(4), 0)) == [0, 1, 2, 3]
+    shutil.rmtree(cached.result.stores[0].folder)
+    assert make_source(backbone).result.computed == 9
+    # to a device only when they fit there
+    assert make_source(backbone, device="meta").dataset(good, targets).targets.device.type == "cpu"
+    monkeypatch.setattr(source, "_free_on", lambda device: 1e6)
+    assert make_source(backbone, device="meta").dataset(good, targets).targets.device.type == "meta"
 
 
-def test_each_image_goes_to_one_process():
-    parts = [list(RankSampler(10, rank, 4)) for rank in range(4)]
-    assert sorted(index for part in parts for index in part) == list(range(10))
-    assert list(RankSampler(1, 1, 2)) == [PADDING]
-    assert len(RankSampler(0, 0, 1)) == 1
+def test_an_ensemble_serves_the_stores_of_its_members(
+    make_source: Callable[..., CachedFeatures], images: list[Path]
+):
+    torch.manual_seed(0)
+    members = [{"name": "test_efficientnet", "image_size": 64}, {"name": "test_resnet", "image_size": 96}]
+    ensemble = EnsembleBackbone(members, pretrained=False, precision="float32")
+    alone = make_source(ensemble.members[1], draft_size=ensemble.resize_size[1])
+    together = make_source(ensemble, draft_size=ensemble.resize_size)
+    assert (together.result.found, together.result.computed) == (10, 10)
+    streamed = make_source(ensemble, draft_size=ensemble.resize_size, memory_gb=1e-8)
+    assert (streamed.result.found, streamed.result.computed) == (20, 0)
+    served = [made.dataset(images, np.eye(10)) for made in (together, streamed, alone)]
+    features, other, expected = (dataset.__getitems__(range(10))[0] for dataset in served)
+    assert torch.equal(features, other)
+    assert torch.equal(features[:, ensemble.members[0].feature_shape[0] :], expected)
 
 
 def test_an_image_that_changed_since_it_was_hashed_is_left_out(images: list[Path], backbone: Any):
@@ -327,11 +254,9 @@ def test_an_image_that_changed_since_it_was_hashed_is_left_out(images: list[Path
     assert data[1][0].max() == 0
 
 
-def test_a_backbone_that_was_never_set_up_is_set_up_for_the_device(tiny_images: Path, tmp_path: Path):
-    backbone = FrozenBackbone("test_efficientnet", pretrained=False, precision="bfloat16")
-    assert not backbone.is_optimized
-    paths = sorted(tiny_images.iterdir())[:2]
-    extract_features(
-        backbone, paths, directory=tmp_path, num_workers=0, trainer={"accelerator": "cpu", "devices": 1}
-    )
-    assert backbone.is_optimized and next(backbone.network.parameters()).dtype == torch.bfloat16
+def test_memory_is_that_of_the_machine_or_of_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert memory.available_memory() > 2**20
+    monkeypatch.setattr(memory, "_left_in_group", lambda root: 1000)
+    assert memory.available_memory() <= 1000 or not Path("/proc/meminfo").exists()
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")
+    assert memory.available_memory() > 2**20

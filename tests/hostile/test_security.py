@@ -23,7 +23,7 @@ from mlic.data.download import RemoteFile, unpack
 from mlic.errors import InputError
 from mlic.evaluate import evaluate
 from mlic.evaluation.predictions import Predictions
-from mlic.features import FeatureStore
+from mlic.features.store import FeatureStore
 from mlic.inference import Classifier
 from mlic.predict import predict
 from mlic.report.discovery import find_runs
@@ -77,10 +77,10 @@ def test_a_pickle_for_a_shard_is_set_aside(tiny_config: MakeConfig, trap: Any, t
     shard = next((tmp_path / "store").glob("*/*.safetensors"))
     shard.write_bytes(pickle.dumps(trap))
     (shard.parent / "store.json").write_bytes(pickle.dumps(trap))
-    with pytest.raises(InputError, match="is no feature store"):
+    with pytest.raises(InputError, match="is not a feature store"):
         FeatureStore.at(shard.parent)
     train(tiny_config("trainer.max_epochs=1", output=tmp_path / "again"))
-    assert shard.with_suffix(".refused").is_file()
+    assert (shard.parent / "shard.damaged").is_file()
 
 
 @pytest.mark.usefixtures("without_figures")

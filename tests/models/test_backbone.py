@@ -55,6 +55,21 @@ def test_pools_are_views_of_one_map(pool: str):
     assert pooled.feature_shape == tuple(expected.shape[1:])
 
 
+@pytest.mark.parametrize("pool", ["avg", "max", "none"])
+def test_mirror_averages_the_features_of_both_images(pool: str):
+    plain, mirrored = (
+        FrozenBackbone(TINY, pretrained=False, precision="float32", pool=pool, mirror=mirror)
+        for mirror in (False, True)
+    )
+    mirrored.load_state_dict(plain.state_dict())
+    batch = images(9, plain.image_size)
+    other = plain(batch.flip(-1))
+    if pool == "none":  # places of the mirror image are put back
+        other = other.flip(-1)
+    torch.testing.assert_close(mirrored(batch), (plain(batch) + other) / 2)
+    assert mirrored.identity == {**plain.identity, "weights": mirrored.weights_digest, "mirror": True}
+
+
 def test_train_mode_never_reaches_the_network(backbone: FrozenBackbone):
     before = digest_of(backbone.network)
     backbone.train()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from mlic.models import DenseHead, FrozenBackbone
 from mlic.report.activation_maps import activation_map, add_activation_maps
 from mlic.report.galleries import build_galleries
 from mlic.report.reading import read_run
@@ -33,6 +34,14 @@ def test_the_map_is_the_weighted_sum_of_the_channels():
     network: Any = TwoChannels()
     assert activation_map(network, head, pixels, 0) == pytest.approx(np.array([[1, 0.2], [0, 0]]), abs=1e-6)
     assert not activation_map(network, head, pixels, 1).any(), "nothing supports the second class"
+
+
+def test_with_mirror_images_the_map_of_the_mirror_image_is_the_mirrored_map():
+    backbone = FrozenBackbone("test_efficientnet", pretrained=False, precision="float32", mirror=True)
+    head = DenseHead(backbone.feature_shape, 2).eval()
+    pixels = torch.randint(0, 256, (1, 3, backbone.image_size, backbone.image_size), dtype=torch.uint8)
+    found, mirrored = (activation_map(backbone, head, image, 0) for image in (pixels, pixels.flip(-1)))
+    np.testing.assert_allclose(found, mirrored[:, ::-1], atol=1e-3)
 
 
 def test_maps_of_a_real_run_and_a_note_without_its_checkpoint(tiny_run: Path, tmp_path: Path):

@@ -89,12 +89,12 @@ def test_stores_are_shared_with_runs_on_one_backbone(make_config: MakeConfig):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("mirror", ["false", "true"])
 def test_a_cached_run_is_predicted_and_evaluated_as_tested(
-    make_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path, views: int
+    make_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path, mirror: str
 ):
     members = (LEFT, LARGE, OTHER)
-    results = train(make_config(members, f"features.views={views}", "head.standardize=true"))
+    results = train(make_config(members, f"model.backbone.mirror={mirror}", "head.standardize=true"))
     folder = tmp_path / "run"
     classifier = Classifier.load(folder, device="cpu")
     assert_predicts_as_tested(classifier, folder, tiny_csv[1])
@@ -132,7 +132,9 @@ def test_live_and_cached_runs_have_the_same_figures(
 def test_mirror_and_augmented_images_of_live_runs(
     make_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
 ):
-    train(make_config((LEFT, LARGE), "features=augmented", "features.views=2", "trainer.max_epochs=1"))
+    train(
+        make_config((LEFT, LARGE), "features=augmented", "model.backbone.mirror=true", "trainer.max_epochs=1")
+    )
     assert_predicts_as_tested(Classifier.load(tmp_path / "run", device="cpu"), tmp_path / "run", tiny_csv[1])
 
 

@@ -26,13 +26,13 @@ from mlic.training import run as run_module
 MakeConfig = Callable[..., DictConfig]
 Fingerprint = Callable[[Path], dict[str, str]]
 LIVE = ("features=augmented", "model.backbone.unfreeze=1", "model.backbone.learning_rate=0.01")
-TWO_VIEWS = ("scheduler=cosine", "features.views=2")
+MIRROR = ("scheduler=cosine", "model.backbone.mirror=true")
 # each head, loss, optimizer, callback and kind of features at least once
 SETTINGS = {
     "cached": ("optimizer=adam", "head=dense", "head.standardize=true"),
-    "averaged": ("head=csra", "callbacks=weight_average", *TWO_VIEWS),
+    "averaged": ("head=csra", "callbacks=weight_average", *MIRROR),
     "attention": ("head=attention", "optimizer=adamw", "loss=asymmetric", "features.dtype=float32"),
-    "live": ("features=live", "head=linear", "loss=focal", "optimizer=sgd", *TWO_VIEWS),
+    "live": ("features=live", "head=linear", "loss=focal", "optimizer=sgd", *MIRROR),
     "trained": (*LIVE, "optimizer=sgd", "callbacks=weight_average"),
 }
 CHOICES = ("head", "loss", "optimizer", "scheduler", "callbacks", "features")

@@ -56,7 +56,7 @@ def make_model() -> MultiLabelClassifier:
 def loaders() -> tuple[DataLoader, DataLoader]:
     generator = torch.Generator().manual_seed(0)
     targets = torch.randint(0, 2, (40, 3), generator=generator).float()
-    dataset = FeatureDataset(MemoryRows([torch.randn(40, 6, generator=generator)]), targets)
+    dataset = FeatureDataset(MemoryRows(torch.randn(40, 6, generator=generator)), targets)
     sampler = EpochSeededSampler(range(40), seed=0)
     return DataLoader(dataset, 8, sampler=sampler, collate_fn=list), DataLoader(dataset, 40, collate_fn=list)
 

@@ -221,7 +221,7 @@ def four_threads() -> Iterator[None]:
     [
         (["features=live"], "features=cached"),
         (["callbacks=early_stopping"], "tune.halving"),
-        (["head=csra", "features.views=1"], "not mlic.models.CSRAHead.*sweeper=search"),
+        (["head=csra"], "not mlic.models.CSRAHead.*sweeper=search"),
         (["data.split.val=0"], "tune.folds=5"),
         (["tune.metric=mpa"], "tune.metric: must be one of map"),
         (["tune.seed=-1"], "^tune.seed=-1: expected a whole number from 0"),

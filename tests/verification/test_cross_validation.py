@@ -21,7 +21,7 @@ def problem() -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
 def scores_of(
     features: np.ndarray, labels: np.ndarray, folds: list[np.ndarray], strength: float
 ) -> np.ndarray:
-    return cross_validated_scores(MemoryRows([torch.from_numpy(features)]), labels, folds, strength=strength)
+    return cross_validated_scores(MemoryRows(torch.from_numpy(features)), labels, folds, strength=strength)
 
 
 @pytest.mark.parametrize("strength", [0.003, 1.0])

@@ -13,7 +13,7 @@ from PIL import Image
 from mlic.data import LabelTable, check_images, open_image, read_webdataset
 from mlic.data.images import full_check, quick_check
 from mlic.errors import InputError
-from mlic.features import hash_files
+from mlic.features.hashing import hash_files
 
 Pack = Callable[..., bytes]
 Write = Callable[..., Path]
