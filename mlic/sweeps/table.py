@@ -50,9 +50,11 @@ def _row(run: Path | None) -> dict[str, Any]:
     if run is None:
         return {"state": "not begun", **nothing, "seconds": None, "folder": "", "error": ""}
     (status, _), (metrics, _) = read_record(run, STATUS_FILE), read_record(run, METRICS_FILE)
-    error = status.get("error") or {}
+    state, error = status.get("state", "unknown"), status.get("error") or {}
+    if state == "interrupted":  # by a signal, whose exit status is no message
+        error = {}
     return {
-        "state": status.get("state", "unknown"),
+        "state": state,
         **{f"{part} {name}": metrics.get(part, {}).get(name) for part, name in SHOWN_METRICS},
         "seconds": round(sum(status.get("seconds", {}).values()), 1),
         "folder": run.name,

@@ -18,13 +18,19 @@ IGNORED = ["sweep", "data.annotations", "trainer.gradient_clip_val"]
 
 @pytest.fixture
 def ended(tmp_path: Path) -> Callable[..., DictConfig]:
-    """A function (overrides) -> config of a sweep over two seeds without val, of which the first is finished."""
-    task = [*FIXED, "sweep=a", "seed=0,1"]
+    """A function (overrides) -> config of a sweep over three seeds without val; one is finished, one interrupted."""
+    task = [*FIXED, "sweep=a", "seed=0,1,2"]
     record = {"hydra": {"sweeper": {"_target_": "hydra.BasicSweeper"}, "overrides": {"task": task}}}
     (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(record))
     run = RunFolder(tmp_path / "seed=0")
     status = {"state": "finished", "seconds": {"fit": 1.5}, "overrides": [*FIXED, "sweep=a", "seed=0"]}
     run.write_json("status.json", status)
+    status |= {
+        "state": "interrupted",
+        "error": {"message": "143"},
+        "overrides": [*FIXED, "sweep=a", "seed=2"],
+    }
+    RunFolder(tmp_path / "seed=2").write_json("status.json", status)
     run.write_json("metrics.json", {"test": {"map": 0.5}})
 
     def make(*overrides: str) -> DictConfig:
@@ -46,10 +52,12 @@ def test_the_table_shows_what_the_sweep_varies(
     assert lines == [
         ["seed=0", "finished", "-", "0.5000", "1.5000"],
         ["seed=1", "not", "begun", "-", "-", "-"],
+        ["seed=2", "interrupted", "-", "-", "1.5000"],
     ]
     assert "None" not in shown and max(map(len, shown.splitlines())) < 120
-    first, second = (tmp_path / "jobs.csv").read_text().splitlines()[1:]
+    first, second, third = (tmp_path / "jobs.csv").read_text().splitlines()[1:]
     assert first == "seed=0,finished,,0.5,1.5,seed=0," and second.startswith("seed=1,not begun,,,,,")
+    assert third == "seed=2,interrupted,,,1.5,seed=2,"
 
 
 @pytest.mark.parametrize(
