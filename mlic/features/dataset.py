@@ -22,15 +22,15 @@ class MemoryRows:
         self.features = features.to(device)
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self.features)
 
     def gather(self, indices: Tensor) -> Tensor:
-        """Rows (B,) int64 on the CPU -> float32 (B, *feature_shape) on the device."""
+        """Return the rows (B,), int64 on the CPU, as float32 (B, *feature_shape) on the device."""
         return self.features.index_select(0, indices.to(self.features.device)).float()
 
     def windows(self, rows: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
-        """One window: all rows, shuffled."""
+        """Return one window: all rows, shuffled."""
         return [random.permutation(rows)]
 
     def load_window(self, window: np.ndarray) -> None:
@@ -54,11 +54,11 @@ class StreamedRows:
         self._rank_on_disk: np.ndarray | None = None
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self.reader)
 
     def gather(self, indices: Tensor) -> Tensor:
-        """Rows (B,) int64 on the CPU -> float32 (B, *feature_shape) on the CPU."""
+        """Return the rows (B,), int64 on the CPU, as float32 (B, *feature_shape) on the CPU."""
         wanted = indices.numpy()
         features = torch.empty((len(wanted), *self.reader.feature_shape))
         absent = np.ones(len(wanted), dtype=bool)
@@ -72,7 +72,7 @@ class StreamedRows:
         return features
 
     def windows(self, rows: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
-        """All `rows` in a new order: shuffled blocks of neighbours on the disk, several to a window, shuffled there."""
+        """Return all `rows` in a new order, as windows of shuffled blocks; blocks are neighbours on the disk."""
         if self._rank_on_disk is None:
             self._rank_on_disk = np.argsort(self.reader.disk_order())
         ordered = rows[np.argsort(self._rank_on_disk[rows], kind="stable")]
@@ -110,16 +110,16 @@ class FeatureDataset(Dataset[Batch]):
             raise ValueError(f"{len(rows)} rows of features do not fit {len(self.targets)} rows of targets")
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.targets)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Features float32 (B, *feature_shape), targets float32 (B, C), image numbers int64 (B,)."""
+        """Return features float32 (B, *feature_shape), targets float32 (B, C) and image numbers int64 (B,)."""
         wanted = torch.tensor(indices)
         images = wanted.to(self.targets.device)
         return self.rows.gather(wanted), self.targets.index_select(0, images), images
 
     def __getitem__(self, index: int) -> Batch:
-        """One image: features (*feature_shape), targets (C,), image number ()."""
+        """Return features (*feature_shape), targets (C,) and number () of one image."""
         features, targets, images = self.__getitems__([index])
         return features[0], targets[0], images[0]

@@ -31,7 +31,7 @@ DIGEST_BYTES = 64  # of each row, beside its features
 
 @dataclass(frozen=True, eq=False)
 class ExtractionResult:
-    """What an extraction found and did.
+    """Result of an extraction.
 
     Attributes:
         stores: one a backbone.
@@ -155,7 +155,6 @@ def _result(
 
 
 def _identity(backbone: FrozenBackbone, draft_size: int | None, bits_stored: int) -> dict[str, Any]:
-    """All that determines the features of an image."""
     identity = {**backbone.identity, "decoding": "whole" if draft_size is None else f"draft {draft_size}"}
     if bits_stored != FULL_BITS:  # absent by default: stores from before there was this option stay valid
         identity["bits_stored"] = bits_stored
@@ -206,7 +205,7 @@ def _compute_missing(
 
 
 def _list_missing(store: FeatureStore, paths: Sequence[ImageReference], files: HashedFiles) -> PendingImages:
-    """The first path of each content that has no row."""
+    """Return the first path of each content that has no row."""
     first = np.sort(np.unique(files.digests, return_index=True)[1])
     digests = files.digests[first]
     chosen = first[store.is_missing(digests) & (digests != b"")]

@@ -1,4 +1,4 @@
-"""The images that extraction reads."""
+"""Images and their order in extraction."""
 
 from collections.abc import Iterator, Sequence
 
@@ -53,14 +53,14 @@ class RankSampler(Sampler[int]):
     """
 
     def __init__(self, num_images: int, rank: int, num_processes: int) -> None:
-        """Of `num_images` those of process `rank`."""
+        """Select the images of process `rank` from `num_images`."""
         own = range(rank, num_images, num_processes)
         self.indices: Sequence[int] = own if len(own) else [PADDING]
 
     def __len__(self) -> int:
-        """Number of indices."""
+        """Return the number of indices."""
         return len(self.indices)
 
     def __iter__(self) -> Iterator[int]:
-        """The indices, ascending."""
+        """Yield the indices in ascending order."""
         return iter(self.indices)

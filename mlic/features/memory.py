@@ -1,4 +1,4 @@
-"""How much memory this process may still take."""
+"""Memory that this process may still allocate."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int:
-    """Bytes that can be taken without swapping; on Linux within the limit of the job's control group."""
+    """Return the bytes available without swapping; on Linux within the limit of the control group of the job."""
     for line in _MEMINFO.read_text().splitlines() if _MEMINFO.exists() else []:
         if line.startswith("MemAvailable:"):
             return min(int(line.split()[1]) * 1024, _left_in_group(_CGROUP))

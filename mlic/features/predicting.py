@@ -1,4 +1,4 @@
-"""The Lightning side of extraction: a module that computes features, and callbacks for their storage and progress."""
+"""Extraction with `Trainer.predict`: a module that computes features, and a callback that stores them."""
 
 import logging
 import time
@@ -47,7 +47,7 @@ class PendingImages:
     states: np.ndarray
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.paths)
 
 
@@ -76,7 +76,7 @@ class FeatureExtractor(L.LightningModule):
         self.pending = self.trainer.strategy.broadcast(self.pending)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The images of this process."""
+        """Return a loader of the images of this process."""
         pending = self.pending
         images = HashedImages(
             pending.paths, pending.states, self.backbone.transform, self.draft_size, self.bits_stored
@@ -90,7 +90,7 @@ class FeatureExtractor(L.LightningModule):
         )
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Prediction:
-        """Image numbers (b,) without padding, and features (b, *feature_shape) on the CPU.
+        """Return image numbers (b,) without padding, and features (b, *feature_shape) on the CPU.
 
         Features are in the dtype of the store, or float32 where one of them overflows it.
 

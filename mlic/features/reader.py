@@ -1,4 +1,4 @@
-"""Rows of stores by number."""
+"""Readers of rows by number."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -12,7 +12,7 @@ from mlic.features.shard import Shard
 
 
 class FeatureReader:
-    """Rows of one store.
+    """Reader of the rows of one store.
 
     Attributes:
         feature_shape, dtype: of a row; float32 where one of the rows is.
@@ -35,15 +35,15 @@ class FeatureReader:
         self.row_bytes = prod(feature_shape) * self.dtype.itemsize
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self._rows)
 
     def disk_order(self) -> np.ndarray:
-        """(N,) row numbers in the order in which they lie on the disk."""
+        """Return row numbers (N,) in the order on the disk."""
         return np.lexsort((self._rows, self._shard_numbers))
 
     def gather(self, indices: np.ndarray) -> Tensor:
-        """Rows by number (m,), in any order -> (m, *feature_shape) in `dtype`."""
+        """Return rows by number (m,), in any order, as (m, *feature_shape) in `dtype`."""
         features = torch.empty((len(indices), *self.feature_shape), dtype=self.dtype)
         shard_numbers, rows = self._shard_numbers[indices], self._rows[indices]
         # shard by shard, and in the order of the file
@@ -57,7 +57,7 @@ class FeatureReader:
 
 
 class ConcatenatedReader:
-    """Rows of several stores of the same images: those of its members, flattened, one after the other.
+    """Reader that concatenates the flattened rows of several stores of the same images.
 
     Attributes:
         feature_shape, dtype: of a row; the widest dtype of the members.
@@ -73,15 +73,15 @@ class ConcatenatedReader:
         self.row_bytes = self.feature_shape[0] * self.dtype.itemsize
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self.members[0])
 
     def disk_order(self) -> np.ndarray:
-        """(N,) row numbers in the order of the member with the largest rows, which takes longest to read."""
+        """Return row numbers (N,) in the order of the member with the largest rows, which takes longest to read."""
         return max(self.members, key=lambda member: member.row_bytes).disk_order()
 
     def gather(self, indices: np.ndarray) -> Tensor:
-        """Rows by number (m,), in any order -> (m, *feature_shape) in `dtype`."""
+        """Return rows by number (m,), in any order, as (m, *feature_shape) in `dtype`."""
         # member by member into one tensor: only one of them is in memory twice
         features = torch.empty((len(indices), *self.feature_shape), dtype=self.dtype)
         for member, part in zip(self.members, features.split(self.widths, dim=1), strict=True):

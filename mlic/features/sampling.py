@@ -1,4 +1,4 @@
-"""The order of training rows, from (seed, epoch) alone."""
+"""Sampler of training rows, determined by (seed, epoch)."""
 
 from collections.abc import Iterator, Sequence
 from math import ceil
@@ -11,7 +11,7 @@ from mlic.features.dataset import FeatureDataset
 
 
 class FeatureSampler(DistributedSampler[int]):
-    """All rows in a new order each epoch.
+    """Sampler that yields all rows in a new order each epoch.
 
     It draws nothing from any global generator, and a resumed run repeats the order; for rows that are streamed, the
     order also depends on where the rows are on the disk. A `DistributedSampler`, so that Lightning calls `set_epoch`
@@ -43,11 +43,11 @@ class FeatureSampler(DistributedSampler[int]):
         self.features, self.image_rows = dataset, np.asarray(rows, dtype=np.int64)
 
     def __len__(self) -> int:
-        """Rows of this process."""
+        """Return the number of rows of this process."""
         return ceil(len(self.image_rows) / self.num_replicas)
 
     def __iter__(self) -> Iterator[int]:
-        """Image numbers of the dataset."""
+        """Yield image numbers of the dataset."""
         random = np.random.default_rng((self.seed, self.epoch))
         for window in self._own_part(self.features.rows.windows(self.image_rows, random)):
             self.features.rows.load_window(window)

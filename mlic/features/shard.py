@@ -24,7 +24,7 @@ WIDE = "float32"  # of rows that overflow the number format of their store
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """What all shards of one store have in common.
+    """Properties that all shards of one store share.
 
     Attributes:
         key: hexadecimal digest of all that determines the rows, including the format version.
@@ -38,7 +38,7 @@ class ShardLayout:
 
     @property
     def row_bytes(self) -> int:
-        """Size of one row in bytes."""
+        """Return the size of one row in bytes."""
         return math.prod(self.feature_shape) * DTYPES[self.dtype].itemsize
 
 
@@ -129,5 +129,5 @@ def _checksum(features: Tensor) -> str:
 
 
 def finite_rows(rows: Tensor) -> Tensor:
-    """(n,) bool: which of the rows (n, ...) are finite throughout."""
+    """Return a bool (n,), True for the rows (n, ...) that contain only finite values."""
     return torch.isfinite(rows).flatten(1).all(dim=1)

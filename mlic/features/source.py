@@ -146,7 +146,7 @@ class CachedFeatures:
 
 
 def _free_on(device: torch.device) -> float:
-    """Free memory of a GPU in bytes; unlimited for the CPU, and 0 for devices that do not report it."""
+    """Return the free memory of a GPU in bytes; infinity for the CPU, 0 for devices that do not report it."""
     if device.type == "cpu":
         return float("inf")
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

@@ -48,7 +48,7 @@ OWN_SUFFIXES = (SUFFIX, TEMPORARY_SUFFIX, ".damaged", ".refused")
 
 
 class FeatureStore:
-    """Rows of features under the sha256 of their image's bytes, in shards; there is no central index.
+    """Store of features in shards, by the sha256 of the bytes of an image; there is no central index.
 
     A folder `<root>/<readable name>-<first 16 digits of the key>/` holds the shards, `store.json` (what the key stands
     for) and `last_used`. Any number of processes read; a store is not removed while an object of this class that has
@@ -211,7 +211,7 @@ class FeatureStore:
         return problem
 
     def _find(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positions in the index, and whether each of the digests (N,) is there."""
+        """Return positions in the index, and a bool (N,), True for the digests (N,) that are there."""
         if self._shards is None:
             self.refresh()
         if not len(self._digests):
@@ -220,7 +220,7 @@ class FeatureStore:
         return positions, self._digests[positions] == digests
 
     def is_missing(self, digests: np.ndarray) -> np.ndarray:
-        """(N,) bool, True for those of the digests (N,) `S64` that have no row."""
+        """Return a bool (N,), True for those of the digests (N,) `S64` that have no row."""
         return ~self._find(digests)[1]
 
     def writer(self, **options: float) -> ShardWriter:
@@ -267,14 +267,14 @@ class FeatureStore:
 
     @property
     def shards(self) -> list[Shard]:
-        """All shards."""
+        """Return all shards."""
         if self._shards is None:
             self.refresh()
         return list((self._shards or {}).values())
 
     @property
     def num_rows(self) -> int:
-        """Rows in all shards."""
+        """Return the number of rows in all shards."""
         return sum(len(shard.digests) for shard in self.shards)
 
 

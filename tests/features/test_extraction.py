@@ -14,13 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mlic.data.image_dataset import PADDING
 from mlic.errors import InputError
 from mlic.features import memory, source
 from mlic.features.dataset import MemoryRows, StreamedRows
 from mlic.features.extraction import ExtractionResult, extract_features
-from mlic.features.hashing import state_of
-from mlic.features.images import HashedImages
 from mlic.features.source import CachedFeatures
 from mlic.models import EnsembleBackbone, FrozenBackbone
 
@@ -244,14 +241,6 @@ def test_an_ensemble_serves_the_stores_of_its_members(
     features, other, expected = (dataset.__getitems__(range(10))[0] for dataset in served)
     assert torch.equal(features, other)
     assert torch.equal(features[:, ensemble.members[0].feature_shape[0] :], expected)
-
-
-def test_an_image_that_changed_since_it_was_hashed_is_left_out(images: list[Path], backbone: Any):
-    states = np.array([state_of(images[0]), (0, 0, 0)], dtype=np.int64)
-    data = HashedImages(images[:2], states, backbone.transform, None, 16)
-    assert data[0][1:] == (0, "")
-    assert data[1][1:] == (PADDING, "it changed while it was read")
-    assert data[1][0].max() == 0
 
 
 def test_memory_is_that_of_the_machine_or_of_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
