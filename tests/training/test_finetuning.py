@@ -21,12 +21,21 @@ from mlic.models.unfreezing import network_stages
 from mlic.train import train
 
 MakeConfig = Callable[..., DictConfig]
+MakeRun = Callable[..., Path]
 UNFROZEN = ("features=live", "model.backbone.unfreeze=2", "model.backbone.learning_rate=0.01")
+STANDARDIZED = "head.standardize=true"
+ONE_EPOCH = "trainer.max_epochs=1"
 
 
-@pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> list[tuple[FrozenBackbone, dict[str, torch.Tensor]]]:
-    """Each backbone that a run makes, with a copy of its state before training."""
+@pytest.fixture(scope="module")
+def first(make_run: MakeRun) -> Path:
+    """A run on cached features, to start from; do not write to it."""
+    return make_run(STANDARDIZED, "optimizer.lr=0.05")
+
+
+@pytest.fixture(scope="module")
+def tuned(make_run: MakeRun, first: Path) -> tuple[Path, FrozenBackbone, dict[str, torch.Tensor]]:
+    """A run that starts from it and trains two stages, its backbone, and that backbone's state before training."""
     made: list[tuple[FrozenBackbone, dict[str, torch.Tensor]]] = []
     original = FrozenBackbone.optimize_for
 
@@ -35,38 +44,41 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[tuple[FrozenBackbone, dict[str
         made.append((result, {name: value.clone() for name, value in result.state_dict().items()}))
         return result
 
-    monkeypatch.setattr(FrozenBackbone, "optimize_for", keep)
-    return made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FrozenBackbone, "optimize_for", keep)
+        return (make_run(*UNFROZEN, STANDARDIZED, f"init_from='{first}'"), *made[0])
 
 
 def saved(folder: Path) -> dict[str, Any]:
     return torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
 
 
-def assert_predicts_as_tested(folder: Path, images: Path) -> None:
-    tested = Predictions.read_parquet(folder / "predictions" / "test.parquet")
-    found = Classifier.load(folder, device="cpu").predict(
-        [images / name for name in tested.file_names], num_workers=0
-    )
-    scores = found[[f"score:{name}" for name in tested.classes]].to_numpy()
-    np.testing.assert_allclose(scores, tested.scores, atol=1e-4)
+def scores_of(folder: Path) -> np.ndarray:
+    return Predictions.read_parquet(folder / "predictions" / "test.parquet").scores
 
 
 def test_a_run_changes_exactly_the_unfrozen_stages(
-    tiny_config: MakeConfig, kept: list, tiny_csv: tuple[Path, Path], tmp_path: Path
+    tuned: tuple[Path, FrozenBackbone, dict[str, torch.Tensor]], predicts_as_tested: Callable[..., Any]
 ):
-    train(tiny_config(*UNFROZEN, "trainer.max_epochs=1"))
-    (backbone, before), *_ = kept
+    folder, backbone, before = tuned
     stages = network_stages(backbone.network)
     expected = {f"network.{name}" for stage in stages[-2:] for name in stage}
     changed = {name for name, value in backbone.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == expected == backbone.trained_names
-    checkpoint = saved(tmp_path / "run")
+    checkpoint = saved(folder)
     stored = {name for name in checkpoint["state_dict"] if name.startswith("backbone.")}
     assert stored == {f"backbone.{name}" for name in expected}
     groups = checkpoint["optimizer_states"][0]["param_groups"]
     assert [group["lr"] for group in groups] == pytest.approx([0.001, 0.01, 0.01])
-    assert_predicts_as_tested(tmp_path / "run", tiny_csv[1])
+    predicts_as_tested(folder)
+
+
+def test_a_run_starts_from_the_head_and_backbone_of_another(first: Path, tuned: Any, make_run: MakeRun):
+    still = (*UNFROZEN[:2], STANDARDIZED, ONE_EPOCH, "optimizer.lr=0", "model.backbone.learning_rate=0")
+    again = [make_run(*still, f"init_from='{start}'") for start in (first, tuned[0])]
+    np.testing.assert_allclose(scores_of(again[0]), scores_of(first), atol=5e-3)
+    np.testing.assert_allclose(scores_of(again[1]), scores_of(tuned[0]), atol=1e-5)
+    assert np.abs(scores_of(first) - scores_of(tuned[0])).max() > 0.01
 
 
 def test_cached_features_of_a_trained_backbone_are_refused(tiny_config: MakeConfig):
@@ -75,96 +87,53 @@ def test_cached_features_of_a_trained_backbone_are_refused(tiny_config: MakeConf
 
 
 def test_augmented_training_varies_training_images_only(
-    tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+    make_run: MakeRun, predicts_as_tested: Callable[..., Any]
 ):
-    settings = ("trainer.max_epochs=2", "optimizer.lr=0")
-    plain = train(tiny_config(*settings, "features=live", output=tmp_path / "plain"))
-    varied = train(
-        tiny_config(*settings, "features=live", "features.augment={scale: [0.3, 0.6], hflip: 0.5}")
-    )
-    epochs = {name: pd.read_csv(tmp_path / name / "epochs.csv") for name in ("plain", "run")}
-    assert varied["test"]["loss"] == pytest.approx(plain["test"]["loss"], abs=1e-6)
-    losses = [epochs[name]["train/loss"].to_numpy() for name in ("plain", "run")]
+    still = ("features=live", "optimizer.lr=0")
+    plain, varied = make_run(*still), make_run(*still, "features.augment={scale: [0.3, 0.6], hflip: 0.5}")
+    np.testing.assert_allclose(scores_of(varied), scores_of(plain), atol=1e-6)
+    losses = [pd.read_csv(folder / "epochs.csv")["train/loss"].to_numpy() for folder in (plain, varied)]
     assert np.abs(losses[0] - losses[1]).max() > 1e-5
-    assert_predicts_as_tested(tmp_path / "run", tiny_csv[1])
-
-
-def test_a_run_starts_from_the_head_and_backbone_of_another(tiny_config: MakeConfig, tmp_path: Path):
-    train(tiny_config("head.standardize=true", "optimizer.lr=0.05", output=tmp_path / "first"))
-    still = ("trainer.max_epochs=1", "optimizer.lr=0", "model.backbone.learning_rate=0")
-    second = train(
-        tiny_config(
-            *UNFROZEN[:2],
-            *still,
-            "head.standardize=true",
-            f"init_from='{tmp_path / 'first'}'",
-            output=tmp_path / "b",
-        )
-    )
-    scores = [
-        Predictions.read_parquet(tmp_path / name / "predictions" / "test.parquet").scores
-        for name in ("first", "b")
-    ]
-    np.testing.assert_allclose(scores[1], scores[0], atol=5e-3)
-    tuned = train(
-        tiny_config(
-            *UNFROZEN, "head.standardize=true", f"init_from='{tmp_path / 'first'}'", output=tmp_path / "c"
-        )
-    )
-    third = train(
-        tiny_config(
-            *UNFROZEN[:2],
-            *still,
-            "head.standardize=true",
-            f"init_from='{tmp_path / 'c'}'",
-            output=tmp_path / "d",
-        )
-    )
-    assert third["test"]["loss"] == pytest.approx(tuned["test"]["loss"], abs=1e-5)
-    assert second["test"]["loss"] != pytest.approx(tuned["test"]["loss"], abs=1e-4)
+    predicts_as_tested(varied)
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (
-            ("model.recipe.hidden=[8]",),
-            r"init_from: the head of .* is another one .*Set head and its options",
+            (STANDARDIZED, "model.recipe.hidden=[8]"),
+            r"the head of .* is another one .*Set head and its options",
         ),
-        (
-            ("data.min_images_per_class=20",),
-            r"init_from: .* knows 4 classes, this run has \d; in one of them only",
-        ),
-        (("seed=1",), r"init_from: .* was trained on weights .*Choose the model of that run"),
-        ((), r"init_from: .* trained more of its backbone .*features=live and model\.backbone\.unfreeze"),
+        (("data.min_images_per_class=20",), r".* knows 4 classes, this run has \d; in one of them only"),
+        (("seed=1",), r".* was trained on weights .*Choose the model of that run"),
+        ((), r".* trained more of its backbone .*features=live and model\.backbone\.unfreeze"),
     ],
 )
 def test_a_start_that_does_not_fit_is_refused(
-    overrides: tuple[str, ...], message: str, tiny_config: MakeConfig, tmp_path: Path
+    overrides: tuple[str, ...], message: str, first: Path, tuned: Any, tiny_config: MakeConfig
 ):
-    first = UNFROZEN if not overrides else ()
-    train(tiny_config(*first, "trainer.max_epochs=1", output=tmp_path / "first"))
-    with pytest.raises(InputError, match=message):
-        train(tiny_config(*overrides, f"init_from='{tmp_path / 'first'}'"))
+    start = first if overrides else tuned[0]
+    with pytest.raises(InputError, match=f"init_from: {message}"):
+        train(tiny_config(*overrides, f"init_from='{start}'"))
 
 
 def test_a_start_that_has_seen_the_test_images_is_refused(
-    tiny_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    make_run: MakeRun, tiny_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    train(tiny_config("data.split.seed=1", "trainer.max_epochs=1", output=tmp_path / "first"))
+    start = make_run("data.split.seed=1", ONE_EPOCH)
     with pytest.raises(
         InputError,
         match=r"init_from: \d+ of the 12 test images of this run, such as shapes_\d\d\.jpg, are among the train",
     ):
-        train(tiny_config(f"init_from='{tmp_path / 'first'}'"))
+        train(tiny_config(f"init_from='{start}'"))
     # the same test part, and more to train on
-    train(tiny_config("trainer.max_epochs=1", output=tmp_path / "second"))
-    train(tiny_config("trainer.max_epochs=1", "data.split.val=0", f"init_from='{tmp_path / 'second'}'"))
-    alone = Path(shutil.copy(tmp_path / "first" / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt"))
+    second = make_run(ONE_EPOCH)
+    train(tiny_config(ONE_EPOCH, "data.split.val=0", f"init_from='{second}'"))
+    alone = Path(shutil.copy(start / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt"))
     with pytest.raises(InputError, match=r"are among the train and val images of '.*alone\.ckpt'"):
         train(tiny_config(f"init_from='{alone}'"))
     forget_seen(alone)
-    train(tiny_config("trainer.max_epochs=1", f"init_from='{alone}'"))
+    train(tiny_config(ONE_EPOCH, f"init_from='{alone}'"))
     assert "does not tell on which images" in caplog.text
     assert saved(tmp_path / "run")["mlic"]["seen"]["is_whole"] is False
 
@@ -181,11 +150,11 @@ def test_a_run_carries_on_what_the_runs_it_comes_from_have_seen(
 ):
     """A -> B on other images -> C, tested on images of A; A is of a version that recorded its split alone."""
     rows = tiny_csv[0].read_text(encoding="utf-8").splitlines()
-    files = {"a": rows[1:31], "b": rows[31:]}
-    for name, half in files.items():
+    on = {}
+    for name, half in {"a": rows[1:31], "b": rows[31:]}.items():
         (tmp_path / f"{name}.csv").write_text("\n".join([rows[0], *half]) + "\n", encoding="utf-8")
-    one = ("trainer.max_epochs=1", "data.split.val=0", "data.split.on_missing=warn")
-    on = {name: f"data.annotations='{tmp_path / name}.csv'" for name in files}
+        on[name] = f"data.annotations='{tmp_path / name}.csv'"
+    one = (ONE_EPOCH, "data.split.val=0", "data.split.on_missing=warn")
     train(tiny_config(*one, on["a"], output=tmp_path / "A"))
     for checkpoint in (tmp_path / "A" / "checkpoints").iterdir():
         forget_seen(checkpoint)
@@ -193,24 +162,23 @@ def test_a_run_carries_on_what_the_runs_it_comes_from_have_seen(
     of_b = f"init_from='{tmp_path / 'B'}'"
     with pytest.raises(InputError, match=r"test images of this run, .* or of a run that it started from"):
         train(tiny_config(*one, on["a"], of_b, "data.split.seed=1"))
-    train(
-        tiny_config(*one, on["a"], of_b, output=tmp_path / "C")
-    )  # tested on images that neither has trained on
+    # tested on images that neither has trained on
+    train(tiny_config(*one, on["a"], of_b, output=tmp_path / "C"))
     trained = [(pd.read_csv(tmp_path / name / "split.csv")["split"] == "train").sum() for name in "AB"]
     assert len(saved(tmp_path / "C")["mlic"]["seen"]["train"]) == sum(trained)
-    counted = count_in_run(
-        Classifier.load(tmp_path / "B", device="cpu"), read_csv(tmp_path / "a.csv", tiny_csv[1])
-    )
+    table = read_csv(tmp_path / "a.csv", tiny_csv[1])
+    counted = count_in_run(Classifier.load(tmp_path / "B", device="cpu"), table)
     assert counted == {"train": trained[0], "val": 0, "test": 0}
 
 
-def test_a_start_is_read_before_anything_is_removed_or_computed(tiny_config: MakeConfig, tmp_path: Path):
-    train(tiny_config("trainer.max_epochs=1"))
-    for own in (tmp_path / "run", tmp_path / "run" / "checkpoints" / "last.ckpt"):
+def test_a_start_is_read_before_anything_is_removed_or_computed(
+    first: Path, tiny_config: MakeConfig, tmp_path: Path
+):
+    run = Path(shutil.copytree(first, tmp_path / "run"))
+    for own in (run, run / "checkpoints" / "last.ckpt"):
         with pytest.raises(InputError, match=r"init_from: .* lies in output, which is emptied"):
             train(tiny_config(f"init_from='{own}'"))
-    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").is_file()
-    (tmp_path / "store").rename(tmp_path / "taken_away")
+    assert (run / "checkpoints" / "best.ckpt").is_file()
     with pytest.raises(InputError, match="does not exist"):
         train(tiny_config(f"init_from='{tmp_path / 'absent'}'", output=tmp_path / "other"))
     assert not (tmp_path / "store").exists()

@@ -23,26 +23,13 @@ from mlic.train import train
 MakeConfig = Callable[..., DictConfig]
 
 
-def saved_state(folder: Path, name: str = "best") -> dict[str, torch.Tensor]:
-    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
-
-
-def assert_predicts_as_tested(folder: Path, images: Path) -> None:
-    """What the run wrote about its test images is what its checkpoint says of the files."""
-    tested = Predictions.read_parquet(folder / "predictions" / "test.parquet")
-    paths = [images / name for name in tested.file_names]
-    found = Classifier.load(folder, device="cpu").predict(paths, num_workers=0)
-    scores = found[[f"score:{name}" for name in tested.classes]].to_numpy()
-    np.testing.assert_allclose(scores, tested.scores, atol=5e-4)
-
-
 @pytest.mark.parametrize("head", ["linear", "csra", "attention"])
 def test_heads_train_and_predict(
-    head: str, tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+    head: str, tiny_config: MakeConfig, predicts_as_tested: Callable[..., Classifier], tmp_path: Path
 ):
     results = train(tiny_config(f"head={head}", "head.standardize=true"))
     assert results["test"]["map"] > 0
-    assert_predicts_as_tested(tmp_path / "run", tiny_csv[1])
+    predicts_as_tested(tmp_path / "run")
     places = [path for path in (tmp_path / "store").iterdir() if (path / "store.json").is_file()]
     shapes = [len(FeatureStore.at(place).layout.feature_shape) for place in places]
     assert shapes == [1 if head == "linear" else 3]
@@ -65,22 +52,21 @@ def test_standardization_is_that_of_the_training_rows(features: str, tiny_config
     store = FeatureStore.at(place)
     store.refresh()
     rows = store.load(digests).double()
-    state = saved_state(tmp_path / features)
-    torch.testing.assert_close(state["head.1.mean"].double(), rows.mean(0), rtol=1e-3, atol=1e-3)
-    deviation = rows.std(0, unbiased=False)
-    varying = deviation > 1e-3
-    torch.testing.assert_close(
-        state["head.1.deviation"].double()[varying], deviation[varying], rtol=1e-2, atol=1e-3
-    )
+    path = tmp_path / features / "checkpoints" / "best.ckpt"
+    state = torch.load(path, weights_only=True)["state_dict"]
+    mean, deviation = state["head.1.mean"].double(), state["head.1.deviation"].double()
+    torch.testing.assert_close(mean, rows.mean(0), rtol=1e-3, atol=1e-3)
+    expected = rows.std(0, unbiased=False)
+    varying = expected > 1e-3
+    torch.testing.assert_close(deviation[varying], expected[varying], rtol=1e-2, atol=1e-3)
     assert varying.any()
 
 
 @pytest.mark.parametrize("loss", ["focal", "asymmetric"])
 def test_losses_train(loss: str, tiny_config: MakeConfig, tmp_path: Path):
     results = train(tiny_config(f"loss={loss}", "loss.label_smoothing=0.1"))
-    epochs = pd.read_csv(tmp_path / "run" / "epochs.csv")
-    assert epochs["train/loss"].iloc[-1] < epochs["train/loss"].iloc[0]
-    assert results["test"]["loss"] > 0
+    losses = pd.read_csv(tmp_path / "run" / "epochs.csv")["train/loss"]
+    assert losses.iloc[-1] < losses.iloc[0] and results["test"]["loss"] > 0
 
 
 AVERAGED = ("scheduler=cosine", "callbacks=weight_average", "optimizer=adamw")
@@ -88,29 +74,32 @@ AVERAGED = ("scheduler=cosine", "callbacks=weight_average", "optimizer=adamw")
 
 @pytest.mark.parametrize("features", ["cached", "live"])
 def test_schedule_and_average_without_val(
-    features: str, tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+    features: str, tiny_config: MakeConfig, predicts_as_tested: Callable[..., Classifier], tmp_path: Path
 ):
     train(tiny_config(*AVERAGED, f"features={features}", "data.split.val=0"))
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
-    assert checkpoint["epoch"] == 2
-    assert checkpoint["weight_average"]["count"] > 0
+    assert checkpoint["epoch"] == 2 and checkpoint["weight_average"]["count"] > 0
     assert checkpoint["lr_schedulers"][0]["_last_lr"][0] < 1e-4
     assert all(name.startswith("head.") for name in checkpoint["state_dict"])
-    assert_predicts_as_tested(tmp_path / "run", tiny_csv[1])
+    predicts_as_tested(tmp_path / "run")
 
 
 def test_the_average_is_chosen_on_val_and_tested(
-    tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+    tiny_config: MakeConfig, predicts_as_tested: Callable[..., Classifier], tmp_path: Path
 ):
     results = train(tiny_config(*AVERAGED, "callbacks.weight_average.share=1", "trainer.max_epochs=4"))
     epochs = pd.read_csv(tmp_path / "run" / "epochs.csv")
     assert results["val"]["map"] == pytest.approx(epochs["val/map"].max(), abs=1e-6)
-    assert_predicts_as_tested(tmp_path / "run", tiny_csv[1])
+    predicts_as_tested(tmp_path / "run")
 
 
 @pytest.mark.parametrize("features", ["cached", "live"])
 def test_mirror_images_are_averaged_alike_in_all_ways_to_scores(
-    features: str, tiny_config: MakeConfig, tiny_csv: tuple[Path, Path], tmp_path: Path
+    features: str,
+    tiny_config: MakeConfig,
+    predicts_as_tested: Callable[..., Classifier],
+    tiny_csv: tuple[Path, Path],
+    tmp_path: Path,
 ):
     """Test of the run, prediction from files, and evaluation."""
     train(
@@ -119,9 +108,8 @@ def test_mirror_images_are_averaged_alike_in_all_ways_to_scores(
         )
     )  # fmt: skip
     folder, images = tmp_path / "run", tiny_csv[1]
-    assert_predicts_as_tested(folder, images)
+    classifier = predicts_as_tested(folder)
     tested = Predictions.read_parquet(folder / "predictions" / "test.parquet")
-    classifier = Classifier.load(folder, device="cpu")
     backbone: Any = classifier.backbone
     assert backbone.mirror
     pixels = [torch.from_numpy(backbone.transform(open_image(images / name))) for name in tested.file_names]
