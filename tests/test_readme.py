@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,14 @@ from mlic.config import compose
 from mlic.settings import check_options, check_settings
 from mlic.training.devices import with_processes
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    \.venv/bin/python -m (\S+)(.*)$", README, flags=re.MULTILINE)
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 # what makes a command of the README quick; the command itself stays as it stands
 SMALLER = {
     "mlic.train": ["trainer.max_epochs=1", "data.split.val=0.2"],
-    "mlic.train -m": ["trainer.max_epochs=1", "data.num_images=150", "data.split.on_missing=warn"],
+    "mlic.train -m": ["trainer.max_epochs=1", "data.num_images=60", "data.split.on_missing=warn"],
     "mlic.tune": ["trainer.max_epochs=2", "data.split.val=0.2", "tune.heads=4"],
 }
 SMALLER_SEARCH = ["trainer.max_epochs=1", "data.split.val=0.2", "hydra.sweeper.n_trials=2"]
@@ -36,25 +35,23 @@ def smaller(module: str, arguments: list[str]) -> list[str]:
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_commands_run_one_after_the_other(tmp_path: Path, tiny_csv: tuple[Path, Path]):
+def test_commands_run_one_after_the_other(run_server: Any, tmp_path: Path, tiny_csv: tuple[Path, Path]):
     annotations, images = tiny_csv
     (tmp_path / "labels.csv").symlink_to(annotations)
     (tmp_path / "photos").symlink_to(images)
-    ran = []
-    for module, rest in COMMANDS:
+    ran = set()
+    for number, (module, rest) in enumerate(COMMANDS):
         arguments = shlex.split(rest, comments=True)
         if "experiment=report" in arguments or "--help" in arguments:
             continue  # the hub's weights: see test_report_models.py; --help: see test_packaging.py
         if any(item.startswith("hydra/launcher=") for item in arguments):
             continue  # see sweeps/test_local_launcher.py and slurm/
-        command = [sys.executable, "-m", module, *arguments, *smaller(module, arguments)]
-        finished = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
-        )
-        assert finished.returncode == 0, f"{command}\n{finished.stdout}\n{finished.stderr}"
-        ran.append(module)
-    commands = {"train", "predict", "evaluate", "compare", "extract", "tune", "verify"}
-    assert {f"mlic.{name}" for name in commands} <= set(ran)
+        arguments += smaller(module, arguments)
+        command, log = module.removeprefix("mlic."), f"{number}.log"
+        status = run_server.run(*arguments, folder=tmp_path, command=command, log=log)
+        assert status == 0, f"{module} {arguments}\n{(tmp_path / log).read_text()}"
+        ran.add(command)
+    assert ran >= {"train", "predict", "evaluate", "compare", "extract", "tune", "verify", "features"}
     assert (tmp_path / "outputs" / "compare" / "index.html").stat().st_size > 100_000
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 61
     assert len(list((tmp_path / "outputs" / "sweeps").glob("lite/*/metrics.json"))) == 3
@@ -159,14 +156,10 @@ def clash(first: str, second: str) -> bool:
     return one == other or (chooses and one.partition(".")[0] == other.partition(".")[0])
 
 
-def test_make_targets_of_the_readme_exist():
-    makefile = (Path(__file__).parent.parent / "Makefile").read_text(encoding="utf-8")
+def test_make_targets_and_pictures_of_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
     named = set(re.findall(r"`?make ([a-z]+)", README)) - {"and"}
     assert {"demo", "test", "help", "sweep"} <= named <= targets
-
-
-def test_pictures_of_the_readme_are_there():
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", README)
-    assert len(pictures) >= 2
-    assert all((Path(__file__).parent.parent / picture).is_file() for picture in pictures)
+    assert len(pictures) >= 2 and all((ROOT / picture).is_file() for picture in pictures)
