@@ -32,6 +32,7 @@ from mlic.training.dataset_table import dataset_table
 from mlic.training.devices import check_shared_output, with_processes
 from mlic.training.records import log_settings, write_dataset, write_model, write_results
 from mlic.training.resuming import (
+    EarlierRun,
     features_dir,
     find_earlier_run,
     hash_index,
@@ -87,17 +88,10 @@ def run(config: DictConfig) -> Results:
         check_objective(config.objective)
         start = read_saved_run(config.init_from) if config.init_from and earlier.checkpoint is None else None
         trainer = make_trainer(config, earlier)
-        L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
-        with status.phase("backbone"):
-            backbone = _make_backbone(config, trainer)
-        with status.phase("data"):
-            datamodule = _make_datamodule(config, backbone, trainer)
-            datamodule.read()
-        with status.phase("features"):
-            datamodule.setup()
-        logger.info("%s", dataset_table(datamodule))
+        _seed_generators(config)
+        backbone, datamodule = _prepare_data(config, trainer, status)
         # again: how many numbers were drawn so far depends on what features were found
-        L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
+        _seed_generators(config)
         model = _make_model(config, backbone, datamodule)
         _check_training(trainer, model, datamodule)
         if earlier.checkpoint is None:
@@ -107,10 +101,7 @@ def run(config: DictConfig) -> Results:
             status.start()
             prepare_folder(config, folder, earlier)
             with status.phase("records"):
-                if earlier.checkpoint is None:  # else it has been written
-                    write_dataset(folder, datamodule, trainer.loggers)
-                    write_model(folder, backbone, model.head, config.model.name)
-                log_settings(config, trainer.loggers)
+                _record_inputs(config, folder, earlier, trainer, model, backbone, datamodule)
         device = trainer.strategy.root_device
         with status.phase("fit"), head_threads(model, backbone.feature_shape, datamodule.batch_size, device):
             trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
@@ -119,6 +110,7 @@ def run(config: DictConfig) -> Results:
             thresholds = tune_thresholds(model)
         if trainer.is_global_zero:
             with status.phase("records"):
+                # the chosen checkpoint is completed by what it takes to use it without the run folder
                 best, weights = best_checkpoint(trainer), datamodule.class_weights
                 store_thresholds(
                     folder, thresholds, checkpoint=best, class_weights=weights, precision=backbone.precision
@@ -191,7 +183,7 @@ def _read_data(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torc
     quieten_lightning()
     config = with_processes(config)
     check_options(config)
-    L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
+    _seed_generators(config)
     trainer = make_bare_trainer(config)
     backbone = _make_backbone(config, trainer)
     datamodule = _make_datamodule(config, backbone, trainer)
@@ -314,6 +306,39 @@ def _standardize(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: Mu
     model.to(device)
     batches = datamodule.loader("train")
     fit_standardization(model.head, (model.features(batch[0].to(device)) for batch in batches))
+
+
+def _prepare_data(
+    config: DictConfig, trainer: L.Trainer, status: RunStatus
+) -> tuple[Backbone, MultiLabelDataModule]:
+    with status.phase("backbone"):
+        backbone = _make_backbone(config, trainer)
+    with status.phase("data"):
+        datamodule = _make_datamodule(config, backbone, trainer)
+        datamodule.read()
+    with status.phase("features"):
+        datamodule.setup()
+    logger.info("%s", dataset_table(datamodule))
+    return backbone, datamodule
+
+
+def _record_inputs(
+    config: DictConfig,
+    folder: RunFolder,
+    earlier: EarlierRun,
+    trainer: L.Trainer,
+    model: MultiLabelClassifier,
+    backbone: Backbone,
+    datamodule: MultiLabelDataModule,
+) -> None:
+    if earlier.checkpoint is None:  # a resumed run has written them
+        write_dataset(folder, datamodule, trainer.loggers)
+        write_model(folder, backbone, model.head, config.model.name)
+    log_settings(config, trainer.loggers)
+
+
+def _seed_generators(config: DictConfig) -> None:
+    L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
 
 
 def _test(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:
