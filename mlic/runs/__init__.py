@@ -1,1 +1,1 @@
-"""The run folder and its status."""
+"""Run folders: layout, status, locks and signals."""

@@ -1,4 +1,4 @@
-"""The run folder: where each file of a run lies, and how it is written."""
+"""The layout of run folders, and atomic writing of files."""
 
 import json
 import os
@@ -12,9 +12,9 @@ from typing import IO, Any
 from mlic.errors import InputError
 from mlic.runs.signals import delayed_signals
 
-FORMAT = 1  # version of the folder's layout, in status.json; raise it when older readers would misread a file
+FORMAT = 1  # version of the layout, stored in status.json; increase it if older readers would misread a file
 STATUS_FILE = "status.json"
-STATUS_TEXT = '"seconds": {'  # what status.json of other programs does not have
+STATUS_TEXT = '"seconds": {'  # does not occur in a status.json of other programs
 SETTINGS_FILE, DATASET_FILE, MODEL_FILE, SPLIT_FILE = "config.yaml", "dataset.json", "model.json", "split.csv"
 METRICS_FILE, THRESHOLDS_FILE, EPOCHS_FILE = "metrics.json", "thresholds.json", "epochs.csv"
 OVERRIDES_FILE = ".hydra/overrides.yaml"  # in folders without a format version
@@ -26,17 +26,17 @@ RESULT_FILES = (
 # of a search, whose winner is a run in a folder below
 TRIALS_FILE = "trials.csv"
 WINNER = "winner"
-EARLIER = "earlier"  # folder of results that a run could not go on from
-# what a command, its shell or its scheduler puts into a folder before the command looks at it
+EARLIER = "earlier"  # folder of results from which a run could not be resumed
+# files that a command, its shell or its scheduler may create in the folder before the command checks it
 SIDE_FILES = (".*", "*.log", "*.out", "*.err")
-NEW = ".new"  # where a result is written before it takes its place
+NEW = ".new"  # temporary folder of a result
 
 
 class RunFolder:
-    """Paths of a run folder; files are replaced whole, so that a reader never sees half of one."""
+    """Paths of a run folder. Files are replaced atomically, so that readers never see partial files."""
 
     def __init__(self, path: str | Path) -> None:
-        """Make the folder if it is not there."""
+        """Create the folder if it is missing."""
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
 
@@ -52,7 +52,7 @@ class RunFolder:
 
     @property
     def best_checkpoint(self) -> Path:
-        """Checkpoint of the epoch that was chosen on val."""
+        """Checkpoint of the epoch selected on val."""
         return self.checkpoints / "best.ckpt"
 
     @property
@@ -61,20 +61,20 @@ class RunFolder:
         return self.path / "figures"
 
     def predictions(self, part: str) -> Path:
-        """Scores and targets of `val` or `test`."""
+        """Return the path of the scores and targets of `val` or `test`."""
         return self.path / "predictions" / f"{part}.parquet"
 
     def has_results(self) -> bool:
-        """Return True where there is more than a status, all that a run leaves which ends in its preparation."""
+        """Return True if there is more than a status, which is all that a run leaves if its preparation fails."""
         return bool(self._find(RESULT_FILES))
 
     def clear(self) -> None:
-        """Remove what an earlier run left; its status stays, since a folder without one is not a run folder."""
+        """Remove the files of an earlier run except its status, without which it would not be a run folder."""
         for path in self._find(RESULT_FILES):
             path.unlink(missing_ok=True)
 
     def set_aside(self) -> Path:
-        """Move what an earlier run left, but for its status, to `earlier/1`, or the next number that is free.
+        """Move the files of an earlier run except its status to `earlier/1`, or the next free number.
 
         Returns:
             The new folder.
@@ -88,7 +88,7 @@ class RunFolder:
         return place
 
     def remove_unfinished(self) -> None:
-        """Remove files that a kill left half written, under their temporary names."""
+        """Remove temporary files of a killed process."""
         for path in self._find((".*.tmp", "*/.*.tmp")):
             path.unlink(missing_ok=True)
 
@@ -96,7 +96,7 @@ class RunFolder:
         return [path for pattern in patterns for path in self.path.glob(pattern)]
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Write a JSON file; NaN is refused, since JSON has none."""
+        """Write a JSON file; NaN is refused, because JSON does not support it."""
         write_atomically(
             self.path / name, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         )
@@ -105,16 +105,16 @@ class RunFolder:
 def refuse_foreign_folder(
     folder: str | Path, *, mark: str = STATUS_FILE, text: str = STATUS_TEXT, kind: str = "run folder"
 ) -> None:
-    """Refuse to write results into a folder that holds something else.
+    """Check that a folder for results is new, empty, or has earlier results of the same kind.
 
     Args:
-        folder: that results go to; it may be absent or empty. Hidden files and logs do not count.
-        mark: file that every earlier result of this kind has.
-        text: that this file contains, so that another program's file of the same name is not taken for it.
-        kind: of the folder, for the message.
+        folder: folder for results. Hidden files and logs in it are ignored.
+        mark: file that all earlier results of this kind have.
+        text: text in this file that distinguishes it from files of other programs with the same name.
+        kind: kind of the folder, for the message.
 
     Raises:
-        InputError: it is a file, or a folder that is not empty and does not have the mark.
+        InputError: the path is a file, or a folder that is not empty and does not have the mark.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -130,7 +130,7 @@ def refuse_foreign_folder(
 
 
 def has_mark(folder: str | Path, *, mark: str = STATUS_FILE, text: str = STATUS_TEXT) -> bool:
-    """Return True if a folder holds results of mlic; by default, if it is a run folder."""
+    """Return True if a folder contains results of mlic; by default, if it is a run folder."""
     try:
         return text in (Path(folder) / mark).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -138,17 +138,16 @@ def has_mark(folder: str | Path, *, mark: str = STATUS_FILE, text: str = STATUS_
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True, errors: str = "strict") -> None:
-    """Write a text file whole, see `replacing`; `errors` is that of `str.encode`."""
+    """Write a text file atomically; see `replacing`, and `str.encode` for `errors`."""
     with replacing(path, durable=durable) as file:
         file.write(text.encode(errors=errors))
 
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the place of `path` at the end: a kill or an error leaves the former one.
+    """Open a temporary file that replaces `path` on success; a kill or an error leaves the former file.
 
-    Without `durable` only a loss of power can cost the file; waiting for the disk takes as long as some training
-    steps.
+    Without `durable`, a power loss can lose the file. Waiting for the disk takes as long as several training steps.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -165,12 +164,12 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def replacing_together(folder: Path) -> Iterator[Path]:
-    """A folder to write a result to, whose files take the places of those of the same names in `folder` at the end.
+    """Create a temporary folder whose files replace those of the same names in `folder` on success.
 
-    An error or a signal leaves the former result whole. Hold the folder meanwhile, see `locked_folder`.
+    An error or a signal leaves the former result complete. The caller must hold the folder; see `locked_folder`.
     """
     new = folder / NEW
-    shutil.rmtree(new, ignore_errors=True)  # a kill left it
+    shutil.rmtree(new, ignore_errors=True)  # left by a killed process
     try:
         new.mkdir(parents=True)
         yield new

@@ -1,4 +1,4 @@
-"""One run a folder: a second one is refused before it changes anything there."""
+"""Locks of run folders: a second run is refused before it changes anything."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from mlic.runs.processes import rank_of_process
 from mlic.runs.system_errors import translated_errors
 
 LOCK_FILE = ".lock"
-# processes that decode images outlive a run that was killed by up to five seconds, and keep its lock
+# worker processes outlive a killed run by up to five seconds, and keep its lock
 PATIENCE_SECONDS = 6.0
 
 Result = TypeVar("Result")
@@ -22,12 +22,12 @@ Result = TypeVar("Result")
 
 @contextmanager
 def locked_folder(folder: str | Path) -> Iterator[None]:
-    """Hold a folder of results, which is made; the system lets go of it when the process ends, however it ends.
+    """Create and lock a folder of results. The system releases the lock when the process ends.
 
-    The same process may hold it several times. On a file system without locks nothing is held.
+    The same process may lock it several times. On a file system without locks this has no effect.
 
     Raises:
-        InputError: another process holds it, or it cannot be made.
+        InputError: another process holds the lock, or the folder cannot be created.
     """
     lock = _acquire(Path(folder))
     try:
@@ -42,21 +42,24 @@ def _acquire(folder: Path) -> FileLock:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"output: '{error.filename}' is a file. Expected the name of a folder.") from error
-    # one object a file: another one of this process would wait for the first
+    # one object per file, because a second one in this process would wait for the first
     lock = FileLock(folder.resolve() / LOCK_FILE, timeout=PATIENCE_SECONDS, is_singleton=True)
     try:
         lock.acquire()
     except Timeout:
         raise InputError(
-            f"output: '{folder}' is in use by another process. Wait until that has ended, or choose another folder."
+            f"output: '{folder}' is in use by another process. Wait until it has ended, or choose another folder."
         ) from None
-    except (OSError, NotImplementedError):  # read-only, or no locks: what is written there will tell
+    except (
+        OSError,
+        NotImplementedError,
+    ):  # read-only, or no support for locks; writing will report an error if needed
         pass
     return lock
 
 
 def one_at_a_time(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Decorate a function that writes into `config.output`: the first process of a run holds that folder."""
+    """Decorate a function that writes to `config.output`, so that the first process of a run locks the folder."""
 
     @wraps(function)
     def locked(config: DictConfig, *arguments: Any) -> Result:

@@ -1,4 +1,4 @@
-"""The processes of one run, which torchrun or Slurm's srun starts: how many there are, and what the first decides."""
+"""The processes of one run started by torchrun or srun: their number, rank and communication."""
 
 import atexit
 import os
@@ -10,7 +10,7 @@ from mlic.errors import InputError
 
 Answer = TypeVar("Answer")
 
-INTERACTIVE_JOBS = ("bash", "interactive")  # names by which Lightning knows a shell in a Slurm job
+INTERACTIVE_JOBS = ("bash", "interactive")  # names by which Lightning recognizes a shell in a Slurm job
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Processes:
     """Processes that run the same command.
 
     Attributes:
-        starter: `torchrun` or `srun`; empty for a process by itself.
-        count: of all nodes.
-        nodes: number of machines.
-        rank: number of this process, from 0.
+        starter: `torchrun` or `srun`; empty for a single process.
+        count: number of processes on all nodes.
+        nodes: number of nodes.
+        rank: rank of this process.
     """
 
     starter: str = ""
@@ -31,16 +31,16 @@ class Processes:
 
     @property
     def per_node(self) -> int:
-        """Processes on each node."""
+        """Number of processes on each node."""
         return self.count // self.nodes
 
 
 def find_processes(environment: Mapping[str, str] = os.environ) -> Processes:
-    """Read what the starter has left in the environment.
+    """Read the processes from the environment variables set by the starter.
 
     Raises:
-        InputError: a Slurm job of several tasks whose script runs the command once, or nodes with unequal numbers of
-            tasks: both would wait for processes that never come.
+        InputError: a Slurm job has several tasks but its script runs the command once, or nodes have unequal numbers
+            of tasks; both would wait for processes that do not exist.
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         count, per_node = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
@@ -51,13 +51,13 @@ def find_processes(environment: Mapping[str, str] = os.environ) -> Processes:
         count, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment["SLURM_STEP_NUM_NODES"])
         if "," in environment.get("SLURM_STEP_TASKS_PER_NODE", ""):  # such as 2(x3),1
             raise InputError(
-                f"srun started {count} tasks on {nodes} nodes, not the same number on each: use --ntasks-per-node."
+                f"srun started {count} tasks on {nodes} nodes, but not the same number on each. Use --ntasks-per-node."
             )
         return Processes("srun", count, nodes, int(environment["SLURM_PROCID"]))
     if int(environment["SLURM_NTASKS"]) > 1:
         raise InputError(
-            f"this Slurm job has {environment['SLURM_NTASKS']} tasks, but the command runs once: write "
-            "'srun --kill-on-bad-exit' before it. For one process on several cores ask Slurm for --ntasks=1 "
+            f"this Slurm job has {environment['SLURM_NTASKS']} tasks, but the command runs only once. Prefix "
+            "it with 'srun --kill-on-bad-exit'. For one process on several cores, request --ntasks=1 "
             "--cpus-per-task=<cores>."
         )
     return Processes()
@@ -68,15 +68,17 @@ def _in_slurm(environment: Mapping[str, str]) -> bool:
 
 
 def rank_of_process(environment: Mapping[str, str] = os.environ) -> int:
-    """Number of this process, also where Lightning itself has started it."""
+    """Return the rank of this process, even if Lightning has started it."""
     return find_processes(environment).rank or int(environment.get("LOCAL_RANK", 0))
 
 
 def broadcast_decision(decide: Callable[[], Answer]) -> Answer:
-    """Return what the first process decides, in all of them: the others might look when the first has gone on.
+    """Return the decision of the first process in all processes.
+
+    The others must not decide for themselves, because the first process may already have changed the folder.
 
     Raises:
-        InputError: that of the first process, in all of them.
+        InputError: the error of the first process, in all processes.
     """
     processes = find_processes()
     if processes.count == 1:
@@ -98,7 +100,7 @@ def broadcast_decision(decide: Callable[[], Answer]) -> Answer:
 
 
 def _connect(processes: Processes) -> None:
-    """Make the process group that Lightning's strategies then use too, for tensors on the CPU and on GPUs."""
+    """Create the process group for tensors on CPU and GPUs, which Lightning's strategies use later."""
     import torch.distributed
 
     if torch.distributed.is_initialized():
@@ -112,10 +114,10 @@ def _connect(processes: Processes) -> None:
 
 
 def cluster_environment() -> Any:
-    """Return Lightning's view of the starter; None without one, where Lightning looks by itself.
+    """Return the cluster environment of Lightning for the starter, or None without a starter.
 
-    Without Lightning's own requeueing: it would save in the middle of an epoch, and a run that goes on from there ends
-    otherwise than an unbroken one.
+    Requeueing by Lightning is disabled. It would save a checkpoint within an epoch, and a run resumed from there would
+    differ from an uninterrupted one.
     """
     processes = find_processes()
     if processes.starter == "torchrun":
@@ -126,6 +128,6 @@ def cluster_environment() -> Any:
         return None
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-    # srun tells it only where it was asked for; Lightning insists on it, and compares it with the trainer's devices
+    # srun sets it only if requested, but Lightning requires it, and compares it with the devices of the trainer
     os.environ["SLURM_NTASKS_PER_NODE"] = str(processes.per_node)
     return SLURMEnvironment(auto_requeue=False)

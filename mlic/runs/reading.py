@@ -1,4 +1,4 @@
-"""The one reader of a run folder's JSON and YAML files, which may come from anyone."""
+"""The reader of JSON and YAML files of run folders, which are not trusted."""
 
 import json
 import math
@@ -43,7 +43,7 @@ FORMS: dict[str, Mapping[str, Form]] = {
     METRICS_FILE: {ANY: METRICS},
     THRESHOLDS_FILE: {"per_class": PER_CLASS},
 }  # fmt: skip
-LARGEST_COUNT = 10**12  # beyond are numbers that arrays and axes cannot hold
+LARGEST_COUNT = 10**12  # arrays and axes cannot represent larger numbers
 MAX_OVERRIDES = 1000
 MAX_DEPTH = 50
 _OPENING = (
@@ -56,12 +56,12 @@ def read_record(folder: Path, name: str) -> tuple[dict[str, Any], list[str]]:
     """Read one of the JSON files of a run folder.
 
     Args:
-        folder: of a run.
+        folder: run folder.
         name: one of `FORMS`.
 
     Returns:
-        The content that has the form `mlic.train` writes, and what is wrong with the file, in words. A missing file is
-        an empty one with a problem.
+        The content that has the form written by `mlic.train`, and descriptions of problems. A missing file is
+        returned as empty with a problem.
     """
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -71,16 +71,16 @@ def read_record(folder: Path, name: str) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"{name} cannot be read ({type(error).__name__}: {error})"]
     if not isinstance(content, dict):
         return {}, [f"{name} cannot be read (expected a JSON object)"]
-    return content, [f"{name}: {wrong}, and left out" for wrong in keep_fitting(content, FORMS[name])]
+    return content, [f"{name}: {wrong}, and is ignored" for wrong in keep_fitting(content, FORMS[name])]
 
 
 def check_format(folder: Path) -> None:
-    """Refuse the folder of a newer version of mlic, whose files may mean something else.
+    """Refuse a folder of a newer version of mlic, whose files may have another meaning.
 
-    Folders without a version are from before there was one, and are read.
+    Folders without a version are older and are accepted.
 
     Raises:
-        InputError: the folder's status.json has a version above `FORMAT`.
+        InputError: the version in status.json is above `FORMAT`.
     """
     version = read_record(folder, STATUS_FILE)[0].get("format", 0)
     if version > FORMAT:
@@ -91,10 +91,10 @@ def check_format(folder: Path) -> None:
 
 
 def read_overrides(folder: Path) -> list[str]:
-    """Return the overrides of the command that made a run folder; empty without a command.
+    """Return the overrides of the command that created a run folder; empty without a command.
 
     Raises:
-        ValueError: the file that holds them in older run folders is broken.
+        ValueError: the file with the overrides (in older run folders) is broken.
     """
     status, _ = read_record(folder, STATUS_FILE)
     if "overrides" in status:
@@ -104,15 +104,15 @@ def read_overrides(folder: Path) -> list[str]:
 
 
 def keep_fitting(content: dict[str, Any], form: Mapping[str, Form], place: str = "") -> list[str]:
-    """Take out of parsed JSON what is not of the form that `mlic.train` writes.
+    """Remove parts of parsed JSON that do not have the form written by `mlic.train`.
 
     Args:
-        content: changed in place. None stands for an unknown number or text.
-        form: what is expected under each key; keys that it does not name are left.
-        place: of `content` in the file, for the messages.
+        content: parsed JSON, changed in place. None stands for an unknown number or text.
+        form: expected form of each key; other keys are kept.
+        place: place of `content` in the file, for the messages.
 
     Returns:
-        What was taken out, in words.
+        Descriptions of the removed parts.
     """
     wrong = []
     for key in list(content):
@@ -150,12 +150,12 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def load_plain_yaml(text: str) -> Any:
-    """Parsed YAML as plain values: no objects are made, and `${...}` stays text.
+    """Parse YAML to plain values; no objects are created, and `${...}` stays text.
 
-    A run folder may come from anyone, and OmegaConf would put environment variables in the place of `${oc.env:...}`.
+    Run folders are not trusted, and OmegaConf would replace `${oc.env:...}` by environment variables.
 
     Raises:
-        ValueError: not YAML, nested too deep, or with aliases, by which some bytes stand for billions of values.
+        ValueError: the text is not YAML, is nested too deep, or has aliases, which can expand to billions of values.
     """
     try:
         depth = 0
@@ -163,7 +163,7 @@ def load_plain_yaml(text: str) -> Any:
             if isinstance(token, yaml.AliasToken):
                 raise ValueError("it has aliases")
             depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
-            if depth > MAX_DEPTH:  # PyYAML's time grows with the square of it
+            if depth > MAX_DEPTH:  # the time of PyYAML grows with the square of the depth
                 raise ValueError("nested too deep")
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
@@ -171,10 +171,10 @@ def load_plain_yaml(text: str) -> Any:
 
 
 def load_overrides(text: str) -> list[str]:
-    """The list of overrides that Hydra writes.
+    """Parse the list of overrides written by Hydra.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the text is not such a list.
     """
     content = load_plain_yaml(text)
     if content is None:

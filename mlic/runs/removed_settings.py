@@ -1,11 +1,11 @@
-"""Settings that runs of earlier versions have in their config, and that no longer exist."""
+"""Settings in configs of earlier versions that no longer exist."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from mlic.errors import InputError
 
-# name -> the value at which it changed nothing
+# names and neutral values
 REMOVED: dict[str, Any] = {
     "data.class_weights.normalize": False,
     "features.views": 1,
@@ -20,17 +20,17 @@ NEEDED = ("features.views", "loss.alpha", "model.backbone.train_batch_norm")
 
 
 def drop_removed(settings: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """Leave out the settings that no longer exist, so that a run of an earlier version can be read.
+    """Drop settings that no longer exist, so that a run of an earlier version can be read.
 
     Args:
-        settings: one section of a run's config, without the sections below it.
-        section: its name, such as `model.backbone`.
+        settings: one section of the config of a run, without nested sections.
+        section: name of the section, such as `model.backbone`.
 
     Returns:
-        The other settings.
+        The remaining settings.
 
     Raises:
-        InputError: one of them was set to a value that reading the run would need.
+        InputError: a dropped setting has a value that affects the reading of the run.
     """
     for key, value in settings.items():
         name = f"{section}.{key}"
@@ -43,5 +43,5 @@ def drop_removed(settings: Mapping[str, Any], section: str) -> dict[str, Any]:
 
 
 def drop_neutral(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the settings that no longer exist and did nothing; `settings` as `mlic.config.flatten` names them."""
+    """Drop settings that no longer exist and had no effect; `settings` have names of `mlic.config.flatten`."""
     return {name: value for name, value in settings.items() if name not in REMOVED or value != REMOVED[name]}

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run in order: state and log are written, and the exit status says why."""
+"""Handling of Ctrl-C and SIGTERM: state and log are written, and the exit status shows the signal."""
 
 import os
 import signal
@@ -10,18 +10,18 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-# of the outermost `ending_on_signals` of this process
+# state of the outermost `ending_on_signals` of this process
 _received: list[int] = []
 _handlers_before: dict[int, Any] = {}
 
 
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM raise SystemExit(128 + number), the shell's convention; the second ends at once.
+    """Raise SystemExit(128 + number), the convention of shells, on the first SIGINT or SIGTERM; the second one kills.
 
-    SystemExit, because Lightning ends the process with status 1 on KeyboardInterrupt, and Hydra goes on with the next
-    job after any Exception. Nothing is saved then: the last finished epoch's checkpoint lies on the disk already.
-    Contexts may be nested. Outside the main thread, where there are no signals, this does nothing.
+    SystemExit is used because Lightning exits with status 1 on KeyboardInterrupt, and Hydra continues with the next job
+    after any Exception. Nothing needs to be saved, because the checkpoint of the last finished epoch is already on
+    disk. Contexts may be nested. Outside the main thread, which alone receives signals, this has no effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -34,7 +34,7 @@ def ending_on_signals() -> Iterator[None]:
         yield
         exit_if_signalled()
     except Exception as error:
-        # what broke on the way out, such as a worker that got the same Ctrl-C, is not the reason
+        # errors during the exit, such as of a worker that received the same Ctrl-C, are not the reason
         if _received:
             raise SystemExit(128 + _received[0]) from error
         raise
@@ -47,7 +47,7 @@ def ending_on_signals() -> Iterator[None]:
 
 
 def exit_if_signalled() -> None:
-    """Raise SystemExit again after a signal: Python ignores one that is raised inside a destructor."""
+    """Raise SystemExit again after a signal, because Python ignores exceptions raised inside a destructor."""
     if _received:
         raise SystemExit(128 + _received[0])
 
@@ -56,12 +56,12 @@ def _install_handlers() -> None:
     owner = os.getpid()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:  # a forked worker, which ends quietly and leaves the rest to its parent
+        if os.getpid() != owner:  # a forked worker, which exits silently and leaves the rest to its parent
             os._exit(0)
         if _received:
             os._exit(128 + number)
         _received.append(number)
-        # torch's handler raises for workers that got the same signal, in the middle of what is written now
+        # the handler of torch raises errors for workers that received the same signal, which could interrupt writing
         _handlers_before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda number, frame: None)
         raise SystemExit(128 + number)
 
@@ -70,12 +70,12 @@ def _install_handlers() -> None:
 
 @contextmanager
 def delayed_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until a short piece of work is done, such as renaming files that belong together."""
+    """Delay SIGINT and SIGTERM until a short operation is finished, such as renaming files that belong together."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     waiting: list[int] = []
-    # not a mask, which holds for one thread alone: the system would hand the signal to another
+    # not a signal mask, which applies to only one thread: the system would deliver the signal to another
     before = {number: signal.signal(number, lambda number, _: waiting.append(number)) for number in SIGNALS}
     try:
         yield

@@ -19,22 +19,22 @@ logger = logging.getLogger(__name__)
 
 
 class RunStatus:
-    """A context that keeps status.json true: running, then finished, failed or interrupted.
+    """A context manager that updates status.json: running, then finished, failed or interrupted.
 
-    The exception goes on its way: the file is for those who look at the folder later. In a folder that holds an earlier
-    run nothing is written before `start`, so that a run which fails until then leaves the earlier one as it was.
+    Exceptions are recorded and propagated. In a folder with an earlier run, nothing is written before `start`, so that
+    a run that fails before leaves the earlier one unchanged.
     """
 
     def __init__(
         self, folder: RunFolder, *, write: bool = True, seconds: Mapping[str, float] | None = None
     ) -> None:
-        """Bind to a folder.
+        """Create the status of a run folder.
 
         Args:
-            folder: of the run.
-            write: whether to write from the start; False where the folder holds an earlier run, and for all processes
-                but the first of a distributed run.
-            seconds: of each phase, spent before the run was interrupted.
+            folder: the run folder.
+            write: write from the beginning; False if the folder has an earlier run, and for all processes except the
+                first of a distributed run.
+            seconds: seconds of each phase before the run was interrupted.
         """
         self.folder, self.write = folder, write
         self.content: dict[str, Any] = {
@@ -48,19 +48,19 @@ class RunStatus:
         }
 
     def __enter__(self) -> Self:
-        """Write the state `running`; an error where the folder cannot be written."""
+        """Write the state `running`; raises an error if the folder is not writable."""
         self._write()
         return self
 
     def start(self) -> None:
-        """Write from now on, in the place of an earlier run's status."""
+        """Write from now on, and replace the status of an earlier run."""
         self.write = True
         self._write()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write the end state."""
+        """Write the final state."""
         if error is None:
             self.content["state"] = "finished"
         else:
@@ -74,8 +74,8 @@ class RunStatus:
         self._save()
         if error is not None and self.write and self.folder.last_checkpoint.is_file():
             logger.warning(
-                "the epochs that were finished are kept: mlic.train with the same settings and resume=auto output='%s' "
-                "goes on from there",
+                "finished epochs are kept: mlic.train with the same settings and resume=auto output='%s' "
+                "continues from there",
                 self.folder.path,
             )
 
@@ -91,7 +91,7 @@ class RunStatus:
             self._save()
 
     def _save(self) -> None:
-        """Write, but let no full disk hide the error that is on its way."""
+        """Write the status; a full disk must not hide the error that is being handled."""
         try:
             self._write()
         except OSError as error:
@@ -103,7 +103,7 @@ class RunStatus:
 
 
 def _ended_from_outside(error: BaseException | None) -> bool:
-    """KeyboardInterrupt or SystemExit, or what broke while one of them was on its way."""
+    """Return True for KeyboardInterrupt and SystemExit, and for errors raised while handling one of them."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             return True
@@ -112,7 +112,7 @@ def _ended_from_outside(error: BaseException | None) -> bool:
 
 
 def _overrides(folder: RunFolder) -> list[str]:
-    """Return the overrides of the command line, by which comparisons name the run; [] if another command trains it."""
+    """Return the overrides of the command line, from which comparisons name the run; [] for other commands."""
     if not HydraConfig.initialized():
         return []
     hydra = HydraConfig.get()

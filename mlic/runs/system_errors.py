@@ -1,4 +1,4 @@
-"""Errors of the machine and of Hydra's constructors as `InputError`s that say what to do about them."""
+"""Translation of system errors, and errors of objects created by Hydra, to `InputError`s with a remedy."""
 
 import errno
 import re
@@ -11,7 +11,7 @@ from mlic.errors import InputError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
-# safetensors and torch's shared memory hand on no errno; torch and oneDNN have no error class for memory of the CPU
+# safetensors and shared memory of torch have no errno; torch and oneDNN have no class for CPU memory errors
 FULL_TEXTS = ("No space left on device", "StorageFull")
 MEMORY_TEXTS = ("can't allocate memory", "out of memory", "could not create a primitive")
 WORKERS = "use fewer worker processes (data.num_workers, features.num_workers or num_workers; 0 for none)"
@@ -19,12 +19,12 @@ WORKERS = "use fewer worker processes (data.num_workers, features.num_workers or
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn a full disk, missing access, exhausted memory and Hydra's wrapped errors into an `InputError`.
+    """Translate a full disk, missing access, exhausted memory and errors wrapped by Hydra to an `InputError`.
 
-    Also a decorator. Other errors pass unchanged.
+    It is also a decorator. Other errors are unchanged.
 
     Raises:
-        InputError: what happened, and what to do about it; the original error is its cause.
+        InputError: a description and a remedy; the original error is its cause.
     """
     try:
         yield
@@ -36,7 +36,7 @@ def translated_errors() -> Iterator[None]:
 
 
 def translate(error: BaseException) -> str | None:
-    """Return what happened and what to do about it; None for an error that needs no other words."""
+    """Return a description and a remedy of an error, or None if it needs no translation."""
     text = str(error)
     if isinstance(error, InputError):
         # torch puts the traceback of a worker process around its message
@@ -44,7 +44,8 @@ def translate(error: BaseException) -> str | None:
         return message.strip() if marker and "Original Traceback" in text else None
     if isinstance(error, InstantiationException):
         return _refused_setting(error)
-    if type(error).__name__ == "MisconfigurationException":  # by its name: importing Lightning takes seconds
+    # compared by name, because importing Lightning takes seconds
+    if type(error).__name__ == "MisconfigurationException":
         return f"{' '.join(text.split())} Change the settings of callbacks or trainer."
     system = _system_error(error)
     place = f": '{system.filename}' cannot be written" if system is not None and system.filename else ""
@@ -53,30 +54,30 @@ def translate(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and "DataLoader worker (pid" in text:
         return f"a worker process was killed, usually because memory ran out: {WORKERS}."
     if (system is not None and system.errno in FULL) or _has(error, FULL_TEXTS):
-        return f"the disk is full{place}. Make room, or choose another place."
+        return f"the disk is full{place}. Free some space, or choose another location."
     if system is not None and system.errno in NO_ACCESS:
         return (
-            f"no access{place} ({system.strerror}). Change its rights, or choose another place (output, features.dir, "
-            "or MLIC_CACHE for what is stored)."
+            f"no access{place} ({system.strerror}). Change the permissions, or choose another location (output, "
+            "features.dir or MLIC_CACHE)."
         )
     if system is not None and system.errno == errno.ENAMETOOLONG:
         return f"the name '{system.filename}' is too long for the file system. Choose a shorter one."
     if isinstance(error, MemoryError) or _has(error, MEMORY_TEXTS):
         return (
             "out of memory. Lower features.batch_size and data.batch_size (or batch_size), use fewer processes "
-            "(num_workers), pool the features (model.backbone.pool=avg), or ask for more memory."
+            "(num_workers), pool the features (model.backbone.pool=avg), or request more memory."
         )
     return None
 
 
 def _has(error: BaseException, texts: tuple[str, ...]) -> bool:
-    # values and keys that hold such words are not the machine's
+    # such words in values and keys do not indicate a system error
     own = not isinstance(error, ValueError | TypeError | LookupError)
     return own and any(text in str(error) for text in texts)
 
 
 def _system_error(error: BaseException | None) -> OSError | None:
-    """The system's error behind this one: torch's archive says `unexpected pos` where a write has failed."""
+    """Return the underlying system error; the archive of torch reports a failed write as `unexpected pos`."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (*FULL, *NO_ACCESS, errno.ENAMETOOLONG):
             return error
@@ -85,7 +86,7 @@ def _system_error(error: BaseException | None) -> OSError | None:
 
 
 def _refused_setting(error: InstantiationException) -> str | None:
-    """Return a constructor's message about its settings, without the text that Hydra puts around it."""
+    """Return the message of a constructor about its settings, without the text added by Hydra."""
     cause: BaseException | None = error
     while isinstance(cause, InstantiationException):
         cause = cause.__cause__
@@ -97,4 +98,4 @@ def _refused_setting(error: InstantiationException) -> str | None:
         return None if cause is None else translate(cause)
     key = re.search(r"full_key: (\S+)", str(error))
     reason = str(cause).rstrip(".!")
-    return f"{key[1] if key else 'a setting'}: {reason}. Correct it there, or leave it at its default."
+    return f"{key[1] if key else 'a setting'}: {reason}. Correct it, or use its default."

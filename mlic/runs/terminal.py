@@ -5,5 +5,5 @@ import sys
 
 
 def has_room_for_bar() -> bool:
-    """True on a terminal with a width; one of 0 columns, as some containers have it, would show no bar at all."""
+    """Return True on a terminal with a width; some containers have 0 columns, where a bar would be invisible."""
     return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 1

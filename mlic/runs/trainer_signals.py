@@ -1,4 +1,4 @@
-"""Keeps signals as they were while Lightning trains."""
+"""A callback that keeps our signal handlers while Lightning trains."""
 
 import signal
 import threading
@@ -10,23 +10,23 @@ from mlic.runs.signals import exit_if_signalled
 
 
 class OwnSignals(L.Callback):
-    """Restores the handler of SIGTERM that was set when the trainer was made.
+    """Restores the handler of SIGTERM that was set when the trainer was created.
 
-    Lightning's own tells the other processes by a collective call, from wherever the signal found it: if that is inside
-    another collective call, all wait for each other, and nothing is left of the time that Slurm gives.
+    Lightning's handler notifies the other processes by a collective call. If the signal arrives inside another
+    collective call, all processes wait for each other until the grace period of Slurm has passed.
     """
 
     def __init__(self) -> None:
-        """Look at the present handler."""
+        """Store the current handler."""
         self._handler = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning has set its handler by now; at the end it restores the one before."""
+        """Restore our handler after Lightning has set its own; Lightning restores it at the end of training."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._handler)
 
     on_test_start = on_predict_start = on_train_start
 
     def on_train_batch_start(self, *arguments: Any) -> None:
-        """End after a signal whose SystemExit was ignored, as in the destructor of a DataLoader's iterator."""
+        """Exit after a signal whose SystemExit was ignored, as in the destructor of a DataLoader iterator."""
         exit_if_signalled()

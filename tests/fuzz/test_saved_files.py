@@ -252,4 +252,4 @@ def test_a_whole_report_over_a_run_of_which_everything_is_wrong(tiny_run: Path, 
         (folder / file).write_text(json.dumps({key: [{"a": float("nan")}] for key in content}))
     (folder / "epochs.csv").write_text("epoch,train/map\nx,y\n,\n")
     page = write_report(ReportOptions(runs=str(folder), output=tmp_path / "out", resamples=2)).read_text()
-    assert "and left out" in page and "epochs.csv cannot be read" in page
+    assert "and is ignored" in page and "epochs.csv cannot be read" in page

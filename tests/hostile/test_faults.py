@@ -334,9 +334,7 @@ def test_two_runs_in_one_folder(job: Job, start: Any, run_server: Any, arguments
     beside, _ = start("train", *arguments(other)[:-1], f"hydra.run.dir={other}")
     code, text = job("train", *arguments(run, "seed=7")[:-1], in_folder)
     assert code == 1 and "Traceback" not in text, text
-    assert (
-        f"output: '{run}' is in use by another process. Wait until that has ended, or choose another" in text
-    )
+    assert f"output: '{run}' is in use by another process. Wait until it has ended, or choose another" in text
     assert [run_server.wait(process) for process in (first, beside)] == [0, 0]
     assert status_of(run)["overrides"] == overrides and "seed=7" not in overrides
     assert status_of(run)["state"] == status_of(other)["state"] == "finished"

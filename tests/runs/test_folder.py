@@ -96,7 +96,9 @@ def test_records_of_other_versions_and_broken_ones(tmp_path: Path):
         assert read_record(tmp_path, "status.json")[1][0].startswith("status.json cannot be read (")
     RunFolder(tmp_path).write_json("status.json", {"state": 3, "seconds": {"fit": 1}, "overrides": [3]})
     status, problems = read_record(tmp_path, "status.json")
-    assert status == {"seconds": {"fit": 1}} and problems[0] == "status.json: state is not text, and left out"
+    assert (
+        status == {"seconds": {"fit": 1}} and problems[0] == "status.json: state is not text, and is ignored"
+    )
     # before there was a version, Hydra wrote the overrides
     write_atomically(tmp_path / ".hydra" / "overrides.yaml", "- seed=1\n")
     check_format(tmp_path)

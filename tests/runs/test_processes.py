@@ -16,8 +16,10 @@ def test_processes_are_those_of_the_starter():
     assert find_processes(STEP | TORCHRUN).starter == "torchrun"
     assert find_processes(BATCH | {"SLURM_NTASKS": "1"}) == Processes()
     assert find_processes(BATCH | {"SLURM_JOB_NAME": "interactive"}) == Processes()
-    with pytest.raises(InputError, match=r"4 tasks, but the command runs once: write 'srun --kill-on-bad"):
+    with pytest.raises(
+        InputError, match=r"4 tasks, but the command runs only once. Prefix it with 'srun --kill-on-bad"
+    ):
         find_processes(BATCH)
-    with pytest.raises(InputError, match="srun started 4 tasks on 2 nodes, not the same number on each"):
+    with pytest.raises(InputError, match="srun started 4 tasks on 2 nodes, but not the same number on each"):
         find_processes(STEP | {"SLURM_STEP_TASKS_PER_NODE": "3,1"})
     assert broadcast_decision(lambda: 3) == 3

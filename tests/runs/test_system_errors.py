@@ -19,8 +19,8 @@ class SafetensorError(Exception):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (FULL, "the disk is full: 'a.ckpt' cannot be written. Make room"),
-        (SafetensorError('IoError(Os { code: 28, kind: StorageFull, message: "..." })'), "the disk is full. Make room"),
+        (FULL, "the disk is full: 'a.ckpt' cannot be written. Free some space"),
+        (SafetensorError('IoError(Os { code: 28, kind: StorageFull, message: "..." })'), "the disk is full. Free some space"),
         (RuntimeError("unable to write to file </torch_1_2>: No space left on device (28)"), "shared memory"),
         (DENIED, r"no access: '/x' cannot be written \(Permission denied\)"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), "the name 'aaa' is too long"),
@@ -69,7 +69,7 @@ def test_a_constructors_error_comes_without_hydras_wrapping():
     assert translate(wrapped(InputError("model.backbone.pool: 'x'"))) == "model.backbone.pool: 'x'"
     # trainer=cuda without a GPU
     for cause in (ValueError("too big."), MisconfigurationException("too big!")):
-        message = "model.backbone: too big. Correct it there, or leave it at its default."
+        message = "model.backbone: too big. Correct it, or use its default."
         assert translate(wrapped(cause)) == message
     assert translate(wrapped(ZeroDivisionError())) is None
 

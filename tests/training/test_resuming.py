@@ -237,7 +237,7 @@ def test_a_run_goes_on_whatever_ended_it(
         with pytest.raises(RuntimeError):
             train(tiny_config())
     assert status_of(tmp_path / "run")["state"] == "failed"
-    assert f"resume=auto output='{tmp_path / 'run'}' goes on from there" in caplog.text
+    assert f"resume=auto output='{tmp_path / 'run'}' continues from there" in caplog.text
     shutil.rmtree(tmp_path / "store")
     moved = shutil.move(tmp_path / "run", tmp_path / "moved")
     with killed_in(1, monkeypatch, happens=False):
