@@ -1,4 +1,4 @@
-"""Callbacks and steps of a training run."""
+"""Training runs: preparation, callbacks, trainer and results."""
 
 from mlic.training.checkpoint_io import DurableCheckpoints
 from mlic.training.epoch_table import EpochTable

@@ -1,4 +1,4 @@
-"""Checkpoints that a kill at any moment leaves whole, and that a moved run folder takes along."""
+"""Checkpoints that survive a kill at any moment, and that can be moved with their run folder."""
 
 import os
 from pathlib import Path
@@ -11,11 +11,12 @@ from mlic.runs.folder import replacing
 
 
 class DurableCheckpoints(TorchCheckpointIO):
-    """Equivalent to its parent for local files, which are flushed to the disk before they replace the former ones.
+    """Like its parent for local files, but files are flushed to disk before they replace the former ones.
 
-    The best and the last checkpoint of an epoch that is both are one file with two names (hard links), written once. A
-    head on 62,720 flattened features has checkpoints of 193 MB: 40 epochs on 1,069 photographs took 163 s this way, and
-    226 s with two files (experiment=report model=efficientnet_lite0, which has no val: each epoch is both).
+    If an epoch is both the best and the last, its checkpoint is one file with two names (hard links) and written
+    once. A head on 62,720 flattened features has checkpoints of 193 MB: 40 epochs on 1,069 photographs took 163 s
+    this way, and 226 s with two files (experiment=report model=efficientnet_lite0, which has no val part, so that
+    each epoch is both).
     """
 
     def __init__(self) -> None:
@@ -25,18 +26,18 @@ class DurableCheckpoints(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Write a checkpoint, or give the one of the same step a second name.
+        """Write a checkpoint, or link to the existing one of the same step.
 
         Args:
-            checkpoint: in Lightning's layout.
-            path: of the file; its folder is made.
-            storage_options: must be None; they are for remote files.
+            checkpoint: checkpoint in the layout of Lightning.
+            path: path of the file; its folder is created.
+            storage_options: options of remote files; must be None.
 
         Raises:
-            TypeError: there are storage options.
+            TypeError: `storage_options` is not None.
         """
         if storage_options is not None:
-            raise TypeError("checkpoints are local files here, without storage_options")
+            raise TypeError("checkpoints are local files and do not support storage_options")
         target, step = Path(path), (checkpoint.get("epoch"), checkpoint.get("global_step"))
         if step == self._step and self._written != target and _link(self._written, target):
             return
@@ -45,7 +46,7 @@ class DurableCheckpoints(TorchCheckpointIO):
         self._step, self._written = step, target
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Read a checkpoint; the paths of other checkpoints in its folder are those of the folder's present place."""
+        """Read a checkpoint, and update paths of other checkpoints if its folder was moved."""
         checkpoint = super().load_checkpoint(path, *args, **kwargs)
         folder = os.path.realpath(Path(path).parent)
         for state in checkpoint.get("callbacks", {}).values():
@@ -57,7 +58,7 @@ class DurableCheckpoints(TorchCheckpointIO):
 
 
 def _link(existing: Path, name: Path) -> bool:
-    """Give a file a second name, and return False where the file system has no hard links."""
+    """Create a hard link; return False if the file system does not support it."""
     temporary = name.with_name(f".{name.name}.{os.getpid()}.tmp")
     try:
         os.link(existing, temporary)
@@ -70,9 +71,9 @@ def _link(existing: Path, name: Path) -> bool:
 
 
 def _move(state: dict[str, Any], folder: str) -> None:
-    """Make the state of a `ModelCheckpoint` name the files in `folder`.
+    """Update the paths in the state of a `ModelCheckpoint` to `folder`.
 
-    Lightning forgets the best checkpoint where the folder has another path than before.
+    Otherwise Lightning forgets the best checkpoint if the path of the folder has changed.
     """
 
     def moved(path: str) -> str:

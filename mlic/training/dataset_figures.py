@@ -1,4 +1,4 @@
-"""Figures of a data set: how often each label occurs, and sample images with their labels."""
+"""Figures of a data set: label frequencies, and sample images with their labels."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
@@ -11,18 +11,18 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from mlic.data.images import FULL_BITS, ImageReference, open_image
 from mlic.figures import GREY, PRIMARY, new_figure
 
-CLASS_NAMES_AT_MOST = 100  # more do not fit under the axis
+CLASS_NAMES_AT_MOST = 100  # more do not fit below the axis
 THUMBNAIL_PIXELS = 224
 
 
 def label_distribution(dataset: Mapping[str, Any]) -> Figure:
-    """Bars of images a class, most frequent first, before curation (grey) and after (colour).
+    """Draw the number of images per class, most frequent first, before (grey) and after (coloured) curation.
 
     Args:
-        dataset: the content of dataset.json.
+        dataset: content of dataset.json.
 
     Returns:
-        A figure with a logarithmic axis; dropped classes stand at the right, in grey alone.
+        A figure with a logarithmic axis; dropped classes are on the right and only grey.
     """
     before = dataset["counts"]["before_curation"]
     after = {name: sum(dataset["counts"][part].get(name, 0) for part in dataset["images"]) for name in before}
@@ -39,7 +39,7 @@ def label_distribution(dataset: Mapping[str, Any]) -> Figure:
         major_formatter=FuncFormatter(lambda count, _: f"{count:,.0f}" if count >= 1 else ""),
         minor_locator=NullLocator(),
     )
-    # from a power of ten below the least count, so that its bar can be seen and the axis has numbers
+    # begin at a power of ten below the smallest count, so that its bar is visible and the axis has labels
     least = min((count for count in (*before.values(), *after.values()) if count > 0), default=1)
     axes.set_ylim(bottom=max(0.5, 10 ** np.floor(np.log10(0.8 * least))))
     axes.set_ylabel("images")
@@ -63,18 +63,18 @@ def sample_grid(
     seed: int = 0,
     bits_stored: int = FULL_BITS,
 ) -> Figure:
-    """A grid of randomly drawn images with their labels as titles.
+    """Draw a grid of randomly selected images with their labels as titles.
 
     Args:
-        paths: (N,) images.
-        labels: (N, C) 0/1.
+        paths: N images.
+        labels: labels (N, C) of 0 and 1.
         classes: C names.
-        count: images to show, at most.
-        seed: of the draw.
+        count: maximum number of images.
+        seed: seed of the selection.
         bits_stored: see `mlic.data.open_image`.
 
     Returns:
-        A figure of up to 4 images a row.
+        A figure with up to 4 images per row.
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(paths))[:count])
     columns = min(4, len(rows))

@@ -1,4 +1,4 @@
-"""The data set of a run as a short text, for the log."""
+"""A short description of the data set of a run for the log."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ SHOWN_CLASSES = 12
 
 
 def dataset_table(datamodule: MultiLabelDataModule) -> str:
-    """Images a part, then class by class, most frequent first: images in each part, weight in the loss."""
+    """Format the images per part and, for each class (most frequent first), images per part and class weight."""
     table, split = datamodule.table, datamodule.split
     columns: dict[str, Any] = {
         part: table.labels[getattr(split, part)].sum(axis=0, dtype=int) for part in datamodule.parts

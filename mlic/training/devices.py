@@ -1,4 +1,4 @@
-"""The trainer's devices and nodes as torchrun or Slurm started processes for them."""
+"""Devices and nodes of the trainer, set from the processes that torchrun or Slurm started."""
 
 from typing import Any
 
@@ -13,19 +13,19 @@ AUTOMATIC = ("auto", -1, "-1", None)
 
 
 def with_processes(config: DictConfig) -> DictConfig:
-    """Return the config, with a device for each process that was started, where `devices` and `num_nodes` are `auto`.
+    """Return the config with one device per started process if `devices` and `num_nodes` are `auto`.
 
     Args:
-        config: of a run; `trainer.devices`, `trainer.num_nodes`.
+        config: config of a run, with `trainer.devices` and `trainer.num_nodes`.
 
     Raises:
-        InputError: other numbers than were started, or a sweep of several processes.
+        InputError: the numbers differ from the started processes, or a sweep has several processes.
     """
     processes = find_processes()
     if processes.count > 1 and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError(
             f"{processes.starter} started {processes.count} processes, each of which would run the whole sweep. Start "
-            "a sweep by itself; its jobs have one process each (hydra/launcher=local, hydra/launcher=slurm)."
+            "the sweep as one process; each job has one process (hydra/launcher=local, hydra/launcher=slurm)."
         )
     started = {"num_nodes": processes.nodes}
     if processes.starter:
@@ -45,7 +45,7 @@ def _check(trainer: DictConfig, processes: Processes) -> None:
                 "--nproc-per-node=<devices> -m mlic.train ...' on each, or by Slurm's srun."
             )
         return
-    try:  # Lightning itself looks later, and not at all for one device
+    try:  # Lightning checks later, and not for one device
         cluster_environment().validate_settings(num_devices=count_devices(trainer.devices), num_nodes=nodes)
     except ValueError as error:
         raise InputError(
@@ -55,22 +55,22 @@ def _check(trainer: DictConfig, processes: Processes) -> None:
 
 
 def check_shared_output(config: DictConfig) -> None:
-    """Several processes write one run folder: it has to be named, as each would name another.
+    """Check that several processes have one named run folder; otherwise each would create its own.
 
     Raises:
-        InputError: it is not.
+        InputError: there are several processes and `output` is not set.
     """
     processes = find_processes()
     written: Any = OmegaConf.to_container(config, resolve=False)
     unnamed = str(written["output"]).startswith("${hydra:") and config.resume in (None, "auto")
     if processes.count > 1 and unnamed:
         raise InputError(
-            f"output: {processes.count} processes of one run need one run folder; name it by output=<folder>."
+            f"output: {processes.count} processes of one run need one run folder; set output=<folder>."
         )
 
 
 def count_devices(devices: Any) -> int | None:
-    """Number of devices that a value of `trainer.devices` asks for; None for as many as there are."""
+    """Return the number of devices requested by a value of `trainer.devices`; None for all devices."""
     if devices in AUTOMATIC:
         return None
     if OmegaConf.is_list(devices) or isinstance(devices, list):

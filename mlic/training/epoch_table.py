@@ -1,4 +1,4 @@
-"""epochs.csv: one row an epoch with loss and metrics of train and val."""
+"""The table epochs.csv: one row per epoch with loss and metrics of train and val."""
 
 import csv
 import io
@@ -13,9 +13,9 @@ from mlic.runs.folder import write_atomically
 
 
 class EpochTable(L.Callback):
-    """Keeps the logged values of each epoch, and adds them to the file after each.
+    """Records the logged values of each epoch and writes them to the file after each epoch.
 
-    The rows travel in the checkpoint: a resumed run continues the table that it had at that epoch.
+    The rows are part of checkpoints, so that a resumed run continues the table as it was at that epoch.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -25,18 +25,18 @@ class EpochTable(L.Callback):
         self._columns_written: list[str] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add the row of the epoch; checkpoint callbacks run later, so a checkpoint holds its own row."""
+        """Add the row of the epoch; checkpoint callbacks run later, so that a checkpoint contains its own row."""
         assert isinstance(pl_module, MultiLabelClassifier)
         logged = {
             name: value.item() for name, value in trainer.callback_metrics.items()
-        }  # callbacks' own too
+        }  # including those of callbacks
         values = {**logged, **pl_module.epoch_metrics}
         self.rows.append({"epoch": trainer.current_epoch, **dict(sorted(values.items()))})
         if trainer.is_global_zero:
             self._write()
 
     def _write(self) -> None:
-        """Whole at first and where columns are new, else one more line: replacing a file takes as long as a step."""
+        """Append a line, or rewrite the file if columns are new; replacing a file takes as long as a step."""
         columns = self._columns
         if columns != self._columns_written:
             write_atomically(self.path, self._text(), durable=False)
@@ -51,18 +51,18 @@ class EpochTable(L.Callback):
 
     def _text(self) -> str:
         text = io.StringIO()
-        # not pandas, which takes several times as long for a table of this size
+        # not pandas, which is several times slower for a table of this size
         table = csv.DictWriter(text, self._columns, lineterminator="\n")
         table.writeheader()
         table.writerows(self.rows)
         return text.getvalue()
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows so far, as one text: thousands of numbers would make writing a checkpoint twice as long."""
+        """Return the rows as one text, because thousands of numbers would double the time to write a checkpoint."""
         return {"rows": self._text()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the rows of a checkpoint; the file is written anew after the next epoch."""
+        """Restore the rows of a checkpoint; the file is rewritten after the next epoch."""
         self._columns_written = []
         self.rows = [
             {"epoch": int(row.pop("epoch")), **{name: float(value) for name, value in row.items() if value}}

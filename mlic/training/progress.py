@@ -1,4 +1,4 @@
-"""Progress of training: Lightning's bar on a terminal, one line an epoch elsewhere."""
+"""Progress of training: Lightning's bar on a terminal, else one line per epoch."""
 
 import logging
 import time
@@ -11,15 +11,15 @@ from mlic.runs.terminal import has_room_for_bar
 
 logger = logging.getLogger(__name__)
 
-STEPS_A_REFRESH = 20  # a step on cached features takes a few milliseconds, about as long as to draw the bar
+STEPS_A_REFRESH = 20  # a step on cached features takes a few milliseconds, about as long as drawing the bar
 SHOWN = ("train/loss", "train/map", "val/loss", "val/map")
 
 
 class TrainingProgress(TQDMProgressBar):
-    """Lightning's progress bar; where the output is not a terminal, one log line an epoch."""
+    """Lightning's progress bar or, if the output is not a terminal, one log line per epoch."""
 
     def __init__(self) -> None:
-        """Draw on a terminal only."""
+        """Enable the bar only on a terminal."""
         super().__init__(refresh_rate=STEPS_A_REFRESH if has_room_for_bar() else 0)
         self._epoch_start = 0.0
 
@@ -29,7 +29,7 @@ class TrainingProgress(TQDMProgressBar):
         self._epoch_start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show the values of the epoch."""
+        """Log the values of the epoch."""
         super().on_train_epoch_end(trainer, pl_module)
         if self.refresh_rate == 0 and trainer.is_global_zero:
             values = trainer.callback_metrics

@@ -1,4 +1,4 @@
-"""The files of a run besides checkpoints: data set, model, figures, predictions, metrics."""
+"""Files of a run other than checkpoints: data set, model, figures, predictions, metrics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ from mlic.runs.folder import (
 from mlic.training.dataset_figures import label_distribution, sample_grid
 
 FIGURE_DPI = 120
-PNG_EFFORT = 3  # of 9; photographs get 4 % larger than at Pillow's 6, in less than half the time
+PNG_EFFORT = 3  # of 9; files are 4 % larger than with Pillow's default of 6, in less than half the time
 PREDICTED_PARTS = ("val", "test")
 LOGGED_SETTINGS = ("seed", "data", "model", "head", "loss", "optimizer", "scheduler")
 
@@ -38,13 +38,12 @@ LOGGED_SETTINGS = ("seed", "data", "model", "head", "loss", "optimizer", "schedu
 def write_dataset(folder: RunFolder, datamodule: MultiLabelDataModule, loggers: Sequence[Logger]) -> None:
     """Write dataset.json, split.csv and the figures of labels and samples, to the folder and to TensorBoard.
 
-    split.csv holds the sha256 of each image's bytes, so that a later evaluation can tell what the run was
-    trained on.
+    split.csv contains the sha256 of each image file, so that a later evaluation can identify training images.
 
     Args:
-        folder: of the run.
-        datamodule: after `setup`, with digests.
-        loggers: of the trainer.
+        folder: the run folder.
+        datamodule: data module with digests, after `setup`.
+        loggers: loggers of the trainer.
     """
     table, split = datamodule.table, datamodule.split
     description = describe_dataset(datamodule)
@@ -64,7 +63,7 @@ def write_dataset(folder: RunFolder, datamodule: MultiLabelDataModule, loggers: 
             ),
         }
     for name, figure in figures.items():
-        # drawn once for both, which takes longer than some epochs of a head
+        # drawn once for both, because drawing takes longer than several epochs of a head
         figure.set_dpi(FIGURE_DPI)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
@@ -77,7 +76,7 @@ def write_dataset(folder: RunFolder, datamodule: MultiLabelDataModule, loggers: 
 
 
 def describe_dataset(datamodule: MultiLabelDataModule) -> dict[str, Any]:
-    """The content of dataset.json."""
+    """Return the content of dataset.json."""
     table, split = datamodule.table, datamodule.split
 
     def by_class(values: np.ndarray, classes: Sequence[str] = table.classes) -> dict[str, Any]:
@@ -104,7 +103,7 @@ def describe_dataset(datamodule: MultiLabelDataModule) -> dict[str, Any]:
 
 
 def write_model(folder: RunFolder, backbone: Backbone, head: nn.Module, name: str) -> None:
-    """Write model.json: what a comparison tells of the network."""
+    """Write model.json, the description of the network for comparisons."""
     folder.write_json(
         MODEL_FILE,
         {
@@ -126,7 +125,7 @@ def write_results(
     config: DictConfig,
     loggers: Sequence[Logger],
 ) -> None:
-    """Write metrics.json and predictions, and show the final metrics beside the settings in TensorBoard."""
+    """Write metrics.json and predictions, and log the final metrics with the settings to TensorBoard."""
     for part in PREDICTED_PARTS:
         if part in model.predictions:
             collected = model.predictions[part]
@@ -150,13 +149,13 @@ def write_results(
 
 
 def log_settings(config: DictConfig, loggers: Sequence[Logger]) -> None:
-    """Give loggers the settings before training begins."""
+    """Log the settings before training begins."""
     for logger in loggers:
         logger.log_hyperparams(_logged(config))
 
 
 def _logged(config: DictConfig) -> dict[str, Any]:
-    """`{"head.dropout": 0.6, ...}`: the hparams tab takes plain values only."""
+    """Return `{"head.dropout": 0.6, ...}`, because the hparams tab supports only plain values."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
     settings = flatten({key: plain[key] for key in LOGGED_SETTINGS if plain.get(key) is not None})
     return {

@@ -1,4 +1,4 @@
-"""Start a run from the trained weights of another."""
+"""Starting a run from the trained weights of another run."""
 
 import logging
 from pathlib import Path
@@ -15,14 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 def refuse_own_output(run: str | Path | None, output: str | Path) -> None:
-    """Refuse a run to start from that this one would remove as it begins.
+    """Refuse a starting run that this run would remove at its beginning.
 
     Raises:
-        InputError: `run` lies in `output`.
+        InputError: `run` is in `output`.
     """
     if run is not None and Path(output).resolve() in (Path(run).resolve(), *Path(run).resolve().parents):
         raise InputError(
-            f"init_from: '{run}' lies in output, which is emptied when a run begins. Choose another output."
+            f"init_from: '{run}' is in output, which is cleared when a run begins. Choose another output."
         )
 
 
@@ -32,20 +32,20 @@ def start_from(
     backbone: Backbone,
     datamodule: MultiLabelDataModule,
 ) -> SeenImages | None:
-    """Give a model the head of a run, and what the run trained of its backbone.
+    """Load the head of a run, and the trained part of its backbone, into a model.
 
     Args:
-        saved: the run.
-        model: whose weights are set.
-        backbone: of the new run.
-        datamodule: of the new run, after `setup`, with digests.
+        saved: the run to start from.
+        model: model whose weights are set.
+        backbone: backbone of the new run.
+        datamodule: data module of the new run with digests, after `setup`.
 
     Returns:
-        The images that the weights have seen; None where the run does not tell.
+        The images that the weights have seen; None if the run did not record them.
 
     Raises:
-        InputError: other classes, another backbone or another head than the run's, or a run that has seen images which
-            the new one is evaluated on.
+        InputError: classes, backbone or head differ from those of the run, or the run has seen images on which the new
+            run is evaluated.
     """
     _check(saved, model, backbone)
     seen = _check_images(saved, datamodule)
@@ -54,7 +54,7 @@ def start_from(
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"init_from: the head of '{saved.checkpoint}' is another one ({reason}). Set head and its options, and "
+            f"init_from: the head of '{saved.checkpoint}' is different ({reason}). Set head and its options, and "
             "model.backbone.pool, as in that run."
         ) from error
     backbone.load_state_dict(saved.backbone_state, strict=False)
@@ -62,14 +62,14 @@ def start_from(
 
 
 def _check_images(saved: SavedRun, datamodule: MultiLabelDataModule) -> SeenImages | None:
-    """What the run has seen; images are compared by their bytes."""
+    """Check that the run has not seen images of val and test (by their bytes); return the seen images."""
     seen = images_seen(saved)
     if saved.split_hash == datamodule.split_hash:
         return seen
     if seen is None or not seen.is_whole:
         logger.warning(
-            "init_from: '%s', or a run that it started from, does not tell on which images it was trained. Scores of "
-            "val and test mean nothing for images that it has seen.",
+            "init_from: '%s', or a run that it started from, did not record its training images. Scores of val and "
+            "test are meaningless for images that it has seen.",
             saved.checkpoint,
         )
     if seen is None:
@@ -83,7 +83,7 @@ def _check_images(saved: SavedRun, datamodule: MultiLabelDataModule) -> SeenImag
             raise InputError(
                 f"init_from: {len(found)} of the {len(rows)} {part} images of this run, such as {example}, are among "
                 f"the {' and '.join(others)} images of '{saved.checkpoint}' or of a run that it started from: their "
-                "scores would say nothing of others. Set data and data.split as in that run."
+                "scores would be meaningless. Set data and data.split as in that run."
             )
     return seen
 
@@ -92,13 +92,13 @@ def _check(saved: SavedRun, model: MultiLabelClassifier, backbone: Backbone) -> 
     if saved.classes != model.classes:
         differ = sorted(set(saved.classes) ^ set(model.classes))
         raise InputError(
-            f"init_from: '{saved.checkpoint}' knows {len(saved.classes)} classes, this run has {len(model.classes)}; "
-            f"in one of them only: {', '.join(differ[:10])}. Use the same labels and curation."
+            f"init_from: '{saved.checkpoint}' has {len(saved.classes)} classes, this run has {len(model.classes)}; "
+            f"in only one of them: {', '.join(differ[:10])}. Use the same labels and curation."
         )
     if saved.weights_digest != backbone.weights_digest:
         raise InputError(
-            f"init_from: '{saved.checkpoint}' was trained on weights {saved.weights_digest[:12]}..., this run's are "
-            f"{backbone.weights_digest[:12]}... (sha256). Choose the model of that run."
+            f"init_from: '{saved.checkpoint}' was trained on weights {saved.weights_digest[:12]}..., those of this run "
+            f"are {backbone.weights_digest[:12]}... (sha256). Choose the model of that run."
         )
     if not set(saved.backbone_state) <= backbone.trained_names:
         raise InputError(

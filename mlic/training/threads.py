@@ -1,4 +1,4 @@
-"""As many of the processor's threads as a step of a head has work for."""
+"""The number of CPU threads for the training of small heads."""
 
 import math
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 
 from mlic.models import MultiLabelClassifier
 
-# A step on two threads took 1.8 times as long as on one at 10 million products, as long at 65, 0.8 times at 200.
+# A step on two threads took 1.8 times as long as on one with 10 million products, as long with 65, 0.8 times with 200.
 PRODUCTS_A_THREAD = 32_000_000
 
 
@@ -16,15 +16,15 @@ PRODUCTS_A_THREAD = 32_000_000
 def head_threads(
     model: MultiLabelClassifier, feature_shape: tuple[int, ...], batch_size: int, device: torch.device
 ) -> Iterator[None]:
-    """Inside, torch computes on so many threads that none of them mostly waits for the others.
+    """Context manager that limits the threads of torch to as many as the steps of a head can use.
 
-    On an accelerator, and where a backbone runs too, it stays at the number that was set, which is never exceeded.
+    On an accelerator, or if a backbone runs too, the number is unchanged. It is never increased.
 
     Args:
-        model: with the head that is trained.
-        feature_shape: of one image; a head on maps (C, H, W) computes at each place.
-        batch_size: images a step.
-        device: that the head is trained on.
+        model: model with the head.
+        feature_shape: shape of the features of one image; a head on maps (C, H, W) computes at each position.
+        batch_size: images per step.
+        device: device on which the head is trained.
     """
     threads = torch.get_num_threads()
     if device.type == "cpu" and model.backbone is None:

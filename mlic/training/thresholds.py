@@ -1,4 +1,4 @@
-"""Thresholds of a finished run: fitted on val, kept in the run folder and in the chosen checkpoint."""
+"""Thresholds of a finished run, tuned on val and stored in the run folder and in the selected checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,15 @@ DEFAULT_THRESHOLD = 0.5
 
 
 def tune_thresholds(model: MultiLabelClassifier) -> dict[str, Any]:
-    """Fit thresholds on the scores of the val part, and report test at those of each class beside 0.5.
+    """Tune thresholds on the scores of the val part, and compute the test metrics with those of each class.
 
     Args:
-        model: after `Trainer.test`; `results` gains `test_calibrated`, in the layout of `test`, if there are
-            a val and a test part.
+        model: model after `Trainer.test`; `test_calibrated`, in the layout of `test`, is added to `results` if there
+            are a val and a test part.
 
     Returns:
         The content of thresholds.json: `common`, `per_class` by name, and `fitted_on`: "val", or None without
-        a val part, where all are 0.5.
+        a val part, in which case all are 0.5.
     """
     val, test = model.predictions.get("val"), model.predictions.get("test")
     if val is None:
@@ -46,16 +46,16 @@ def store_thresholds(
     class_weights: np.ndarray,
     precision: str,
 ) -> None:
-    """Write thresholds.json, and complete the chosen checkpoint so that it can be used by itself.
+    """Write thresholds.json, and complete the selected checkpoint so that it can be used alone.
 
-    The last checkpoint is left as it is: thresholds belong to the weights whose scores they were fitted on.
+    The last checkpoint is unchanged, because thresholds belong to the weights whose scores they were tuned on.
 
     Args:
-        folder: of the run.
-        thresholds: from `tune_thresholds`.
-        checkpoint: the chosen one; None if the run kept none.
-        class_weights: (C,) of the loss.
-        precision: number format that the backbone computed in.
+        folder: the run folder.
+        thresholds: result of `tune_thresholds`.
+        checkpoint: the selected checkpoint; None if the run has none.
+        class_weights: class weights (C,) of the loss.
+        precision: number format of the backbone.
     """
     folder.write_json(THRESHOLDS_FILE, thresholds)
     if checkpoint:
@@ -64,7 +64,7 @@ def store_thresholds(
 
 
 def _complete(path: Path, info: dict[str, Any]) -> None:
-    """Add to what a checkpoint says of itself; the file is replaced whole."""
+    """Add information to a checkpoint; the file is replaced atomically."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     checkpoint[CHECKPOINT_KEY] |= info
     with replacing(path) as file:

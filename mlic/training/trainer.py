@@ -1,4 +1,4 @@
-"""The Lightning trainer of a run: what it tells, what it keeps, and which checkpoint is chosen."""
+"""The Lightning trainer of a run, with its callbacks, loggers and checkpoint selection."""
 
 import logging
 import warnings
@@ -28,29 +28,29 @@ MONITORED_PARTS, MONITORED = ("train", "val"), ("loss", *METRICS)
 
 
 def quieten_lightning() -> None:
-    """Leave the log to what a user can act on."""
+    """Suppress messages that the user cannot act on."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # by design: features lie ready in memory, and the log of a small set has few steps
+    # by design: features are in memory, and small data sets have few steps
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*number of training batches.*is smaller than the logging interval.*")
-    # frozen is frozen
+    # the frozen backbone is in eval mode
     warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode at the start of training.*")
-    # the run folder is there before, and a resumed run goes on in it
+    # the run folder exists before, and a resumed run continues in it
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-    # a process by itself needs no srun, on a cluster's login node either
+    # a single process does not need srun, not even on the login node of a cluster
     warnings.filterwarnings("ignore", ".*`srun` command is available.*")
-    # about Lightning's own use of torch
+    # about the use of torch by Lightning itself
     warnings.filterwarnings("ignore", ".*LeafSpec.*", module="lightning")
 
 
 def make_trainer(config: DictConfig, earlier: EarlierRun) -> L.Trainer:
-    """The trainer with its callbacks and loggers; curves go on at the step that the earlier run had reached.
+    """Create the trainer with its callbacks and loggers; curves continue at the step of the earlier run.
 
     Raises:
-        InputError: there is no epoch to train, or a callback watches a metric that there is not.
+        InputError: there are no epochs to train, or a callback monitors an unknown metric.
     """
-    # null leaves one of them out
+    # null removes one of them
     callbacks = [
         instantiate(entry) for entry in (config.get("callbacks") or {}).values() if entry is not None
     ]
@@ -67,22 +67,22 @@ def make_trainer(config: DictConfig, earlier: EarlierRun) -> L.Trainer:
 
 
 def check_objective(objective: str) -> None:
-    """Check the metric that sweepers choose by; a run would find out after its last epoch.
+    """Check the metric for sweepers before training instead of after the last epoch.
 
     Raises:
-        InputError: it is not the name of a metric.
+        InputError: `objective` is not the name of a metric.
     """
     part, _, metric = objective.partition("/")
     if part not in PARTS or metric not in MONITORED:
         raise InputError(
-            f"objective: '{objective}' must be {', '.join(PARTS)}, a slash, and one of {', '.join(MONITORED)}."
+            f"objective='{objective}': expected {', '.join(PARTS)}, a slash, and one of {', '.join(MONITORED)}."
         )
 
 
 def _keep_stopped(trainer: L.Trainer, checkpoint: Path) -> None:
-    """Train no further epoch where early stopping had ended the earlier run's training; it was ended in its test.
+    """Do not train further epochs if early stopping had stopped the earlier run, which ended during its test.
 
-    Lightning restores what the callback has counted, but not that it has stopped the trainer.
+    Lightning restores the counter of the callback, but not that it had stopped the trainer.
     """
     for name, state in load_checkpoint(checkpoint, mmap=True).get("callbacks", {}).items():
         if name.startswith(EarlyStopping.__name__) and state.get("stopped_epoch"):
@@ -90,7 +90,7 @@ def _keep_stopped(trainer: L.Trainer, checkpoint: Path) -> None:
 
 
 def _check_monitors(callbacks: Sequence[L.Callback]) -> None:
-    """Lightning looks after the first epoch; callbacks of the user's own may log metrics of their own."""
+    # Lightning checks only after the first epoch. Callbacks of the user may log other metrics, which are allowed.
     if not all(type(callback).__module__.startswith(OURS) for callback in callbacks):
         return
     for callback in callbacks:
@@ -98,13 +98,13 @@ def _check_monitors(callbacks: Sequence[L.Callback]) -> None:
         part, _, metric = str(monitor).partition("/")
         if monitor is not None and (part not in MONITORED_PARTS or metric not in MONITORED):
             raise InputError(
-                f"callbacks: {type(callback).__name__} watches '{monitor}', which is not a metric. Expected val/ or "
+                f"callbacks: {type(callback).__name__} monitors '{monitor}', which is not a metric. Expected val/ or "
                 f"train/ and one of {', '.join(MONITORED)}."
             )
 
 
 def make_bare_trainer(config: DictConfig) -> L.Trainer:
-    """A trainer that keeps and shows nothing, for its choice of device."""
+    """Create a trainer without callbacks and loggers, for its choice of device."""
     return _build(config, logger=False, enable_checkpointing=False)
 
 
@@ -117,29 +117,29 @@ def _build(config: DictConfig, **parts: Any) -> L.Trainer:
 def _make_logger(entry: DictConfig, earlier: EarlierRun) -> Logger:
     if get_class(entry["_target_"]) is not TensorBoardLogger:
         return instantiate(entry)
-    # it hands on what it does not know to its writer, which is made when the first value is logged
+    # it passes unknown options to its writer, which is created when the first value is logged
     known = signature(TensorBoardLogger).parameters.keys() | signature(SummaryWriter).parameters.keys()
     if unknown := [str(name) for name in entry if name not in known and not str(name).startswith("_")]:
-        raise InputError(f"logger.tensorboard: there is no option {', '.join(unknown)}.")
+        raise InputError(f"logger.tensorboard: unknown options {', '.join(unknown)}.")
     if earlier.checkpoint is not None:
-        # what came after the checkpoint comes again
+        # steps after the checkpoint are repeated
         return instantiate(entry, purge_step=earlier.step + 1)
     return instantiate(entry)
 
 
 def select_checkpoint_on(trainer: L.Trainer, datamodule: MultiLabelDataModule) -> None:
-    """Without a val part nothing is selected: the last epoch is kept."""
+    """Without a val part, keep the last epoch instead of selecting one."""
     if "val" in datamodule.parts:
         return
     trainer.limit_val_batches = 0
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, EarlyStopping):
-            raise InputError("callbacks=early_stopping watches the val part, and data.split.val is 0.")
+            raise InputError("callbacks=early_stopping monitors the val part, but data.split.val is 0.")
         if isinstance(callback, ModelCheckpoint):
             callback.monitor = None
 
 
 def best_checkpoint(trainer: L.Trainer) -> str | None:
-    """Of the epoch chosen on val; None when the run keeps no checkpoint."""
+    """Return the checkpoint of the epoch selected on val; None if the run has no checkpoints."""
     checkpoint = trainer.checkpoint_callback
     return (checkpoint.best_model_path or None) if isinstance(checkpoint, ModelCheckpoint) else None

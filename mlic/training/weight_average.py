@@ -1,4 +1,4 @@
-"""The average of the weights over the last epochs, in the place of the last weights."""
+"""Averaging of the weights over the last epochs."""
 
 from typing import Any
 
@@ -12,44 +12,44 @@ STATE_KEY = "weight_average"
 
 
 def first_averaged_epoch(share: float, max_epochs: int) -> int:
-    """Number of the first of the last `share` of the epochs, from 0; there is one at least."""
+    """Return the number (from 0) of the first averaged epoch; at least one epoch is averaged."""
     return min(round((1 - share) * max_epochs), max_epochs - 1)
 
 
 class WeightAverage(L.Callback):
-    """Evaluates and stores the mean of the weights after each step of the last epochs; training goes on with its own.
+    """Evaluates and stores the mean of the weights after each step of the last epochs, without affecting training.
 
-    Izmailov et al., Averaging Weights Leads to Wider Optima, 2018, with every step counted alike. Of the weights that
-    are trained, so that a frozen backbone costs nothing. From the first averaged step on, val scores are those of the
-    average, a checkpoint's `state_dict` is the average, and so is what is chosen, tested and used later; the
-    checkpoint holds the running weights too, for a run that is resumed. Lightning's `WeightAveraging` would evaluate
-    the initial weights until the first epoch that counts, and keep a copy of the frozen backbone in each checkpoint.
+    Izmailov et al., Averaging Weights Leads to Wider Optima, 2018, with equal weight for all steps. Only trained
+    weights are averaged, so that a frozen backbone has no cost. From the first averaged step on, val scores and the
+    `state_dict` of checkpoints are those of the average, which is therefore selected, tested and used later.
+    Checkpoints also contain the running weights for resuming. Lightning's `WeightAveraging` would evaluate the
+    initial weights until the first averaged epoch, and store a copy of the frozen backbone in each checkpoint.
     """
 
     def __init__(self, *, share: float = 0.5) -> None:
         """Average over the last `share` of the epochs, in (0, 1].
 
         Raises:
-            InputError: another share.
+            InputError: `share` is out of range.
         """
         if not 0 < share <= 1:
-            raise InputError(f"callbacks.weight_average.share: {share} is not in (0, 1].")
+            raise InputError(f"callbacks.weight_average.share={share}: expected a number in (0, 1].")
         self.share = share
         self.count = 0
         self._average: dict[str, Tensor] = {}
         self._swapped = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check that the run has an end."""
+        """Check that the length of the run is known."""
         if stage == "fit" and (trainer.max_epochs or 0) < 1:
             raise InputError(
-                "callbacks=weight_average needs to know the run's length: set trainer.max_epochs."
+                "callbacks=weight_average requires the length of the run: set trainer.max_epochs."
             )
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take the weights of this step in."""
+        """Add the weights of this step to the average."""
         assert trainer.max_epochs is not None
         if trainer.current_epoch < first_averaged_epoch(self.share, trainer.max_epochs):
             return
@@ -62,24 +62,24 @@ class WeightAverage(L.Callback):
                 average.lerp_(current[name], 1 / self.count)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate the average."""
+        """Switch to the average."""
         if self.count and trainer.state.fn == TrainerFn.FITTING:
             self._swap(pl_module)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go on with the running weights."""
+        """Switch back to the running weights."""
         if self.count and trainer.state.fn == TrainerFn.FITTING:
             self._swap(pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the average in the module, for a run that keeps no checkpoint."""
+        """Leave the average in the module, for runs without checkpoints."""
         if self.count:
             self._swap(pl_module)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put the average into `state_dict`, and the running weights beside it."""
+        """Store the average in `state_dict`, and also the running weights."""
         if not self.count:
             return
         state = checkpoint["state_dict"]
@@ -95,7 +95,7 @@ class WeightAverage(L.Callback):
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """In a resumed run take average and running weights over; elsewhere the average is what was asked for."""
+        """Restore average and running weights in a resumed run; otherwise only the average is needed."""
         if trainer.state.fn != TrainerFn.FITTING or STATE_KEY not in checkpoint:
             return
         saved = checkpoint[STATE_KEY]

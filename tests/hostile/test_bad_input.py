@@ -73,11 +73,11 @@ def test_checkpoints_and_stores_of_others(
     ):
         Classifier.load(run, weights=other)
     with pytest.raises(
-        InputError, match=r"init_from: .* was trained on weights \w{12}\.\.\., this run's are \w{12}"
+        InputError, match=r"init_from: .* was trained on weights \w{12}\.\.\., those of this run are \w{12}"
     ):
         train(tiny_config(*with_file[:1], f"model.backbone.weights={other}", f"init_from={run}"))
     with pytest.raises(
-        InputError, match=r"init_from: .* knows 4 classes, this run has 1; in one of them only: circle"
+        InputError, match=r"init_from: .* has 4 classes, this run has 1; in only one of them: circle"
     ):
         train(tiny_config(*with_file, f"init_from={run}", "data.min_images_per_class=19"))
     # a shard put into the store of other weights

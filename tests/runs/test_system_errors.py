@@ -20,7 +20,7 @@ class SafetensorError(Exception):
     ("error", "message"),
     [
         (FULL, "the disk is full: 'a.ckpt' cannot be written. Free some space"),
-        (SafetensorError('IoError(Os { code: 28, kind: StorageFull, message: "..." })'), "the disk is full. Free some space"),
+        (SafetensorError('IoError(Os { code: 28, kind: StorageFull, message: "..." })'), "the disk is full. Free"),
         (RuntimeError("unable to write to file </torch_1_2>: No space left on device (28)"), "shared memory"),
         (DENIED, r"no access: '/x' cannot be written \(Permission denied\)"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), "the name 'aaa' is too long"),

@@ -171,7 +171,7 @@ def test_other_loggers_hold_curves_and_settings(without_val: Path):
 
 
 def test_early_stopping_without_val_is_refused(tiny_config: MakeConfig):
-    with pytest.raises(InputError, match=r"early_stopping watches the val part, and data\.split\.val is 0"):
+    with pytest.raises(InputError, match=r"early_stopping monitors the val part, but data\.split\.val is 0"):
         train(tiny_config("data.split.val=0", "callbacks=early_stopping"))
 
 
