@@ -1,6 +1,6 @@
-"""Features of a frozen backbone, computed once and kept on disk."""
+"""Features of a frozen backbone, computed once and stored on disk."""
 
 import lazy_loader
 
-# The names in __init__.pyi are imported when they are first used: listing the stores does not wait for lightning.
+# The names in __init__.pyi are imported on first use, so that listing the stores does not have to wait for lightning.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

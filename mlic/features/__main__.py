@@ -19,9 +19,9 @@ FORMER_ARGUMENTS = {"list", "verify", "prune", "--days", "--dir"}
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="features")
 @ending_in_order()
 def main(config: DictConfig) -> None:
-    """Hydra's entry point; ends with status 1 when `action=verify` found damage."""
+    """Hydra entry point; exits with status 1 if `action=verify` found damage."""
     check_settings(config, "features")
-    # torch takes seconds to import: not before the command line is known to be right
+    # torch takes seconds to import, so check the command line first
     from mlic.features.maintenance import default_folder, manage_stores
 
     folder = Path(config.dir) if config.dir else default_folder()
@@ -30,12 +30,10 @@ def main(config: DictConfig) -> None:
 
 
 def command() -> None:
-    """`python -m mlic.features`."""
+    """Run `python -m mlic.features`."""
     former = [argument for argument in sys.argv[1:] if argument.partition("=")[0] in FORMER_ARGUMENTS]
     if former:
-        sys.exit(
-            f"'{former[0]}': settings are given as key=value, such as action=prune days=30 dir=<folder>."
-        )
+        sys.exit(f"'{former[0]}': expected settings as key=value, such as action=prune days=30 dir=<folder>.")
     run_command(main, keys=["dir"])
 
 

@@ -1,4 +1,4 @@
-"""Features as a dataset for training: whole batches from memory, or from the disk in windows."""
+"""Datasets of features: whole batches from memory, or streamed from disk in windows."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ BLOCK_BYTES = 4e6
 
 
 class MemoryRows:
-    """Rows in the memory of a device, kept in the number format of the store."""
+    """Rows in the memory of a device in the dtype of the store."""
 
     def __init__(self, features: Tensor, device: torch.device | str = "cpu") -> None:
-        """Take the features (N, *feature_shape) to the device."""
+        """Move features (N, *feature_shape) to the device."""
         self.features = features.to(device)
 
     def __len__(self) -> int:
@@ -38,15 +38,15 @@ class MemoryRows:
 
 
 class StreamedRows:
-    """Rows on the disk, for sets that do not fit in memory.
+    """Rows on disk, for data sets that do not fit in memory.
 
-    For training, neighbouring rows are read together, as blocks. The blocks are shuffled, as many as fit in half of the
-    allowed memory make a window, and the rows of a window are shuffled. Two windows are in memory at most, since a
-    batch may begin in one and end in the next. Other rows are read one by one.
+    For training, neighbouring rows are read together as blocks. The blocks are shuffled and grouped to windows of half
+    of the allowed memory, and the rows of each window are shuffled. At most two windows are in memory, because a batch
+    may begin in one and end in the next. Other rows are read one by one.
     """
 
     def __init__(self, reader: Reader, *, memory_bytes: float, block_bytes: float = BLOCK_BYTES) -> None:
-        """Read N rows through the reader; windows take `memory_bytes`, in blocks of `block_bytes`."""
+        """Read N rows with a reader; two windows of blocks of `block_bytes` take `memory_bytes`."""
         self.reader = reader
         self.block_rows = max(1, int(block_bytes / reader.row_bytes))
         self.window_blocks = max(1, int(memory_bytes / 2 / reader.row_bytes / self.block_rows))
@@ -92,16 +92,16 @@ FeatureRows = MemoryRows | StreamedRows
 
 
 class FeatureDataset(Dataset[Batch]):
-    """Features, targets and row numbers of N images; gives whole batches.
+    """Dataset of features, targets and row numbers of N images, which returns whole batches.
 
     For `DataLoader(dataset, batch_size, sampler=..., collate_fn=<identity>)`, without worker processes.
     """
 
     def __init__(self, rows: FeatureRows, targets: np.ndarray | Tensor) -> None:
-        """Put N rows and targets (N, C) of 0 and 1 together.
+        """Combine N rows and targets (N, C) of 0 and 1.
 
         Raises:
-            ValueError: different numbers of them, or none.
+            ValueError: their numbers differ or are 0.
         """
         self.rows = rows
         device = rows.features.device if isinstance(rows, MemoryRows) else torch.device("cpu")

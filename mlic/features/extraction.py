@@ -1,4 +1,4 @@
-"""Compute the features that a store does not have yet."""
+"""Extraction: computing the features that are missing in a store."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 HASH_INDEX = "hashes.sqlite"
 ROOM_MARGIN_BYTES = 100_000_000
-DIGEST_BYTES = 64  # of each row, beside its features
+DIGEST_BYTES = 64  # per row, in addition to its features
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +34,12 @@ class ExtractionResult:
     """Result of an extraction.
 
     Attributes:
-        stores: one a backbone.
-        digests: (N,) `S64`, names of the rows of the N paths; empty for unreadable files.
-        found: number of rows that existed; the same image under two names counts once.
-        computed: number of rows that were added.
-        bad: path -> reason, of the images that have no row.
-        seconds: of wall-clock time.
+        stores: one store per backbone.
+        digests: `S64` (N,), names of the rows of the N paths; empty for unreadable files.
+        found: number of existing rows; identical images count once.
+        computed: number of added rows.
+        bad: maps images without a row to the reasons.
+        seconds: wall-clock seconds.
     """
 
     stores: tuple[FeatureStore, ...]
@@ -79,28 +79,29 @@ def extract_features(
     bits_stored: int = FULL_BITS,
     trainer: Mapping[str, Any] | None = None,
 ) -> ExtractionResult:
-    """Compute the rows that the store of this backbone does not have yet, found by the bytes of the images.
+    """Compute the rows of images (identified by their bytes) that are missing in the store of a backbone.
 
-    With several devices or nodes every process calls this, as with any use of Lightning; the first one decides what is
-    computed.
+    With several devices or nodes, every process calls this function, as usual in Lightning; the first process decides
+    which images are computed.
 
     Args:
         backbone: a `FrozenBackbone`: uint8 (B, 3, H, W) -> float32 (B, *feature_shape), with `identity`,
             `feature_shape` and `transform`.
         paths: N images.
         directory: folder of all stores and of the index of file hashes.
-        dtype: of the stored numbers: `float16`, `bfloat16` or `float32`; rows that overflow it are float32.
-        batch_size: images a forward pass.
-        num_workers: processes that decode images; by default one a core.
+        dtype: dtype of the stored features: `float16`, `bfloat16` or `float32`; rows that overflow are stored as
+            float32.
+        batch_size: images per forward pass.
+        num_workers: number of processes that decode images. Default: one per core.
         draft_size: short side in pixels to which JPEGs may be reduced while decoding; None decodes them whole.
-        bits_stored: of 16-bit grey images, the bits in use; see `mlic.data.open_image`.
+        bits_stored: bits in use in 16-bit greyscale images; see `mlic.data.open_image`.
         trainer: keyword arguments of `lightning.Trainer`: accelerator, devices, num_nodes, strategy.
 
     Returns:
-        What was found and computed. Bad images are listed there, all of them, and not raised.
+        The result, which lists all bad images instead of raising an error.
 
     Raises:
-        InputError: no room on the disk, a folder that cannot be written, bad settings, features that are not finite.
+        InputError: the disk is full, the folder is not writable, settings are invalid, or features are not finite.
     """
     start = time.perf_counter()
     _check_numbers(batch_size, num_workers)
@@ -121,7 +122,7 @@ def extract_features(
         files = hash_files(paths, index)
         missing = _compute_missing(extractor, paths, files, engine)
     else:
-        # the first process sends its list of images; hashing here too would only double the reading
+        # the first process sends its list of images; hashing here would only double the reading
         _predict(engine, extractor)
         files, missing = hash_files(paths, index), 0
     return _result(extractor, paths, files, missing, start)
@@ -156,7 +157,7 @@ def _result(
 
 def _identity(backbone: FrozenBackbone, draft_size: int | None, bits_stored: int) -> dict[str, Any]:
     identity = {**backbone.identity, "decoding": "whole" if draft_size is None else f"draft {draft_size}"}
-    if bits_stored != FULL_BITS:  # absent by default: stores from before there was this option stay valid
+    if bits_stored != FULL_BITS:  # absent by default, so that stores from before this option stay valid
         identity["bits_stored"] = bits_stored
     return identity
 
@@ -190,7 +191,7 @@ def _distinct(files: HashedFiles) -> np.ndarray:
 def _compute_missing(
     extractor: FeatureExtractor, paths: Sequence[ImageReference], files: HashedFiles, engine: L.Trainer
 ) -> int:
-    """Compute what is missing, on the first process; returns the number of rows that were."""
+    """Compute the rows missing on the first process, and return their number."""
     store, digests = extractor.store, _distinct(files)
     if engine.world_size == 1 and not store.is_missing(digests).any():
         logger.info("features: all %d rows found in '%s'", len(digests), store.folder)
@@ -199,7 +200,7 @@ def _compute_missing(
         pending = extractor.pending = _list_missing(store, paths, files)
         _check_room(store, len(digests) - len(pending), len(pending))
         if len(pending) or engine.world_size > 1:
-            # other processes may be about to make the same call, and would wait for this one
+            # other processes may be about to make the same call and would wait for this one
             _predict(engine, extractor)
     return len(pending)
 
@@ -215,7 +216,7 @@ def _list_missing(store: FeatureStore, paths: Sequence[ImageReference], files: H
 
 
 def _check_room(store: FeatureStore, found: int, missing: int) -> None:
-    """Log what will be computed; InputError when the disk has no room for it."""
+    """Log the number and size of missing rows; raise an InputError if the disk has no space for them."""
     size = missing * (store.layout.row_bytes + DIGEST_BYTES)
     logger.info(
         "features: %d rows found, %d to compute, %s in '%s'", found, missing, _megabytes(size), store.folder
@@ -226,8 +227,8 @@ def _check_room(store: FeatureStore, found: int, missing: int) -> None:
     raise InputError(
         f"features.dir: {missing} rows of {_megabytes(store.layout.row_bytes)} take {_megabytes(size)}, but "
         f"'{store.folder}' has {_megabytes(free)} free, {_megabytes(ROOM_MARGIN_BYTES)} reserved. Choose another "
-        "folder with features.dir, make room (mlic.features action=prune), or pool the features with "
-        "model.backbone.pool=avg, which makes them much smaller than maps."
+        "folder with features.dir, free some space (mlic.features action=prune), or pool the features with "
+        "model.backbone.pool=avg, which makes them much smaller."
     )
 
 
@@ -237,7 +238,7 @@ def _megabytes(number: float) -> str:
 
 def _predict(engine: L.Trainer, extractor: FeatureExtractor) -> None:
     with warnings.catch_warnings():
-        # the number of workers was chosen for these cores
+        # the number of workers is suitable for these cores
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         engine.predict(extractor, return_predictions=False)
 
@@ -245,7 +246,7 @@ def _predict(engine: L.Trainer, extractor: FeatureExtractor) -> None:
 def _explain_missing(
     store: FeatureStore, paths: Sequence[ImageReference], files: HashedFiles, bits_stored: int
 ) -> dict[ImageReference, str]:
-    """Decode the readable files that have no row once more, to say why."""
+    """Decode the readable files without a row again to find the reasons."""
     missing = store.is_missing(files.digests) & (files.digests != b"")
     changed = "no row was stored: it changed while it was read, or features.dir is not shared by all nodes"
     return {

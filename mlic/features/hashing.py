@@ -1,4 +1,4 @@
-"""sha256 of image files: the name of a row in a feature store."""
+"""The sha256 of image files, which identifies rows in a feature store."""
 
 import hashlib
 import logging
@@ -19,9 +19,9 @@ from mlic.data.tars.images import TarImage
 
 logger = logging.getLogger(__name__)
 
-DIGEST_DTYPE = "S64"  # hexadecimal: raw bytes may end in zeros, which numpy strips
+DIGEST_DTYPE = "S64"  # hexadecimal, because raw bytes may end in zeros, which numpy strips
 CHUNK_FILES = 4096
-# A file changed again within its clock's granularity keeps its times: git's "racy" entries.
+# A file that changes again within the granularity of its clock keeps its times (like "racy" entries in git).
 RACY_NS = 2_000_000_000
 
 FileState = tuple[int, int, int]  # size in bytes, mtime and ctime in ns
@@ -36,12 +36,12 @@ _ADD = "INSERT OR REPLACE INTO files (path, size, mtime, ctime, digest) VALUES (
 
 @dataclass(frozen=True)
 class HashedFiles:
-    """Digests of files, in the order asked.
+    """Digests of files in the order of the request.
 
     Attributes:
-        digests: (N,) `S64`, hexadecimal sha256 of the bytes; empty where the file could not be read.
-        states: (N, 3) int64: size in bytes, mtime and ctime in ns, as they were before the bytes were read.
-        bad: path -> reason, of the files that could not be read.
+        digests: `S64` (N,), hexadecimal sha256 of the bytes; empty for unreadable files.
+        states: int64 (N, 3): size in bytes, mtime and ctime in ns before the bytes were read.
+        bad: maps unreadable files to the reasons.
         num_read: number of files whose bytes were read; the others were in the index.
     """
 
@@ -52,29 +52,30 @@ class HashedFiles:
 
 
 def hash_files(paths: Sequence[ImageReference], index: Path | None = None) -> HashedFiles:
-    """Hash the bytes of files in parallel threads, or look the digests up.
+    """Hash the bytes of files in parallel threads, or find the digests in an index.
 
-    Images in tar shards were hashed when the shard was indexed.
+    Images in tar shards are hashed when the shard is indexed.
 
     Args:
         paths: N images.
-        index: SQLite file of the digests found before, made when absent; None hashes everything. It only saves time:
-            one that is damaged is removed, and the next call makes it again. Entries are trusted while size, mtime and
-            ctime are those of the file, and never when the file had been written less than two seconds before it was
-            hashed.
+        index: SQLite file of known digests, created if missing; None hashes all files. It only saves time: a damaged
+            index is removed, and the next call creates a new one. Entries are valid while size, mtime and ctime of
+            the file match, unless the file was written less than two seconds before it was hashed.
 
     Returns:
-        The digests. Missing or unreadable files are listed in `bad`, not raised.
+        The digests. Missing and unreadable files are listed in `bad`.
     """
     if index is None:
         return _hash_files(paths, ":memory:")
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
         return _hash_files(paths, index)
-    except (OSError, sqlite3.OperationalError) as error:  # no permission, a full disk, locked by others
+    except (OSError, sqlite3.OperationalError) as error:  # no permission, a full disk, or locked by others
         logger.warning("the index of file hashes '%s' is not used: %s", index, error)
-    except (sqlite3.DatabaseError, TypeError, ValueError) as error:  # what is in it may be anything
-        logger.warning("the index of file hashes '%s' is damaged (%s) and is made again", index, error)
+    except (sqlite3.DatabaseError, TypeError, ValueError) as error:  # its content may be arbitrary
+        logger.warning(
+            "the index of file hashes '%s' is damaged (%s) and will be created again", index, error
+        )
         with suppress(OSError):
             index.unlink(missing_ok=True)
     return _hash_files(paths, ":memory:")
@@ -109,13 +110,13 @@ def _hash_files(paths: Sequence[ImageReference], index: Path | str) -> HashedFil
 
 
 def _find(index: sqlite3.Connection, names: Iterable[str]) -> dict[str, tuple[FileState, str]]:
-    """Entries of those absolute paths that have one; SQLite takes no names that are not text."""
+    """Return the entries of absolute paths; names that are not valid text cannot be in the index."""
     rows = ((name, index.execute(_FIND, (name,)).fetchone()) for name in names if is_text(name))
     return {name: (row[:3], row[3]) for name, row in rows if row is not None}
 
 
 def state_of(name: str | ImageReference) -> FileState:
-    """Size in bytes, mtime and ctime in ns; raises OSError. For an image in a tar shard: size, offset, 0."""
+    """Return size in bytes, mtime and ctime in ns, or raise an OSError; for images in tar shards size, offset, 0."""
     if isinstance(name, TarImage):
         return name.size, name.offset, 0
     status = os.stat(name)
@@ -125,7 +126,7 @@ def state_of(name: str | ImageReference) -> FileState:
 def _hash_unless_known(
     name: str | TarImage, known: tuple[FileState, str] | None
 ) -> tuple[FileState, str, str]:
-    """State, digest and reason for failure (empty if none) of a file."""
+    """Return state, digest and reason of failure (empty if none) of a file."""
     try:
         state = state_of(name)
         if isinstance(name, TarImage):

@@ -11,7 +11,7 @@ from mlic.features.hashing import state_of
 
 
 class HashedImages(ImageDataset):
-    """Images that must still be what was hashed; others are black images with the row number `PADDING`."""
+    """Images that are unchanged since they were hashed; others are black images with the row number `PADDING`."""
 
     def __init__(
         self,
@@ -21,14 +21,14 @@ class HashedImages(ImageDataset):
         draft_size: int | None,
         bits_stored: int,
     ) -> None:
-        """Take what `hash_files` found.
+        """Create a dataset from the result of `hash_files`.
 
         Args:
             references: N images.
-            states: (N, 3), their size, mtime and ctime when they were hashed.
-            transform: PIL image -> uint8 (3, H, W).
+            states: size, mtime and ctime (N, 3) when they were hashed.
+            transform: maps a PIL image to uint8 (3, H, W).
             draft_size: see `mlic.data.open_image`.
-            bits_stored: likewise.
+            bits_stored: see `mlic.data.open_image`.
         """
         super().__init__(references, transform, draft_size=draft_size, bits_stored=bits_stored, strict=False)
         self.states = states
@@ -46,10 +46,9 @@ class HashedImages(ImageDataset):
 
 
 class RankSampler(Sampler[int]):
-    """Every n-th image for one of n processes: each image once, nothing padded or repeated.
+    """Yields every n-th image for one of n processes, each image once, without padding or repetition.
 
-    A process left without any gets one index of padding: it then takes part in what all processes do
-    together.
+    A process without images gets one index of padding, so that it takes part in collective operations.
     """
 
     def __init__(self, num_images: int, rank: int, num_processes: int) -> None:

@@ -1,4 +1,4 @@
-"""List, verify and remove feature stores."""
+"""Listing, verification and removal of feature stores."""
 
 import json
 import math
@@ -22,13 +22,13 @@ def manage_stores(action: str, root: Path, days: float | None = None) -> bool:
     Args:
         action: one of ACTIONS.
         root: folder of the stores.
-        days: of `prune`; stores that were not used for so many days are removed.
+        days: for `prune`; stores that were not used for this number of days are removed.
 
     Returns:
         False if `verify` found damage.
 
     Raises:
-        InputError: unknown action, or `prune` without days.
+        InputError: the action is unknown, or `prune` is used without days.
     """
     if action not in ACTIONS:
         raise InputError(f"action: must be one of {', '.join(ACTIONS)}, got '{action}'.")
@@ -47,7 +47,7 @@ def manage_stores(action: str, root: Path, days: float | None = None) -> bool:
 
 
 def find_stores(root: Path) -> list[Path]:
-    """Return the folders of all stores in `root`, sorted; other programs have files named store.json too."""
+    """Return the sorted folders of all stores in `root`, without files of other programs named store.json."""
     return sorted(path.parent for path in root.glob(f"*/{DESCRIPTION}") if _describes_store(path))
 
 
@@ -65,7 +65,7 @@ def default_folder() -> Path:
 
 
 def show(folders: Sequence[Path]) -> None:
-    """Print rows, size, seconds an image and last use of each store."""
+    """Print rows, size, seconds per image and last use of each store."""
     print(f"{'rows':>10} {'MB':>10} {'s/image':>8} {'days unused':>12}  store")
     for folder in folders:
         rows, seconds = "other format", ""
@@ -78,14 +78,14 @@ def show(folders: Sequence[Path]) -> None:
 
 
 def _seconds_per_row(store: FeatureStore) -> str:
-    """Computing time in one process, of the shards that carry it; empty if none does."""
+    """Return the computing time per row in one process of the shards that record it; empty if none does."""
     timed = [shard for shard in store.shards if math.isfinite(shard.seconds)]
     rows = sum(len(shard.digests) for shard in timed)
     return f"{sum(shard.seconds for shard in timed) / rows:.4f}" if rows else ""
 
 
 def verify(folders: Sequence[Path]) -> bool:
-    """Read every row of each store, and set damaged shards aside; returns True if there are none."""
+    """Read every row of each store, and set damaged shards aside; return True if there are none."""
     num_damaged = 0
     for folder in folders:
         try:
@@ -102,7 +102,7 @@ def verify(folders: Sequence[Path]) -> bool:
 
 
 def prune(folders: Sequence[Path], days: float) -> None:
-    """Remove the stores that were not used for so many days and are not in use now."""
+    """Remove the stores that were not used for a number of days and are not in use."""
     old = [folder for folder in folders if days_unused(folder) >= days]
     if not old:
         print(f"none of {len(folders)} stores was unused for {days:g} days")
@@ -111,7 +111,7 @@ def prune(folders: Sequence[Path], days: float) -> None:
         try:
             remove_store(folder)
         except InputError:
-            print(f"in use, left alone: {printable(str(folder))}")
+            print(f"in use, not removed: {printable(str(folder))}")
         else:
             print(f"removed {size / 1e6:.1f} MB: {printable(str(folder))}")
 

@@ -34,12 +34,12 @@ PROGRESS_LINES = 10
 
 @dataclass(frozen=True)
 class PendingImages:
-    """Images that have no row yet, each content once.
+    """Images without a row, each content once.
 
     Attributes:
         paths: N images.
-        digests: (n,) `S64`, names of their rows.
-        states: (n, 3) size, mtime and ctime when they were hashed.
+        digests: `S64` (N,), names of their rows.
+        states: size, mtime and ctime (N, 3) when they were hashed.
     """
 
     paths: Sequence[ImageReference]
@@ -52,7 +52,7 @@ class PendingImages:
 
 
 class FeatureExtractor(L.LightningModule):
-    """Runs a frozen backbone over images, in `Trainer.predict`."""
+    """Runs a frozen backbone on images in `Trainer.predict`."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class FeatureExtractor(L.LightningModule):
         batch_size: int,
         num_workers: int,
     ) -> None:
-        """Keep the parts; see `extract_features`."""
+        """Store the parts; see `extract_features`."""
         super().__init__()
         self.backbone, self.draft_size, self.bits_stored = backbone, draft_size, bits_stored
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -72,7 +72,7 @@ class FeatureExtractor(L.LightningModule):
         self.pending = PendingImages([], np.empty(0, dtype=DIGEST_DTYPE), np.empty((0, 3), dtype=np.int64))
 
     def setup(self, stage: str) -> None:
-        """Take the list of the first process: others may have looked at the store at another time."""
+        """Use the list of the first process, because others may have read the store at another time."""
         self.pending = self.trainer.strategy.broadcast(self.pending)
 
     def predict_dataloader(self) -> DataLoader[Any]:
@@ -92,10 +92,10 @@ class FeatureExtractor(L.LightningModule):
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Prediction:
         """Return image numbers (b,) without padding, and features (b, *feature_shape) on the CPU.
 
-        Features are in the dtype of the store, or float32 where one of them overflows it.
+        Features have the dtype of the store, or float32 if one of them overflows it.
 
         Raises:
-            InputError: features that are infinite or not a number.
+            InputError: features are infinite or not a number.
         """
         images, _, numbers = batch
         valid = numbers != PADDING
@@ -114,13 +114,13 @@ class FeatureExtractor(L.LightningModule):
         more = f" and {len(broken) - NAMES_SHOWN} more" if len(broken) > NAMES_SHOWN else ""
         raise InputError(
             f"features of {len(broken)} of {len(numbers)} images in a batch are infinite or not a number: "
-            f"{', '.join(broken[:NAMES_SHOWN])}{more}. Look for broken weights, or set "
+            f"{', '.join(broken[:NAMES_SHOWN])}{more}. Check the weights, or set "
             "model.backbone.precision=float32."
         )
 
 
 class FeatureWriter(BasePredictionWriter):
-    """Each process adds its rows to the store, in shards of its own; the first one shows progress."""
+    """Adds the rows of each process to the store in separate shards; the first process shows progress."""
 
     def __init__(self) -> None:
         """Write after each batch."""
@@ -129,7 +129,7 @@ class FeatureWriter(BasePredictionWriter):
         self._progress: ExtractionProgress | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Open the writer, and start the clock."""
+        """Open the writer and start the clock."""
         assert isinstance(pl_module, FeatureExtractor)
         self._writer = pl_module.store.writer()
         if trainer.is_global_zero:
@@ -145,7 +145,7 @@ class FeatureWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Hand the rows of a batch to the writer, and count as many for each other process."""
+        """Pass the rows of a batch to the writer, and count the same number for each other process."""
         assert isinstance(pl_module, FeatureExtractor) and self._writer is not None
         numbers, rows = prediction
         self._writer.add(pl_module.pending.digests[numbers], rows)
@@ -153,14 +153,14 @@ class FeatureWriter(BasePredictionWriter):
             self._progress.update(len(numbers) * trainer.world_size)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write what is left; no process goes on before all have done so."""
+        """Write the remaining rows, and wait until all processes have done so."""
         self._finish()
         trainer.strategy.barrier()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Keep the rows that were computed before an error or a signal."""
+        """Write the rows that were computed before an error or a signal."""
         try:
             self._finish()
         except Exception as error:  # a full disk, most likely, which is also the exception above
@@ -174,10 +174,10 @@ class FeatureWriter(BasePredictionWriter):
 
 
 class ExtractionProgress:
-    """Images a second and time left: a bar on a terminal, ten lines elsewhere."""
+    """Images per second and remaining time: a bar on a terminal, else ten lines."""
 
     def __init__(self, total: int) -> None:
-        """Start the clock, for a number of images."""
+        """Start the clock for a number of images."""
         self._total, self._start = total, time.perf_counter()
         self._done, self._next_line = 0, total / PROGRESS_LINES
         self._bar = tqdm(
@@ -197,5 +197,5 @@ class ExtractionProgress:
             logger.info(message, self._done, self._total, rate, left)
 
     def close(self) -> None:
-        """Close the bar, so that an error starts on a line of its own."""
+        """Close the bar, so that an error starts on a new line."""
         self._bar.close()

@@ -15,7 +15,7 @@ class FeatureReader:
     """Reader of the rows of one store.
 
     Attributes:
-        feature_shape, dtype: of a row; float32 where one of the rows is.
+        feature_shape, dtype: shape and dtype of a row; float32 if one of the rows is.
         row_bytes: size of a row in bytes.
     """
 
@@ -28,7 +28,7 @@ class FeatureReader:
         feature_shape: tuple[int, ...],
         dtype: torch.dtype,
     ) -> None:
-        """Read row i from row `rows[i]` of shard `shard_numbers[i]`, each (N,) int; `dtype` is that of the store."""
+        """Row i is row `rows[i]` of shard `shard_numbers[i]`, both int (N,); `dtype` is that of the store."""
         self._shards, self._shard_numbers, self._rows = shards, shard_numbers, rows
         used = [shards[number].features.dtype for number in np.unique(shard_numbers).tolist()]
         self.feature_shape, self.dtype = feature_shape, reduce(torch.promote_types, used, dtype)
@@ -60,12 +60,12 @@ class ConcatenatedReader:
     """Reader that concatenates the flattened rows of several stores of the same images.
 
     Attributes:
-        feature_shape, dtype: of a row; the widest dtype of the members.
+        feature_shape, dtype: shape and dtype of a row; the widest dtype of the members.
         row_bytes: size of a row in bytes.
     """
 
     def __init__(self, members: Sequence[FeatureReader]) -> None:
-        """Take readers of the same N images in the same order."""
+        """Concatenate readers of the same N images in the same order."""
         self.members = list(members)
         self.widths = [prod(member.feature_shape) for member in self.members]
         self.feature_shape = (sum(self.widths),)

@@ -13,10 +13,10 @@ from mlic.features.dataset import FeatureDataset
 class FeatureSampler(DistributedSampler[int]):
     """Sampler that yields all rows in a new order each epoch.
 
-    It draws nothing from any global generator, and a resumed run repeats the order; for rows that are streamed, the
-    order also depends on where the rows are on the disk. A `DistributedSampler`, so that Lightning calls `set_epoch`
-    and does not replace it: each of several processes takes one stretch of the order, filled up with rows of its
-    beginning to equal lengths.
+    It does not use global generators, and a resumed run reproduces the order. For streamed rows, the order also depends
+    on their positions on disk. It is a `DistributedSampler` so that Lightning calls `set_epoch` and does not replace
+    it. Each of several processes takes one contiguous part of the order, padded with rows from its beginning to equal
+    length.
     """
 
     def __init__(
@@ -28,14 +28,14 @@ class FeatureSampler(DistributedSampler[int]):
         num_processes: int | None = None,
         rank: int | None = None,
     ) -> None:
-        """Shuffle `rows` (image numbers of the dataset) anew each epoch.
+        """Create a sampler of `rows` (image numbers of the dataset).
 
         Args:
-            dataset: whose rows.
-            rows: of the training part.
-            seed: determines the order, together with the epoch.
-            num_processes: by default those of the process group, if there is one.
-            rank: of this process.
+            dataset: dataset of the rows.
+            rows: rows of the training part.
+            seed: determines the order together with the epoch.
+            num_processes: number of processes. Default: that of the process group, if there is one.
+            rank: rank of this process.
         """
         if num_processes is None or rank is None:
             num_processes, rank = group_size_and_rank()

@@ -1,4 +1,4 @@
-"""One shard of a feature store: a safetensors file that carries the digests of its rows in its header."""
+"""Shards of a feature store: safetensors files with the digests of their rows in the header."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from mlic.runs.folder import replacing
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-WIDE = "float32"  # of rows that overflow the number format of their store
+WIDE = "float32"  # dtype of rows that overflow the dtype of their store
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ShardLayout:
     """Properties that all shards of one store share.
 
     Attributes:
-        key: hexadecimal digest of all that determines the rows, including the format version.
+        key: hexadecimal digest of everything that determines the rows, including the format version.
         dtype: `float16`, `bfloat16` or `float32`.
         feature_shape: shape of one row.
     """
@@ -47,10 +47,10 @@ class Shard:
     """A shard on disk.
 
     Attributes:
-        path: the file.
-        digests: (n,) `S64`, names of the rows.
-        features: (n, *feature_shape), a map of the file into memory: only the rows that are used are read.
-        seconds: wall-clock time that computing the rows took; NaN in files from before it was stored.
+        path: path of the file.
+        digests: `S64` (n,), names of the rows.
+        features: rows (n, *feature_shape), memory-mapped, so that only used rows are read.
+        seconds: wall-clock seconds of computing the rows; NaN in old files.
     """
 
     path: Path
@@ -63,17 +63,17 @@ def open_shard(path: Path, layout: ShardLayout, *, check_rows: bool = True) -> S
     """Open a shard and check that it belongs to a store.
 
     Args:
-        path: the file.
-        layout: of the store.
-        check_rows: read all rows, and compare their checksum with that in the header. Shards of earlier versions have
-            none that is read; of these only the header is checked.
+        path: path of the file.
+        layout: layout of the store.
+        check_rows: read all rows, and compare their checksum with the header. For shards of earlier versions, only the
+            header is checked.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or its rows are those of another store.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged or belongs to another store.
     """
     try:
-        # safetensors checks the header, and that the file is as long as the header says
+        # safetensors checks the header, and that the length of the file matches it
         with safe_open(path, "pt") as file:
             metadata, features = file.metadata(), file.get_tensor("features")
         digests = np.frombuffer(metadata["digests"].encode("ascii"), dtype=DIGEST_DTYPE)
@@ -81,7 +81,7 @@ def open_shard(path: Path, layout: ShardLayout, *, check_rows: bool = True) -> S
         found = metadata["format_version"], metadata["key"], tuple(features.shape), features.dtype
         checksum = metadata.get("crc32")
         if check_rows and checksum is not None and checksum != _checksum(features):
-            raise ValueError("its rows are not those that were written")
+            raise ValueError("the checksum of its rows does not match")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"it cannot be read as a shard of features ({error})") from error
     shape = (len(digests), *layout.feature_shape)
@@ -89,25 +89,25 @@ def open_shard(path: Path, layout: ShardLayout, *, check_rows: bool = True) -> S
         if found == (str(FORMAT_VERSION), layout.key, shape, dtype):
             return Shard(path, digests, features, seconds)
     raise ValueError(
-        f"it holds {features.dtype} {tuple(features.shape)} of store {found[1][:16]}, expected {layout.dtype} {shape} "
-        f"of store {layout.key[:16]}"
+        f"it contains {features.dtype} {tuple(features.shape)} of store {found[1][:16]}, expected {layout.dtype} "
+        f"{shape} of store {layout.key[:16]}"
     )
 
 
 def write_shard(
     folder: Path, layout: ShardLayout, digests: np.ndarray, features: Tensor, seconds: float
 ) -> Path:
-    """Write rows as a new shard, which appears under its name only when it is whole and on the disk.
+    """Write rows as a new shard, which gets its name only when it is complete and flushed to disk.
 
     Args:
         folder: folder of the store.
-        layout: of the store.
-        digests: (n,) `S64`.
-        features: (n, *feature_shape) on the CPU, in the dtype of the layout or float32.
-        seconds: wall-clock time that computing the rows took.
+        layout: layout of the store.
+        digests: `S64` (n,).
+        features: rows (n, *feature_shape) on the CPU, in the dtype of the layout or float32.
+        seconds: wall-clock seconds of computing the rows.
 
     Returns:
-        The file.
+        The path of the file.
     """
     features = features.contiguous()
     metadata = {

@@ -1,4 +1,4 @@
-"""Cached features in the place of images: compute what is missing, then serve training."""
+"""Cached features as a source of training data: missing features are computed first."""
 
 import logging
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ from mlic.models.ensemble import Backbone, EnsembleBackbone
 
 logger = logging.getLogger(__name__)
 
-MEMORY_SHARE = 0.5  # of what is free, for features
+MEMORY_SHARE = 0.5  # share of the free memory for features
 
 
 class CachedFeatures:
-    """Takes the place of images in a data module when the backbone's features are kept.
+    """Provides stored features to a data module in place of images.
 
-    Each member of an ensemble keeps its features in the store that it has when it is used by itself; rows of several
-    stores are served as one.
+    Each member of an ensemble uses the same store as when it is used alone; the rows of several stores are
+    concatenated.
 
     Attributes:
-        result: of the last extraction; for an ensemble, that of all members together.
+        result: result of the last extraction, of all members for an ensemble.
     """
 
     result: ExtractionResult
@@ -46,16 +46,16 @@ class CachedFeatures:
         draft_size: DraftSize = None,
         **options: Any,
     ) -> None:
-        """Keep the settings; nothing is read before `extract`.
+        """Store the settings; nothing is read before `extract`.
 
         Args:
             backbone: a `FrozenBackbone`, or an `EnsembleBackbone`.
             directory: folder of all stores.
-            dtype: of the stored numbers; see `FeatureStore`.
-            memory_gb: in 10^9 bytes, for features in memory; larger sets are read from the disk while training. By
-                default half of the memory that is available.
-            device: where training runs; features are moved there when they fit in half of its free memory.
-            draft_size: see `extract_features`; one for each member of an ensemble.
+            dtype: dtype of stored features; see `FeatureStore`.
+            memory_gb: memory for features in 10^9 bytes; larger data sets are streamed from disk during training.
+                Default: half of the available memory.
+            device: device of training; features are moved there if they fit in half of its free memory.
+            draft_size: see `extract_features`; one per member of an ensemble.
             options: further keyword arguments of `extract_features`.
         """
         self.backbone, self.directory, self.dtype = backbone, Path(directory), dtype
@@ -68,13 +68,13 @@ class CachedFeatures:
         self._served: FeatureDataset | None = None
 
     def extract(self, paths: Sequence[ImageReference]) -> dict[ImageReference, str]:
-        """Compute the rows that are missing.
+        """Compute missing rows.
 
         Args:
             paths: images.
 
         Returns:
-            Path -> reason, of the images that have no row.
+            Images without a row and the reasons.
 
         Raises:
             InputError: see `extract_features`.
@@ -107,14 +107,14 @@ class CachedFeatures:
         return result
 
     def dataset(self, paths: Sequence[ImageReference], targets: np.ndarray) -> FeatureDataset:
-        """Return features and targets of images that `extract` was given, in the order asked.
+        """Return a dataset of images that were passed to `extract`, in the order of `paths`.
 
         Args:
             paths: N images.
-            targets: (N, C), 0 or 1.
+            targets: targets (N, C) of 0 and 1.
 
         Raises:
-            InputError: rows were removed since `extract`.
+            InputError: rows were removed after `extract`.
         """
         row_of = {str(path): row for row, path in enumerate(self._paths)}
         digests = self.result.digests[[row_of[str(path)] for path in paths]]
@@ -124,7 +124,7 @@ class CachedFeatures:
         limit = self.memory_gb * 1e9 if self.memory_gb is not None else MEMORY_SHARE * available_memory()
         if size > limit:
             logger.info(
-                "features: %.1f GB are read from the disk, %.1f GB at a time", size / 1e9, limit / 1e9
+                "features: %.1f GB are streamed from disk, %.1f GB at a time", size / 1e9, limit / 1e9
             )
             rows = StreamedRows(reader, memory_bytes=limit)
         else:
@@ -135,10 +135,10 @@ class CachedFeatures:
         return self._served
 
     def training_sampler(self, rows: np.ndarray, seed: int) -> FeatureSampler:
-        """Return a sampler of rows of the last `dataset`, in a new order each epoch.
+        """Return a sampler of rows of the last `dataset` with a new order in each epoch.
 
         Raises:
-            ValueError: there is none yet.
+            ValueError: `dataset` was not called yet.
         """
         if self._served is None:
             raise ValueError("call `dataset` first")

@@ -1,4 +1,4 @@
-"""Features on disk, found by the bytes of the image and by all that determines them."""
+"""The feature store: features on disk, identified by the bytes of the image and the backbone."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ from mlic.runs.folder import write_atomically
 
 try:
     import fcntl
-except ImportError:  # Windows, where a file that is in use cannot be removed anyway
+except ImportError:  # Windows, where files in use cannot be removed anyway
     fcntl = None
 
 logger = logging.getLogger(__name__)
@@ -39,20 +39,21 @@ logger = logging.getLogger(__name__)
 DESCRIPTION = "store.json"
 LAST_USED = "last_used"
 LOCKS = ".locks"
-# Earlier versions kept stores of mirror images too, told apart by this word. It stays in the key, so that the
-# stores that exist are found.
+# Earlier versions also had stores of mirror images, distinguished by this word. It remains part of the key, so that
+# existing stores are found.
 VIEW = "identity"
 TEMPORARY_SUFFIX = ".tmp"
-DAMAGED = "shard.damaged"  # the last one that was set aside
+DAMAGED = "shard.damaged"  # the last shard that was set aside
 OWN_SUFFIXES = (SUFFIX, TEMPORARY_SUFFIX, ".damaged", ".refused")
 
 
 class FeatureStore:
     """Store of features in shards, by the sha256 of the bytes of an image; there is no central index.
 
-    A folder `<root>/<readable name>-<first 16 digits of the key>/` holds the shards, `store.json` (what the key stands
-    for) and `last_used`. Any number of processes read; a store is not removed while an object of this class that has
-    looked into it exists. Rows are added by the one process that holds `lock`, or by the processes that it started.
+    The folder `<root>/<readable name>-<first 16 digits of the key>/` contains the shards, `store.json` (a description
+    of the key) and `last_used`. Any number of processes can read. A store is not removed while an object of this
+    class that has read it exists. Rows are added only by the process that holds `lock`, or by the processes that it
+    started.
 
     Attributes:
         root, folder: folder of all stores, and of this one.
@@ -67,18 +68,18 @@ class FeatureStore:
         feature_shape: tuple[int, ...],
         dtype: str = "float16",
     ) -> None:
-        """Name a store; nothing is read or written yet.
+        """Create the object of a store; nothing is read or written yet.
 
         Args:
             root: folder of all stores.
-            identity: JSON types, all that determines the features of an image: weights, preprocessing, pool,
-                precision.
+            identity: everything that determines the features of an image, as JSON types: weights, preprocessing,
+                pooling, precision.
             feature_shape: shape of one row.
-            dtype: of the stored numbers: `float16`, `bfloat16` or `float32`. A row that overflows it is kept as
+            dtype: dtype of stored features: `float16`, `bfloat16` or `float32`. Rows that overflow are stored as
                 float32.
 
         Raises:
-            InputError: unknown dtype.
+            InputError: the dtype is unknown.
         """
         check_choice("features.dtype", dtype, DTYPES)
         self.root, self.identity = Path(root), dict(identity)
@@ -94,7 +95,7 @@ class FeatureStore:
         """Return the store in a folder, from its `store.json`.
 
         Raises:
-            InputError: it is not a store, or one of another format version.
+            InputError: the folder is not a store, or has another format version.
         """
         try:
             text = json.loads((folder / DESCRIPTION).read_text())
@@ -107,17 +108,17 @@ class FeatureStore:
             ) from error
         if version != FORMAT_VERSION or store.folder.name != folder.name:
             raise InputError(
-                f"'{folder}' is a feature store of another version of mlic (format version {version}), or its key is "
-                "not that of its name. Remove the folder: its features are computed again when needed."
+                f"'{folder}' is a feature store of another version of mlic (format version {version}), or its key does "
+                "not match its name. Remove the folder; its features are computed again when needed."
             )
         return store
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the store for adding to it; waits, and logs that, while another process holds it.
+        """Lock the store for adding rows; wait while another process holds the lock.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: the folder is not writable.
         """
         with ExitStack() as held:
             try:
@@ -126,7 +127,7 @@ class FeatureStore:
             except OSError as error:
                 raise InputError(
                     f"features.dir: '{self.folder}' cannot be written ({error.strerror}). Choose another folder "
-                    "or make room."
+                    "or free some space."
                 ) from error
             yield
 
@@ -137,12 +138,12 @@ class FeatureStore:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            logger.info("another process adds to '%s'; waiting until it is done", self.folder)
+            logger.info("another process adds rows to '%s'; waiting until it is done", self.folder)
             lock.acquire()
         held.callback(lock.release)
 
     def _prepare(self) -> None:
-        """Make the folder, remove what a killed process left, and write down what the key stands for."""
+        """Create the folder, remove temporary files of killed processes, and write the description of the key."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(f"*{TEMPORARY_SUFFIX}"):
             leftover.unlink(missing_ok=True)
@@ -159,16 +160,16 @@ class FeatureStore:
         self.refresh()
 
     def refresh(self, *, check_rows: bool = True) -> list[str]:
-        """Look for shards that came or went.
+        """Find new and removed shards.
 
-        A shard that is damaged, or not of this store, is renamed to `shard.damaged` in the place of the one before, so
-        that its rows count as missing and are computed again.
+        A shard that is damaged or belongs to another store is renamed to `shard.damaged`, replacing the previous one,
+        so that its rows count as missing and are computed again.
 
         Args:
-            check_rows: read all rows of new shards too, see `open_shard`.
+            check_rows: also read all rows of new shards; see `open_shard`.
 
         Returns:
-            What is wrong with each of those.
+            The problems of the damaged shards.
         """
         if self._in_use is None and self.folder.is_dir():
             descriptor = lock_folder(self.folder)
@@ -181,7 +182,7 @@ class FeatureStore:
                 shards[name] = known.get(name) or open_shard(
                     self.folder / name, self.layout, check_rows=check_rows
                 )
-            except FileNotFoundError:  # another process set it aside meanwhile
+            except FileNotFoundError:  # another process has set it aside in the meantime
                 continue
             except ValueError as error:
                 problems.append(self._set_aside(self.folder / name, error))
@@ -190,12 +191,12 @@ class FeatureStore:
         return problems
 
     def _set_shards(self, shards: dict[str, Shard]) -> None:
-        """Index rows by digest, as sorted arrays: millions of them take little memory."""
+        """Index rows by digest as sorted arrays, which take little memory for millions of rows."""
         digests = np.concatenate(
             [np.empty(0, dtype=DIGEST_DTYPE), *(shard.digests for shard in shards.values())]
         )
         sizes = [len(shard.digests) for shard in shards.values()]
-        # stable: of a row that is there twice the first one counts
+        # a stable sort, so that the first of duplicate rows is used
         order = np.argsort(digests, kind="stable")
         self._shards, self._digests = shards, digests[order]
         self._shard_numbers = np.repeat(np.arange(len(sizes)), sizes)[order]
@@ -224,11 +225,11 @@ class FeatureStore:
         return ~self._find(digests)[1]
 
     def writer(self, **options: float) -> ShardWriter:
-        """Return a writer of new rows; the caller holds `lock`, and calls `flush` at the end."""
+        """Return a writer of new rows; the caller must hold `lock` and call `flush` at the end."""
         return ShardWriter(self.folder, self.layout, **options)
 
     def reader(self, digests: np.ndarray) -> FeatureReader:
-        """Return access to the rows of those digests (N,) by number.
+        """Return a reader of the rows of digests (N,).
 
         Raises:
             InputError: a digest has no row.
@@ -237,7 +238,7 @@ class FeatureStore:
         if not found.all():
             raise InputError(
                 f"features.dir: {int((~found).sum())} of {len(digests)} rows are not in '{self.folder}'. Start the "
-                "command again: it computes what is missing."
+                "command again to compute missing rows."
             )
         self.touch()
         assert self._shards is not None
@@ -250,9 +251,9 @@ class FeatureStore:
         )
 
     def load(self, digests: np.ndarray) -> Tensor:
-        """Return the rows of those digests (N,) as one tensor (N, *feature_shape) in the dtype of the store.
+        """Return the rows of digests (N,) as a tensor (N, *feature_shape) in the dtype of the store.
 
-        It is float32 where one of the rows is.
+        The dtype is float32 if one of the rows is float32.
 
         Raises:
             InputError: a digest has no row.
@@ -260,7 +261,7 @@ class FeatureStore:
         return self.reader(digests).gather(np.arange(len(digests)))
 
     def touch(self) -> None:
-        """Note that the store is in use."""
+        """Record that the store is in use."""
         if self.folder.is_dir():
             with suppress(OSError):  # a folder that is read-only
                 (self.folder / LAST_USED).touch()
@@ -284,16 +285,16 @@ def size_of(folder: Path) -> int:
 
 
 def lock_file(folder: Path) -> Path:
-    """Return the file to lock for adding to a store; outside its folder, since others may wait for it meanwhile."""
+    """Return the lock file for adding to a store, outside its folder, because others may be waiting for it."""
     return folder.parent / LOCKS / f"{folder.name}.lock"
 
 
 def lock_folder(folder: Path, *, exclusive: bool = False) -> int | None:
-    """Share the lock of a store with other readers, or hold it alone in order to remove the store.
+    """Acquire the lock of a store, shared for reading or exclusive for removing the store.
 
     Returns:
-        The descriptor that holds the lock until it is closed or the process ends; None where the folder of all stores
-        is read-only, and on a file system without locks.
+        The descriptor that holds the lock until it is closed or the process ends; None if the folder of all stores is
+        read-only or the file system has no locks.
 
     Raises:
         BlockingIOError: `exclusive`, and another reader holds it.
@@ -315,10 +316,10 @@ def lock_folder(folder: Path, *, exclusive: bool = False) -> int | None:
 
 
 def remove_store(folder: Path) -> None:
-    """Delete what a store of any format version keeps in its folder, and the folder if that empties it.
+    """Delete the files of a store of any format version, and its folder if it is then empty.
 
     Raises:
-        InputError: another process reads it or adds to it.
+        InputError: another process reads or adds rows.
     """
     try:
         with FileLock(lock_file(folder), timeout=0):
@@ -329,7 +330,7 @@ def remove_store(folder: Path) -> None:
                 if descriptor is not None:
                     os.close(descriptor)
     except (Timeout, BlockingIOError) as error:
-        raise InputError(f"'{folder}' is in use by another process; it is left alone.") from error
+        raise InputError(f"'{folder}' is in use by another process and is not removed.") from error
 
 
 def _remove_files(folder: Path) -> None:
@@ -337,7 +338,7 @@ def _remove_files(folder: Path) -> None:
         if path.suffix in OWN_SUFFIXES or path.name in (DESCRIPTION, LAST_USED):
             path.unlink(missing_ok=True)
     if any(folder.iterdir()):
-        logger.warning("'%s' holds files that are not the store's; they are left there", folder)
+        logger.warning("'%s' contains other files, which are kept", folder)
     else:
         folder.rmdir()
 

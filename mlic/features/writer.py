@@ -1,4 +1,4 @@
-"""Adds rows to a store, one shard at a time."""
+"""Writing of rows to a store, one shard at a time."""
 
 import time
 from pathlib import Path
@@ -10,13 +10,13 @@ from torch import Tensor
 from mlic.features.shard import DTYPES, WIDE, ShardLayout, finite_rows, write_shard
 
 SHARD_BYTES = 64e6
-SHARD_SECONDS = 60.0  # a killed process loses the work of one minute at most
+SHARD_SECONDS = 60.0  # a killed process loses at most the work of one minute
 
 
 class ShardWriter:
-    """Collects rows, and writes them when they are many or old.
+    """Collects rows and writes them when they exceed a size or age.
 
-    Rows that overflow the number format of the store go into shards of float32.
+    Rows that overflow the dtype of the store are written to shards of float32.
     """
 
     def __init__(
@@ -27,23 +27,23 @@ class ShardWriter:
         shard_bytes: float = SHARD_BYTES,
         shard_seconds: float = SHARD_SECONDS,
     ) -> None:
-        """Write to `folder`, that of the store; see the module's constants for the others."""
+        """Write to the folder of the store; see the constants of the module for the other arguments."""
         self.folder, self.layout = folder, layout
         self.shard_bytes, self.shard_seconds = shard_bytes, shard_seconds
-        # not written yet: in the number format of the store, and in float32
+        # rows that are not written yet, in the dtype of the store and in float32
         self._narrow: list[tuple[np.ndarray, Tensor]] = []
         self._wide: list[tuple[np.ndarray, Tensor]] = []
         self._last_flush = time.monotonic()
 
     def add(self, digests: np.ndarray, features: Tensor) -> None:
-        """Take rows.
+        """Add rows.
 
         Args:
-            digests: (n,) `S64`.
-            features: (n, *feature_shape) on any device, of any dtype; finite.
+            digests: `S64` (n,).
+            features: finite rows (n, *feature_shape) on any device, of any dtype.
 
         Raises:
-            ValueError: shapes that do not fit.
+            ValueError: the shapes do not match.
         """
         if tuple(features.shape) != (len(digests), *self.layout.feature_shape):
             raise ValueError(
@@ -58,7 +58,7 @@ class ShardWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows that are not written yet; at the end the caller does this, after an error too."""
+        """Write the remaining rows; the caller must call this at the end, even after an error."""
         now, num_rows = time.monotonic(), sum(len(digests) for digests, _ in self._narrow + self._wide)
         for batches in (self._narrow, self._wide):
             digests = [own for own, _ in batches if len(own)]

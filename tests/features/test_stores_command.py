@@ -54,7 +54,7 @@ def test_prune_removes_only_what_was_not_used(filled: Filled, capsys: pytest.Cap
     days_ago = time.time() - 3 * SECONDS_A_DAY
     os.utime(store.folder / "last_used", (days_ago, days_ago))
     manage_stores("prune", store.root, days=2)
-    assert "in use, left alone" in capsys.readouterr().out  # `store` has read it
+    assert "in use, not removed" in capsys.readouterr().out  # `store` has read it
     assert store.folder.exists() and store._in_use is not None
     store._in_use()
     manage_stores("prune", store.root, days=2)
