@@ -28,20 +28,20 @@ POOLS = ("avg", "max", "avgmax", "flatten", "none")
 
 
 class FrozenBackbone(nn.Module):
-    """Equivalent to timm's `forward_features` in eval mode, without gradients, then pooling.
+    """A timm network in eval mode without its classifier, followed by pooling.
 
-    Keras' `include_top=False`. Frozen means frozen: parameters take no gradient, and `train()` never puts the network
-    in train mode, so that the statistics of BatchNorm stay as they were trained. Only with `unfreeze` the last stages
-    take gradients.
+    It computes timm's `forward_features`, like `include_top=False` in Keras. Parameters get no gradients, and `train()`
+    never sets train mode, so that the statistics of BatchNorm do not change. Only with `unfreeze`, the last stages get
+    gradients.
 
     Attributes:
-        feature_shape: shape of one image's features: (F,), or (F, h, w) with `pool="none"`.
+        feature_shape: shape of the features of one image: (F,), or (F, h, w) with `pool="none"`.
         image_size: side of the square input in pixels.
         resize_size: side in pixels to which `transform` scales an image before it crops.
-        transform: PIL image (RGB) -> uint8 array (3, image_size, image_size), resized and cropped.
-        weights_tag: the timm name with the tag of the weights, or `random`.
-        num_parameters: of the layers that `forward_features` runs.
-        is_optimized: whether `optimize_for` was called.
+        transform: maps a PIL image (RGB) to a resized and cropped uint8 array (3, image_size, image_size).
+        weights_tag: timm name with the tag of the weights, or `random`.
+        num_parameters: number of parameters of the layers used by `forward_features`.
+        is_optimized: True after `optimize_for`.
     """
 
     mean: Tensor
@@ -70,16 +70,16 @@ class FrozenBackbone(nn.Module):
             weights: local file to load instead of a weights package or the hub.
             pretrained: False for random weights.
             precision: `auto` (see `optimize_for`), `float32`, `bfloat16` or `float16`.
-            image_size: side of the input in pixels; by default what the weights were trained with.
-            crop_mode: timm's `center`, `squash` or `border`; by default what the weights were evaluated with.
-            crop_pct: share of the resized image's side that is kept, in (0, 1]; by default likewise. `squash` with 1
-                shows the network the whole photograph.
-            unfreeze: number of the network's last stages that are trained, or `all`; it then computes in float32.
-            learning_rate: of the stages that are trained.
+            image_size: side of the input in pixels. Default: the size used in training the weights.
+            crop_mode: timm's `center`, `squash` or `border`. Default: the mode used in evaluating the weights.
+            crop_pct: share of the side of the resized image that is kept, in (0, 1]. Default: the share used in
+                evaluating the weights. `squash` with 1 keeps the whole photograph.
+            unfreeze: number of last stages to train, or `all`; the network then computes in float32.
+            learning_rate: learning rate of the trained stages.
             mirror: average the features of an image with those of its mirror image, which takes twice the time.
 
         Raises:
-            InputError: unknown network, pool or precision, an impossible crop or stage, or no weights found.
+            InputError: network, pool or precision are unknown, crop or stages are invalid, or weights are not found.
         """
         super().__init__()
         check_choice("model.backbone.pool", pool, POOLS)
@@ -104,8 +104,8 @@ class FrozenBackbone(nn.Module):
         self.trained_stages = unfreeze_stages(self.network, unfreeze)
         if self.trained_stages and precision not in ("auto", "float32"):
             raise InputError(
-                f"model.backbone.precision={precision}: a backbone that is trained keeps its weights in float32. For "
-                "mixed precision set trainer.precision=bf16-mixed."
+                f"model.backbone.precision={precision}: a trained backbone keeps its weights in float32. For mixed "
+                "precision, set trainer.precision=bf16-mixed."
             )
         self.learning_rate = learning_rate
         self.eval()
@@ -120,12 +120,12 @@ class FrozenBackbone(nn.Module):
             config["crop_mode"] = crop_mode
         if crop_pct is not None:
             if not 0 < crop_pct <= 1:
-                raise InputError(f"model.backbone.crop_pct: {crop_pct} is not in (0, 1].")
+                raise InputError(f"model.backbone.crop_pct={crop_pct}: expected a number in (0, 1].")
             config["crop_pct"] = crop_pct
         return config
 
     def _channel_values(self, key: str) -> Tensor:
-        # uint8 pixels 0..255 against statistics that timm states for 0..1
+        # for uint8 pixels 0..255; the statistics of timm are for 0..1
         return torch.tensor(self.preprocessing[key]).mul(255).view(1, 3, 1, 1)
 
     def _probe_shape(self, image_size: int | None) -> tuple[int, ...]:
@@ -135,11 +135,11 @@ class FrozenBackbone(nn.Module):
             if image_size is None:
                 raise
             raise InputError(
-                f"model.backbone.image_size: {image_size} is a size that '{self.name}' cannot take ({error})."
+                f"model.backbone.image_size={image_size}: not supported by '{self.name}' ({error})."
             ) from error
 
     def _probe(self) -> tuple[int, ...]:
-        """Shape (C, h, w) of the feature map; drops the layers that `forward_features` never runs."""
+        """Return the shape (C, h, w) of the feature map; drop layers that `forward_features` does not use."""
         used: set[nn.Module] = set()
         hooks = [m.register_forward_hook(lambda m, *_: used.add(m)) for m in self.network.modules()]
         with torch.inference_mode():
@@ -148,13 +148,13 @@ class FrozenBackbone(nn.Module):
         for hook in hooks:
             hook.remove()
         for child_name, child in list(self.network.named_children()):
-            # the classifier, and what leads to it (VGG's dense layers are 9 times its convolutions)
+            # the classifier and layers before it (VGG's dense layers have 9 times the parameters of its convolutions)
             if used.isdisjoint(child.modules()) and next(child.parameters(), None) is not None:
                 delattr(self.network, child_name)
         return tuple(feature_map.shape[1:])
 
     def _as_map(self, features: Tensor) -> Tensor:
-        """Bring the output of any timm network to (B, C, h, w)."""
+        """Reshape the output of any timm network to (B, C, h, w)."""
         if features.ndim == 3:  # transformers: (B, prefix + h * w, C)
             tokens = features[:, getattr(self.network, "num_prefix_tokens", 0) :]
             side = round(tokens.shape[1] ** 0.5)
@@ -164,11 +164,11 @@ class FrozenBackbone(nn.Module):
         return features
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode whatever the mode asked for, so that the statistics of BatchNorm never change."""
+        """Stay in eval mode for any `mode`, so that the statistics of BatchNorm never change."""
         return super().train(False)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return one group of parameters for each trained stage, for an optimizer; [] for a frozen backbone."""
+        """Return one parameter group per trained stage for an optimizer; [] for a frozen backbone."""
         return [
             {"params": [self.network.get_parameter(name) for name in stage], "lr": self.learning_rate}
             for stage in self.trained_stages
@@ -176,27 +176,30 @@ class FrozenBackbone(nn.Module):
 
     @property
     def trained_names(self) -> set[str]:
-        """Names in the state dict of all that training changes."""
+        """Return the names of all tensors in the state dict that training changes."""
         return {f"network.{name}" for stage in self.trained_stages for name in stage}
 
     def augmentation(self, **options: Any) -> Callable[[Image.Image], np.ndarray]:
-        """The training transform of timm at the size of the input, in the place of `transform`.
+        """Return the training transform of timm for the input size, to be used instead of `transform`.
 
         Args:
-            options: of `timm.data.create_transform`, such as `scale`, `ratio`, `hflip`, `color_jitter`, `auto_augment`.
+            options: options of `timm.data.create_transform`, such as `scale`, `ratio`, `hflip`, `color_jitter`,
+                `auto_augment`.
 
         Returns:
-            PIL image (RGB) -> uint8 array (3, image_size, image_size), drawn from the generators of torch and random.
+            A transform from a PIL image (RGB) to uint8 (3, image_size, image_size), with the generators of torch and
+            random.
         """
         kept = {key: self.preprocessing[key] for key in ("input_size", "interpolation", "mean", "std")}
         training: Any = create_transform(**{**kept, **options}, is_training=True, use_prefetcher=True)
         return Compose([*training.transforms, np.asarray])
 
     def optimize_for(self, device: torch.device) -> Self:
-        """Choose number and memory format for a device, once, before the first use.
+        """Set number format and memory format for a device; called once before the first use.
 
-        bfloat16 where it is native, float16 on older GPUs, else float32; channels-last always: convolutions of
-        bfloat16 in this layout ran 3 to 5 times as fast as float32 in NCHW on a 2-core processor with AVX512-BF16.
+        The number format is bfloat16 if native, float16 on older GPUs, else float32. The memory format is
+        channels-last: convolutions in bfloat16 and this layout were 3 to 5 times as fast as in float32 and NCHW on a
+        2-core processor with AVX512-BF16.
         """
         self.precision, reason = choose_precision(self.precision, device)
         if self.trained_stages:
@@ -207,18 +210,18 @@ class FrozenBackbone(nn.Module):
         return self
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) -> compute dtype, channels-last, normalised as the weights expect."""
+        """Normalize uint8 images (B, 3, H, W) as the weights expect, in the compute dtype and channels-last."""
         pixels = images.to(torch.float32, memory_format=torch.channels_last)
         return pixels.sub_(self.mean).div_(self.std).to(self.compute_dtype)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features of images.
+        """Compute features of images.
 
         Args:
-            images: uint8 (B, 3, H, W), as `transform` gives them.
+            images: uint8 (B, 3, H, W), from `transform`.
 
         Returns:
-            float32 (B, *feature_shape).
+            Features float32 (B, *feature_shape).
         """
         if self.trained_stages:
             return self._features(images)
@@ -229,7 +232,7 @@ class FrozenBackbone(nn.Module):
         features = self.pooling(self._feature_map(images))
         if not self.mirror:
             return features
-        # flipped back, so that a position in both maps is the same position in the photograph
+        # flipped back, so that positions in both maps correspond to the same position in the photograph
         mirrored = self._feature_map(images.flip(-1)).flip(-1)
         return (features + self.pooling(mirrored)) / 2
 
@@ -238,12 +241,12 @@ class FrozenBackbone(nn.Module):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a checkpoint notes of it, so that the head meets no features of other weights."""
+        """Return the information stored in checkpoints, so that a head is never used with other weights."""
         return {"weights_digest": self.weights_digest}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that determines the features of an image, as JSON types."""
+        """Return everything that determines the features of an image, as JSON types."""
         preprocessing = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in self.preprocessing.items()
@@ -254,15 +257,15 @@ class FrozenBackbone(nn.Module):
             "preprocessing": preprocessing,
             "pool": self.pool,
             "precision": self.precision,
-            # absent by default: stores from before there was this option stay valid
+            # absent by default, so that stores from before this option stay valid
             **({"mirror": True} if self.mirror else {}),
         }
 
 
 def keep_middle(image: Image.Image) -> Image.Image:
-    """Cut a strip of more than `LONGEST_STRIP` times its width to its middle, of which alone the network sees a part.
+    """Crop an image with an aspect ratio above `LONGEST_STRIP` to its middle, the only part that the network sees.
 
-    Scaled up whole to the height of the input, 20,000 x 1 pixels would be a picture of a billion.
+    If 20,000 x 1 pixels were scaled to the height of the input, the image would have a billion pixels.
     """
     short, long = sorted(image.size)
     if long <= LONGEST_STRIP * short:
@@ -280,7 +283,7 @@ def _make_pooling(pool: str) -> nn.Module:
 
 
 def digest_of(network: nn.Module) -> str:
-    """sha256 (hex) over names, dtypes, shapes and bytes of a network's parameters and buffers."""
+    """Return the sha256 (hex) of names, dtypes, shapes and bytes of the parameters and buffers of a network."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -1,4 +1,4 @@
-"""The LightningModule: a head over features, or over a frozen backbone that computes them."""
+"""The LightningModule: a head on features, or on a frozen backbone that computes them."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,25 +18,24 @@ from mlic.models.scores import CollectedScores, ScoreCollector
 Batch = tuple[Tensor, Tensor, Tensor]
 CHECKPOINT_KEY = "mlic"
 BACKBONE_PREFIX = "backbone."
-# Shown by loggers and progress bars, besides what callbacks monitor. All metrics of an epoch go to epochs.csv: the time
-# that Lightning takes for a value that is logged grows with their number.
+# Metrics for loggers and progress bars, besides those that callbacks monitor. All metrics of an epoch are only in
+# epochs.csv, because the time that Lightning takes per logged value grows with their number.
 WATCHED = frozenset(("train/loss", "train/map", "val/loss", "val/map"))
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """What torch is seeded with at the start of an epoch, before dropout draws."""
+    """Return the seed of torch at the start of an epoch, before dropout draws."""
     return seed * 1_000_003 + epoch
 
 
 class MultiLabelClassifier(L.LightningModule):
-    """Trains a head on batches of (inputs, targets, rows); inputs are features, or images when it has a backbone.
+    """Trains a head on batches of (inputs, targets, rows); inputs are features, or images if it has a backbone.
 
     Attributes:
-        epoch_metrics: `train/loss`, `val/map` and all other metrics of the running epoch, as far as they are computed.
-        results: after `Trainer.test`, the metrics of each part that was tested, in the layout of metrics.json.
-        predictions: after `Trainer.test`, the collected scores of each part.
-        seen: goes into each checkpoint, and comes from one that is loaded: the images that the weights have seen, see
-            `mlic.inference.seen`.
+        epoch_metrics: `train/loss`, `val/map` and all other metrics of the current epoch computed so far.
+        results: metrics of each tested part after `Trainer.test`, in the layout of metrics.json.
+        predictions: collected scores of each part after `Trainer.test`.
+        seen: images that the weights have seen, stored in and loaded from checkpoints; see `mlic.inference.seen`.
     """
 
     def __init__(
@@ -52,19 +51,19 @@ class MultiLabelClassifier(L.LightningModule):
         file_names: Sequence[str] = (),
         checkpoint_info: Mapping[str, Any] | None = None,
     ) -> None:
-        """Put the parts together.
+        """Create the module from its parts.
 
         Args:
-            head: features (B, *feature_shape) -> logits (B, C).
-            loss: logits (B, C), targets (B, C) -> scalar.
-            optimizer: parameters -> optimizer, such as a partial of `torch.optim.Adam`.
-            classes: C names, in the order of the logits.
-            backbone: None when batches hold features.
-            scheduler: optimizer and `total_steps` -> learning rates step by step, such as a partial of
-                `cosine_with_warmup`; None leaves them as they are.
-            seed: with the epoch it determines all dropout masks, so that a resumed run draws the same ones.
-            file_names: of all rows, to name the images of a batch that diverged.
-            checkpoint_info: plain values that go into each checkpoint: backbone, classes, split hash.
+            head: maps features (B, *feature_shape) to logits (B, C).
+            loss: maps logits (B, C) and targets (B, C) to a scalar.
+            optimizer: maps parameters to an optimizer, such as a partial of `torch.optim.Adam`.
+            classes: C names in the order of the logits.
+            backbone: backbone; None if batches contain features.
+            scheduler: maps an optimizer and `total_steps` to a schedule per step, such as a partial of
+                `cosine_with_warmup`; None for constant learning rates.
+            seed: determines all dropout masks together with the epoch, so that a resumed run draws the same masks.
+            file_names: file names of all rows, to name the images of a batch whose loss diverged.
+            checkpoint_info: plain values stored in each checkpoint: backbone, classes, split hash.
         """
         super().__init__()
         self.head, self.loss, self.backbone = head, loss, backbone
@@ -82,20 +81,20 @@ class MultiLabelClassifier(L.LightningModule):
         self.seen: dict[str, Any] | None = None
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Features, or uint8 images as its `transform` gives them when there is a backbone -> (B, *feature_shape)."""
+        """Return features (B, *feature_shape) of inputs: features or, with a backbone, uint8 images."""
         return inputs if self.backbone is None else self.backbone(inputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Features, or uint8 images when there is a backbone -> logits (B, C)."""
+        """Compute logits (B, C) of features or, with a backbone, of uint8 images."""
         return self.head(self.features(inputs))
 
     def exact_logits(self, inputs: Tensor) -> Tensor:
-        """Logits (B, C) without mixed precision: rounded to 8 bits, scores tie, and ties change AP and AUC."""
+        """Compute logits (B, C) without mixed precision; rounded to 8 bits, scores would tie and change AP and AUC."""
         with torch.autocast(self.device.type, enabled=False):
             return self(inputs)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over the head and what else is trained, and its learning rates."""
+        """Return the optimizer and schedule of the head and other trained parameters."""
         optimizer = self.make_optimizer()
         if self.scheduler is None:
             return optimizer
@@ -103,33 +102,33 @@ class MultiLabelClassifier(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def make_optimizer(self) -> Optimizer:
-        """A new optimizer over the head and what else is trained.
+        """Create an optimizer of the head and other trained parameters.
 
         Raises:
-            InputError: a setting that it refuses.
+            InputError: the optimizer refuses a setting.
         """
         groups = [] if self.backbone is None else self.backbone.parameter_groups()
         head = self.head.parameters()
         try:
             return self.optimizer([{"params": head}, *groups] if groups else head)
         except (TypeError, ValueError) as error:
-            raise InputError(f"optimizer: {error}. Correct it there, or leave it at its default.") from error
+            raise InputError(f"optimizer: {error}. Correct it, or use its default.") from error
 
     def on_train_epoch_start(self) -> None:
-        """Forget the metrics of the epoch before."""
+        """Reset the metrics of the previous epoch."""
         self.epoch_metrics = {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed dropout from (seed, epoch): Lightning's own order of draws differs after a resume."""
+        """Seed dropout by (seed, epoch), because the random draws of Lightning differ after resuming."""
         if batch_idx == 0:
             torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step; the scores of the epoch are those seen in training, with dropout, as Keras reports them."""
+        """Compute the loss; training metrics use the scores of training steps with dropout, as in Keras."""
         inputs, targets, rows = batch
         logits = self(inputs)
         loss = self.loss(logits, targets)
-        # reading the loss waits for a GPU: there, once an epoch; nowhere else does it cost anything
+        # reading the loss synchronizes a GPU, so it is checked only once per epoch there
         if (self.device.type == "cpu" or self.trainer.is_last_batch) and not math.isfinite(loss.item()):
             raise InputError(self._divergence_message(loss, rows))
         self.train_scores.update(rows, logits, targets)
@@ -139,13 +138,13 @@ class MultiLabelClassifier(L.LightningModule):
         names = [str(self.file_names[row]) if self.file_names else f"row {row}" for row in rows.tolist()]
         return (
             f"the loss became {loss.item()} in epoch {self.current_epoch}. Images of that batch: {', '.join(names)}. "
-            "Look for broken features or weights, or lower the learning rate (optimizer.lr)."
+            "Check features and weights, or lower the learning rate (optimizer.lr)."
         )
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """After the last batch log the metrics of the epoch's training batches.
+        """Log the metrics of the training batches after the last batch.
 
-        Here rather than in `on_train_epoch_end`, which runs after that of the callbacks that want the values.
+        `on_train_epoch_end` would be too late, because the hooks of callbacks that use the values run before it.
         """
         if self.trainer.is_last_batch:
             self._log_epoch("train", self.train_scores)
@@ -170,13 +169,13 @@ class MultiLabelClassifier(L.LightningModule):
         self.log_dict(logged, prog_bar=True, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
     def evaluate(self, collected: CollectedScores) -> dict[str, Any]:
-        """All metrics, and the loss over all images at once, whatever the batches were."""
+        """Compute all metrics, and the loss over all images independently of batches."""
         loss = self.loss.to("cpu")(collected.logits, collected.targets).item()
         self.loss.to(self.device)
         return {"loss": loss, **evaluate_scores(collected.scores, collected.targets.numpy(), self.classes)}
 
     def expect_test_parts(self, parts: Sequence[str]) -> None:
-        """Name the dataloaders that `Trainer.test` will be given, in their order."""
+        """Set the names of the dataloaders of `Trainer.test`, in order."""
         self.test_parts = tuple(parts)
         self.test_scores = nn.ModuleList(ScoreCollector() for _ in parts)
 
@@ -193,7 +192,7 @@ class MultiLabelClassifier(L.LightningModule):
             self.results[part] = self.evaluate(self.predictions[part])
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Without what is frozen of the backbone: 1.4 MB instead of 16 for the default model, 350 for NASNetLarge."""
+        """Omit frozen weights of the backbone: 1.4 MB instead of 16 for the default model, 350 for NASNetLarge."""
         state = super().state_dict(*args, **kwargs)
         trained = set() if self.backbone is None else self.backbone.trained_names
         return {
@@ -203,11 +202,11 @@ class MultiLabelClassifier(L.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to use the head: which backbone, which classes, and which images it has seen."""
+        """Add the information needed to use the head: backbone, classes and seen images."""
         checkpoint[CHECKPOINT_KEY] = {**self.checkpoint_info, "seen": self.seen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another backbone, other classes or another split."""
+        """Refuse a checkpoint of another backbone, split or set of classes."""
         saved = checkpoint.get(CHECKPOINT_KEY, {})
         for key, expected in self.checkpoint_info.items():
             if saved.get(key) != expected:

@@ -1,4 +1,4 @@
-"""Several frozen backbones side by side, as one."""
+"""Several frozen backbones whose features are concatenated."""
 
 import hashlib
 import inspect
@@ -22,20 +22,20 @@ SEPARATOR = " + "
 
 
 class EnsembleBackbone(nn.Module):
-    """Equivalent to a `FrozenBackbone` whose features are those of its members, flattened, one after the other.
+    """A backbone whose features are the flattened and concatenated features of its members.
 
-    Members differ in the size of their input: an image is one vector of all that they see of it, uint8 (P,), so that
-    batches are collated as those of one backbone. Nothing of it is trained.
+    Members have different input sizes. An image is therefore one vector uint8 (P,) of the inputs of all members, so
+    that batches are collated as for a single backbone. All weights are frozen.
 
     Attributes:
         members: the `FrozenBackbone`s.
-        feature_shape: (sum of the members' numbers of features,).
-        image_size: sides of their square inputs in pixels.
-        resize_size: sides in pixels to which they scale an image before they crop.
-        transform: a PIL image (RGB), or one for each member -> uint8 array (P,).
-        weights_tag: those of the members.
-        weights_digest: sha256 (hex) over the members' digests.
-        num_parameters: of all members.
+        feature_shape: total number of features, (F,).
+        image_size: sides of the square inputs in pixels.
+        resize_size: sides in pixels to which members scale an image before they crop.
+        transform: maps a PIL image (RGB), or one per member, to uint8 (P,).
+        weights_tag: weights tags of the members.
+        weights_digest: sha256 (hex) of the digests of the members.
+        num_parameters: number of parameters of all members.
         trained_stages, trained_names: empty.
     """
 
@@ -43,11 +43,12 @@ class EnsembleBackbone(nn.Module):
         """Check all settings, then load the networks.
 
         Args:
-            members: keyword arguments of `FrozenBackbone`, one mapping for each.
-            common: keyword arguments of members that do not set them.
+            members: keyword arguments of `FrozenBackbone`, one mapping per member.
+            common: defaults of keyword arguments.
 
         Raises:
-            InputError: no members, settings that are none, `unfreeze`, or `pool="none"`; and as for `FrozenBackbone`.
+            InputError: there are no members, settings are unknown, `unfreeze` or `pool="none"` are set, or an
+                error of `FrozenBackbone`.
         """
         settings = _resolve(members, common)
         super().__init__()
@@ -67,17 +68,17 @@ class EnsembleBackbone(nn.Module):
 
     @property
     def precision(self) -> str:
-        """In which the members compute, one word if it is the same."""
+        """Precision of the members, one word if they are equal."""
         return _joined(member.precision for member in self.members)
 
     @property
     def is_optimized(self) -> bool:
-        """Whether `optimize_for` was called."""
+        """True after `optimize_for`."""
         return all(member.is_optimized for member in self.members)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that determines the features of an image, as JSON types."""
+        """Return everything that determines the features of an image, as JSON types."""
         return {
             "network": self.name,
             "weights": self.weights_digest,
@@ -88,7 +89,7 @@ class EnsembleBackbone(nn.Module):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """As of `FrozenBackbone`, and the same of each member."""
+        """Return the information stored in checkpoints, including that of each member."""
         members = [
             {key: value for key, value in member.identity.items() if key != "precision"}
             for member in self.members
@@ -96,37 +97,37 @@ class EnsembleBackbone(nn.Module):
         return {"weights_digest": self.weights_digest, "members": members}
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode whatever the mode asked for."""
+        """Stay in eval mode for any `mode`."""
         return super().train(False)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """None: nothing is trained."""
+        """Return [], because nothing is trained."""
         return []
 
     def augmentation(self, **options: Any) -> "SideBySide":
-        """As of `FrozenBackbone`; all members see the image under the same draws."""
+        """Return the training transform, see `FrozenBackbone`, with the same random draws for all members."""
         return SideBySide([member.augmentation(**options) for member in self.members], draw_alike=True)
 
     def optimize_for(self, device: torch.device) -> Self:
-        """Choose number and memory format of each member; see `FrozenBackbone.optimize_for`."""
+        """Set number format and memory format of each member; see `FrozenBackbone.optimize_for`."""
         for member in self.members:
             member.optimize_for(device)
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features of images.
+        """Compute features of images.
 
         Args:
-            images: uint8 (B, P), as `transform` gives them.
+            images: uint8 (B, P), from `transform`.
 
         Returns:
-            float32 (B, *feature_shape).
+            Features float32 (B, *feature_shape).
         """
         parts = zip(self.members, self._split(images), strict=True)
         return torch.cat([member(part).flatten(1) for member, part in parts], dim=1)
 
     def _split(self, images: Tensor) -> list[Tensor]:
-        """What each member sees, (B, 3, H, W)."""
+        """Return the input of each member, (B, 3, H, W)."""
         shapes = [tuple(member.preprocessing["input_size"]) for member in self.members]
         parts = images.split([prod(shape) for shape in shapes], dim=1)
         return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
@@ -136,16 +137,16 @@ Backbone = FrozenBackbone | EnsembleBackbone
 
 
 class SideBySide:
-    """What several transforms make of one image, laid end to end."""
+    """The concatenated results of several transforms of one image."""
 
     def __init__(
         self, transforms: Sequence[Callable[[Image.Image], np.ndarray]], *, draw_alike: bool = False
     ) -> None:
-        """Take transforms to uint8 arrays; with `draw_alike` each begins with the same random numbers."""
+        """Combine transforms to uint8 arrays; with `draw_alike`, all begin with the same random state."""
         self.transforms, self.draw_alike = list(transforms), draw_alike
 
     def __call__(self, image: Image.Image | Sequence[Image.Image]) -> np.ndarray:
-        """An image, or one for each transform (decoded for it, see `mlic.data.images.decode`) -> uint8 (P,)."""
+        """Transform an image, or one per transform (see `mlic.data.images.open_at_sizes`), to uint8 (P,)."""
         images = [image] * len(self.transforms) if isinstance(image, Image.Image) else image
         start = _random_states() if self.draw_alike else None
         arrays = []
@@ -167,22 +168,24 @@ def _set_random_states(of_python: Any, of_numpy: Any, of_torch: Tensor) -> None:
 
 
 def _resolve(members: Any, common: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The settings of each member, checked before any weights are read."""
+    """Return the settings of each member, checked before any weights are read."""
     if isinstance(members, str) or not isinstance(members, Sequence):
-        raise InputError(f"{KEY}: '{members}' is no list. Expected the settings of each, such as {EXAMPLE}.")
+        raise InputError(f"{KEY}: expected a list of settings such as {EXAMPLE}, got '{members}'.")
     if not members:
-        raise InputError(f"{KEY}: the list is empty. Expected the settings of each, such as {EXAMPLE}.")
+        raise InputError(f"{KEY}: the list is empty. Expected settings such as {EXAMPLE}.")
     return [_settings(number, member, common) for number, member in enumerate(members)]
 
 
 def _settings(number: int, member: Any, common: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(member, Mapping) or not member.get("name"):
-        raise InputError(f"{KEY}.{number}: '{member}' names no network. Expected a list such as {EXAMPLE}.")
+        raise InputError(
+            f"{KEY}.{number}: '{member}' has no name of a network. Expected a list such as {EXAMPLE}."
+        )
     settings = {**common, **member}
     unknown = [str(option) for option in settings if option not in OPTIONS]
     if unknown:
         raise InputError(
-            f"{_key(number, member, unknown[0])} is no setting of a backbone. Expected some of {', '.join(OPTIONS)}."
+            f"{_key(number, member, unknown[0])} is not a setting of a backbone; settings are {', '.join(OPTIONS)}."
         )
     if settings.get("unfreeze"):
         raise InputError(
@@ -198,7 +201,7 @@ def _settings(number: int, member: Any, common: Mapping[str, Any]) -> dict[str, 
 
 
 def _key(number: int, member: Mapping[str, Any], option: str) -> str:
-    """Where a setting was made."""
+    """Return the key under which a setting was given."""
     return f"{KEY}.{number}.{option}" if option in member else f"model.backbone.{option}"
 
 

@@ -1,4 +1,4 @@
-"""Small networks that turn the features of a frozen backbone into one logit a class."""
+"""Heads: small networks that map the features of a frozen backbone to one logit per class."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,10 +11,10 @@ from mlic.models.standardization import Standardization
 
 
 class DenseHead(nn.Sequential):
-    """Equivalent to flatten, dropout, then `Linear` + ReLU for each hidden width, then `Linear` to the classes.
+    """Flatten, dropout, then `Linear` + ReLU for each hidden width, then `Linear` to the classes.
 
-    The head of the original report, with one dropout in front of the dense layers. The last layer gives logits:
-    the sigmoid belongs to the loss and to the scores.
+    This is the head of the original report, with one dropout before the dense layers. The last layer returns logits;
+    the sigmoid is part of the loss and of the scores.
     """
 
     def __init__(
@@ -30,21 +30,21 @@ class DenseHead(nn.Sequential):
         """Build the layers.
 
         Args:
-            feature_shape: shape of one image's features.
+            feature_shape: shape of the features of one image.
             num_classes: width of the output.
             hidden: widths of the hidden layers; empty for a linear classifier.
             dropout: share of the features set to 0 in training, in [0, 1).
-            hidden_dropout: the same for the values of the hidden layers.
-            standardize: bring each feature to mean 0 and deviation 1 over the training images, in front of all.
+            hidden_dropout: share of the outputs of hidden layers set to 0 in training, in [0, 1).
+            standardize: first scale features to mean 0 and standard deviation 1 over the training images.
 
         Raises:
             InputError: a dropout outside [0, 1), or a width below 1.
         """
         for name, share in (("dropout", dropout), ("hidden_dropout", hidden_dropout)):
             if not 0 <= share < 1:
-                raise InputError(f"head.{name}: {share} is not in [0, 1).")
+                raise InputError(f"head.{name}={share}: expected a number in [0, 1).")
         if any(width < 1 for width in hidden):
-            raise InputError(f"head.hidden: {list(hidden)} holds a width below 1.")
+            raise InputError(f"head.hidden: widths must be at least 1, got {list(hidden)}.")
         widths = [prod(feature_shape), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
         if standardize:
@@ -57,5 +57,5 @@ class DenseHead(nn.Sequential):
         super().__init__(*layers, nn.Linear(widths[-1], num_classes))
 
     def forward(self, input: Tensor) -> Tensor:
-        """float32 (B, *feature_shape) -> logits, float32 (B, C)."""
+        """Compute logits float32 (B, C) of features float32 (B, *feature_shape)."""
         return super().forward(input)

@@ -1,6 +1,6 @@
-"""Losses over logits and targets, all weighted by class and reduced to the mean over batch and classes.
+"""Losses of logits and targets, weighted by class and averaged over batch and classes.
 
-Being means of the same terms, they are of one size: learning rates carry over from one to another.
+All losses are means over the same labels and have a similar scale, so that learning rates are transferable.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ SMALLEST_ERROR = 1e-12
 
 
 class WeightedLoss(nn.Module):
-    """Mean over batch and classes of `w_c * term(logit, target)`; a subclass says what the terms are.
+    """Mean over batch and classes of `w_c * term(logit, target)`; subclasses define the terms.
 
-    `class_weights` is PyTorch's `weight`: it scales a class whether present or absent.
+    `class_weights` corresponds to PyTorch's `weight`: it scales the terms of present and absent labels of a class.
     """
 
     class_weights: Tensor
 
     def __init__(self, class_weights: Sequence[float] | np.ndarray, *, label_smoothing: float = 0.0) -> None:
-        """Keep the weights as a buffer, so that they move with the module.
+        """Store the weights as a buffer, so that they move with the module.
 
         Args:
-            class_weights: (C,) weight of each class.
+            class_weights: weight of each class (C,).
             label_smoothing: s in [0, 1]; a target y becomes `(1 - s) * y + s / 2` (Szegedy et al., Rethinking the
                 Inception Architecture, 2016, for two outcomes).
 
         Raises:
-            InputError: a smoothing outside [0, 1].
+            InputError: `label_smoothing` is outside [0, 1].
         """
         super().__init__()
         _check_range("label_smoothing", label_smoothing, 0, 1)
@@ -41,20 +41,20 @@ class WeightedLoss(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Logits (B, C) and targets (B, C) in [0, 1], both floating point -> scalar."""
+        """Compute the scalar loss of logits (B, C) and targets (B, C) in [0, 1], both floating point."""
         if self.label_smoothing:
             targets = targets.lerp(torch.full_like(targets, 0.5), self.label_smoothing)
         return (self.class_weights * self.terms(logits, targets)).mean()
 
     def terms(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Logits (B, C) and smoothed targets (B, C) -> loss of each label (B, C)."""
+        """Compute the loss of each label (B, C) from logits (B, C) and smoothed targets (B, C)."""
         raise NotImplementedError
 
 
 class WeightedBCE(WeightedLoss):
     """Mean over batch and classes of `w_c * BCE(logit, target)`.
 
-    `pos_weight` scales only the term of the present labels, `class_weights` both; the two are often confused.
+    `pos_weight` scales only the terms of present labels, `class_weights` all terms.
     """
 
     pos_weight: Tensor | None
@@ -70,7 +70,7 @@ class WeightedBCE(WeightedLoss):
 
         Args:
             class_weights: (C,) weight of each class.
-            pos_weight: a number for all classes, or (C,) of them; None for 1.
+            pos_weight: a number for all classes, or one per class (C,); None for 1.
             label_smoothing: see `WeightedLoss`.
         """
         super().__init__(class_weights, label_smoothing=label_smoothing)
@@ -81,14 +81,14 @@ class WeightedBCE(WeightedLoss):
         self.register_buffer("pos_weight", positive, persistent=False)
 
     def terms(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Binary cross entropy of each label."""
+        """Compute the binary cross-entropy of each label."""
         return functional.binary_cross_entropy_with_logits(
             logits, targets, pos_weight=self.pos_weight, reduction="none"
         )
 
 
 class FocalLoss(WeightedLoss):
-    """Mean of `w_c * (1 - p_t)^gamma * BCE`, where p_t is the score given to what is true.
+    """Mean of `w_c * (1 - p_t)^gamma * BCE`, where p_t is the score of the true outcome.
 
     Lin et al., Focal Loss for Dense Object Detection, 2017, equations 4 and 5; `gamma=0` is `WeightedBCE`.
     """
@@ -104,11 +104,11 @@ class FocalLoss(WeightedLoss):
 
         Args:
             class_weights: (C,) weight of each class.
-            gamma: how much labels that are easy already count less.
+            gamma: exponent that reduces the weight of easy labels.
             label_smoothing: see `WeightedLoss`.
 
         Raises:
-            InputError: gamma below 0.
+            InputError: `gamma` is below 0.
         """
         super().__init__(class_weights, label_smoothing=label_smoothing)
         _check_range("gamma", gamma, 0, float("inf"))
@@ -122,11 +122,11 @@ class FocalLoss(WeightedLoss):
 
 
 class AsymmetricLoss(WeightedLoss):
-    """Focal loss with exponents of its own for present and absent labels, and easy absent ones left out.
+    """Focal loss with separate exponents for present and absent labels, which ignores easy absent labels.
 
-    Ridnik et al., Asymmetric Loss for Multi-Label Classification, 2021, equations 5 to 7: of an absent label the
-    score is lowered by `clip`, to 0 at least. `gamma_neg = gamma_pos` without clip is `FocalLoss`. The paper sums over
-    the classes; here it is the mean, as in all losses.
+    Ridnik et al., Asymmetric Loss for Multi-Label Classification, 2021, equations 5 to 7: the score of an absent
+    label is lowered by `clip`, but not below 0. `gamma_neg = gamma_pos` without clip is `FocalLoss`. The paper uses
+    the sum over classes; here it is the mean, as in all losses.
     """
 
     def __init__(
@@ -138,17 +138,17 @@ class AsymmetricLoss(WeightedLoss):
         clip: float = 0.05,
         label_smoothing: float = 0.0,
     ) -> None:
-        """Keep the settings; the defaults are the paper's for MS-COCO.
+        """Store the settings; the defaults are those of the paper for MS-COCO.
 
         Args:
             class_weights: (C,) weight of each class.
             gamma_neg: exponent for absent labels.
             gamma_pos: exponent for present labels.
-            clip: score up to which an absent label costs nothing, in [0, 1).
+            clip: score up to which an absent label has no loss, in [0, 1).
             label_smoothing: see `WeightedLoss`.
 
         Raises:
-            InputError: an exponent below 0 or a clip outside [0, 1).
+            InputError: an exponent is below 0, or `clip` is outside [0, 1).
         """
         super().__init__(class_weights, label_smoothing=label_smoothing)
         _check_range("gamma_neg", gamma_neg, 0, float("inf"))
@@ -163,16 +163,16 @@ class AsymmetricLoss(WeightedLoss):
         if self.clips:
             shifted = (torch.sigmoid(logits) - self.clip).clamp(min=0)
             absent = -_focus(shifted, self.gamma_neg) * torch.log1p(-shifted)
-        else:  # exact for large logits too, where 1 - score is 0
+        else:  # exact also for large logits, where 1 - score rounds to 0
             absent = _focus(torch.sigmoid(logits), self.gamma_neg) * functional.softplus(logits)
         return torch.lerp(absent, present, targets)
 
 
 def _focus(error: Tensor, gamma: float) -> Tensor:
-    """`error ** gamma`; at 0 the slope of a power below 1 would be infinite."""
+    """Return `error ** gamma`, with finite gradients at 0 for exponents below 1."""
     return error.clamp(min=SMALLEST_ERROR) ** gamma
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise InputError(f"loss.{name}: {value} is not between {low} and {high}.")
+        raise InputError(f"loss.{name}={value}: expected a number between {low} and {high}.")

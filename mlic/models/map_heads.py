@@ -1,4 +1,4 @@
-"""Heads that look at the feature map, so that each class can find its own place in the photograph."""
+"""Heads on the feature map, in which each class can attend to its own region of the photograph."""
 
 from collections.abc import Sequence
 from math import ceil, inf
@@ -9,30 +9,30 @@ from torch import Tensor, nn
 from mlic.errors import InputError
 from mlic.models.standardization import Standardization
 
-MOST_HEADS = 64  # of CSRA; the paper's have up to 8, of temperatures that grow
+MOST_HEADS = 64  # of CSRA, with increasing temperatures; the paper uses up to 8
 
 
 def map_channels(feature_shape: Sequence[int], head: str) -> int:
-    """Channels of a feature map.
+    """Return the number of channels of a feature map.
 
     Raises:
-        InputError: the features are no map.
+        InputError: the features are not a map.
     """
     if len(feature_shape) != 3:
         raise InputError(
-            f"head={head} looks at the feature map, but an image's features have the shape {tuple(feature_shape)}. "
-            "Keep the map with model.backbone.pool=none."
+            f"head={head} requires the feature map, but the features of an image have shape {tuple(feature_shape)}. "
+            "Set model.backbone.pool=none."
         )
     return feature_shape[0]
 
 
 class CSRAHead(nn.Module):
-    """Class-specific residual attention: the average over the map, and the places where the class is found.
+    """Class-specific residual attention: average pooling plus attention to the positions of each class.
 
     Zhu and Wu, Residual Attention: A Simple but Effective Method for Multi-Label Recognition, 2021, equations 3 to 6:
-    with s the scores of a 1x1 convolution at each place, `logit = mean(s) + lambda * sum(softmax(T s) s)`, summed over
-    heads of the temperatures 1, 2, ..., and infinity (the maximum) for the last of several. Unlike the paper each class
-    has a bias. `weight=0` with one head is average pooling and a linear layer.
+    with the scores s of a 1x1 convolution at each position, `logit = mean(s) + lambda * sum(softmax(T s) s)`, summed
+    over heads with temperatures 1, 2, ..., and infinity (the maximum) for the last of several. Unlike in the paper,
+    each class has a bias. `weight=0` with one head is average pooling and a linear layer.
     """
 
     def __init__(
@@ -50,18 +50,18 @@ class CSRAHead(nn.Module):
         Args:
             feature_shape: (F, h, w) of one image's features.
             num_classes: width of the output.
-            num_heads: of different temperatures, which share the convolution.
-            weight: the paper's lambda.
-            dropout: share of the map's values set to 0 in training, in [0, 1).
+            num_heads: number of heads with different temperatures, which share the convolution.
+            weight: lambda of the paper.
+            dropout: share of the values of the map set to 0 in training, in [0, 1).
             standardize: bring each channel to mean 0 and deviation 1 over the training images.
 
         Raises:
-            InputError: features that are no map, no head or more than 64, or a dropout outside [0, 1).
+            InputError: the features are not a map, `num_heads` is not from 1 to 64, or `dropout` is outside [0, 1).
         """
         super().__init__()
         channels = map_channels(feature_shape, "csra")
         if not 1 <= num_heads <= MOST_HEADS:
-            raise InputError(f"head.num_heads: {num_heads} is not from 1 to {MOST_HEADS}.")
+            raise InputError(f"head.num_heads={num_heads}: expected from 1 to {MOST_HEADS}.")
         _check_dropout(dropout)
         self.weight = weight
         self.temperatures = [1.0] if num_heads == 1 else [*map(float, range(1, num_heads)), inf]
@@ -79,18 +79,19 @@ class CSRAHead(nn.Module):
 
     @staticmethod
     def _attended(scores: Tensor, temperature: float) -> Tensor:
-        """(B, C, places) -> (B, C)."""
+        """Compute attended scores (B, C) of scores (B, C, positions)."""
         if temperature == inf:
             return scores.amax(2)
         return (torch.softmax(temperature * scores, dim=2) * scores).sum(2)
 
 
 class AttentionHead(nn.Module):
-    """One learned query a class, or a group of classes, looks over the map.
+    """Attention of one learned query per class, or per group of classes, to the feature map.
 
-    In the manner of ML-Decoder (Ridnik et al., ML-Decoder: Scalable and Versatile Classification Head, 2023), small:
-    the map's places are embedded by a linear layer with ReLU; one layer of cross-attention and feed-forward, each with
-    residual and LayerNorm; no attention among the queries; each query then gives the logits of its classes.
+    A small variant of ML-Decoder (Ridnik et al., ML-Decoder: Scalable and Versatile Classification Head, 2023): a
+    linear layer with ReLU embeds the positions of the map, followed by one layer of cross-attention and feed-forward,
+    each with residual and LayerNorm, without self-attention of the queries. Each query then returns the logits of its
+    classes.
     """
 
     def __init__(
@@ -109,22 +110,22 @@ class AttentionHead(nn.Module):
         Args:
             feature_shape: (F, h, w) of one image's features.
             num_classes: width of the output.
-            width: of embeddings and queries.
-            num_heads: of the attention; must divide `width`.
-            num_queries: groups of classes; None for one query a class.
-            dropout: inside the layer, and on the embedded map, in [0, 1).
+            width: width of embeddings and queries.
+            num_heads: number of attention heads; must divide `width`.
+            num_queries: number of groups of classes; None for one query per class.
+            dropout: dropout in the layer and on the embedded map, in [0, 1).
             standardize: bring each channel to mean 0 and deviation 1 over the training images.
 
         Raises:
-            InputError: features that are no map, or settings that do not fit.
+            InputError: the features are not a map, or settings are invalid.
         """
         super().__init__()
         channels = map_channels(feature_shape, "attention")
         _check_dropout(dropout)
         if num_heads < 1 or width % num_heads:
-            raise InputError(f"head.num_heads: {num_heads} does not divide head.width={width}.")
+            raise InputError(f"head.num_heads={num_heads}: must divide head.width={width}.")
         if num_queries is not None and num_queries < 1:
-            raise InputError(f"head.num_queries: {num_queries} is below 1.")
+            raise InputError(f"head.num_queries={num_queries}: expected a number of at least 1.")
         queries = min(num_queries or num_classes, num_classes)
         self.num_classes = num_classes
         self.standardize = Standardization(channels) if standardize else nn.Identity()
@@ -154,4 +155,4 @@ class AttentionHead(nn.Module):
 
 def _check_dropout(dropout: float) -> None:
     if not 0 <= dropout < 1:
-        raise InputError(f"head.dropout: {dropout} is not in [0, 1).")
+        raise InputError(f"head.dropout={dropout}: expected a number in [0, 1).")

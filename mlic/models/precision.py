@@ -1,4 +1,4 @@
-"""Choose the number format of the frozen backbone for the device it runs on."""
+"""Selection of the number format of the frozen backbone for a device."""
 
 import torch
 
@@ -8,7 +8,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def has_native_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; emulation is slower than float32."""
+    """Return True if the device supports bfloat16 in hardware; emulation is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -18,20 +18,20 @@ def has_native_bfloat16(device: torch.device) -> bool:
 
 
 def choose_precision(precision: str, device: torch.device) -> tuple[str, str]:
-    """Resolve `auto` to the fastest format that the device has natively.
+    """Resolve `auto` to the fastest native format of the device.
 
     Args:
         precision: `auto`, `float32`, `bfloat16` or `float16`.
-        device: where the backbone will run.
+        device: device of the backbone.
 
     Returns:
-        The name of the format, and the reason for the choice.
+        The name of the format and the reason for the choice.
 
     Raises:
-        InputError: another name.
+        InputError: the name is unknown.
     """
-    if precision in tuple(DTYPES):  # a list, from a changed checkpoint, is no key
-        return precision, "as set by model.backbone.precision"
+    if precision in tuple(DTYPES):  # tuple(), because a list from a modified checkpoint is not hashable
+        return precision, "set by model.backbone.precision"
     check_choice("model.backbone.precision", precision, ("auto", *DTYPES))
     if has_native_bfloat16(device):
         return "bfloat16", f"{device.type} multiplies bfloat16 natively"

@@ -1,4 +1,4 @@
-"""Learning rates over the steps of a run."""
+"""Learning rate schedules."""
 
 from math import cos, pi
 
@@ -11,25 +11,25 @@ from mlic.errors import InputError
 def cosine_with_warmup(
     optimizer: Optimizer, *, total_steps: int, warmup: float = 0.05, final: float = 0.0
 ) -> LambdaLR:
-    """Linear rise to the optimizer's rate, then half a cosine down (Loshchilov and Hutter, SGDR, 2017, one period).
+    """Linear warm-up to the rate of the optimizer, then cosine decay (Loshchilov and Hutter, SGDR, 2017, one period).
 
-    A resumed run goes on where it was, as long as it has as many steps in all.
+    A resumed run continues the schedule if its total number of steps is the same.
 
     Args:
-        optimizer: whose rates are scaled, each group's by the same factor.
-        total_steps: of the whole run.
-        warmup: share of the steps that rise, in [0, 1).
-        final: share of the rate that is left at the end, in [0, 1].
+        optimizer: optimizer whose rates are scaled, all groups by the same factor.
+        total_steps: number of steps of the whole run.
+        warmup: share of the steps with warm-up, in [0, 1).
+        final: final share of the rate, in [0, 1].
 
     Raises:
-        InputError: a share out of range, or a run without end.
+        InputError: a share is out of range, or the length of the run is unknown.
     """
     if not 0 <= warmup < 1:
-        raise InputError(f"scheduler.warmup: {warmup} is not in [0, 1).")
+        raise InputError(f"scheduler.warmup={warmup}: expected a number in [0, 1).")
     if not 0 <= final <= 1:
-        raise InputError(f"scheduler.final: {final} is not in [0, 1].")
+        raise InputError(f"scheduler.final={final}: expected a number in [0, 1].")
     if not 0 < total_steps < float("inf"):
-        raise InputError("scheduler=cosine needs to know the run's length: set trainer.max_epochs.")
+        raise InputError("scheduler=cosine requires the length of the run: set trainer.max_epochs.")
     rising = round(warmup * total_steps)
 
     def factor(step: int) -> float:

@@ -1,4 +1,4 @@
-"""Collects the logits of an epoch, so that metrics are computed once over all images."""
+"""Collection of the logits of an epoch, so that metrics are computed once over all images."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -19,15 +19,15 @@ class CollectedScores(NamedTuple):
 
     @property
     def scores(self) -> np.ndarray:
-        """Sigmoid of the logits, (N, C) float32."""
+        """Return the sigmoid of the logits, float32 (N, C)."""
         return torch.sigmoid(self.logits).numpy()
 
 
 class ScoreCollector(Metric):
-    """Equivalent to concatenating all batches, of all processes, each row once.
+    """Concatenates the batches of all processes, each row once.
 
-    A distributed sampler pads with duplicates, which would count some images twice; the row numbers tell them.
-    torchmetrics gathers the states of all processes.
+    A distributed sampler pads with duplicates, which are removed by their row numbers. torchmetrics gathers the
+    states of all processes.
     """
 
     full_state_update = False
@@ -42,7 +42,7 @@ class ScoreCollector(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def _wrap_compute(self, compute: Callable[..., CollectedScores]) -> Callable[..., CollectedScores]:
-        """Undo that torchmetrics makes a scalar of the logits of one image and one class."""
+        """Undo the conversion of the logits of one image and one class to a scalar by torchmetrics."""
         squeezed = super()._wrap_compute(compute)
 
         @wraps(compute)
@@ -53,13 +53,13 @@ class ScoreCollector(Metric):
         return shaped
 
     def update(self, rows: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch: rows (B,) int64, logits (B, C), targets (B, C)."""
+        """Add a batch: rows int64 (B,), logits (B, C), targets (B, C)."""
         self.rows.append(rows)
         self.logits.append(logits.detach().float())
         self.targets.append(targets)
 
     def compute(self) -> CollectedScores:
-        """All rows seen since the last reset, in order, without duplicates."""
+        """Return all rows since the last reset, in order and without duplicates."""
         rows, logits, targets = (
             (torch.cat(state) if isinstance(state, list) else state).cpu()
             for state in (self.rows, self.logits, self.targets)

@@ -1,4 +1,4 @@
-"""Features brought to mean 0 and standard deviation 1, as they were on the training images."""
+"""Standardisation of features to mean 0 and standard deviation 1 over the training images."""
 
 import math
 from collections.abc import Iterable
@@ -6,33 +6,34 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-SMALLEST_DEVIATION = 1e-6  # of a feature that varies; others are left as they are
+SMALLEST_DEVIATION = 1e-6  # features with a smaller deviation are constant and not scaled
 
 
 class Standardization(nn.Module):
     """`(x - mean) / deviation` for each feature, or each channel of a map; `fit_standardization` sets both.
 
-    Unlike BatchNorm, nothing changes while training, and an image's features depend on no other image of its batch.
-    Mean and deviation are buffers: they travel with the head's weights. Before they are set it changes nothing.
+    Unlike BatchNorm, it does not change during training, and the result of an image does not depend on other images in
+    the batch. Mean and deviation are buffers, stored with the weights of the head; before `fit_standardization`, it
+    is the identity.
     """
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(self, num_features: int) -> None:
-        """Prepare for features of that number."""
+        """Create buffers for a number of features."""
         super().__init__()
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("deviation", torch.ones(num_features))
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, F) or (B, F, h, w) -> the same shape."""
+        """Standardise features (B, F) or (B, F, h, w)."""
         shape = (-1, *[1] * (input.ndim - 2))
         return (input - self.mean.view(shape)) / self.deviation.view(shape)
 
 
 class _Moments:
-    """Sums up what a module is given; in float64, so that the difference of large sums stays exact."""
+    """Accumulates moments of the input of a module, in float64 because differences of large sums need precision."""
 
     def __init__(self) -> None:
         self.count, self.total, self.squares = 0, torch.zeros(()), torch.zeros(())
@@ -52,14 +53,14 @@ class _Moments:
 
 
 def fit_standardization(head: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the mean and deviation of each `Standardization` in a head; does nothing for a head without one.
+    """Set the mean and deviation of each `Standardization` in a head, if it has any.
 
     Args:
-        head: features (B, *feature_shape) -> anything.
-        batches: the features of all training images, and of no others.
+        head: module that takes features (B, *feature_shape).
+        batches: features of all training images.
 
     Raises:
-        ValueError: no batch, or features that are infinite or no number.
+        ValueError: there are no batches, or features are not finite.
     """
     found = {module: _Moments() for module in head.modules() if isinstance(module, Standardization)}
     if not found:
@@ -77,5 +78,5 @@ def fit_standardization(head: nn.Module, batches: Iterable[Tensor]) -> None:
         head.train(was_training)
     for module, moments in found.items():
         if not moments.count or not math.isfinite(float(moments.squares.sum())):
-            raise ValueError("standardisation needs the features of the training images, all of them finite")
+            raise ValueError("standardisation requires finite features of the training images")
         moments.store(module)

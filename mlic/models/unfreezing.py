@@ -1,4 +1,4 @@
-"""Choose the stages of a backbone that are trained."""
+"""Selection of the stages of a backbone to train."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from mlic.errors import InputError
 
 
 def network_stages(network: Any) -> list[list[str]]:
-    """Names of a timm network's parameters, stage by stage from the input on, as timm groups its layers.
+    """Return the names of the parameters of a timm network by stage, from the input on, as grouped by timm.
 
-    A group of vectors only, such as a last normalisation, belongs to the stage before it.
+    A group of only vectors, such as a last normalisation, belongs to the previous stage.
 
     Raises:
-        InputError: the network does not say how its layers are grouped.
+        InputError: timm does not group the layers of the network.
     """
     if not hasattr(network, "group_matcher"):
         raise InputError(
@@ -31,7 +31,7 @@ def network_stages(network: Any) -> list[list[str]]:
 
 
 def unfreeze_stages(network: nn.Module, unfreeze: int | str) -> list[list[str]]:
-    """Let the last stages of a network be trained.
+    """Enable training of the last stages of a network.
 
     Args:
         network: a timm network, frozen.
@@ -41,7 +41,7 @@ def unfreeze_stages(network: nn.Module, unfreeze: int | str) -> list[list[str]]:
         Names of the parameters of each trained stage, the last stage last.
 
     Raises:
-        InputError: no such number of stages.
+        InputError: `unfreeze` is not a valid number of stages.
     """
     if unfreeze == 0:
         return []
@@ -51,7 +51,7 @@ def unfreeze_stages(network: nn.Module, unfreeze: int | str) -> list[list[str]]:
         stages = network_stages(network)
     if unfreeze != "all" and (not isinstance(unfreeze, int) or not 0 <= unfreeze <= len(stages)):
         raise InputError(
-            f"model.backbone.unfreeze: '{unfreeze}' is neither all nor from 0 to {len(stages)}, the number of stages."
+            f"model.backbone.unfreeze: must be all or from 0 to {len(stages)} (number of stages), got '{unfreeze}'."
         )
     chosen = stages if unfreeze == "all" else stages[len(stages) - int(unfreeze) :]
     for stage in chosen:

@@ -169,7 +169,7 @@ def test_features_that_are_not_finite_are_told_with_three_images_and_a_count(
     extract: Extract, make_backbone: Callable[..., Any], images: list[Path]
 ):
     with pytest.raises(
-        InputError, match=r"features of 10 of 10 images .*_0002\.png and 7 more\. Look for"
+        InputError, match=r"features of 10 of 10 images .*_0002\.png and 7 more\. Check"
     ) as error:
         extract(make_backbone(scale=float("inf")), images, batch_size=16)
     assert str(error.value).count(".png") == 3

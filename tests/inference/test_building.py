@@ -65,7 +65,7 @@ def test_settings_that_do_not_fit_are_named():
         InputError, match=r"settings of the checkpoint do not fit 'mlic\.models\.DenseHead'.*width"
     ):
         build({"_target_": HEAD, "width": 3}, (6,), 3)
-    with pytest.raises(InputError, match=r"head\.dropout: 2 is not in"):
+    with pytest.raises(InputError, match=r"head\.dropout=2: expected"):
         build({"_target_": HEAD, "dropout": 2}, (6,), 3)
 
 

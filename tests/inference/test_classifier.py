@@ -174,7 +174,7 @@ def test_weights_from_a_file_are_compared_by_digest(make_run: Callable[..., Path
     run = make_run("model.backbone.pretrained=true", f"model.backbone.weights={used}", "trainer.max_epochs=1")
     assert Classifier.load(run, device="cpu").backbone.name == "test_efficientnet"
     moved = shutil.move(used, tmp_path / "moved.pth")
-    with pytest.raises(InputError, match=r"model\.backbone\.weights: there is no file '.*used\.pth'"):
+    with pytest.raises(InputError, match=r"model\.backbone\.weights: '.*used\.pth' does not exist"):
         Classifier.load(run, device="cpu")
     assert Classifier.load(run, device="cpu", weights=moved).classes == CLASSES
     with pytest.raises(

@@ -125,7 +125,7 @@ def test_squash_without_crop_shows_the_whole_photograph():
 
 @pytest.mark.parametrize("crop_pct", [0, 1.5])
 def test_an_impossible_crop_is_refused(crop_pct: float):
-    with pytest.raises(InputError, match=rf"model\.backbone\.crop_pct: {crop_pct} is not in"):
+    with pytest.raises(InputError, match=rf"model\.backbone\.crop_pct={crop_pct}: expected"):
         FrozenBackbone(TINY, pretrained=False, crop_pct=crop_pct)
 
 

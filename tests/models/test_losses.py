@@ -94,11 +94,11 @@ def test_class_weights_scale_and_a_repeated_batch_changes_nothing(
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (WeightedBCE, {"label_smoothing": 1.5}, r"loss\.label_smoothing: 1.5"),
-        (FocalLoss, {"gamma": -1}, r"loss\.gamma: -1"),
-        (AsymmetricLoss, {"gamma_neg": -1}, r"loss\.gamma_neg: -1"),
-        (AsymmetricLoss, {"gamma_pos": -0.5}, r"loss\.gamma_pos: -0.5"),
-        (AsymmetricLoss, {"clip": 1}, r"loss\.clip: 1"),
+        (WeightedBCE, {"label_smoothing": 1.5}, r"loss\.label_smoothing=1.5"),
+        (FocalLoss, {"gamma": -1}, r"loss\.gamma=-1"),
+        (AsymmetricLoss, {"gamma_neg": -1}, r"loss\.gamma_neg=-1"),
+        (AsymmetricLoss, {"gamma_pos": -0.5}, r"loss\.gamma_pos=-0.5"),
+        (AsymmetricLoss, {"clip": 1}, r"loss\.clip=1"),
     ],
 )
 def test_impossible_settings_are_refused(kind: type[WeightedLoss], options: dict, message: str):

@@ -91,12 +91,12 @@ def test_pooled_features_are_refused_with_the_remedy(kind: type[torch.nn.Module]
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (CSRAHead, {"num_heads": 0}, "head.num_heads: 0"),
-        (CSRAHead, {"dropout": 1.0}, "head.dropout: 1.0"),
-        (AttentionHead, {"width": 10, "num_heads": 4}, "head.num_heads: 4 does not divide head.width=10"),
-        (AttentionHead, {"num_queries": 0}, "head.num_queries: 0"),
+        (CSRAHead, {"num_heads": 0}, "head.num_heads=0"),
+        (CSRAHead, {"dropout": 1.0}, "head.dropout=1.0"),
+        (AttentionHead, {"width": 10, "num_heads": 4}, "head.num_heads=4: must divide head.width=10"),
+        (AttentionHead, {"num_queries": 0}, "head.num_queries=0"),
         (AttentionHead, {"dropout": -0.1}, "head.dropout: -0.1"),
-        (DenseHead, {"hidden_dropout": 1.0}, "head.hidden_dropout: 1.0"),
+        (DenseHead, {"hidden_dropout": 1.0}, "head.hidden_dropout=1.0"),
     ],
 )
 def test_impossible_settings_are_refused(kind: type[torch.nn.Module], options: dict, message: str):

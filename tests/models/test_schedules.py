@@ -37,8 +37,8 @@ def test_without_warmup_it_starts_at_the_top_and_goes_to_0():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"warmup": 1.0}, r"scheduler\.warmup: 1.0"),
-        ({"final": -0.1}, r"scheduler\.final: -0.1"),
+        ({"warmup": 1.0}, r"scheduler\.warmup=1.0"),
+        ({"final": -0.1}, r"scheduler\.final=-0.1"),
         ({"total_steps": float("inf")}, r"set trainer\.max_epochs"),
     ],
 )

@@ -59,14 +59,14 @@ def test_local_file_is_loaded(tmp_path: Path, ending: str):
 
 
 def test_missing_local_file_is_named(tmp_path: Path):
-    with pytest.raises(InputError, match=r"there is no file '.*nowhere.safetensors'"):
+    with pytest.raises(InputError, match=r"'.*nowhere.safetensors' does not exist"):
         load_network(TINY, weights=tmp_path / "nowhere.safetensors")
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path):
     path = tmp_path / "other.safetensors"
     save_file(load_network("test_resnet", pretrained=False).state_dict(), path)
-    with pytest.raises(InputError, match=rf"does not hold the weights of '{TINY}'"):
+    with pytest.raises(InputError, match=rf"does not contain the weights of '{TINY}'"):
         load_network(TINY, weights=path)
 
 

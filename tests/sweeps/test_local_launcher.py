@@ -48,7 +48,7 @@ def test_a_failing_job_takes_no_other_along(run_server: Any, arguments: tuple[st
     sweep = tmp_path / "outputs" / "sweeps" / "local"
     table = pd.read_csv(sweep / "jobs.csv", keep_default_na=False)
     assert table["state"].tolist() == ["finished", "failed", "finished"]
-    assert table["error"].tolist() == ["", "head.dropout: -1 is not in [0, 1).", ""]
+    assert table["error"].tolist() == ["", "head.dropout=-1: expected a number in [0, 1).", ""]
     shown = (tmp_path / "command.log").read_text()
     assert re.search(r"#1 : .* head.dropout=-1 .* failed", shown) and "(GPU 1)" in shown
     assert "CompactHydraException" not in shown

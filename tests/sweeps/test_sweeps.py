@@ -50,11 +50,11 @@ def test_a_failing_job_takes_no_other_along(run_server: Any, sweep: Sweep, tmp_p
     table, folders = table_of(place), folders_of(place)
     assert table.index.tolist() == ["head.dropout=-1", "head.dropout=0", "head.dropout=0.5"]
     assert table["state"].tolist() == ["failed", "finished", "finished"]
-    assert table["error"].tolist() == ["head.dropout: -1 is not in [0, 1).", "", ""]
+    assert table["error"].tolist() == ["head.dropout=-1: expected a number in [0, 1).", "", ""]
     metrics = metrics_of(folders["head.dropout=0"])
     assert float(table.loc["head.dropout=0", "test map"]) == metrics["test"]["map"]
     log = (folders["head.dropout=-1"] / "train.log").read_text()
-    assert "Traceback (most" in log and "InputError: head.dropout: -1 is not in [0, 1)." in log
+    assert "Traceback (most" in log and "InputError: head.dropout=-1: expected a number in [0, 1)." in log
     assert "Traceback" not in (folders["head.dropout=0"] / "train.log").read_text()
     shown = (tmp_path / "all.log").read_text()
     assert "failed    " in shown and "sweep: outputs/sweeps/first" in shown
