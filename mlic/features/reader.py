@@ -82,7 +82,7 @@ class ConcatenatedReader:
 
     def gather(self, indices: np.ndarray) -> Tensor:
         """Return rows by number (m,), in any order, as (m, *feature_shape) in `dtype`."""
-        # member by member into one tensor: only one of them is in memory twice
+        # member by member into one tensor, so that only one of them is in memory twice
         features = torch.empty((len(indices), *self.feature_shape), dtype=self.dtype)
         for member, part in zip(self.members, features.split(self.widths, dim=1), strict=True):
             part.copy_(member.gather(indices).flatten(1))

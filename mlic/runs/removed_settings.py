@@ -15,7 +15,7 @@ REMOVED: dict[str, Any] = {
     "model.backbone.layer_decay": 1.0,
     "model.backbone.train_batch_norm": False,
 }
-# those without which a trained run would be read wrongly; the others changed training alone
+# settings that affect the reading of a trained run; the others affected only training
 NEEDED = ("features.views", "loss.alpha", "model.backbone.train_batch_norm")
 
 

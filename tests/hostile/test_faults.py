@@ -112,7 +112,7 @@ def test_a_disk_that_fills_while_features_are_stored(job: Job, arguments: Any, t
         ]
         code, text = job("train", *arguments(tmp_path / "run", features=store), forward=take_room)
         assert code == 1 and "Traceback" not in text, text
-        assert "the disk is full" in text and "Make room" in text
+        assert "the disk is full" in text and "Free some space" in text
         assert not list(store.glob("*/*.safetensors")) and not list(store.glob("*/*.tmp"))
         assert status_of(tmp_path / "run")["state"] == "failed"
         (disk / "ballast").unlink()

@@ -95,7 +95,7 @@ def test_pooled_features_are_refused_with_the_remedy(kind: type[torch.nn.Module]
         (CSRAHead, {"dropout": 1.0}, "head.dropout=1.0"),
         (AttentionHead, {"width": 10, "num_heads": 4}, "head.num_heads=4: must divide head.width=10"),
         (AttentionHead, {"num_queries": 0}, "head.num_queries=0"),
-        (AttentionHead, {"dropout": -0.1}, "head.dropout: -0.1"),
+        (AttentionHead, {"dropout": -0.1}, "head.dropout=-0.1"),
         (DenseHead, {"hidden_dropout": 1.0}, "head.hidden_dropout=1.0"),
     ],
 )

@@ -134,7 +134,7 @@ def test_a_start_that_has_seen_the_test_images_is_refused(
         train(tiny_config(f"init_from='{alone}'"))
     forget_seen(alone)
     train(tiny_config(ONE_EPOCH, f"init_from='{alone}'"))
-    assert "does not tell on which images" in caplog.text
+    assert "did not record its training images" in caplog.text
     assert saved(tmp_path / "run")["mlic"]["seen"]["is_whole"] is False
 
 
@@ -176,7 +176,7 @@ def test_a_start_is_read_before_anything_is_removed_or_computed(
 ):
     run = Path(shutil.copytree(first, tmp_path / "run"))
     for own in (run, run / "checkpoints" / "last.ckpt"):
-        with pytest.raises(InputError, match=r"init_from: .* lies in output, which is emptied"):
+        with pytest.raises(InputError, match=r"init_from: .* is in output, which is cleared"):
             train(tiny_config(f"init_from='{own}'"))
     assert (run / "checkpoints" / "best.ckpt").is_file()
     with pytest.raises(InputError, match="does not exist"):
