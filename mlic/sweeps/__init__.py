@@ -1,4 +1,4 @@
-"""Many runs by one command, `python -m mlic.train -m ...`: Hydra's sweeps, their failures and their end."""
+"""Hydra sweeps, `python -m mlic.train -m ...`: folder names, failing jobs, and the table of jobs."""
 
 from mlic.sweeps.folders import FolderNames
 

@@ -1,4 +1,4 @@
-"""Names of the folders that Hydra writes to: one a run, which the same command finds again."""
+"""Names of the folders of Hydra: one per run, the same for the same command."""
 
 import sys
 from pathlib import Path
@@ -15,20 +15,20 @@ from mlic.runs.folder import refuse_foreign_folder
 from mlic.runs.lock import locked_folder
 from mlic.runs.processes import find_processes, rank_of_process
 
-SWEEP_FILE = "multirun.yaml"  # of Hydra's
+SWEEP_FILE = "multirun.yaml"  # written by Hydra
 
 
 class FolderNames(Callback):
-    """Hydra's callback at the start of a run or sweep.
+    """Callback of Hydra at the start of a run or sweep.
 
     Attributes:
-        sweep: config of the sweep that this process began, None without one.
+        sweep: config of the sweep started by this process, or None.
     """
 
     sweep: ClassVar[DictConfig | None] = None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Have train.log in the run folder that `output` or `resume` names, and refuse another program's folder."""
+        """Write train.log to the run folder of `output` or `resume`, and refuse folders of other programs."""
         if rank_of_process():
             _leave_folder_to_first(config)
             return
@@ -37,39 +37,41 @@ class FolderNames(Callback):
             config.hydra.run.dir = str(config.resume)
         elif not str(written["output"]).startswith("${hydra:"):
             config.hydra.run.dir = str(config.output)
-        # Hydra does so after this, and a folder may be named by the choices
+        # Hydra does this after the callback, but the name of the folder may depend on the choices
         HydraConfig.instance().set_config(config)
         try:
             refuse_foreign_folder(config.hydra.run.dir)
-            with locked_folder(config.hydra.run.dir):  # it can be made, and no other run writes there
+            with locked_folder(
+                config.hydra.run.dir
+            ):  # checks that it can be created and is not in use by another run
                 pass
-        except InputError as error:  # Hydra makes a warning of any exception in a callback
+        except InputError as error:  # Hydra turns any exception in a callback into a warning
             print(error, file=sys.stderr)
             raise SystemExit(1) from error
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Name the folders of jobs by what the sweep varies, and remember the sweep.
+        """Name the folders of jobs by the varied settings, and store the sweep.
 
-        `summarized` needs it: Hydra tells its callbacks nothing of an end with errors.
+        `summarized` uses it, because Hydra does not notify its callbacks of an end with errors.
         """
         names, ignored = config.hydra.job.config.override_dirname, _ignored_keys(config.hydra)
         if config.resume is None:
             _refuse_another_sweep(config.hydra, set(names.exclude_keys))
         FolderNames.sweep = config
         names.exclude_keys = ignored
-        # each job is composed anew, from these and its own
+        # each job is composed again from these and its own overrides
         config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys={ignored}")
 
 
 def _ignored_keys(hydra: DictConfig) -> list[str]:
-    """Return the keys that are left out of folder names: they have the same value in all jobs."""
+    """Return the keys that are not used in folder names, because all jobs have the same value."""
     fixed, varied = _overrides(hydra)
     ignored = set(hydra.job.config.override_dirname.exclude_keys) - varied
     return sorted(ignored | fixed.keys() if varied else ignored)
 
 
 def _overrides(hydra: DictConfig) -> tuple[dict[str, str], set[str]]:
-    """The fixed overrides of a sweep by key, and the keys that vary; of one given twice, the last counts."""
+    """Return the fixed overrides of a sweep by key, and the varied keys; the last of repeated overrides counts."""
     space = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
     given = OverridesParser.create().parse_overrides([*space, *hydra.overrides.task])
     last = {override.key_or_group: override for override in given}
@@ -78,16 +80,16 @@ def _overrides(hydra: DictConfig) -> tuple[dict[str, str], set[str]]:
 
 
 def _refuse_another_sweep(hydra: DictConfig, unnamed: set[str]) -> None:
-    """End the process: folders are named by what varies, so that a sweep with other settings would replace its runs."""
+    """Refuse other settings, because folders are named by varied settings and runs would be replaced; exit."""
     file = Path(hydra.sweep.dir) / SWEEP_FILE
     if not file.is_file():
         return
     (here, varied), (there, varied_there) = _overrides(hydra), _overrides(OmegaConf.load(file).hydra)
-    # what one of them varies is part of the names of its folders
+    # settings varied by either sweep are part of the names of folders
     keys = {key for key in here.keys() | there.keys() if here.get(key) != there.get(key)}
     if different := sorted(keys - unnamed - varied - varied_there):
         print(
-            f"sweep: '{file.parent}' holds a sweep with other settings ({', '.join(different)}). Give this one another "
+            f"sweep: '{file.parent}' has a sweep with other settings ({', '.join(different)}). Give this one another "
             "name.",
             file=sys.stderr,
         )
@@ -95,9 +97,9 @@ def _refuse_another_sweep(hydra: DictConfig, unnamed: set[str]) -> None:
 
 
 def _leave_folder_to_first(config: DictConfig) -> None:
-    """Let only the first of several processes of a run write; the others show warnings and errors."""
+    """Let only the first of several processes of a run log to the folder; others log warnings and errors."""
     with open_dict(config.hydra):
-        if find_processes().count > 1:  # else Lightning has named the folder of the first
+        if find_processes().count > 1:  # otherwise Lightning has passed the folder of the first process
             config.hydra.run.dir = "."
         logs = config.hydra.job_logging
         logs.handlers.pop("file", None)

@@ -1,4 +1,4 @@
-"""One job of Hydra's: its error in its own log, and nothing of it left for the next."""
+"""One job of Hydra: logging of its error, and release of its memory."""
 
 import gc
 import logging
@@ -22,12 +22,12 @@ ON_ERROR = ("continue", "stop")
 
 @contextmanager
 def reported_job(config: DictConfig) -> Iterator[None]:
-    """Write the traceback of a job that fails to its train.log; Hydra shows it only at the end of the sweep.
+    """Write the traceback of a failed job to its train.log; Hydra shows it only at the end of the sweep.
 
-    A run by itself shows its error on the terminal as Hydra does, an InputError without the traceback. With
-    `on_error=stop` an error ends the sweep with exit status 1, on Hydra's basic launcher: others run jobs elsewhere.
+    A single run shows its error on the terminal like Hydra, an InputError without a traceback. With `on_error=stop`, an
+    error ends the sweep with exit status 1 on Hydra's basic launcher; other launchers run jobs elsewhere.
     """
-    configure_process()  # a launcher may have started this process by itself
+    configure_process()  # a launcher may have started this process
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         check_choice("on_error", config.on_error, ON_ERROR)
@@ -51,7 +51,7 @@ def reported_job(config: DictConfig) -> Iterator[None]:
 
 
 def _log_traceback(error: Exception) -> None:
-    """Log to the files alone; Hydra shows the error on the terminal."""
+    """Log only to files; Hydra shows the error on the terminal."""
     trace = (type(error), error, error.__traceback__)
     record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, "the run failed", (), trace)
     for handler in logging.getLogger().handlers:
@@ -60,14 +60,14 @@ def _log_traceback(error: Exception) -> None:
 
 
 def _forget_frames(error: BaseException | None) -> None:
-    """Hydra keeps each error to the end of the sweep, and the error each variable of the run: network and features."""
+    # Hydra keeps each error until the end of the sweep, and its frames keep all variables, such as the network
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
 
 def _release_memory() -> None:
-    """Trainer and module hold each other: collect them now, and give the GPU's memory back."""
+    """Collect trainer and module, which refer to each other, and release GPU memory."""
     gc.collect()
     if "torch" in sys.modules:
         import torch

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, read from the file that Hydra wrote into its folder."""
+"""The jobs of a sweep, read from the file that Hydra writes to its folder."""
 
 from collections.abc import Sequence
 from itertools import islice, product
@@ -14,9 +14,9 @@ MAX_JOBS = 100_000
 
 
 def planned_jobs(sweep: Path) -> list[tuple[str, ...]]:
-    """Overrides of each job, in the order in which they run.
+    """Return the overrides of each job in order.
 
-    Empty for sweepers that choose their jobs as they go. What is wrong with a broken multirun.yaml is raised.
+    The result is empty for sweepers that choose jobs adaptively. A broken multirun.yaml raises an error.
     """
     record = load_plain_yaml((sweep / SWEEP_FILE).read_text(encoding="utf-8"))["hydra"]
     if not str(record["sweeper"]["_target_"]).endswith(".BasicSweeper"):
@@ -25,7 +25,7 @@ def planned_jobs(sweep: Path) -> list[tuple[str, ...]]:
 
 
 def job_overrides(run: Path) -> list[str]:
-    """Overrides of the command that made a run folder; empty where they are broken."""
+    """Return the overrides of the command that created a run folder; empty if they are broken."""
     try:
         return read_overrides(run)
     except (OSError, ValueError):
@@ -38,10 +38,10 @@ def shared_overrides(jobs: Sequence[Sequence[str]]) -> set[str]:
 
 
 def _combinations(task: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the jobs that Hydra's basic sweeper makes of a multirun; of an override given twice the last counts.
+    """Return the jobs of Hydra's basic sweeper; the last of repeated overrides counts.
 
     Raises:
-        ValueError: too many of them.
+        ValueError: there are too many jobs.
     """
     choices: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides(list(task)):

@@ -1,4 +1,4 @@
-"""The number that a run tells a sweeper which looks for the best settings."""
+"""The metric that a run returns to a sweeper."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,17 +11,17 @@ from mlic.errors import InputError
 
 
 def objective_of(config: DictConfig, results: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """The metric that `objective` names, such as `val/map`.
+    """Return the metric named by `objective`, such as `val/map`.
 
     Args:
-        config: of the run, under Hydra's main.
+        config: config of the run, inside Hydra's main.
         results: content of metrics.json.
 
     Returns:
-        The metric; None if the run has no such metric and nobody asks for it.
+        The metric; None if the run does not have it and no sweeper needs it.
 
     Raises:
-        InputError: a sweeper that chooses by it asks for a metric that the run does not have.
+        InputError: a sweeper needs a metric that the run does not have.
     """
     part, _, metric = config.objective.partition("/")
     value = results.get(part, {}).get(metric)
@@ -31,6 +31,6 @@ def objective_of(config: DictConfig, results: Mapping[str, Mapping[str, Any]]) -
     if hydra.mode != RunMode.MULTIRUN or hydra.sweeper._target_.endswith(".BasicSweeper"):
         return None
     raise InputError(
-        f"objective: the run has no '{config.objective}' (parts: {', '.join(results)}). A sweeper that looks for the "
-        "best settings needs it: set data.split.val above 0, or objective=<part>/<metric>."
+        f"objective: the run has no '{config.objective}' (parts: {', '.join(results)}). The sweeper requires "
+        "it: set data.split.val above 0, or objective=<part>/<metric>."
     )

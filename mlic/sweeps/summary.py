@@ -1,4 +1,4 @@
-"""The end of a sweep: a table of all its jobs, and a report over its runs."""
+"""The end of a sweep: a table of all jobs, and a report of the runs."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ from mlic.sweeps.folders import SWEEP_FILE, FolderNames
 
 TABLE_FILE = "jobs.csv"
 JOB_WIDTH = 80  # characters
-INTERRUPTED_FROM = 128  # exit statuses above it say which signal ended a process
+INTERRUPTED_FROM = 128  # higher exit statuses show the signal that ended a process
 
 
 Compare = Callable[[Path, Mapping[str, Any]], Path | str]
@@ -21,11 +21,11 @@ Compare = Callable[[Path, Mapping[str, Any]], Path | str]
 
 @contextmanager
 def summarized(compare: Compare) -> Iterator[None]:
-    """Show and write the table of jobs after a sweep, whatever ended it. Wrap Hydra's main in this context.
+    """Print and write the table of jobs after a sweep, however it ended; a context manager around Hydra's main.
 
     Args:
-        compare: called with the sweep's folder and the options of `compare` and `compare_options`, where the config
-            asks for a report and the sweep was not interrupted; returns the report's page, or why there is none.
+        compare: called with the folder of the sweep and the options of `compare` and `compare_options` if the config
+            requests a report and the sweep was not interrupted; returns the page, or the reason why there is none.
     """
     try:
         yield
@@ -38,7 +38,7 @@ def summarized(compare: Compare) -> Iterator[None]:
 
 
 def _summarize(config: DictConfig, compare: Compare | None) -> None:
-    from mlic.sweeps.table import sweep_table  # pandas takes long to import: not before `--help`
+    from mlic.sweeps.table import sweep_table  # imports pandas, which is slow and not needed by --help
 
     folder = Path(config.hydra.sweep.dir)
     table = sweep_table(folder, config.hydra.job.config.override_dirname.exclude_keys)

@@ -1,4 +1,4 @@
-"""All jobs of a sweep: what became of each."""
+"""The table of all jobs of a sweep."""
 
 import re
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ COLUMNS = ["job", "state", *NUMBERS, "folder", "error"]
 
 
 def sweep_table(sweep: Path, ignored: Sequence[str] = ()) -> pd.DataFrame:
-    """One row a job: `job` (the overrides that differ), `state`, metrics, `seconds`, `folder`, `error` ("" without).
+    """Tabulate the jobs: `job` (overrides that differ), `state`, metrics, `seconds`, `folder`, `error` ("" without).
 
     Args:
         sweep: folder of the sweep.
-        ignored: keys of overrides that tell no jobs apart.
+        ignored: keys of overrides that do not distinguish jobs.
 
     Returns:
-        Jobs in the order of the sweep; a job that has no folder is `not begun`. Other sweepers than Hydra's basic one
-        have the jobs that there are folders of.
+        Jobs in the order of the sweep; a job without a folder is `not begun`. For sweepers other than Hydra's basic
+        one, only jobs with folders are listed.
     """
 
     def relevant(overrides: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Decides if a run goes on where an earlier one of its folder was ended, and finds that place."""
+"""Resuming: deciding whether a run continues an earlier run in its folder, and from which checkpoint."""
 
 import logging
 import os
@@ -49,7 +49,7 @@ WITHOUT_EFFECT = (
 )  # fmt: skip
 SHOWN_DIFFERENCES = 10
 SHOWN_IMAGES = 3
-ANEW = "Set another output, or resume=null to begin anew."
+ANEW = "Set another output, or resume=null to start again."
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class EarlierRun:
     """The state of an earlier run with the same settings.
 
     Attributes:
-        results: content of metrics.json if it is finished.
-        checkpoint: of its last finished epoch, if it was ended after one.
-        step: optimizer steps until then.
-        seconds: of each phase until then.
-        refused: why there is nothing to go on from, although epochs were finished; None if none were.
+        results: content of metrics.json if the run is finished.
+        checkpoint: checkpoint of the last finished epoch, if there is one.
+        step: number of optimizer steps until then.
+        seconds: seconds of each phase until then.
+        refused: reason why the run cannot be continued although it has finished epochs; None without such epochs.
     """
 
     results: dict[str, dict[str, Any]] | None = None
@@ -72,7 +72,7 @@ class EarlierRun:
 
 
 def with_output(config: DictConfig) -> DictConfig:
-    """The config, with the output that `resume=<run folder>` says."""
+    """Return the config with the output set by `resume=<run folder>`."""
     if config.resume in (None, "auto"):
         return config
     if not has_mark(config.resume):
@@ -84,26 +84,26 @@ def with_output(config: DictConfig) -> DictConfig:
 
 
 def find_earlier_run(config: DictConfig) -> EarlierRun:
-    """Look at what is in the run folder; nothing is changed there.
+    """Find an earlier run in the run folder, without changing anything.
 
     Args:
-        config: of the new run. With `resume` null nothing is taken over; else a run that is not finished goes on from
-            its last checkpoint, whatever ended it.
+        config: config of the new run. With `resume` null, earlier runs are ignored; otherwise an unfinished run is
+            continued from its last checkpoint, however it ended.
 
     Raises:
-        InputError: the folder is not a run folder, or one of a newer version; or the run there has other settings,
-            labels or images, or does not tell.
+        InputError: the folder is not a run folder, or is of a newer version; or the settings, labels or images of the
+            earlier run differ or are unknown.
     """
     refuse_foreign_folder(config.output)
     check_format(Path(config.output))
     if (Path(config.output) / TRIALS_FILE).is_file():
         raise InputError(
-            f"output: '{config.output}' is the folder of a search and not of a run. Choose another output."
+            f"output: '{config.output}' is the folder of a search, not of a run. Choose another output."
         )
     if config.resume is None or not has_mark(config.output):
         return EarlierRun()
     run = RunFolder(config.output)
-    if not run.has_results():  # it ended before it was known to be right
+    if not run.has_results():  # it ended before its checks were finished
         return EarlierRun()
     _check_settings(config, run.path)
     status = _read(run, STATUS_FILE)
@@ -111,11 +111,11 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
         _check_data(config, run)
         return EarlierRun(results=_read(run, METRICS_FILE))
     last, best = run.last_checkpoint, run.best_checkpoint
-    # the checkpoint that is tested at the end may be that of an epoch before
+    # the checkpoint that is tested at the end may be that of an earlier epoch
     needed = [last, best] if "checkpoint" in (config.get("callbacks") or {}) else [last]
     if missing := [path for path in needed if not path.is_file()]:
         has_epochs = (run.path / EPOCHS_FILE).is_file() or any(run.checkpoints.glob("*.ckpt"))
-        return EarlierRun(refused=f"there is no '{missing[0]}' to go on from." if has_epochs else None)
+        return EarlierRun(refused=f"there is no '{missing[0]}' to continue from." if has_epochs else None)
     try:
         step = _step_of(last)
         for path in needed[1:]:
@@ -127,10 +127,10 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
 
 
 def prepare_folder(config: DictConfig, folder: RunFolder, earlier: EarlierRun) -> None:
-    """Make the folder ready to go on in; without a checkpoint empty it, and write config.yaml.
+    """Prepare the folder for continuing; without a checkpoint, clear it and write config.yaml.
 
-    Results that cost epochs and cannot be gone on from are moved aside. The file holds all settings, resolved, with
-    paths in the run folder relative to it.
+    Epochs that cannot be continued are moved aside. config.yaml contains all resolved settings; paths in the run folder
+    are relative to it.
     """
     folder.remove_unfinished()
     if earlier.checkpoint is not None:
@@ -138,19 +138,19 @@ def prepare_folder(config: DictConfig, folder: RunFolder, earlier: EarlierRun) -
     if earlier.refused:
         place = folder.set_aside()
         logger.warning(
-            "resume: %s The run begins anew; what was there is now in '%s'.", earlier.refused, place
+            "resume: %s The run starts again; the earlier results are now in '%s'.", earlier.refused, place
         )
     folder.clear()
     write_atomically(folder.path / SETTINGS_FILE, OmegaConf.to_yaml(_settings(config)))
 
 
 def hash_index(config: DictConfig) -> Path:
-    """File of the digests of images, which live training uses too, see `mlic.features.hash_files`."""
+    """Return the index of image digests, which live training also uses; see `mlic.features.hash_files`."""
     return features_dir(config) / HASH_INDEX
 
 
 def features_dir(config: DictConfig) -> Path:
-    """Folder of all stores."""
+    """Return the folder of all stores."""
     return Path(config.features.get("dir") or cache_dir() / "features")
 
 
@@ -162,7 +162,7 @@ def _read(run: RunFolder, name: str) -> dict[str, Any]:
 
 
 def _check_data(config: DictConfig, run: RunFolder) -> None:
-    """Refuse to take a run on other labels or images for one on these."""
+    """Check that the earlier run used the same labels and images."""
     described = _read(run, DATASET_FILE)
     there = described.get("split", {}).get("hash")
     datamodule: MultiLabelDataModule = instantiate(config.data)
@@ -176,23 +176,23 @@ def _check_data(config: DictConfig, run: RunFolder) -> None:
         changed = np.asarray(names)[datamodule.digests.astype(str) != digests]
         if len(changed):
             raise InputError(
-                f"resume: '{run.path}' is a run on other images: {len(changed)} of {len(table)} have changed or are "
-                f"missing, such as {', '.join(changed[:SHOWN_IMAGES])}. {ANEW}"
+                f"resume: '{run.path}' is a run on different images: {len(changed)} of {len(table)} have changed or "
+                f"are missing, such as {', '.join(changed[:SHOWN_IMAGES])}. {ANEW}"
             )
     if datamodule.split_hash != there:
         raise InputError(
-            f"resume: '{run.path}' is a run on other data: its file names, labels or classes are not those of "
-            f"data.annotations and data.images now (split {str(there)[:12]}... there, {datamodule.split_hash[:12]}... "
+            f"resume: '{run.path}' is a run on different data: its file names, labels or classes differ from those of "
+            f"data.annotations and data.images (split {str(there)[:12]}... there, {datamodule.split_hash[:12]}... "
             f"here). {ANEW}"
         )
 
 
 def _read_images(run: RunFolder) -> tuple[list[str], np.ndarray]:
-    """File name and sha256 of each image that the run was trained on, in the order of its table."""
+    """Return file name and sha256 of each image of the run in the order of its table."""
     file = run.path / SPLIT_FILE
     try:
         columns = pd.read_csv(file, usecols=["file_name", "sha256"], dtype=str, na_filter=False)
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+    except (OSError, ValueError) as error:  # errors of pandas are ValueErrors
         raise InputError(f"resume: '{file}' cannot be used: {error}. {ANEW}") from error
     return [restore_cell(name) for name in columns["file_name"]], columns["sha256"].to_numpy(str)
 
@@ -220,7 +220,7 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
     here = flatten(load_plain_yaml(OmegaConf.to_yaml(_settings(config))))
     absent = "absent"
     for settings in (there, here):
-        # which of the devices were used changes no result
+        # the choice of devices does not affect results
         settings["trainer.devices"] = count_devices(settings.get("trainer.devices"))
         settings.setdefault("trainer.num_nodes", 1)
         settings.setdefault("data.bits_stored", FULL_BITS)
@@ -228,13 +228,13 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
     differences = [
         f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
         for key in sorted(there.keys() | here.keys())
-        # null is what a setting is that an older version did not have
+        # settings that an older version did not have count as null
         if there.get(key) != here.get(key) and not _is_without_effect(key)
     ]
     if differences:
         raise InputError(
-            f"resume: '{folder}' is a run of other settings ({'; '.join(differences[:SHOWN_DIFFERENCES])}). Give the "
-            "same settings, or set another output, or resume=null to begin anew."
+            f"resume: '{folder}' is a run with different settings ({'; '.join(differences[:SHOWN_DIFFERENCES])}). Use "
+            f"the same settings. {ANEW}"
         )
 
 

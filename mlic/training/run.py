@@ -1,4 +1,4 @@
-"""One training run: compose the parts, fit the head, test the chosen checkpoint, write the run folder."""
+"""One training run: build the parts, fit the head, test the selected checkpoint, write the run folder."""
 
 import logging
 from math import inf
@@ -61,27 +61,27 @@ Results = dict[str, dict[str, Any]]
 @translated_errors()
 @one_at_a_time
 def run(config: DictConfig) -> Results:
-    """Take a composed config to a finished run folder.
+    """Train and test a run.
 
     Args:
-        config: as `conf/train.yaml` composes it; `config.output` is the run folder.
+        config: config composed from `conf/train.yaml`; `config.output` is the run folder.
 
     Returns:
-        The content of metrics.json: for `train`, `val` and `test` the metrics of the chosen checkpoint.
+        The content of metrics.json: metrics of the selected checkpoint on `train`, `val` and `test`.
 
     Raises:
-        InputError: data, weights or settings that cannot be used; status.json holds the error.
+        InputError: data, weights or settings cannot be used; status.json contains the error.
     """
     config = with_processes(with_output(config))
     check_shared_output(config)
     earlier = broadcast_decision(lambda: find_earlier_run(config))
     if earlier.results is not None:
-        logger.info("finished before, skipped: %s", config.output)
+        logger.info("already finished, skipped: %s", config.output)
         return earlier.results
     refuse_own_output(config.init_from, config.output)
     folder = RunFolder(config.output)
     quieten_lightning()
-    # an earlier run in the folder stays as it is until all that can be checked was checked
+    # an earlier run in the folder is not changed until all checks have passed
     is_new = rank_zero_only.rank == 0 and not folder.has_results()
     with RunStatus(folder, write=is_new, seconds=earlier.seconds) as status:
         check_options(config)
@@ -122,35 +122,35 @@ def run(config: DictConfig) -> Results:
 
 @translated_errors()
 def extract(config: DictConfig) -> ExtractionResult:
-    """Compute the features that a run of this config would need, and nothing else.
+    """Compute the features that a run with this config would need.
 
     Args:
-        config: as for `run`.
+        config: see `run`.
 
     Returns:
-        What was found and computed, and where it lies.
+        The result of the extraction.
 
     Raises:
-        InputError: as for `run`, or `features=live`.
+        InputError: see `run`; or `features=live` is set.
     """
     features: Any = prepare_features(config)[0].features
     return features.result
 
 
 def prepare_features(config: DictConfig) -> tuple[MultiLabelDataModule, torch.device]:
-    """Compute the features of a data set that is not split.
+    """Compute the features of a data set without splitting it.
 
     Args:
-        config: `seed`, `data`, `model`, `features` and `trainer`, as for `run`.
+        config: `seed`, `data`, `model`, `features` and `trainer`; see `run`.
 
     Returns:
-        The data module with `table` and `features`, and the trainer's device.
+        The data module with `table` and `features`, and the device of the trainer.
 
     Raises:
-        InputError: as for `run`, or `features=live`.
+        InputError: see `run`; or `features=live` is set.
     """
     if config.features.mode != "cached":
-        raise InputError("features=live keeps no features: extract with features=cached.")
+        raise InputError("features=live does not store features: extract with features=cached.")
     datamodule, _, device = _read_data(config)
     datamodule.extract()
     return datamodule, device
@@ -158,21 +158,19 @@ def prepare_features(config: DictConfig) -> tuple[MultiLabelDataModule, torch.de
 
 @translated_errors()
 def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:
-    """What training needs, for a search that trains in its own way.
+    """Prepare data and backbone for a search, which trains in its own way.
 
     Args:
-        config: as for `run`.
+        config: see `run`.
 
     Returns:
-        The data module after `setup`, the backbone, and the device to train on.
+        The data module after `setup`, the backbone, and the device of training.
 
     Raises:
-        InputError: as for `run`.
+        InputError: see `run`.
     """
     if find_processes().count > 1:
-        raise InputError(
-            "a search trains all its heads at once, in one process: start it without torchrun or srun."
-        )
+        raise InputError("a search trains all its heads in one process: start it without torchrun or srun.")
     datamodule, backbone, device = _read_data(config)
     datamodule.setup()
     logger.info("%s", dataset_table(datamodule))
@@ -195,8 +193,8 @@ def _make_backbone(config: DictConfig, trainer: L.Trainer) -> Backbone:
     backbone: Backbone = instantiate(config.model.backbone)
     if backbone.trained_stages and config.features.mode == "cached":
         raise InputError(
-            f"model.backbone.unfreeze={config.model.backbone.unfreeze} trains the backbone, whose features then change "
-            "at each step: it needs features=live, or features=augmented."
+            f"model.backbone.unfreeze={config.model.backbone.unfreeze} trains the backbone, so that features change "
+            "at each step: set features=live or features=augmented."
         )
     return backbone.optimize_for(trainer.strategy.root_device)
 
@@ -204,7 +202,7 @@ def _make_backbone(config: DictConfig, trainer: L.Trainer) -> Backbone:
 def _make_datamodule(config: DictConfig, backbone: Backbone, trainer: L.Trainer) -> MultiLabelDataModule:
     datamodule: MultiLabelDataModule = instantiate(config.data)
     datamodule.transform, datamodule.resize_size = backbone.transform, backbone.resize_size
-    # in one process: in all of them it would only multiply the reading
+    # only in one process, because hashing in all of them would only multiply the reading
     datamodule.hash_images = lambda paths: broadcast_decision(
         lambda: hash_files(paths, hash_index(config)).digests
     )
@@ -261,7 +259,7 @@ def _make_model(
 def _check_training(
     trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule
 ) -> None:
-    """Make what Lightning makes when it begins to train, so that a setting that is refused costs nothing."""
+    """Create the objects that Lightning creates at the start of training, so that invalid settings fail early."""
     select_checkpoint_on(trainer, datamodule)
     for callback in trainer.checkpoint_callbacks:
         _make_folder(getattr(callback, "dirpath", None))
@@ -272,13 +270,13 @@ def _check_training(
 
 
 def _make_folder(path: str | None) -> None:
-    """Make the folder of checkpoints now: Lightning makes it after an earlier run has been removed."""
+    """Create the folder of checkpoints early; Lightning would create it after an earlier run was removed."""
     try:
         if path is not None:
             Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"callbacks: the folder '{path}' for checkpoints cannot be made ({error.strerror}). Choose another dirpath."
+            f"callbacks: the folder '{path}' for checkpoints cannot be created ({error.strerror}). Set another dirpath."
         ) from error
 
 
@@ -290,7 +288,7 @@ def _set_first_weights(
     datamodule: MultiLabelDataModule,
     start: SavedRun | None,
 ) -> None:
-    """The weights to begin with: of another run, or random with the features' statistics."""
+    """Set the initial weights: those of another run, or random ones with the statistics of the features."""
     split, own = datamodule.split, fingerprints(datamodule.digests)
     seen = SeenImages(own[split.train], own[split.val])
     if start is None:
@@ -301,7 +299,7 @@ def _set_first_weights(
 
 
 def _standardize(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:
-    """Over the training part alone, for heads with `standardize`; a live backbone runs over it once for this."""
+    """Fit the standardisation of a head on the training part; a live backbone processes it once for this."""
     device = trainer.strategy.root_device
     model.to(device)
     batches = datamodule.loader("train")

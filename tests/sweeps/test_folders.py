@@ -83,5 +83,5 @@ def test_another_sweep_of_the_same_name_is_refused_before_it_replaces_runs(
     with pytest.raises(SystemExit, match="1"):
         folders(("seed=0,1", "optimizer.lr=0.2"))
     shown = capsys.readouterr().err
-    assert "sweep: 'outputs/sweeps/a' holds a sweep with other settings (optimizer.lr)" in shown
+    assert "sweep: 'outputs/sweeps/a' has a sweep with other settings (optimizer.lr)" in shown
     folders(("seed=0,1", "optimizer.lr=0.2", "resume=auto"))  # each job compares its settings itself

@@ -60,7 +60,7 @@ def test_a_failing_job_takes_no_other_along(run_server: Any, sweep: Sweep, tmp_p
     assert "failed    " in shown and "sweep: outputs/sweeps/first" in shown
     written = [file.stat().st_mtime_ns for file in sorted(place.glob("*/metrics.json"))]
     assert run_server.run(*sweep("first", jobs), folder=tmp_path, log="again.log") == 1
-    assert (tmp_path / "again.log").read_text().count("finished before, skipped") == 2
+    assert (tmp_path / "again.log").read_text().count("already finished, skipped") == 2
     assert [file.stat().st_mtime_ns for file in sorted(place.glob("*/metrics.json"))] == written
 
 

@@ -44,7 +44,7 @@ def test_copies_stay_in_one_part_and_other_labels_of_them_are_told(
         "30 images are copies of other images but have different labels: 'copy_01.jpg' (copy of 'copy_00.jpg')"
         in caplog.text
     )
-    assert train(config) == results and "finished before, skipped" in caplog.text
+    assert train(config) == results and "already finished, skipped" in caplog.text
     if mode == "cached":
         checked = verify(compose("data=csv", *places, config_name="verify", output=tmp_path / "verified"))
         assert checked.classes[["train", "val", "test"]].sum().to_dict() == {

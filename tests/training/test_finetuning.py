@@ -82,7 +82,7 @@ def test_a_run_starts_from_the_head_and_backbone_of_another(first: Path, tuned: 
 
 
 def test_cached_features_of_a_trained_backbone_are_refused(tiny_config: MakeConfig):
-    with pytest.raises(InputError, match=r"model\.backbone\.unfreeze=2 trains .* needs features=live"):
+    with pytest.raises(InputError, match=r"model\.backbone\.unfreeze=2 trains .* set features=live"):
         train(tiny_config("model.backbone.unfreeze=2"))
 
 

@@ -182,7 +182,7 @@ def test_a_run_on_other_labels_is_refused(
     moved = map(",".join, zip(names, labels[1:] + labels[:1], strict=True))
     other = tmp_path / "other.csv"
     other.write_text("\n".join([head, *moved]) + "\n")
-    with pytest.raises(InputError, match=r"is a run on other data: .* resume=null to begin anew"):
+    with pytest.raises(InputError, match=r"is a run on different data: .* resume=null to start again"):
         train(tiny_config("resume=auto", f"data.annotations={other}"))
     shutil.copy(tiny_csv[0], other)
     assert train(tiny_config("resume=auto", f"data.annotations={other}"))["test"]["map"] > 0
@@ -199,7 +199,7 @@ def test_a_run_on_changed_images_is_refused(
     shutil.copy(images / "shapes_08.jpg", images / "shapes_07.jpg")
     (images / "shapes_41.jpg").rename(tmp_path / "kept.jpg")
     with pytest.raises(
-        InputError, match=r"other images: 2 of 60 have changed or are missing, such as shapes_07"
+        InputError, match=r"different images: 2 of 60 have changed or are missing, such as shapes_07"
     ):
         train(tiny_config(f"data.images={images}", "resume=auto"))
     assert status_of(run) == before
@@ -252,8 +252,8 @@ def test_a_run_of_other_settings_is_refused_and_kept(
     before = fingerprint(finished)
     with pytest.raises(
         InputError,
-        match=r"resume: '.*run' is a run of other settings \(optimizer\.lr: 0\.001 there, 0\.01 here; "
-        r"trainer\.devices: 1 there, 2 here\)\. Give the same settings, or set another output, or resume=null",
+        match=r"resume: '.*run' is a run with different settings \(optimizer\.lr: 0\.001 there, 0\.01 here; "
+        r"trainer\.devices: 1 there, 2 here\)\. Use the same settings\. Set another output, or resume=null",
     ):
         train(tiny_config("resume=auto", "optimizer.lr=0.01", "trainer.devices=2"))
     assert fingerprint(finished) == before and status_of(finished)["state"] == "finished"
@@ -302,7 +302,7 @@ def test_epochs_that_cannot_be_gone_on_from_are_moved_aside(
     aside = broken / "earlier" / "1"
     train(tiny_config("resume=auto"))
     assert REASONS[damage] in caplog.text
-    assert f"begins anew; what was there is now in '{aside}'" in caplog.text
+    assert f"starts again; the earlier results are now in '{aside}'" in caplog.text
     assert {path.name: path.read_bytes() for path in (aside / "checkpoints").iterdir()} == left
     assert (aside / "epochs.csv").read_bytes() == epochs and (aside / "split.csv").is_file()
     assert status_of(broken)["state"] == "finished" and not (tmp_path / "code ran").exists()
@@ -325,7 +325,7 @@ def test_a_broken_file_is_refused_and_kept(
     if "oc.env" in content:
         content = file.read_text().replace("seed: 0", content)
     file.write_text(content)
-    with pytest.raises(InputError, match=rf"^resume: (.|\n)*{message}(.|\n)*resume=null to begin anew\.$"):
+    with pytest.raises(InputError, match=rf"^resume: (.|\n)*{message}(.|\n)*resume=null to start again\.$"):
         train(tiny_config("resume=auto"))
     assert file.read_text() == content
 

@@ -244,5 +244,5 @@ def test_extract_computes_what_training_then_finds(
     with caplog.at_level("INFO"):
         train(tiny_config("trainer.max_epochs=1"))
     assert any("60 rows found" in message for message in caplog.messages)
-    with pytest.raises(InputError, match="features=live keeps no features"):
+    with pytest.raises(InputError, match="features=live does not store features"):
         extract(tiny_config("features=live"))
