@@ -22,7 +22,7 @@ def test_dense_head_without_hidden_layers_is_linear():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"dropout": 1.0}, "head.dropout: 1.0"), ({"hidden": [0]}, "width")]
+    ("options", "message"), [({"dropout": 1.0}, "head.dropout=1.0"), ({"hidden": [0]}, "width")]
 )
 def test_impossible_heads_are_refused(options: dict, message: str):
     with pytest.raises(InputError, match=message):

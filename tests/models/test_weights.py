@@ -116,5 +116,5 @@ def test_cached_hub_file_is_used_without_asking_the_hub(tmp_path: Path, monkeypa
 def test_unknown_network_lists_similar_ones():
     with pytest.raises(InputError, match="has no network 'nasnetlarge'"):
         load_network("nasnetlarge")
-    with pytest.raises(InputError, match=r"near it: .*resnet"):
+    with pytest.raises(InputError, match=r"similar names: .*resnet"):
         load_network("resnetv2_15")

@@ -102,9 +102,9 @@ def test_augmented_training_varies_training_images_only(
     [
         (
             (STANDARDIZED, "model.recipe.hidden=[8]"),
-            r"the head of .* is another one .*Set head and its options",
+            r"the head of .* is different .*Set head and its options",
         ),
-        (("data.min_images_per_class=20",), r".* knows 4 classes, this run has \d; in one of them only"),
+        (("data.min_images_per_class=20",), r".* has 4 classes, this run has \d; in only one of them"),
         (("seed=1",), r".* was trained on weights .*Choose the model of that run"),
         ((), r".* trained more of its backbone .*features=live and model\.backbone\.unfreeze"),
     ],
