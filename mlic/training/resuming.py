@@ -201,7 +201,7 @@ def _step_of(checkpoint: Path) -> int:
     try:
         return int(load_checkpoint(checkpoint, mmap=True)["global_step"])
     except (InputError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"there is no step to go on from. {error}") from error
+        raise InputError(f"there is no step to continue from. {error}") from error
 
 
 def _settings(config: DictConfig) -> DictConfig:

@@ -128,7 +128,7 @@ def test_a_small_share_is_one_epoch_at_least(tmp_path: Path):
 
 def test_impossible_shares_and_a_run_without_end_are_refused():
     for share in (0, 1.5):
-        with pytest.raises(InputError, match=rf"callbacks\.weight_average\.share: {share} "):
+        with pytest.raises(InputError, match=rf"callbacks\.weight_average\.share={share}:"):
             WeightAverage(share=share)
     trainer = L.Trainer(max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False)
     with pytest.raises(InputError, match=r"set trainer\.max_epochs"):
