@@ -1,6 +1,6 @@
 """Intervals and paired differences: seeded, centred, refused for other images; Holm's rule by hand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,18 +30,13 @@ def noisy(scores: np.ndarray, amount: float, seed: int) -> np.ndarray:
     return (1 / (1 + np.exp(-(np.log(scores / (1 - scores)) + noise)))).astype(np.float32)
 
 
-def test_seed_and_number_of_images_alone_decide_the_resamples() -> None:
-    weights = np.hstack(list(resample_weights(30, 100, seed=3)))
-    assert weights.shape == (30, 100)
-    assert weights.sum(axis=0).tolist() == [30] * 100
-    assert np.array_equal(weights[:, :70], np.hstack(list(resample_weights(30, 70, seed=3))))
-    assert not np.array_equal(weights, np.hstack(list(resample_weights(30, 100, seed=4))))
-
-
 def test_resampled_metrics_are_those_of_the_repeated_images(simulate: Simulate) -> None:
     predictions = predict(*simulate(0, 50, 3, levels=9))
     bootstrap = Bootstrap(predictions, 0.4, resamples=70, seed=1)
     weights = np.hstack(list(resample_weights(50, 70, seed=1)))
+    assert weights.sum(axis=0).tolist() == [50] * 70
+    assert np.array_equal(weights[:, :40], np.hstack(list(resample_weights(50, 40, seed=1))))
+    assert not np.array_equal(weights, np.hstack(list(resample_weights(50, 70, seed=2))))
     for resample in (0, 69):
         rows = np.repeat(np.arange(50), weights[:, resample].astype(int))
         part = predictions.select(rows)
@@ -62,15 +57,15 @@ def test_interval_is_centred_though_repeated_images_raise_average_precision(simu
 
 
 def test_intervals_hold_the_true_value_about_as_often_as_they_say(simulate: Simulate) -> None:
-    true = evaluate_scores(*simulate(99, 100_000, 2), ["a", "b"])
+    true = evaluate_scores(*simulate(99, 50_000, 2), ["a", "b"])
     held = {"or": 0, "auc_macro": 0}
-    for seed in range(100):
-        bootstrap = Bootstrap(predict(*simulate(seed, 120, 2)), names=list(held), resamples=200, seed=seed)
+    for seed in range(50):
+        bootstrap = Bootstrap(predict(*simulate(seed, 120, 2)), names=list(held), resamples=100, seed=seed)
         for name in held:
             interval = bootstrap.interval(name, level=0.9)
             assert interval is not None
             held[name] += interval.low <= true[name] <= interval.high
-    assert all(82 <= count <= 97 for count in held.values()), held
+    assert all(40 <= count <= 49 for count in held.values()), held
 
 
 def test_undefined_metric_has_no_interval(simulate: Simulate) -> None:
@@ -139,15 +134,7 @@ def test_other_resamples_and_unknown_names_are_refused(simulate: Simulate) -> No
         Bootstrap(predictions, names=["mAP"])
 
 
-@pytest.mark.parametrize(
-    ("p_values", "expected"),
-    [
-        (
-            [0.01, 0.04, 0.03, 0.005],
-            [0.03, 0.06, 0.06, 0.02],
-        ),  # .005 x 4, .01 x 3, .03 x 2, then .04 is raised
-        ([0.02, np.nan, 0.03], [0.04, np.nan, 0.04]),
-    ],
-)
-def test_holm_by_hand(p_values: Sequence[float], expected: Sequence[float]) -> None:
-    assert holm(p_values).tolist() == pytest.approx(expected, nan_ok=True)
+def test_holm_by_hand() -> None:
+    # .005 x 4, .01 x 3, .03 x 2, then .04 is raised
+    assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.02, np.nan, 0.03]).tolist() == pytest.approx([0.04, np.nan, 0.04], nan_ok=True)

@@ -52,7 +52,6 @@ def test_single_errors_by_confidence(predictions: Predictions) -> None:
         ("x.jpg", "pön", "false positive"),
     ]
     assert table["confidence"].tolist() == pytest.approx([0.9, 0.9, 0.8, 0.8, 0.7, 0.7, 0.6])
-    assert table["score"].tolist() == pytest.approx([0.1, 0.9, 0.2, 0.8, 0.7, 0.7, 0.6])
     assert predictions.file_names[table["row"]].tolist() == table["file_name"].tolist()
 
 

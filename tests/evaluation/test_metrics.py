@@ -15,7 +15,7 @@ Names = Callable[[int], list[str]]
 GRID: list[dict[str, Any]] = [
     {"images": images, "classes": classes, "levels": levels, "share": share}
     for images, classes, levels, share in (
-        (60, 5, 0, 0.4), (60, 5, 3, 0.05), (7, 3, 0, 0.05), (7, 3, 3, 1.0), (40, 1, 3, 0.4), (1, 4, 0, 0.4)
+        (60, 5, 0, 0.4), (60, 5, 3, 0.05), (7, 3, 3, 1.0), (40, 1, 3, 0.4), (1, 4, 0, 0.4)
     )
 ]  # fmt: skip
 
@@ -46,13 +46,10 @@ def test_ranking_metrics_equal_scikit_learn(shape: dict, simulate: Simulate, nam
     assert result["auc_micro"] == (None if micro is None else pytest.approx(micro, abs=1e-12))
 
 
-@pytest.mark.parametrize("threshold", [0.5, "per class"])
 @pytest.mark.parametrize("shape", GRID, ids=str)
-def test_decision_metrics_equal_scikit_learn(
-    shape: dict, threshold: float | str, simulate: Simulate, names: Names
-) -> None:
+def test_decision_metrics_equal_scikit_learn(shape: dict, simulate: Simulate, names: Names) -> None:
     scores, targets = simulate(3, **shape)
-    limits = np.linspace(0.2, 0.8, shape["classes"]) if isinstance(threshold, str) else threshold
+    limits = np.linspace(0.2, 0.8, shape["classes"])
     result = evaluate_scores(scores, targets, names(shape["classes"]), limits)
 
     predicted = (scores > limits).astype(int)
@@ -78,26 +75,19 @@ def test_decision_metrics_equal_scikit_learn(
     parts = ("precision", "recall", "f1")
     assert [result[f"{part}_samples"] for part in parts] == pytest.approx(expected("samples", everything))
     if len(present) == 0:
-        assert [result[name] for name in ("cp", "cr", "cf1", "op", "or", "of1", "f1_macro", "f1_micro")] == [
-            None
-        ] * 8
+        undefined = ("cp", "cr", "cf1", "op", "or", "of1", "f1_macro", "f1_micro")
+        assert {result[name] for name in undefined} == {None}
         return
     assert [result[f"{part}_micro"] for part in parts] == pytest.approx(expected("micro", everything))
     assert [result[f"{part}_macro"] for part in parts] == pytest.approx(expected("macro", present))
+    # the names of the literature
+    assert [result[name] for name in ("op", "or", "of1")] == [result[f"{part}_micro"] for part in parts]
+    cp, cr = result["cp"], result["cr"]
+    assert [cp, cr] == [result["precision_macro"], result["recall_macro"]]
+    assert result["cf1"] == pytest.approx(2 * cp * cr / (cp + cr) if cp + cr else 0)
     both = [c for c in present if targets[:, c].min() == 0]
     balanced = [sklearn_metrics.balanced_accuracy_score(targets[:, c], predicted[:, c]) for c in both]
     assert result["auc_thresholded"] == (pytest.approx(np.mean(balanced)) if both else None)
-
-
-def test_literature_names_are_the_macro_and_micro_figures(simulate: Simulate, names: Names) -> None:
-    scores, targets = simulate(2, 50, 5)
-    result = evaluate_scores(scores, targets, names(5))
-    assert (result["cp"], result["cr"]) == (result["precision_macro"], result["recall_macro"])
-    assert (result["op"], result["or"], result["of1"]) == tuple(
-        result[f"{p}_micro"] for p in ("precision", "recall", "f1")
-    )
-    assert result["cf1"] == pytest.approx(2 * result["cp"] * result["cr"] / (result["cp"] + result["cr"]))
-    assert result["cf1"] != pytest.approx(result["f1_macro"])
 
 
 def test_class_without_positives_is_named_and_enters_no_mean(simulate: Simulate, names: Names) -> None:
@@ -106,10 +96,8 @@ def test_class_without_positives_is_named_and_enters_no_mean(simulate: Simulate,
     result = evaluate_scores(scores, targets, ["a", "b", "c", "d"])
     rest = evaluate_scores(scores[:, [0, 2, 3]], targets[:, [0, 2, 3]], ["a", "c", "d"])
     assert result["undefined"] == {"positives": ["b"], "auc": ["b", "d"]}
-    assert result["per_class"]["b"] == {
-        **dict.fromkeys(("ap", "auc", "precision", "recall", "f1")),
-        "support": 0,
-    }
+    nothing = dict.fromkeys(("ap", "auc", "precision", "recall", "f1"))
+    assert result["per_class"]["b"] == {**nothing, "support": 0}
     for name in ("map", "auc_macro", "auc_thresholded", "precision_macro", "cf1"):
         assert result[name] == rest[name]
     assert result["auc_micro"] != rest["auc_micro"]  # false alarms of b still count there
@@ -123,19 +111,8 @@ def test_a_score_equal_to_the_threshold_is_not_predicted() -> None:
     assert between["or"] == 1  # float32(0.1) is above 0.1
 
 
-def test_row_order_and_monotone_maps_change_no_ranking_metric(simulate: Simulate, names: Names) -> None:
-    scores, targets = simulate(7, 100, 4, levels=8)
-    shuffled = np.random.default_rng(0).permutation(100)
-    result = evaluate_scores(scores, targets, names(4))
-    other = evaluate_scores(scores.astype(float) ** 3, targets, names(4))
-    for name in ("map", "auc_macro", "auc_micro"):
-        assert evaluate_scores(scores[shuffled], targets[shuffled], names(4))[name] == result[name]
-        assert other[name] == pytest.approx(result[name], abs=1e-12)
-
-
-@pytest.mark.parametrize("levels", [0, 4])
-def test_weights_are_repetitions_of_images(levels: int, simulate: Simulate, names: Names) -> None:
-    scores, targets = simulate(8, 40, 5, levels=levels, share=0.15)
+def test_weights_are_repetitions_of_images(simulate: Simulate, names: Names) -> None:
+    scores, targets = simulate(8, 40, 5, levels=4, share=0.15)
     targets[:, 4] = 0
     weights = np.random.default_rng(1).multinomial(40, np.full(40, 1 / 40), size=6).T.astype(np.float32)
     scored = ScoredImages(scores, targets, names(5))
@@ -148,11 +125,6 @@ def test_weights_are_repetitions_of_images(levels: int, simulate: Simulate, name
         assert [None if np.isnan(v) else pytest.approx(v) for v in per_class["ap"][:, resample]] == [
             row["ap"] for row in expected["per_class"].values()
         ]
-    ones = scored.summarise(np.ones((40, 1), dtype=np.float32))[0]
-    plain = scored.summarise()[0]
-    assert {name: value[0] for name, value in ones.items()} == pytest.approx(
-        {n: v[0] for n, v in plain.items()}
-    )
 
 
 @pytest.mark.parametrize(
@@ -160,13 +132,7 @@ def test_weights_are_repetitions_of_images(levels: int, simulate: Simulate, name
     [
         ([[0.1, 0.2]], [[0, 1]], ["a"], 0.5, r"must both be \(images, classes\)"),
         (np.zeros((0, 1)), np.zeros((0, 1)), ["a"], 0.5, "metrics require images"),
-        (
-            [[0.1, np.nan]],
-            [[0, 1]],
-            ["a", "b"],
-            0.5,
-            "score of row 0, class 'b' is nan: all scores must be finite",
-        ),
+        ([[0.1, np.nan]], [[0, 1]], ["a", "b"], 0.5, "score of row 0, class 'b' is nan"),
         ([[0.1, 0.3]], [[0, 2]], ["a", "b"], 0.5, "target of row 0, class 'b' is 2: expected 0 or 1"),
         ([[0.1, 0.3]], [[0, 1]], ["a", "b"], np.zeros(3), "one number, or one for each of 2 classes"),
     ],

@@ -13,9 +13,8 @@ from mlic.evaluation.thresholds import best_threshold, fit_thresholds
 Simulate = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
-@pytest.mark.parametrize("levels", [0, 5])
-def test_no_other_threshold_has_a_better_f1(simulate: Simulate, levels: int) -> None:
-    scores, targets = (values[:, 0] for values in simulate(0, 40, 1, levels=levels))
+def test_no_other_threshold_has_a_better_f1(simulate: Simulate) -> None:
+    scores, targets = (values[:, 0] for values in simulate(0, 40, 1, levels=5))
     found = best_threshold(scores, targets == 1)
     assert found is not None
     best = max(f1_score(targets, scores > limit) for limit in [-1.0, *scores.tolist()])
