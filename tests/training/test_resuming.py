@@ -314,7 +314,11 @@ def test_epochs_that_cannot_be_gone_on_from_are_moved_aside(
         ("status.json", '{"seconds": {', r"cannot be used: status\.json cannot be read"),
         ("status.json", '{"seconds": {}, "state": 3}', r"cannot be used: status\.json: state is not text"),
         ("config.yaml", "a: [", r"config\.yaml' cannot be used: not valid YAML"),
-        ("config.yaml", "seed: ${oc.env:HOME}", r"different settings .*seed: \$\{oc\.env:HOME\} there, 0 here"),
+        (
+            "config.yaml",
+            "seed: ${oc.env:HOME}",
+            r"different settings .*seed: \$\{oc\.env:HOME\} there, 0 here",
+        ),
         ("split.csv", "file_name,split\na.jpg,train\n", r"split\.csv' cannot be used: .*sha256"),
     ],
 )
