@@ -27,7 +27,7 @@ def test_digests_are_those_of_hashlib_in_the_order_asked(
     files: list[Path], tmp_path: Path, index: str | None
 ):
     asked, missing = [files[3], files[0], files[3]], tmp_path / "nowhere.jpg"
-    hashed = hash_files([*asked, missing, tmp_path], index and tmp_path / index)
+    hashed = hash_files([*asked, missing, tmp_path], tmp_path / index if index else None)
     expected = [hashlib.sha256(path.read_bytes()).hexdigest().encode() for path in asked]
     assert hashed.digests.tolist() == [*expected, b"", b""]
     assert hashed.states[:, 0].tolist() == [103, 100, 103, 0, 0]

@@ -159,8 +159,9 @@ def test_each_trial_drops_its_own_share_of_the_same_random_numbers():
     shares = (0.2, 0.7)
     heads = [[DenseHead((400,), 400, hidden=[], dropout=share) for _ in range(2)] for share in shares]
     for head in (head for folds in heads for head in folds):
-        torch.nn.init.eye_(head[-1].weight)
-        torch.nn.init.zeros_(head[-1].bias)
+        last: Any = head[-1]
+        torch.nn.init.eye_(last.weight)
+        torch.nn.init.zeros_(last.bias)
     stacked = StackedHeads(heads)
     generators = [torch.Generator().manual_seed(SEED) for _ in range(2)]
     draws = [torch.stack(own) for own in zip(*(stacked.draw(50, each) for each in generators), strict=True)]
