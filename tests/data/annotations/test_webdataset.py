@@ -202,6 +202,11 @@ def test_labels_and_options_must_be_among_those_there_are(shards: Write, options
         read_webdataset(shards(a=GOOD), **options)
 
 
+def test_a_class_number_must_be_one_of_the_classes(shards: Write):
+    with pytest.raises(InputError, match="label 2 .* 2 classes"):
+        read_webdataset(shards(a={"0.jpg": IMAGE, "0.json": '{"labels": [2]}'}), classes=["a", "b"])
+
+
 def test_broken_images_are_found_while_indexing(shards: Write):
     images = {"0.jpg": IMAGE[:-30], "1.jpg": b"", "2.jpg": b"text", "3.jpg": IMAGE}
     labels = {f"{number}.txt": "a" for number in range(4)}
