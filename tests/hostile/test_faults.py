@@ -207,7 +207,8 @@ def test_folders_without_rights(job: Job, arguments: Any, tiny_images: Path, tmp
         assert f"no access: '{disk}/run' cannot be written (Read-only file system)" in text
         code, text = job("train", *arguments(tmp_path / "other", features=disk / "features"))
         assert code == 1 and "Traceback" not in text, text
-        assert f"features.dir: '{disk}/features' cannot be written (Read-only file system)" in text
+        assert f"features.dir: '{disk}/features/" in text
+        assert "cannot be written (Read-only file system)" in text
         for command, options in {
             "predict": (f"run={run}", f"images={tiny_images}", "device=cpu", f"output={disk}/a.csv"),
             "evaluate": (f"run={run}", "part=test", "device=cpu", f"output={disk}/out"),
