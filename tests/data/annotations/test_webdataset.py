@@ -203,7 +203,7 @@ def test_labels_and_options_must_be_among_those_there_are(shards: Write, options
 
 
 def test_a_class_number_must_be_one_of_the_classes(shards: Write):
-    with pytest.raises(InputError, match="label 2 .* 2 classes"):
+    with pytest.raises(InputError, match=r"label 2 .* 2 classes"):
         read_webdataset(shards(a={"0.jpg": IMAGE, "0.json": '{"labels": [2]}'}), classes=["a", "b"])
 
 
