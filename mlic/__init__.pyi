@@ -11,3 +11,4 @@ from .models import DenseHead as DenseHead
 from .models import FrozenBackbone as FrozenBackbone
 from .models import MultiLabelClassifier as MultiLabelClassifier
 from .models import WeightedBCE as WeightedBCE
+from .process_settings import configure_process as configure_process
