@@ -110,7 +110,9 @@ def _refuse_missing(config: DictConfig, defaults: Mapping[str, list[Any]]) -> No
     missing = [key for key, value in plain.items() if value == "???"]
     # without groups that were removed by ~group
     missing += [
-        name for name in set(defaults) - set(config) - FREE if "." not in name and None not in defaults[name]
+        name
+        for name in defaults
+        if "." not in name and name not in config.keys() | FREE and None not in defaults[name]
     ]
     target = str(plain.get("data.reader._target_"))
     for key in REQUIRED.get(target, ()):

@@ -102,13 +102,16 @@ class FrozenBackbone(nn.Module):
         self.num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self.weights_digest = digest_of(self.network)
         self.trained_stages = unfreeze_stages(self.network, unfreeze)
-        if self.trained_stages and precision not in ("auto", "float32"):
-            raise InputError(
-                f"model.backbone.precision={precision}: a trained backbone keeps its weights in float32. For mixed "
-                "precision, set trainer.precision=bf16-mixed."
-            )
+        self._check_precision_of_training()
         self.learning_rate = learning_rate
         self.eval()
+
+    def _check_precision_of_training(self) -> None:
+        if self.trained_stages and self.precision not in ("auto", "float32"):
+            raise InputError(
+                f"model.backbone.precision={self.precision}: a trained backbone keeps its weights in float32. For "
+                "mixed precision, set trainer.precision=bf16-mixed."
+            )
 
     def _resolve_preprocessing(
         self, image_size: int | None, crop_mode: str | None, crop_pct: float | None

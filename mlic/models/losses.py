@@ -115,7 +115,7 @@ class FocalLoss(WeightedLoss):
         self.gamma = gamma
 
     def terms(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Those of a present label in proportion to the target, of an absent one to the rest."""
+        """Interpolate between the losses of an absent and a present label by the target."""
         present = _focus(torch.sigmoid(-logits), self.gamma) * functional.softplus(-logits)
         absent = _focus(torch.sigmoid(logits), self.gamma) * functional.softplus(logits)
         return torch.lerp(absent, present, targets)
@@ -158,7 +158,7 @@ class AsymmetricLoss(WeightedLoss):
         self.clips = clip > 0
 
     def terms(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Those of a present label in proportion to the target, of an absent one to the rest."""
+        """Interpolate between the losses of an absent and a present label by the target."""
         present = _focus(torch.sigmoid(-logits), self.gamma_pos) * functional.softplus(-logits)
         if self.clips:
             shifted = (torch.sigmoid(logits) - self.clip).clamp(min=0)
