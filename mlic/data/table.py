@@ -3,27 +3,27 @@
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self, overload
 
 import numpy as np
 
 from mlic.data.images import ImageReference
-from mlic.data.tars.images import TarImage
 from mlic.errors import InputError
 
 NAMES_SHOWN = 5
+UNKNOWN = -1
 
 
 class ImageReferences(Sequence[ImageReference]):
     """References created on access: a million paths would take 0.3 GB, and twice as much after a comparison."""
 
     def __init__(
-        self, folder: Path, names: np.ndarray, tar_images: Mapping[str, TarImage] | None = None
+        self, folder: Path, names: np.ndarray, references: Mapping[str, ImageReference] | None = None
     ) -> None:
-        """Refer to files with `names` (N,) in a folder, or to `tar_images`."""
-        self.folder, self.names, self.tar_images = folder, names, tar_images
+        """Refer to files with `names` (N,) in a folder, or to the given `references`, by name."""
+        self.folder, self.names, self.references = folder, names, references
 
     def __len__(self) -> int:
         """Number of images."""
@@ -36,9 +36,9 @@ class ImageReferences(Sequence[ImageReference]):
     def __getitem__(self, index: int | slice) -> "ImageReference | ImageReferences":
         """Return one reference, or the references of a slice."""
         if isinstance(index, slice):
-            return ImageReferences(self.folder, self.names[index], self.tar_images)
+            return ImageReferences(self.folder, self.names[index], self.references)
         name = self.names[index]
-        return self.folder / name if self.tar_images is None else self.tar_images[name]
+        return self.folder / name if self.references is None else self.references[name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +51,14 @@ class LabelTable:
     Attributes:
         image_dir: folder to which the file names are relative.
         file_names: array of str (N,), sorted and unique.
-        labels: uint8 (N, C), 1 if the image has the class.
+        labels: int8 (N, C), 1 if the image has the class, 0 if it does not, -1 (`UNKNOWN`) if nobody knows.
         classes: C names, sorted and unique.
         groups: int64 (N,), equal for images that must stay in one part of a split; None without groups.
-        tar_images: maps file names to images in tar shards; None for files in `image_dir`.
+        references: maps file names to images that are not in `image_dir`, such as those in tar shards or in several
+            folders; None if all are in `image_dir`.
+        parts: array of str (N,), the part (`train`, `val`, `test`) that the annotations give to each image, or an empty
+            string; None if they give none.
+        columns: other columns of the annotations, such as a patient or a date: arrays of str (N,) by name.
     """
 
     image_dir: Path
@@ -62,7 +66,9 @@ class LabelTable:
     labels: np.ndarray
     classes: tuple[str, ...]
     groups: np.ndarray | None = None
-    tar_images: Mapping[str, TarImage] | None = None
+    references: Mapping[str, ImageReference] | None = None
+    parts: np.ndarray | None = None
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -71,18 +77,23 @@ class LabelTable:
         file_names: Sequence[str] | np.ndarray,
         labels: np.ndarray,
         classes: Sequence[str],
+        *,
         groups: np.ndarray | None = None,
-        tar_images: Mapping[str, TarImage] | None = None,
+        references: Mapping[str, ImageReference] | None = None,
+        parts: np.ndarray | None = None,
+        columns: Mapping[str, np.ndarray] | None = None,
     ) -> Self:
         """Create a table: sort rows and columns, and check them.
 
         Args:
             image_dir: folder to which the file names are relative.
             file_names: N names in any order.
-            labels: labels (N, C) of 0 and 1, of any dtype.
+            labels: labels (N, C) of 1, 0 and -1, of any dtype.
             classes: C names in any order.
             groups: see the attribute.
-            tar_images: see the attribute.
+            references: see the attribute.
+            parts: see the attribute.
+            columns: see the attribute.
 
         Raises:
             InputError: a file name or class is repeated, a class name is empty, not text or looks like another one, or
@@ -96,13 +107,20 @@ class LabelTable:
                 f"expected ({len(names)} file names, {len(class_names)} classes)."
             )
         check_class_names(classes, labels=labels)
-        rows, columns = np.argsort(names, kind="stable"), np.argsort(class_names, kind="stable")
-        names, class_names = names[rows], class_names[columns]
-        _refuse_repeats(names, "file name")
-        _refuse_repeats(class_names, "class")
-        labels = labels[rows][:, columns].astype(np.uint8)
-        groups = None if groups is None else groups[rows]
-        return cls(Path(image_dir), names, labels, tuple(class_names), groups, tar_images)
+        order, class_order = np.argsort(names, kind="stable"), np.argsort(class_names, kind="stable")
+        _refuse_repeats(names[order], "file name")
+        _refuse_repeats(class_names[class_order], "class")
+        table = cls(
+            Path(image_dir),
+            names,
+            labels.astype(np.int8),
+            tuple(class_names),
+            groups,
+            references,
+            parts,
+            columns or {},
+        )
+        return table.select_classes(class_order)._take(order)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -110,37 +128,47 @@ class LabelTable:
 
     def paths(self) -> ImageReferences:
         """Return references of the N images in row order."""
-        return ImageReferences(self.image_dir, self.file_names, self.tar_images)
+        return ImageReferences(self.image_dir, self.file_names, self.references)
+
+    @property
+    def positives(self) -> np.ndarray:
+        """Bool (N, C), True where the image has the class."""
+        return self.labels == 1
+
+    @property
+    def known(self) -> np.ndarray:
+        """Bool (N, C), True where the label is known."""
+        return self.labels != UNKNOWN
 
     def counts(self) -> np.ndarray:
         """Return the number of images of each class, int64 (C,)."""
-        return self.labels.sum(axis=0, dtype=np.int64)
+        return self.positives.sum(axis=0, dtype=np.int64)
 
-    def select(self, rows: np.ndarray | Sequence[int]) -> "LabelTable":
+    def select(self, rows: np.ndarray | Sequence[int]) -> Self:
         """Return the table of some rows, given as row numbers or a boolean mask; rows stay sorted."""
         chosen = np.asarray(rows)
-        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else np.sort(chosen.astype(np.int64))
-        groups = None if self.groups is None else self.groups[chosen]
-        return LabelTable.build(
-            self.image_dir,
-            self.file_names[chosen],
-            self.labels[chosen],
-            self.classes,
-            groups,
-            self.tar_images,
+        return self._take(
+            np.flatnonzero(chosen) if chosen.dtype == bool else np.sort(chosen.astype(np.int64))
         )
 
-    def select_classes(self, columns: np.ndarray | Sequence[int]) -> "LabelTable":
+    def select_classes(self, columns: np.ndarray | Sequence[int]) -> Self:
         """Return the table of some classes, given as column numbers or a boolean mask."""
         chosen = np.asarray(columns)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
-        classes = [self.classes[column] for column in chosen]
-        labels = self.labels[:, chosen]
-        return LabelTable.build(
-            self.image_dir, self.file_names, labels, classes, self.groups, self.tar_images
+        classes = tuple(self.classes[column] for column in chosen)
+        return replace(self, labels=self.labels[:, chosen], classes=classes)
+
+    def _take(self, rows: np.ndarray) -> Self:
+        return replace(
+            self,
+            file_names=self.file_names[rows],
+            labels=self.labels[rows],
+            groups=None if self.groups is None else self.groups[rows],
+            parts=None if self.parts is None else self.parts[rows],
+            columns={name: values[rows] for name, values in self.columns.items()},
         )
 
-    def group_copies(self, digests: np.ndarray) -> "LabelTable":
+    def group_copies(self, digests: np.ndarray) -> Self:
         """Return the same table with images of identical bytes in one group.
 
         Args:
@@ -203,7 +231,7 @@ def _refuse_alike(start: str, alike: dict[str, int], labels: np.ndarray | None) 
             f"{start}two classes look alike, '{names[0]}': {codes} differ only in Unicode normalization. "
             "Write them in one form (NFC)."
         )
-    counts = ["" if labels is None else f" ({labels[:, alike[name]].sum()} images)" for name in names]
+    counts = ["" if labels is None else f" ({(labels[:, alike[name]] == 1).sum()} images)" for name in names]
     listed = " and ".join(f"'{name}'{count}" for name, count in zip(names, counts, strict=True))
     raise InputError(
         f"{start}class names that differ only in case or whitespace: {listed}. Use one spelling, or rename one "

@@ -155,7 +155,7 @@ def match_classes(
     for place, name in enumerate(scored):
         if name in column:
             labels[:, place] = table.labels[:, column[name]]
-    matched = LabelTable.build(table.image_dir, table.file_names, labels, scored, tar_images=table.tar_images)
+    matched = LabelTable.build(table.image_dir, table.file_names, labels, scored, references=table.references)
     return LabelledSet(matched, unknown, missing, source)
 
 

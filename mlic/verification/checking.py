@@ -81,7 +81,7 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
     findings += find_duplicates(table, inspected.digests)
     classes = class_table(table)
     if table.classes:
-        in_files = table.tar_images is None
+        in_files = table.references is None
         unannotated = find_unannotated(table.image_dir, table.file_names) if in_files else []
         missing = [table.file_names[row] for row in inspected.missing]
         if cause := explain_missing(table.image_dir, missing):

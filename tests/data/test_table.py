@@ -16,7 +16,7 @@ def test_rows_and_columns_are_sorted_together():
     assert table.file_names.tolist() == ["a.jpg", "b.jpg"]
     assert table.classes == ("ant", "zebra")
     assert table.labels.tolist() == [[1, 1], [0, 1]]
-    assert (table.labels.dtype, table.counts().dtype) == (np.uint8, np.int64)
+    assert (table.labels.dtype, table.counts().dtype) == (np.int8, np.int64)
     assert list(table.paths()) == [Path("photos/a.jpg"), Path("photos/b.jpg")]
     assert list(table.paths()[1:]) == [Path("photos/b.jpg")]
 

@@ -107,7 +107,7 @@ def _from_members(
         refuse_combinations(list(columns_of), "data.images")
     rows, columns = np.array(cells, dtype=np.int64).reshape(-1, 2).T
     matrix = label_matrix(len(images), len(columns_of), rows, columns)
-    return LabelTable.build(root, list(images), matrix, list(columns_of), tar_images=images)
+    return LabelTable.build(root, list(images), matrix, list(columns_of), references=images)
 
 
 def _column(label: str | int, columns_of: dict[str, int], classes: Sequence[str] | None, image: str) -> int:
@@ -151,5 +151,5 @@ def _from_csv(
             "%d images of the shards are not in %s and are left out", len(images) - len(table), annotations
         )
     return LabelTable.build(
-        root, [found[0] for found in names], table.labels, table.classes, tar_images=images
+        root, [found[0] for found in names], table.labels, table.classes, references=images
     )
