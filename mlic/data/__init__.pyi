@@ -1,7 +1,7 @@
-from .annotations import read_coco as read_coco
-from .annotations import read_csv as read_csv
-from .annotations import read_voc as read_voc
-from .annotations import read_webdataset as read_webdataset
+from .readers.coco import read_coco as read_coco
+from .readers.csv import read_csv as read_csv
+from .readers.voc import read_voc as read_voc
+from .readers.webdataset import read_webdataset as read_webdataset
 from .cache import cache_dir as cache_dir
 from .coco_val2017 import read_coco_val2017 as read_coco_val2017
 from .curation import CurationReport as CurationReport

@@ -8,7 +8,7 @@ from filelock import FileLock
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_digits
 
-from mlic.data.annotations import read_csv
+from mlic.data.readers.csv import read_csv
 from mlic.data.cache import atomic_folder, cache_dir
 from mlic.data.table import LabelTable
 from mlic.errors import InputError

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from mlic.data.annotations.common import (
+from mlic.data.readers.common import (
     column_of,
     existing_folder,
     image_folder,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlic.data.annotations.common import (
+from mlic.data.readers.common import (
     check_separator,
     column_of,
     existing_file,

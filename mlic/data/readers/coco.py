@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlic.data.annotations.common import (
+from mlic.data.readers.common import (
     existing_file,
     image_folder,
     label_matrix,

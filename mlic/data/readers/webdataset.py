@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from mlic.data.annotations.common import (
+from mlic.data.readers.common import (
     check_separator,
     column_of,
     label_matrix,
     refuse_combinations,
     refuse_list,
 )
-from mlic.data.annotations.csv import read_csv
+from mlic.data.readers.csv import read_csv
 from mlic.data.table import LabelTable
 from mlic.data.tars.images import TarImage
 from mlic.data.tars.index import LABEL_MEMBERS, read_shards
