@@ -13,8 +13,8 @@ from benchmarks.rows import Row
 from benchmarks.setting import Setting
 from benchmarks.timing import measured
 from mlic.data import splitting
-from mlic.data.readers.coco import read_coco
 from mlic.data.curation import curate
+from mlic.data.readers.coco import read_coco
 from mlic.data.splitting import stratified_split
 from mlic.data.weighting import class_weights
 

@@ -1,7 +1,3 @@
-from .readers.coco import read_coco as read_coco
-from .readers.csv import read_csv as read_csv
-from .readers.voc import read_voc as read_voc
-from .readers.webdataset import read_webdataset as read_webdataset
 from .cache import cache_dir as cache_dir
 from .coco_val2017 import read_coco_val2017 as read_coco_val2017
 from .curation import CurationReport as CurationReport
@@ -12,6 +8,10 @@ from .image_dataset import ImageDataset as ImageDataset
 from .images import BadImageError as BadImageError
 from .images import check_images as check_images
 from .images import open_image as open_image
+from .readers.coco import read_coco as read_coco
+from .readers.csv import read_csv as read_csv
+from .readers.voc import read_voc as read_voc
+from .readers.webdataset import read_webdataset as read_webdataset
 from .splitting import Split as Split
 from .splitting import split_hash as split_hash
 from .splitting import stratified_split as stratified_split

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mlic.data.readers.coco import read_coco
 from mlic.data.cache import cache_dir
 from mlic.data.download import RemoteFile, download, unpack
+from mlic.data.readers.coco import read_coco
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
 

@@ -8,8 +8,8 @@ from filelock import FileLock
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_digits
 
-from mlic.data.readers.csv import read_csv
 from mlic.data.cache import atomic_folder, cache_dir
+from mlic.data.readers.csv import read_csv
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
 from mlic.seeds import check_seed
