@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self, overload
@@ -39,6 +39,26 @@ class ImageReferences(Sequence[ImageReference]):
             return ImageReferences(self.folder, self.names[index], self.references)
         name = self.names[index]
         return self.folder / name if self.references is None else self.references[name]
+
+
+class FoundImages(Mapping[str, ImageReference]):
+    """Images in several folders, by file name; a name that was not found refers to the first folder."""
+
+    def __init__(self, folders: Sequence[Path], folder_of: Mapping[str, int]) -> None:
+        """Store the folders and, for each name found, the number of its folder."""
+        self.folders, self._folder_of = tuple(folders), folder_of
+
+    def __getitem__(self, name: str) -> Path:
+        """Return the path of an image."""
+        return self.folders[self._folder_of.get(name, 0)] / name
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names found."""
+        return iter(self._folder_of)
+
+    def __len__(self) -> int:
+        """Number of names found."""
+        return len(self._folder_of)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +149,11 @@ class LabelTable:
     def paths(self) -> ImageReferences:
         """Return references of the N images in row order."""
         return ImageReferences(self.image_dir, self.file_names, self.references)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders in which the images were searched."""
+        return self.references.folders if isinstance(self.references, FoundImages) else (self.image_dir,)
 
     @property
     def positives(self) -> np.ndarray:

@@ -1,20 +1,29 @@
 """Helpers shared by the readers: path checks, safe file names, images listed more than once."""
 
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from glob import glob
 from pathlib import Path
 from posixpath import normpath
 
 import numpy as np
 
 from mlic.data.file_names import leaves_folder
-from mlic.data.table import is_text
+from mlic.data.images import ImageReference
+from mlic.data.table import FoundImages, is_text
 from mlic.errors import InputError
 
+Paths = str | Path | Sequence[str | Path]
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _NOT_PLAIN = re.compile(r"//|(^|/)\.(/|$)|/$")
 _BARE = re.compile(r"[A-Za-z_][\w/.-]*")  # needs no quotes in a shell or in Hydra
+PART_WORDS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+NAMES_TRIED = 1000
 CLASSES_SHOWN = 20
 CELL_SHOWN = 60
 SEPARATORS = (",", ";", "|", "\t", "/", "&", "+", " ")  # the first that fits is suggested
@@ -49,6 +58,143 @@ def image_folder(path: str | Path) -> Path:
         InputError: `path` is not a folder.
     """
     return existing_folder(path, "images", "the folder to which the annotated file names are relative")
+
+
+def annotation_files(annotations: Paths, what: str) -> list[Path]:
+    """Return the annotation files of `data.annotations`: a file, a pattern such as `labels_*.csv`, or a list of them.
+
+    Raises:
+        InputError: one of them is not a file.
+    """
+    return [existing_file(path, what) for path in _expand(annotations, "annotations")]
+
+
+def image_folders(images: Paths) -> list[Path]:
+    """Return the folders of `data.images`: a folder, a pattern such as `photos/images_*/images`, or a list of them.
+
+    Raises:
+        InputError: one of them is not a folder.
+    """
+    return [image_folder(path) for path in _expand(images, "images")]
+
+
+def _expand(paths: Paths, key: str) -> list[Path]:
+    found: list[Path] = []
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        # a name that exists is never a pattern, although it may contain brackets
+        matches = [] if Path(path).exists() else sorted(glob(str(path)))
+        found += map(Path, matches or [path])
+    if not found:
+        raise InputError(f"data.{key} is an empty list.", key=f"data.{key}")
+    return list(dict.fromkeys(found))
+
+
+def locate_images(
+    folders: Sequence[Path], names: Collection[str]
+) -> tuple[Path, Mapping[str, ImageReference] | None]:
+    """Search each name in all folders.
+
+    Args:
+        folders: image folders.
+        names: file names, relative to one of the folders.
+
+    Returns:
+        `image_dir` and `references` of a `LabelTable`. With one folder there are no references. A name that is in none
+        of the folders refers to the first one, and is reported with the other missing images.
+
+    Raises:
+        InputError: a name is in more than one folder.
+    """
+    if len(folders) == 1:
+        return folders[0], None
+    by_parent: dict[str, set[str]] = {}
+    for name in names:
+        parent, _, last = name.rpartition("/")
+        by_parent.setdefault(parent, set()).add(last)
+    folder_of: dict[str, int] = {}
+    repeated: dict[tuple[int, int], list[str]] = {}
+    # whole folders are listed, because a network file system answers only a few thousand queries per second
+    for number, folder in enumerate(folders):
+        for parent, wanted in by_parent.items():
+            start = f"{parent}/" if parent else ""
+            for name in sorted(start + last for last in wanted & _listing(folder / parent)):
+                if (first := folder_of.setdefault(name, number)) != number:
+                    repeated.setdefault((first, number), []).append(name)
+    if repeated:
+        listed = "\n".join(
+            f"  {len(twice)} names in '{folders[first]}' and '{folders[second]}', such as '{twice[0]}'"
+            for (first, second), twice in repeated.items()
+        )
+        raise InputError(
+            f"data.images: the same file name is in more than one folder:\n{listed}\n"
+            "Remove one of the files, or set data.images to a common parent and annotate names relative to it."
+        )
+    return Path(os.path.commonpath(map(os.path.abspath, folders))), FoundImages(folders, folder_of)
+
+
+def parts_of_files(files: Sequence[Path]) -> list[str]:
+    """Return the parts that the names of annotation files, or of their folders, state.
+
+    Examples are `instances_train2017.json` and `valid/_classes.csv`.
+
+    Returns:
+        `train`, `val` or `test` for each file; empty strings unless all files state a part, and not all the same.
+    """
+    parts = [part_named(file.stem) or part_named(file.parent.name) for file in files]
+    return parts if "" not in parts and len(set(parts)) > 1 else [""] * len(files)
+
+
+def part_named(name: str) -> str:
+    """Return the part that a name states, such as `val` for `validation-2017`; an empty string if none or several."""
+    parts = {PART_WORDS[word] for word in re.findall(r"[a-z]+", name.lower()) if word in PART_WORDS}
+    return parts.pop() if len(parts) == 1 else ""
+
+
+def subfolder_of(file: Path, folders: Sequence[Path], names: Sequence[str]) -> str:
+    """Return the prefix that makes the names in one annotation file relative to the image folder.
+
+    Annotation files of parts often have names relative to a folder of their part: the folder of the file itself
+    (`valid/_classes.csv`), or the folder that the name of the file ends with (`instances_train2017.json`).
+
+    Args:
+        file: annotation file.
+        folders: image folders; with several there is no prefix, because each is searched.
+        names: safe file names.
+
+    Returns:
+        A prefix such as `train2017/`; an empty string if the names are relative to the image folder itself.
+
+    Raises:
+        InputError: files exist with and without the prefix.
+    """
+    if len(folders) > 1 or not names:
+        return ""
+    folder, own = folders[0], file.absolute().parent
+    subfolders = (
+        [own.relative_to(folder.absolute()).as_posix()] if own.is_relative_to(folder.absolute()) else []
+    )
+    subfolders += [
+        entry for entry in sorted(_listing(folder)) if re.search(rf"(^|[_-]){re.escape(entry)}$", file.stem)
+    ]
+    tried = names[:: max(1, len(names) // NAMES_TRIED)][:NAMES_TRIED]
+    found = {
+        prefix: sum((folder / prefix / name).is_file() for name in tried)
+        for prefix in ["", *(f"{subfolder}/" for subfolder in subfolders if subfolder != ".")]
+    }
+    used = [prefix for prefix, number in found.items() if number]
+    if len(used) > 1:
+        raise InputError(
+            f"{file}: images with these names are in both '{folder / used[0]}' and '{folder / used[1]}'. Set "
+            "data.images to the one that is meant."
+        )
+    return used[0] if used else ""
+
+
+def _listing(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:  # opening the images reports the cause
+        return set()
 
 
 def safe_file_names(names: Sequence[object], place: Callable[[int], str]) -> list[str]:

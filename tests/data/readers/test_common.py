@@ -1,0 +1,88 @@
+"""Several annotation files and image folders."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlic.data import LabelTable
+from mlic.data.readers.common import (
+    annotation_files,
+    image_folders,
+    locate_images,
+    parts_of_files,
+    subfolder_of,
+)
+from mlic.errors import InputError
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """`images_1/images/a.jpg`, `images_2/images/b.jpg` and `images_2/images/inner/c.jpg`."""
+    for name in ("images_1/images/a.jpg", "images_2/images/b.jpg", "images_2/images/inner/c.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_names_are_searched_in_all_folders(photos: Path):
+    folders = image_folders(str(photos / "images_*" / "images"))
+    assert folders == image_folders([photos / "images_1/images", photos / "images_2/images"])
+    names = ["a.jpg", "b.jpg", "inner/c.jpg", "missing.jpg"]
+    folder, references = locate_images(folders, names)
+    table = LabelTable.build(folder, names, np.ones((4, 1)), ["cat"], references=references)
+    assert table.image_dir == photos and table.folders == tuple(folders)
+    assert list(table.file_names) == names
+    assert [path.relative_to(photos).as_posix() for path in table.paths()] == [
+        "images_1/images/a.jpg",
+        "images_2/images/b.jpg",
+        "images_2/images/inner/c.jpg",
+        "images_1/images/missing.jpg",
+    ]
+    assert locate_images(folders[:1], names) == (folders[0], None)
+
+
+def test_a_name_in_two_folders_is_refused(photos: Path):
+    (photos / "images_2/images/a.jpg").touch()
+    folders = image_folders(str(photos / "images_*/images"))
+    with pytest.raises(
+        InputError, match=r"1 names in '.*images_1.images' and '.*images_2.images', such as 'a.jpg'"
+    ):
+        locate_images(folders, ["a.jpg", "b.jpg"])
+    assert locate_images(folders, ["b.jpg"])[1], "only annotated names count"
+
+
+def test_a_path_that_exists_is_not_a_pattern(tmp_path: Path):
+    for name in ("a[1]", "a1"):
+        (tmp_path / name).mkdir()
+    assert image_folders(tmp_path / "a[1]") == [tmp_path / "a[1]"]
+    for paths in ([], [str(tmp_path / "b*")], str(tmp_path / "nowhere")):
+        with pytest.raises(InputError, match=r"empty list|no such folder"):
+            image_folders(paths)
+        with pytest.raises(InputError, match=r"empty list|no such file"):
+            annotation_files(paths, "a CSV file")
+
+
+@pytest.mark.parametrize(
+    ("files", "parts"),
+    [
+        (["instances_train2017.json", "instances_val2017.json"], ["train", "val"]),
+        (["train/_classes.csv", "valid/_classes.csv", "test/_classes.csv"], ["train", "val", "test"]),
+        (["validation-labels.csv", "train-labels.csv"], ["val", "train"]),
+        (["train_a.csv", "train_b.csv"], ["", ""]),
+        (["train.csv", "more.csv"], ["", ""]),
+        (["trainval.csv", "train_val.csv"], ["", ""]),
+    ],
+)
+def test_parts_of_files(files: list[str], parts: list[str]):
+    assert parts_of_files([Path(file) for file in files]) == parts
+
+
+def test_names_relative_to_a_folder_of_the_part(photos: Path):
+    folder, file = [photos / "images_2"], photos / "annotations" / "instances_images.json"
+    assert subfolder_of(file, folder, ["b.jpg", "missing.jpg"]) == "images/"
+    assert subfolder_of(photos / "images_2/images/_classes.csv", folder, ["b.jpg"]) == "images/"
+    assert subfolder_of(file, folder, ["images/b.jpg"]) == ""
+    (photos / "images_2/b.jpg").touch()
+    with pytest.raises(InputError, match="are in both"):
+        subfolder_of(file, folder, ["b.jpg"])
