@@ -18,7 +18,7 @@ from mlic.models import FrozenBackbone
 # All images are in train or val, so that each epoch of live training processes all of them, like extraction.
 PARTS = ("data.split.test=0", "data.split.val=0.1")
 AGREEMENT_EPOCHS = 5
-# phases besides reading labels and weights, including figures of the data set and results
+# phases besides reading labels and weights, including descriptions and results
 COUNTED_PHASES = ("features", "records", "fit")
 
 

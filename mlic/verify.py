@@ -55,7 +55,7 @@ def verify(config: DictConfig) -> "Verification":
     folder = open_output(config.output, config.data.get("annotations"))
     with locked_folder(folder.path):
         verification = verify_data(config.data, check=config.check)
-        write(folder, verification, config.check)
+        write(folder, verification, config.data, check=config.check, seed=config.seed)
         log_findings(folder, verification)
         if config.labels == "suspect" and verification.table.classes:
             # torch and timm take seconds to import

@@ -55,11 +55,6 @@ class RunFolder:
         """Checkpoint of the epoch selected on val."""
         return self.checkpoints / "best.ckpt"
 
-    @property
-    def figures(self) -> Path:
-        """Folder of the PNG figures."""
-        return self.path / "figures"
-
     def predictions(self, part: str) -> Path:
         """Return the path of the scores and targets of `val` or `test`."""
         return self.path / "predictions" / f"{part}.parquet"

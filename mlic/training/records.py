@@ -1,4 +1,4 @@
-"""Files of a run other than checkpoints: data set, model, figures, predictions, metrics."""
+"""Files of a run other than checkpoints: data set, model, predictions, metrics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image
 from torch import nn
 
 from mlic.config import flatten
@@ -16,7 +14,6 @@ from mlic.data import MultiLabelDataModule
 from mlic.data.datamodule import PARTS
 from mlic.escaping import escape_table
 from mlic.evaluation.predictions import Predictions
-from mlic.figures import report_style
 from mlic.models import Backbone, MultiLabelClassifier
 from mlic.runs.folder import (
     DATASET_FILE,
@@ -24,55 +21,27 @@ from mlic.runs.folder import (
     MODEL_FILE,
     SPLIT_FILE,
     RunFolder,
-    replacing,
     write_atomically,
 )
-from mlic.training.dataset_figures import label_distribution, sample_grid
 
-FIGURE_DPI = 120
-PNG_EFFORT = 3  # of 9; files are 4 % larger than with Pillow's default of 6, in less than half the time
 PREDICTED_PARTS = ("val", "test")
 LOGGED_SETTINGS = ("seed", "data", "model", "head", "loss", "optimizer", "scheduler")
 
 
-def write_dataset(folder: RunFolder, datamodule: MultiLabelDataModule, loggers: Sequence[Logger]) -> None:
-    """Write dataset.json, split.csv and the figures of labels and samples, to the folder and to TensorBoard.
+def write_dataset(folder: RunFolder, datamodule: MultiLabelDataModule) -> None:
+    """Write dataset.json and split.csv.
 
     split.csv contains the sha256 of each image file, so that a later evaluation can identify training images.
 
     Args:
         folder: the run folder.
         datamodule: data module with digests, after `setup`.
-        loggers: loggers of the trainer.
     """
     table, split = datamodule.table, datamodule.split
-    description = describe_dataset(datamodule)
-    folder.write_json(DATASET_FILE, description)
+    folder.write_json(DATASET_FILE, describe_dataset(datamodule))
     digests = datamodule.digests.astype(str)
     frame = pd.DataFrame({"file_name": table.file_names, "split": split.names(len(table)), "sha256": digests})
     write_atomically(folder.path / SPLIT_FILE, escape_table(frame).to_csv(index=False))
-    with report_style():
-        figures = {
-            "labels": label_distribution(description),
-            "samples": sample_grid(
-                table.paths(),
-                table.labels,
-                table.classes,
-                seed=datamodule.seed,
-                bits_stored=datamodule.bits_stored,
-            ),
-        }
-    for name, figure in figures.items():
-        # drawn once for both, because drawing takes longer than several epochs of a head
-        figure.set_dpi(FIGURE_DPI)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-        with replacing(folder.figures / f"{name}.png", durable=False) as file:
-            Image.fromarray(pixels).save(file, "PNG", compress_level=PNG_EFFORT)
-        for logger in loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(f"data/{name}", pixels, dataformats="HWC")
 
 
 def describe_dataset(datamodule: MultiLabelDataModule) -> dict[str, Any]:

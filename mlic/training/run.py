@@ -330,7 +330,7 @@ def _record_inputs(
     datamodule: MultiLabelDataModule,
 ) -> None:
     if earlier.checkpoint is None:  # a resumed run has written them
-        write_dataset(folder, datamodule, trainer.loggers)
+        write_dataset(folder, datamodule)
         write_model(folder, backbone, model.head, config.model.name)
     log_settings(config, trainer.loggers)
 

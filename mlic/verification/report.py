@@ -6,18 +6,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
+from omegaconf import DictConfig
 
 from mlic.errors import InputError
 from mlic.escaping import escape_table, printable
 from mlic.runs.folder import RunFolder, refuse_foreign_folder, replacing_together, write_atomically
 from mlic.verification.checking import Verification
+from mlic.verification.figures import write_figures
 from mlic.verification.findings import KINDS, Finding, count_kinds, to_csv
+from mlic.verification.statistics import count_images
 
 logger = logging.getLogger(__name__)
 
 FINDINGS_SHOWN = 3  # of each kind
 NAMES_SHOWN = 3
 PROBLEMS, CLASSES, PAIRS, SUMMARY = "problems.csv", "classes.csv", "class_pairs.csv", "verification.json"
+FIGURES = "figures"
 SUSPECTS, SUSPECT_IMAGES = "suspects.csv", "suspect_images.csv"
 FILES = (PROBLEMS, CLASSES, PAIRS, SUMMARY, SUSPECTS, SUSPECT_IMAGES)
 _NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -43,8 +47,16 @@ def open_output(output: str | Path, annotations: str | Path | None) -> RunFolder
         raise InputError(f"output: the folder '{output}' cannot be created ({error.strerror}).") from error
 
 
-def write(folder: RunFolder, verification: Verification, check: str) -> None:
-    """Write problems.csv, classes.csv, class_pairs.csv and verification.json, replacing all of them together."""
+def write(folder: RunFolder, verification: Verification, data: DictConfig, *, check: str, seed: int) -> None:
+    """Write the tables of a verification, verification.json and figures, replacing all of them together.
+
+    Args:
+        folder: folder of the output.
+        verification: result of `verify_data`.
+        data: config of the data set.
+        check: the check, `full` or `quick`.
+        seed: seed of the sample images.
+    """
     seconds = verification.inspected.seconds
     summary = {
         "problems": count_kinds(verification.findings),
@@ -58,6 +70,9 @@ def write(folder: RunFolder, verification: Verification, check: str) -> None:
         write_table(new / CLASSES, verification.classes)
         write_table(new / PAIRS, verification.pairs)
         RunFolder(new).write_json(SUMMARY, summary)
+        before, after = count_images(verification.classes)
+        usable = verification.table.select(verification.inspected.usable)
+        write_figures(new / FIGURES, usable, before, after, seed=seed, bits_stored=data.bits_stored)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

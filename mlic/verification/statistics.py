@@ -45,6 +45,19 @@ def add_parts(classes: pd.DataFrame, table: LabelTable, trial: SplitTrial) -> pd
     return classes.join(added, on="class")
 
 
+def count_images(classes: pd.DataFrame) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the number of images of each class before and after curation.
+
+    Args:
+        classes: result of `class_table` or `add_parts`; the former has no counts after curation.
+    """
+    parts = classes.drop(columns=["class", "images", "share", "alone"])
+    names, after = classes["class"].tolist(), parts.sum(axis=1).astype(int)
+    return dict(zip(names, classes["images"].tolist(), strict=True)), dict(
+        zip(names, after.tolist(), strict=True)
+    )
+
+
 def pair_table(table: LabelTable, most: int = PAIRS) -> pd.DataFrame:
     """Tabulate pairs of classes that occur together, the most frequent first.
 

@@ -1,7 +1,6 @@
 """Whole runs: what they leave in their folder, and what their checkpoints hold."""
 
 import hashlib
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 import torch
 import yaml
 from omegaconf import DictConfig
-from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -81,9 +79,6 @@ def test_a_run_leaves_the_whole_folder(cached: Path):
     assert epochs["epoch"].tolist() == list(range(6))
     assert {"train/loss", "train/map", "val/loss", "val/map", "val/auc_macro"} <= set(epochs.columns)
     assert not epochs.isna().any().any()
-    for figure in ("labels", "samples"):
-        with Image.open(cached / "figures" / f"{figure}.png") as image:
-            assert image.width > 300
 
 
 def test_figures_are_those_of_scikit_learn_on_the_saved_predictions(cached: Path):
@@ -109,9 +104,6 @@ def test_the_best_epoch_is_tested_and_stands_in_tensorboard(cached: Path):
         np.testing.assert_allclose(logged, epochs[name], rtol=1e-5)
     assert events.Scalars("final/test_map")[0].value == pytest.approx(results["test"]["map"], rel=1e-5)
     assert "hp_metric" not in events.Tags()["scalars"]
-    for name in ("labels", "samples"):
-        with Image.open(io.BytesIO(events.Images(f"data/{name}")[0].encoded_image_string)) as image:
-            assert image == Image.open(cached / "figures" / f"{name}.png")
 
 
 def test_checkpoints_are_safe_small_and_usable_by_themselves(cached: Path):

@@ -60,7 +60,6 @@ def test_a_run_on_shards_is_a_run_on_files(shards: Path, tiny_csv: tuple[Path, P
     split = pd.read_csv(run / "split.csv")
     assert split["file_name"].tolist()[0] == "train-00.tar/shapes_00.jpg"
     assert split["sha256"].tolist() == pd.read_csv(tmp_path / "files" / "split.csv")["sha256"].tolist()
-    assert (run / "figures" / "samples.png").stat().st_size > 10_000
     # one set of rows served both
     assert len(list((tmp_path / "store").glob("*/*.safetensors"))) == 1
 

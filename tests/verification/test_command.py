@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -18,8 +19,12 @@ def test_the_exit_status_tells_clean_from_problems_from_unusable_input(data_set,
     clean = run_command(*arguments)
     assert clean.returncode == 0, clean.stdout + clean.stderr
     assert clean.stdout.splitlines()[-1] == "no problems"
-    files = {"problems.csv", "classes.csv", "class_pairs.csv", "verification.json", ".lock"}
+    files = {"problems.csv", "classes.csv", "class_pairs.csv", "verification.json", "figures", ".lock"}
     assert {path.name for path in output.iterdir()} == files
+
+    for name in ("labels", "samples"):
+        with Image.open(output / "figures" / f"{name}.png") as image:
+            assert image.width > 300
 
     (data_set.images / "n000.png").write_bytes(b"")
     found = run_command(*arguments)

@@ -5,18 +5,16 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from mlic.training.dataset_figures import label_distribution, sample_grid
+from mlic.verification.figures import label_distribution, sample_grid
 
 
-def described(before: list[int], train: list[int] | None = None) -> dict:
-    counts = {"before_curation": before, "train": train or before}
-    named = {part: {str(place): count for place, count in enumerate(own)} for part, own in counts.items()}
-    return {"counts": named, "images": {"train": max(before)}}
+def named(counts: list[int]) -> dict[str, int]:
+    return {str(number): count for number, count in enumerate(counts)}
 
 
 @pytest.mark.parametrize("counts", [[750, 40], [45, 31, 30], [1, 1], [3, 0], [2_000_000, 900_000]])
 def test_the_axis_has_numbers_and_every_bar_a_height(counts: list[int]):
-    figure = label_distribution(described(counts))
+    figure = label_distribution(named(counts), named(counts))
     FigureCanvasAgg(figure).draw()
     axes = figure.axes[0]
     low, high = axes.get_ylim()
@@ -29,18 +27,18 @@ def test_the_axis_has_numbers_and_every_bar_a_height(counts: list[int]):
 
 
 def test_a_subset_of_a_large_set_has_bars_of_its_own():
-    axes = label_distribution(described([4000, 1200], train=[80, 1])).axes[0]
+    axes = label_distribution(named([4000, 1200]), named([80, 1])).axes[0]
     assert axes.get_ylim()[0] < 1
     assert [label.get_text() for label in axes.get_yticklabels()][-1] == "5,000"
 
 
 def test_labels_stand_over_the_images_as_they_are_spelled(tmp_path: Path):
     # 16 bits of which 12 are used: read as training reads them, the second image is white
-    paths = [tmp_path / "small.png", tmp_path / "deep.png"]
-    for path, pixels in zip(
-        paths, (np.zeros((30, 40), np.uint8), np.full((30, 40), 4095, np.uint16)), strict=True
-    ):
-        Image.fromarray(pixels).save(path)
-    figure = sample_grid(paths, np.array([[1, 1], [0, 0]]), ["a $x^2$", "b"], bits_stored=12)
-    assert sorted(axes.get_title() for axes in figure.axes) == ["a $x^2$, b", "no label kept"]
+    paths = [tmp_path / "small.png", tmp_path / "deep.png", tmp_path / "broken.png"]
+    Image.fromarray(np.zeros((30, 40), np.uint8)).save(paths[0])
+    Image.fromarray(np.full((30, 40), 4095, np.uint16)).save(paths[1])
+    paths[2].write_bytes(b"")
+    labels = np.array([[1, 1], [0, -1], [1, 0]])
+    figure = sample_grid(paths, labels, ["a $x^2$", "b"], bits_stored=12)
+    assert sorted(axes.get_title() for axes in figure.axes) == ["a $x^2$, b", "no label"]
     assert {np.asarray(axes.images[0].get_array()).max() for axes in figure.axes} == {0, 255}
