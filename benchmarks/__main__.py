@@ -19,6 +19,7 @@ from benchmarks.memory import peak_memory
 from benchmarks.precision import decoding, number_format
 from benchmarks.rows import Row, as_table
 from benchmarks.setting import Setting, describe_machine, load_average
+from benchmarks.suspects import suspects
 from benchmarks.training import head_training
 from benchmarks.tuning import tuning
 from benchmarks.webdataset import tar_shards
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "memory": peak_memory,
     "shards": tar_shards,
     "agreement": agreement,
+    "suspects": suspects,
     "alternatives": alternatives,
     "tuning": tuning,
 }

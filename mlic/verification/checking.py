@@ -25,6 +25,7 @@ from mlic.verification.statistics import add_parts, class_table, label_summary, 
 
 logger = logging.getLogger(__name__)
 
+FEW_TEST_IMAGES = 10
 CURATION_KEYS = ("num_images", "min_images_per_class", "unlabelled", "seed")
 
 
@@ -34,6 +35,7 @@ class Verification:
 
     Attributes:
         findings: problems in the order of problems.csv.
+        notes: facts that limit what the figures can say, but need no correction.
         table: all annotated images; if the annotations cannot be read, the files of the folder without labels.
         inspected: results of opening the images.
         summary: see `label_summary`.
@@ -42,6 +44,7 @@ class Verification:
     """
 
     findings: list[Finding]
+    notes: list[Finding]
     table: LabelTable
     inspected: InspectedImages
     summary: dict[str, Any]
@@ -92,8 +95,38 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
         )
         findings += rare
     return Verification(
-        sort_findings(findings), table, inspected, label_summary(table), classes, pair_table(table)
+        sort_findings(findings),
+        note_limits(table, classes),
+        *(table, inspected, label_summary(table), classes, pair_table(table)),
     )
+
+
+def note_limits(table: LabelTable, classes: pd.DataFrame) -> list[Finding]:
+    """Return notes on classes with few test images, and on the share of unknown labels.
+
+    Args:
+        table: all annotated images.
+        classes: see `add_parts`; without columns of parts there are no notes on test images.
+    """
+    tested = classes["test"].fillna(0).tolist() if "test" in classes else [0] * len(classes)
+    notes = [
+        Finding(
+            "few_test_images",
+            class_name=name,
+            detail=f"{images} images in test; data.split.folds tests on all images in turn",
+        )
+        for name, images in zip(classes["class"].tolist(), tested, strict=True)
+        if 0 < images < FEW_TEST_IMAGES
+    ]
+    unknown = (~table.known).mean(axis=0) if len(table) else np.zeros(0)
+    if unknown.any():
+        most = int(unknown.argmax())
+        detail = (
+            f"{unknown.mean():.1%} of the labels are unknown, most of '{table.classes[most]}' ({unknown[most]:.1%}); "
+            "they take no part in losses and metrics"
+        )
+        notes.append(Finding("unknown_labels", detail=detail))
+    return notes
 
 
 def find_unused_bits(largest_greys: Sequence[int], bits_stored: int) -> list[Finding]:

@@ -1,119 +1,64 @@
-"""Cross-validated scores: every image is scored by a classifier that was not fitted on it."""
+"""Cross-validated scores: every image is scored by a model that was not fitted on it."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
+from sklearn.linear_model import LogisticRegression, Ridge
 
-from mlic.features.dataset import FeatureRows
-from mlic.models import Standardization, fit_standardization
+from mlic.data.table import UNKNOWN
 
-BATCH_ROWS = 8192
-MAX_STEPS = 100
-TOLERANCE = 1e-3  # of the gradient of the mean loss; a lower one did not improve the ranks
-
-
-class LogisticRegression:
-    """Equivalent of scikit-learn's one-vs-rest `LogisticRegression(C=strength)` that fits all classes at once.
-
-    The classes are independent, so that one minimization by L-BFGS over all classes, whose steps are a few matrix
-    products, finds the same solution as one fit per class. On one core, with 79 classes and 1280 features, it takes as
-    long as scikit-learn for 1,000 images and 0.6 of the time for 10,000. It also runs on a GPU, and reads features in
-    batches, so that they need not fit in memory.
-    """
-
-    def __init__(
-        self, rows: FeatureRows, labels: np.ndarray, *, strength: float, device: torch.device
-    ) -> None:
-        """Fit the standardisation of features, which does not use labels, on all images.
-
-        Args:
-            rows: features of N images, (*feature_shape) each.
-            labels: (N, C) of 0 and 1.
-            strength: `C` of scikit-learn, the weight of the data relative to the penalty.
-            device: device to compute on.
-        """
-        self.rows, self.strength, self.device = rows, strength, device
-        self.targets = torch.from_numpy(labels)
-        everything = np.arange(len(labels))
-        self.num_features = self._flat(everything[:1]).shape[1]
-        self.standardization = Standardization(self.num_features).to(device)
-        fit_standardization(self.standardization, (batch for _, batch in self._batches(everything, raw=True)))
-
-    def fit(self, train: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return weights (F, C) and biases (C,) fitted on some rows."""
-        num_classes = self.targets.shape[1]
-        weight = torch.zeros(self.num_features, num_classes, device=self.device, requires_grad=True)
-        share = self.targets[train].float().mean(dim=0).clamp(0.5 / len(train), 1 - 0.5 / len(train))
-        bias = torch.logit(share).to(self.device).requires_grad_()
-        optimizer = torch.optim.LBFGS(
-            [weight, bias],
-            max_iter=MAX_STEPS,
-            tolerance_grad=TOLERANCE,
-            tolerance_change=0,
-            line_search_fn="strong_wolfe",
-        )
-
-        def objective() -> float:
-            """Compute the objective of scikit-learn divided by `strength` and the number of rows, and its gradients."""
-            optimizer.zero_grad()
-            penalty = weight.square().sum() / (2 * self.strength * len(train))
-            penalty.backward()
-            total = penalty.item()
-            for chosen, features in self._batches(train):
-                targets = self.targets[chosen].float().to(self.device)
-                logits = features @ weight + bias
-                loss = functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(
-                    train
-                )
-                loss.backward()
-                total += loss.item()
-            return total
-
-        optimizer.step(objective)
-        return weight.detach(), bias.detach()
-
-    def scores(self, weight: Tensor, bias: Tensor, rows: np.ndarray) -> np.ndarray:
-        """Return the probabilities of some rows, float32 (M, C)."""
-        parts = [torch.sigmoid(features @ weight + bias).cpu() for _, features in self._batches(rows)]
-        return torch.cat(parts).numpy()
-
-    def _batches(self, rows: np.ndarray, *, raw: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield row numbers (B,) and their features (B, F), standardised unless `raw`."""
-        for start in range(0, len(rows), BATCH_ROWS):
-            chosen = rows[start : start + BATCH_ROWS]
-            features = self._flat(chosen)
-            yield torch.from_numpy(chosen), features if raw else self.standardization(features)
-
-    def _flat(self, rows: np.ndarray) -> Tensor:
-        return self.rows.gather(torch.from_numpy(rows)).to(self.device).flatten(1)
+WEAK_PENALTY = 1e3  # `C` of the calibration, whose two parameters need almost no penalty
 
 
 def cross_validated_scores(
-    rows: FeatureRows,
-    labels: np.ndarray,
-    folds: Sequence[np.ndarray],
-    *,
-    strength: float,
-    device: torch.device | None = None,
+    features: np.ndarray, labels: np.ndarray, folds: Sequence[np.ndarray], *, penalty: float
 ) -> np.ndarray:
-    """Score each fold with a logistic regression fitted on the other folds.
+    """Score each fold with a ridge regression fitted on the other folds, and calibrate the scores of each class.
+
+    A ridge regression solves all classes at once. On 1,069 photographs with 76 classes and 1,280 features it took 0.4 s
+    where one logistic regression per class took 5 s, and found as many planted errors (`benchmarks/suspects.py`).
 
     Args:
-        rows: features of N images.
-        labels: (N, C) of 0 and 1.
+        features: float32 (N, F).
+        labels: (N, C) of 1, 0 and -1 (unknown).
         folds: row numbers, each row in one fold.
-        strength: see `LogisticRegression`.
-        device: device to compute on. Default: the CPU.
+        penalty: `alpha` of scikit-learn's `Ridge`.
 
     Returns:
         Probabilities, float32 (N, C).
     """
-    regression = LogisticRegression(rows, labels, strength=strength, device=device or torch.device("cpu"))
+    features = _standardize(features)
     scores = np.empty(labels.shape, dtype=np.float32)
     for fold in folds:
         others = np.setdiff1d(np.arange(len(labels)), fold)
-        scores[fold] = regression.scores(*regression.fit(others), fold)
+        for columns, known in _classes_by_known_rows(labels[others] != UNKNOWN):
+            rows = others[known]
+            model = Ridge(alpha=penalty).fit(features[rows], labels[np.ix_(rows, columns)])
+            scores[np.ix_(fold, columns)] = model.predict(features[fold]).reshape(len(fold), -1)
+    for column in range(labels.shape[1]):
+        scores[:, column] = _calibrate(scores[:, column], labels[:, column])
     return scores
+
+
+def _standardize(features: np.ndarray) -> np.ndarray:
+    # the root makes the long-tailed activations of a ReLU network more even, which linear models profit from
+    features = np.sign(features) * np.sqrt(np.abs(features))
+    features -= features.mean(axis=0)
+    return features / (features.std(axis=0) + 1e-6)
+
+
+def _classes_by_known_rows(known: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield groups of classes (column numbers) whose labels are known for the same rows, and these rows (a mask)."""
+    if known.all():
+        yield np.arange(known.shape[1]), known[:, 0]
+        return
+    patterns, pattern_of = np.unique(known, axis=1, return_inverse=True)
+    for number, pattern in enumerate(patterns.T):
+        yield np.flatnonzero(pattern_of.ravel() == number), pattern
+
+
+def _calibrate(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    known = labels != UNKNOWN
+    scaled = (scores / (scores.std() + 1e-12))[:, None]
+    model = LogisticRegression(C=WEAK_PENALTY).fit(scaled[known], labels[known])
+    return model.predict_proba(scaled)[:, 1]

@@ -20,6 +20,8 @@ KINDS = {
     "rare_class": "too rare for every part of the split",
     "duplicate": "copy of another image with the same labels",
     "unannotated_image": "in the folder, but not annotated",
+    "few_test_images": "fewer than 10 images in test, so that the figures of the class are uncertain",
+    "unknown_labels": "labels that are not known",
 }
 
 COLUMNS = ("kind", "file_name", "class", "same_as", "detail")

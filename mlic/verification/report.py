@@ -2,7 +2,8 @@
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -22,8 +23,8 @@ FINDINGS_SHOWN = 3  # of each kind
 NAMES_SHOWN = 3
 PROBLEMS, CLASSES, PAIRS, SUMMARY = "problems.csv", "classes.csv", "class_pairs.csv", "verification.json"
 FIGURES = "figures"
-SUSPECTS, SUSPECT_IMAGES = "suspects.csv", "suspect_images.csv"
-FILES = (PROBLEMS, CLASSES, PAIRS, SUMMARY, SUSPECTS, SUSPECT_IMAGES)
+SUSPECTS, SUSPECT_IMAGES, SUSPECT_SHEET = "suspects.csv", "suspect_images.csv", "suspect_images.png"
+FILES = (PROBLEMS, CLASSES, PAIRS, SUMMARY, SUSPECTS, SUSPECT_IMAGES, SUSPECT_SHEET)
 _NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
@@ -60,6 +61,7 @@ def write(folder: RunFolder, verification: Verification, data: DictConfig, *, ch
     seconds = verification.inspected.seconds
     summary = {
         "problems": count_kinds(verification.findings),
+        "notes": [asdict(note) for note in verification.notes],
         **verification.summary,
         "check": check,
         "seconds": seconds,
@@ -89,16 +91,20 @@ def _write_text(path: Path, text: str) -> None:
 def log_findings(folder: RunFolder, verification: Verification) -> None:
     """Log a description of the data set, the findings of each kind, and the path of the full list."""
     lines = [*_describe_images(verification), *_describe_labels(verification)]
-    counts = count_kinds(verification.findings)
-    for kind, count in counts.items():
-        lines.append(f"{kind}: {count} ({KINDS[kind]})")
-        shown = [finding for finding in verification.findings if finding.kind == kind][:FINDINGS_SHOWN]
-        lines += [f"    {_describe(finding)}" for finding in shown]
-        lines += [f"    and {count - len(shown)} more"] if count > len(shown) else []
-    lines.append(
-        f"problems: {sum(counts.values())}, all in {folder.path / PROBLEMS}" if counts else "no problems"
-    )
+    lines += _list_kinds(verification.notes)
+    lines += _list_kinds(verification.findings)
+    problems = len(verification.findings)
+    lines.append(f"problems: {problems}, all in {folder.path / PROBLEMS}" if problems else "no problems")
     logger.info("%s", "\n".join(_printable(line) for line in lines))
+
+
+def _list_kinds(findings: Sequence[Finding]) -> Iterable[str]:
+    for kind, count in count_kinds(findings).items():
+        yield f"{kind}: {count} ({KINDS[kind]})"
+        shown = [finding for finding in findings if finding.kind == kind][:FINDINGS_SHOWN]
+        yield from (f"    {_describe(finding)}" for finding in shown)
+        if count > len(shown):
+            yield f"    and {count - len(shown)} more"
 
 
 def _describe_images(verification: Verification) -> Iterable[str]:

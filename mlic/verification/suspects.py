@@ -1,44 +1,46 @@
-"""Labels that are probably wrong, ranked by cleanlab's label quality from cross-validated scores."""
+"""Labels worth a look: images and labels ranked by how badly the labels fit cross-validated scores."""
 
 import logging
 import time
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from omegaconf import DictConfig
 
 from mlic.data.splitting import stratified_folds
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
 from mlic.runs.folder import RunFolder, replacing_together
-from mlic.verification.report import SUSPECT_IMAGES, SUSPECTS, write_table
+from mlic.training.run import prepare_features
+from mlic.verification.cross_validation import cross_validated_scores
+from mlic.verification.report import SUSPECT_IMAGES, SUSPECT_SHEET, SUSPECTS, write_table
+from mlic.verification.sheets import write_sheet
 
 logger = logging.getLogger(__name__)
 
 SEPARATOR = "|"
-SHOWN = 5
+LEAST_SCORE = 1e-4  # a score of exactly 0 would outweigh all other labels of an image
+NAMED = 3  # classes named for each image
+SHOWN, ON_SHEET = 5, 24
+PLANTED = 30  # errors that are planted to test the rankings
 
 
 def check_options(options: DictConfig) -> None:
     """Check the options `suspects` before any long work.
 
     Raises:
-        InputError: an option is out of range, or cleanlab is not installed.
+        InputError: an option is out of range.
     """
-    for key, least in (("strength", 1e-9), ("rows", 1), ("folds", 2)):
+    for key, least in (("penalty", 1e-9), ("rows", 1), ("folds", 2)):
         if not options[key] >= least:
             raise InputError(f"suspects.{key}={options[key]}: expected a number of at least {least:g}.")
-    if find_spec("cleanlab") is None:
-        raise InputError(
-            "labels=suspect requires cleanlab, which is not installed: pip install 'mlic[verify]'."
-        )
 
 
 def write_suspects(config: DictConfig, folder: RunFolder) -> None:
-    """Score all images by cross-validation on the features of `model`; write suspects.csv and suspect_images.csv.
+    """Rank all images and labels on the features of `model`; write two tables and a sheet of pictures.
 
     Args:
         config: composed from `conf/verify.yaml`.
@@ -47,36 +49,44 @@ def write_suspects(config: DictConfig, folder: RunFolder) -> None:
     Raises:
         InputError: no class has enough images, or settings are invalid.
     """
-    from mlic.training.run import prepare_features
-    from mlic.verification.cross_validation import cross_validated_scores
-
     options = config.suspects
     # unusable images were already reported
     config = config.copy()
     config.data.on_bad_image = "drop"
-    datamodule, device = prepare_features(config)
+    datamodule, _ = prepare_features(config)
     datamodule.group_copies()  # a copy of an image in another fold would leak its labels
     table = _learnable(datamodule.table, options.folds)
     start = time.perf_counter()
-    features: Any = datamodule.features
-    scores = cross_validated_scores(
-        features.dataset(table.paths(), table.labels).rows,
-        table.labels,
-        stratified_folds(table, options.folds, config.seed),
-        strength=options.strength,
-        device=device,
-    )
+    source: Any = datamodule.features
+    rows = source.dataset(table.paths(), table.labels).rows
+    features = rows.gather(torch.arange(len(table))).flatten(1).float().numpy()
+    folds = stratified_folds(table, options.folds, config.seed)
+    scores = cross_validated_scores(features, table.labels, folds, penalty=options.penalty)
     ranking = rank_suspects(table, scores, most=options.rows)
+    found = [
+        planted_errors_found(features, table, folds, penalty=options.penalty, kind=kind, seed=config.seed)
+        for kind in ("exchanged", "flipped")
+    ]
     with replacing_together(folder.path) as new:
         write_table(new / SUSPECTS, ranking.labels)
         write_table(new / SUSPECT_IMAGES, ranking.images)
-    _log_ranking(folder, table, ranking, time.perf_counter() - start)
+        shown = ranking.images.head(ON_SHEET)
+        places = table.paths()
+        captions = [_caption(row) for row in shown.to_dict("records")]
+        references = [places[row] for row in np.searchsorted(table.file_names, shown["file_name"].to_numpy())]
+        write_sheet(
+            new / SUSPECT_SHEET,
+            "Images whose labels are worth a look",
+            list(zip(references, captions, strict=True)),
+            bits_stored=datamodule.bits_stored,
+        )
+    _log_ranking(folder, ranking, found, time.perf_counter() - start)
 
 
 def _learnable(table: LabelTable, folds: int) -> LabelTable:
     """Keep the classes of which every training part can have an image with and one without the class."""
-    counts = table.counts()
-    learnable = (counts >= folds) & (counts <= len(table) - folds)
+    absent = (table.labels == 0).sum(axis=0)
+    learnable = (table.counts() >= folds) & (absent >= folds)
     if not learnable.any():
         raise InputError(
             f"labels=suspect: no class has at least suspects.folds={folds} images with and as many without it. "
@@ -94,49 +104,45 @@ def _learnable(table: LabelTable, folds: int) -> LabelTable:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Rankings of labels and images, the worst first.
+    """Rankings of labels and images, the most doubtful first.
 
     Attributes:
-        labels: one row per label: `rank`, `file_name`, `class`, `given` (0 or 1), `score`, `quality`, `likely_wrong`
-            (0 or 1), `image_rank`, `image_quality`.
-        images: one row per image: `rank`, `file_name`, `labels`, `quality`, `likely_wrong` (classes with likely wrong
-            labels).
-        wrong_labels, wrong_images: number of likely wrong labels, and of images with such labels.
+        labels: one row per known label: `rank`, `file_name`, `class`, `given` (0 or 1), `score`, `quality`,
+            `image_rank`.
+        images: one row per image: `rank`, `file_name`, `labels`, `fit`, `unexpected` (labels given with low scores),
+            `expected` (labels not given with high scores).
     """
 
     labels: pd.DataFrame
     images: pd.DataFrame
-    wrong_labels: int
-    wrong_images: int
 
 
 def rank_suspects(table: LabelTable, scores: np.ndarray, *, most: int) -> Ranking:
-    """Rank labels and images by cleanlab's label quality.
+    """Rank labels by their quality, and images by the fit of their labels.
 
-    The quality of a label is its self-confidence: the score if the image has the class, else 1 minus the score. The
-    quality of an image is cleanlab's exponential moving average over its labels, in which the worst label has the
-    largest weight (Thyagarajan et al., Identifying Incorrect Annotations in Multi-Label Classification Data, 2022).
-    `likely_wrong` is the result of cleanlab's confident learning, which estimates from the scores how many labels of a
-    class are wrong (Northcutt et al., Confident Learning, 2021).
+    The quality of a label is its self-confidence: the score if the image has the class, else 1 minus the score
+    (Northcutt et al., Confident Learning, 2021).
+
+    The fit of an image is the logarithm of the probability of its labels given the image, minus that of the same labels
+    given nothing but the frequencies of the classes: the pointwise mutual information of image and labels. It is
+    negative for labels that fit an average image better. Frequent labels and images with many labels do not change it
+    by themselves, as they change the sum of the losses.
 
     Args:
         table: N images, C classes.
         scores: out-of-sample probabilities (N, C).
         most: maximum number of labels, and of images, to list.
     """
-    from cleanlab.multilabel_classification import get_label_quality_scores
-    from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
-    from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
-
-    given = [np.flatnonzero(row).tolist() for row in table.labels]
+    given, known = table.positives, table.known
     scores = scores.astype(np.float64)
-    quality = get_label_quality_scores_per_class(given, scores)
-    image_quality = get_label_quality_scores(given, scores)
-    wrong = np.asarray(find_multilabel_issues_per_class(given, scores, n_jobs=1)).astype(bool)
-    image_order = np.argsort(image_quality, kind="stable")
-    rows, columns = np.unravel_index(_worst(quality.ravel(), most), quality.shape)
+    quality = np.where(given, scores, 1 - scores)
+    fit = _fit(given, known, scores)
+    order = np.argsort(fit, kind="stable")
     image_rank = np.empty(len(table), dtype=np.int64)
-    image_rank[image_order] = np.arange(1, len(table) + 1)
+    image_rank[order] = np.arange(1, len(table) + 1)
+    rows, columns = np.unravel_index(_lowest(np.where(known, quality, np.inf).ravel(), most), quality.shape)
+    listed = known[rows, columns]
+    rows, columns = rows[listed], columns[listed]
     labels = pd.DataFrame(
         {
             "rank": np.arange(1, len(rows) + 1),
@@ -145,56 +151,137 @@ def rank_suspects(table: LabelTable, scores: np.ndarray, *, most: int) -> Rankin
             "given": table.labels[rows, columns],
             "score": scores[rows, columns],
             "quality": quality[rows, columns],
-            "likely_wrong": wrong[rows, columns].astype(np.uint8),
             "image_rank": image_rank[rows],
-            "image_quality": image_quality[rows],
         }
     )
-    images = _image_rows(table, wrong, image_quality, image_order[:most])
-    return Ranking(labels, images, int(wrong.sum()), int(wrong.any(axis=1).sum()))
-
-
-def _worst(quality: np.ndarray, most: int) -> np.ndarray:
-    """Return the indices of the `most` lowest values in ascending order, without sorting millions of values."""
-    chosen = np.arange(len(quality))
-    if most < len(quality):
-        limit = np.partition(quality, most - 1)[most - 1]
-        chosen = np.flatnonzero(quality <= limit)
-    return chosen[np.argsort(quality[chosen], kind="stable")][:most]
-
-
-def _image_rows(table: LabelTable, wrong: np.ndarray, quality: np.ndarray, order: np.ndarray) -> pd.DataFrame:
-    def names(matrix: np.ndarray) -> list[str]:
-        return [
-            SEPARATOR.join(table.classes[column] for column in np.flatnonzero(row)) for row in matrix[order]
-        ]
-
-    return pd.DataFrame(
+    order = order[:most]
+    doubtful = known & (quality < 0.5)
+    images = pd.DataFrame(
         {
             "rank": np.arange(1, len(order) + 1),
             "file_name": table.file_names[order],
-            "labels": names(table.labels),
-            "quality": quality[order],
-            "likely_wrong": names(wrong),
+            "labels": [SEPARATOR.join(table.classes[c] for c in np.flatnonzero(given[row])) for row in order],
+            "fit": fit[order],
+            "unexpected": [_names(table, doubtful[row] & given[row], quality[row]) for row in order],
+            "expected": [_names(table, doubtful[row] & ~given[row], quality[row]) for row in order],
         }
     )
+    return Ranking(labels, images)
 
 
-def _log_ranking(folder: RunFolder, table: LabelTable, ranking: Ranking, seconds: float) -> None:
-    shown = ranking.labels.head(SHOWN).to_dict("records")
-    lines = [
-        f"  {row['file_name']!r} labelled {'' if row['given'] else 'not '}{row['class']}, score {row['score']:.3f}"
-        for row in shown
+def _fit(given: np.ndarray, known: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the pointwise mutual information of each image and its labels in nats, (N,)."""
+    probability = scores.clip(LEAST_SCORE, 1 - LEAST_SCORE)
+    frequency = given.sum(axis=0) / known.sum(axis=0)
+    gain = np.where(given, np.log(probability / frequency), np.log((1 - probability) / (1 - frequency)))
+    return np.where(known, gain, 0).sum(axis=1)
+
+
+def _names(table: LabelTable, chosen: np.ndarray, quality: np.ndarray) -> str:
+    columns = np.flatnonzero(chosen)
+    return SEPARATOR.join(table.classes[column] for column in columns[np.argsort(quality[columns])][:NAMED])
+
+
+def _lowest(values: np.ndarray, most: int) -> np.ndarray:
+    """Return the indices of the `most` lowest values in ascending order, without sorting millions of values."""
+    chosen = np.arange(len(values))
+    if most < len(values):
+        limit = np.partition(values, most - 1)[most - 1]
+        chosen = np.flatnonzero(values <= limit)
+    return chosen[np.argsort(values[chosen], kind="stable")][:most]
+
+
+@dataclass(frozen=True)
+class PlantedErrors:
+    """Result of a test with planted errors.
+
+    Attributes:
+        kind: `exchanged`: images that got the labels of another one; `flipped`: single labels.
+        planted: number of planted errors.
+        first: length of the beginning of the ranking.
+        found: planted errors in it.
+    """
+
+    kind: str
+    planted: int
+    first: int
+    found: int
+
+
+def planted_errors_found(
+    features: np.ndarray,
+    table: LabelTable,
+    folds: list[np.ndarray],
+    *,
+    penalty: float,
+    kind: str,
+    seed: int = 0,
+    planted: int = PLANTED,
+) -> PlantedErrors:
+    """Plant errors in a copy of the labels, rank it, and count those among the first 2 `planted` places.
+
+    The share of real errors among them cannot be known without looking. This test shows how far the ranking can be
+    trusted on these images.
+
+    Args:
+        features: float32 (N, F).
+        table: N images.
+        folds: see `cross_validated_scores`.
+        penalty: see `cross_validated_scores`.
+        kind: `exchanged`: exchange the labels of images; `flipped`: flip as many positive as negative labels.
+        seed: seed of the choice.
+        planted: number of errors, at most a tenth of the images.
+    """
+    planted = max(2, min(planted, len(table) // 10))
+    labels = plant_errors(table.labels, kind, planted, np.random.default_rng(seed))
+    wrong = labels != table.labels
+    changed = LabelTable.build(table.image_dir, table.file_names, labels, table.classes)
+    scores = cross_validated_scores(features, labels, folds, penalty=penalty)
+    ranking = rank_suspects(changed, scores, most=2 * planted)
+    if kind == "exchanged":
+        rows = np.searchsorted(table.file_names, ranking.images["file_name"].to_numpy())
+        found, planted = wrong[rows].any(axis=1).sum(), int(wrong.any(axis=1).sum())
+    else:
+        rows = np.searchsorted(table.file_names, ranking.labels["file_name"].to_numpy())
+        columns = np.searchsorted(np.array(table.classes), ranking.labels["class"].to_numpy(str))
+        found = wrong[rows, columns].sum()
+    return PlantedErrors(kind, planted, len(rows), int(found))
+
+
+def plant_errors(labels: np.ndarray, kind: str, number: int, random: np.random.Generator) -> np.ndarray:
+    """Return a copy of labels (N, C) with planted errors; see `planted_errors_found`."""
+    labels = labels.copy()
+    if kind == "exchanged":
+        rows = random.choice(len(labels), number, replace=False)
+        labels[rows] = labels[np.roll(rows, 1)]
+        return labels
+    chosen = [
+        random.choice(np.flatnonzero(labels == value), number - number // 2 if value else number // 2, False)
+        for value in (0, 1)
     ]
+    flat = labels.ravel()
+    flat[chosen[0]], flat[chosen[1]] = 1, 0
+    return labels
+
+
+def _caption(row: dict[str, Any]) -> str:
+    named = {key: row[key].replace(SEPARATOR, ", ") for key in ("labels", "unexpected", "expected")}
+    named["labels"] = named["labels"] or "none"
+    lines = [f"{key}: {names}" for key, names in named.items() if names]
+    return "\n".join([f"{row['rank']}. {row['file_name']}", *lines])
+
+
+def _log_ranking(folder: RunFolder, ranking: Ranking, found: list[PlantedErrors], seconds: float) -> None:
+    exchanged, flipped = found
+    shown = [_caption(row).replace("\n", "; ") for row in ranking.images.head(SHOWN).to_dict("records")]
     logger.info(
-        "%d of %d labels are likely wrong, on %d of %d images (%.1f s); the most suspect:\n%s\nranked in %s and %s",
-        *(
-            ranking.wrong_labels,
-            table.labels.size,
-            ranking.wrong_images,
-            len(table),
-            seconds,
-            "\n".join(lines),
-        ),
-        *(folder.path / SUSPECTS, folder.path / SUSPECT_IMAGES),
+        "images whose labels are worth a look, the most doubtful first (%.1f s):\n  %s\n"
+        "all in %s, with pictures in %s; single labels in %s",
+        *(seconds, "\n  ".join(shown)),
+        *(folder.path / SUSPECT_IMAGES, folder.path / SUSPECT_SHEET, folder.path / SUSPECTS),
+    )
+    logger.info(
+        "test of these rankings: of %d images with exchanged labels, %d are among the first %d; of %d flipped labels, "
+        "%d are among the first %d. How many errors are real is known only after a look.",
+        *(exchanged.planted, exchanged.found, exchanged.first, flipped.planted, flipped.found, flipped.first),
     )

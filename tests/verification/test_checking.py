@@ -15,6 +15,8 @@ from mlic.config import compose
 from mlic.errors import InputError
 from mlic.escaping import restore_cell
 from mlic.verification import report
+from mlic.verification.checking import note_limits
+from mlic.verification.statistics import class_table
 from mlic.verify import verify
 
 
@@ -24,6 +26,8 @@ def test_a_clean_set_has_no_findings(data_set, verify_set, tmp_path, problems):
     header = (tmp_path / "out" / "problems.csv").read_text().splitlines()
     assert header == ['"kind","file_name","class","same_as","detail"']
     summary = json.loads((tmp_path / "out" / "verification.json").read_text())
+    notes = [(note["kind"], note["class_name"]) for note in summary.pop("notes")]
+    assert notes == [("few_test_images", "cat"), ("few_test_images", "dog")]
     assert summary.pop("seconds") > 0 and summary.pop("images_per_second") > 0
     assert summary == {
         "problems": {}, "images": 24, "classes": 2, "labels": 32, "labels_per_image": 32 / 24,
@@ -281,3 +285,9 @@ def test_label_combinations_are_a_finding(data_set, verify_set):
     (finding,) = verify_set(data_set).findings
     assert finding.kind == "annotations"
     assert "4 of 5 class names are combinations of others" in finding.detail
+
+
+def test_the_share_of_unknown_labels_is_noted(make_table):
+    table = make_table(np.array([[1, -1], [0, -1], [1, 0], [0, 1]]), ["cat", "dog"])
+    (note,) = note_limits(table, class_table(table))
+    assert note.detail.startswith("25.0% of the labels are unknown, most of 'dog' (50.0%)")
