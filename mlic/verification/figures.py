@@ -1,22 +1,18 @@
 """Figures of a data set: label frequencies, and sample images with their labels."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
-from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from PIL import Image
 
-from mlic.data.images import FULL_BITS, BadImageError, ImageReference, open_image
+from mlic.data.images import FULL_BITS
 from mlic.data.table import LabelTable
 from mlic.figures import GREY, PNG_DPI, PRIMARY, new_figure, report_style
+from mlic.verification.sheets import image_sheet
 
 CLASS_NAMES_AT_MOST = 100  # more do not fit below the axis
-SAMPLES_IN_A_ROW = 4
-THUMBNAIL_PIXELS = 224
 
 
 def write_figures(
@@ -43,10 +39,9 @@ def write_figures(
         if before:
             label_distribution(before, after).savefig(folder / "labels.png", dpi=PNG_DPI)
         if len(images):
-            grid = sample_grid(
-                images.paths(), images.labels, images.classes, seed=seed, bits_stored=bits_stored
+            sample_grid(images, seed=seed, bits_stored=bits_stored).savefig(
+                folder / "samples.png", dpi=PNG_DPI
             )
-            grid.savefig(folder / "samples.png", dpi=PNG_DPI)
 
 
 def label_distribution(before: Mapping[str, int], after: Mapping[str, int]) -> Figure:
@@ -88,54 +83,18 @@ def label_distribution(before: Mapping[str, int], after: Mapping[str, int]) -> F
     return figure
 
 
-def sample_grid(
-    paths: Sequence[ImageReference],
-    labels: np.ndarray,
-    classes: Sequence[str],
-    *,
-    count: int = 12,
-    seed: int = 0,
-    bits_stored: int = FULL_BITS,
-) -> Figure:
-    """Draw a grid of randomly selected images with their labels as titles.
+def sample_grid(table: LabelTable, *, count: int = 12, seed: int = 0, bits_stored: int = FULL_BITS) -> Figure:
+    """Draw randomly selected images of a table with their labels.
 
     Args:
-        paths: N images; those that cannot be opened are skipped.
-        labels: labels (N, C); a class is shown if its label is 1.
-        classes: C names.
+        table: N images.
         count: maximum number of images.
         seed: seed of the selection.
         bits_stored: see `mlic.data.open_image`.
-
-    Returns:
-        A figure with up to 4 images per row.
     """
-    order = np.random.default_rng(seed).permutation(len(paths)).tolist()
-    samples = sorted(islice(_thumbnails(paths, order, bits_stored), count), key=lambda sample: sample[0])
-    lines = max(1, -(-len(samples) // SAMPLES_IN_A_ROW))
-    columns = max(1, min(SAMPLES_IN_A_ROW, len(samples)))
-    figure = new_figure(width=2.6 * columns, height=2.9 * lines)
-    for place, (row, image) in enumerate(samples, start=1):
-        axes = figure.add_subplot(lines, columns, place)
-        axes.imshow(np.asarray(image))
-        axes.axis("off")
-        names = ", ".join(classes[column] for column in np.flatnonzero(labels[row] == 1).tolist())
-        axes.set_title(
-            fill(names or "no label", 32, max_lines=3, placeholder=" …"),
-            fontsize=8,
-            fontweight="normal",
-            parse_math=False,
-        )
-    return figure
-
-
-def _thumbnails(
-    paths: Sequence[ImageReference], order: Sequence[int], bits_stored: int
-) -> Iterator[tuple[int, Image.Image]]:
-    for row in order:
-        try:
-            image = open_image(paths[row], draft_size=THUMBNAIL_PIXELS, bits_stored=bits_stored)
-        except BadImageError:  # check=quick does not find all of them
-            continue
-        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-        yield row, image
+    rows = sorted(np.random.default_rng(seed).permutation(len(table))[:count].tolist())
+    paths = table.paths()
+    names = [[table.classes[column] for column in np.flatnonzero(table.positives[row])] for row in rows]
+    captions = [", ".join(labels) or "no label" for labels in names]
+    images = [(paths[row], caption) for row, caption in zip(rows, captions, strict=True)]
+    return image_sheet(images, bits_stored=bits_stored)

@@ -25,7 +25,7 @@ SEPARATOR = "|"
 LEAST_SCORE = 1e-4  # a score of exactly 0 would outweigh all other labels of an image
 NAMED = 3  # classes named for each image
 SHOWN, ON_SHEET = 5, 24
-PLANTED = 30  # errors that are planted to test the rankings
+PLANTED = 30  # errors that are planted to test the rankings, at most a tenth of the images
 
 
 def check_options(options: DictConfig) -> None:
@@ -76,8 +76,8 @@ def write_suspects(config: DictConfig, folder: RunFolder) -> None:
         references = [places[row] for row in np.searchsorted(table.file_names, shown["file_name"].to_numpy())]
         write_sheet(
             new / SUSPECT_SHEET,
-            "Images whose labels are worth a look",
             list(zip(references, captions, strict=True)),
+            title="Images whose labels are worth a look",
             bits_stored=datamodule.bits_stored,
         )
     _log_ranking(folder, ranking, found, time.perf_counter() - start)
@@ -184,28 +184,8 @@ def _names(table: LabelTable, chosen: np.ndarray, quality: np.ndarray) -> str:
 
 def _lowest(values: np.ndarray, most: int) -> np.ndarray:
     """Return the indices of the `most` lowest values in ascending order, without sorting millions of values."""
-    chosen = np.arange(len(values))
-    if most < len(values):
-        limit = np.partition(values, most - 1)[most - 1]
-        chosen = np.flatnonzero(values <= limit)
-    return chosen[np.argsort(values[chosen], kind="stable")][:most]
-
-
-@dataclass(frozen=True)
-class PlantedErrors:
-    """Result of a test with planted errors.
-
-    Attributes:
-        kind: `exchanged`: images that got the labels of another one; `flipped`: single labels.
-        planted: number of planted errors.
-        first: length of the beginning of the ranking.
-        found: planted errors in it.
-    """
-
-    kind: str
-    planted: int
-    first: int
-    found: int
+    chosen = np.argpartition(values, most - 1)[:most] if most < len(values) else np.arange(len(values))
+    return chosen[np.lexsort((chosen, values[chosen]))]
 
 
 def planted_errors_found(
@@ -216,9 +196,8 @@ def planted_errors_found(
     penalty: float,
     kind: str,
     seed: int = 0,
-    planted: int = PLANTED,
-) -> PlantedErrors:
-    """Plant errors in a copy of the labels, rank it, and count those among the first 2 `planted` places.
+) -> tuple[int, int, int]:
+    """Plant errors in a copy of the labels, rank it, and count those among the first places.
 
     The share of real errors among them cannot be known without looking. This test shows how far the ranking can be
     trusted on these images.
@@ -228,11 +207,13 @@ def planted_errors_found(
         table: N images.
         folds: see `cross_validated_scores`.
         penalty: see `cross_validated_scores`.
-        kind: `exchanged`: exchange the labels of images; `flipped`: flip as many positive as negative labels.
+        kind: see `plant_errors`.
         seed: seed of the choice.
-        planted: number of errors, at most a tenth of the images.
+
+    Returns:
+        The numbers of planted errors, of first places (twice as many), and of planted errors found there.
     """
-    planted = max(2, min(planted, len(table) // 10))
+    planted = max(2, min(PLANTED, len(table) // 10))
     labels = plant_errors(table.labels, kind, planted, np.random.default_rng(seed))
     wrong = labels != table.labels
     changed = LabelTable.build(table.image_dir, table.file_names, labels, table.classes)
@@ -245,11 +226,18 @@ def planted_errors_found(
         rows = np.searchsorted(table.file_names, ranking.labels["file_name"].to_numpy())
         columns = np.searchsorted(np.array(table.classes), ranking.labels["class"].to_numpy(str))
         found = wrong[rows, columns].sum()
-    return PlantedErrors(kind, planted, len(rows), int(found))
+    return planted, len(rows), int(found)
 
 
 def plant_errors(labels: np.ndarray, kind: str, number: int, random: np.random.Generator) -> np.ndarray:
-    """Return a copy of labels (N, C) with planted errors; see `planted_errors_found`."""
+    """Return a copy of labels (N, C) with planted errors.
+
+    Args:
+        labels: labels (N, C) of 1, 0 and -1.
+        kind: `exchanged`: exchange the labels of `number` images; `flipped`: flip `number` labels, half of them 1.
+        number: number of errors.
+        random: generator that chooses them.
+    """
     labels = labels.copy()
     if kind == "exchanged":
         rows = random.choice(len(labels), number, replace=False)
@@ -271,8 +259,9 @@ def _caption(row: dict[str, Any]) -> str:
     return "\n".join([f"{row['rank']}. {row['file_name']}", *lines])
 
 
-def _log_ranking(folder: RunFolder, ranking: Ranking, found: list[PlantedErrors], seconds: float) -> None:
-    exchanged, flipped = found
+def _log_ranking(
+    folder: RunFolder, ranking: Ranking, found: list[tuple[int, int, int]], seconds: float
+) -> None:
     shown = [_caption(row).replace("\n", "; ") for row in ranking.images.head(SHOWN).to_dict("records")]
     logger.info(
         "images whose labels are worth a look, the most doubtful first (%.1f s):\n  %s\n"
@@ -281,7 +270,7 @@ def _log_ranking(folder: RunFolder, ranking: Ranking, found: list[PlantedErrors]
         *(folder.path / SUSPECT_IMAGES, folder.path / SUSPECT_SHEET, folder.path / SUSPECTS),
     )
     logger.info(
-        "test of these rankings: of %d images with exchanged labels, %d are among the first %d; of %d flipped labels, "
-        "%d are among the first %d. How many errors are real is known only after a look.",
-        *(exchanged.planted, exchanged.found, exchanged.first, flipped.planted, flipped.found, flipped.first),
+        "test of these rankings: of %d images with exchanged labels, the first %d contain %d; of %d flipped labels, "
+        "the first %d contain %d. How many errors are real is known only after a look.",
+        *(*found[0], *found[1]),
     )

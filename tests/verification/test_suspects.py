@@ -19,7 +19,7 @@ from mlic.verify import verify
 
 def test_labels_and_images_are_ranked(make_table):
     labels = np.array([[1, 0], [0, 1], [1, 1], [0, -1]])
-    scores = np.array([[0.9, 0.8], [0.1, 0.7], [0.05, 0.9], [0.2, 0.3]])
+    scores = np.array([[0.9, 0.8], [0.05, 0.7], [0.05, 0.95], [0.2, 0.3]])
     ranking = rank_suspects(make_table(labels, ["cat", "dog"]), scores, most=5)
     columns = ["rank", "file_name", "class", "given", "score", "quality"]
     rows = [tuple(row) for row in ranking.labels[columns].itertuples(index=False)]
@@ -31,7 +31,7 @@ def test_labels_and_images_are_ranked(make_table):
     assert [row[:4] for row in rows] == [row[:4] for row in expected]
     np.testing.assert_allclose([row[4:] for row in rows], [row[4:] for row in expected])
     # pointwise mutual information with frequencies 1/2 of cat and 2/3 of dog; the unknown label takes no part
-    fits = {"00002.jpg": 0.1 * 1.35, "00000.jpg": 1.8 * 0.6, "00003.jpg": 1.6, "00001.jpg": 1.8 * 1.05}
+    fits = {"00002.jpg": 0.1 * 1.425, "00000.jpg": 1.8 * 0.6, "00003.jpg": 1.6, "00001.jpg": 1.9 * 1.05}
     assert ranking.images["file_name"].tolist() == list(fits)
     np.testing.assert_allclose(ranking.images["fit"], np.log(list(fits.values())))
     assert ranking.images["labels"].tolist() == ["cat|dog", "cat", "", "dog"]
