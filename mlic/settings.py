@@ -26,6 +26,7 @@ from mlic.errors import InputError
 # Mappings with arbitrary names, or with options that are checked elsewhere.
 FREE = {
     "hydra", "callbacks", "logger", "tune.space", "features.augment", "data.class_weights.scale", "compare_options",
+    "data.split.values", "data.split.files",
 }  # fmt: skip
 # Types that cannot be inferred from the defaults, such as null.
 KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
@@ -33,13 +34,16 @@ KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
         (str,),
         "run output dir init_from resume features.dir part labels reference data.annotations model.name",
     ),
+    ((str,), "data.split.column data.split.keep data.split.groups.by"),
+    ((str, int), "data.split.groups.value"),
+    ((str, dict), "data.split.files"),
     ((str,), "model.backbone.name model.backbone.precision model.backbone.unfreeze"),
     ((str, list), "packages runs images model.backbone.weights data.images"),
     ((int,), "top_k batch_size num_workers data.num_images data.num_workers data.split.folds tune.folds"),
     ((int,), "features.num_workers model.backbone.image_size"),
     ((float,), "thresholds days features.memory_gb data.min_images_per_class model.backbone.crop_pct"),
     ((list,), "data.reader.classes data.reader.ignore_columns"),
-    ((dict,), "compare compare_options data.class_weights.scale features.augment"),
+    ((dict,), "compare compare_options data.class_weights.scale data.split.values features.augment"),
     ((dict, NoneType), "tune.halving"),
 )
 WORDS = {

@@ -16,10 +16,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mlic.data.augmentation import AugmentedImages
 from mlic.data.bad_images import leave_out
 from mlic.data.curation import CurationReport, curate
-from mlic.data.grouping import find_copies
+from mlic.data.grouping import find_copies, with_groups
 from mlic.data.image_dataset import ImageDataset, image_loader
 from mlic.data.images import FULL_BITS, DraftSize, ImageReference, check_bits_stored, check_images
+from mlic.data.parts import reader_options, with_parts
 from mlic.data.sampling import EpochSeededSampler, RowSampler
+from mlic.data.split_settings import PARTS, SplitSettings
 from mlic.data.splitting import Split, split_hash, stratified_split
 from mlic.data.table import LabelTable
 from mlic.data.weighting import class_weights
@@ -27,7 +29,6 @@ from mlic.errors import InputError, check_choice
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("train", "val", "test")
 EVALUATION_BATCH = 256
 COPIES_SHOWN = 3
 
@@ -64,7 +65,8 @@ class MultiLabelDataModule(L.LightningDataModule):
 
         To be set before `setup`: `features`, or `transform` and `resize_size` of a backbone and optionally
         `augmentation` (an image transform for training only); and optionally `hash_images`, a function from paths to
-        digests (N,) of their bytes, which keeps copies of an image in one part of the split.
+        digests (N,) of their bytes, which keeps copies of an image in one part of the split, and `group_images`, a
+        function from the table to group numbers (N,), for `split.groups.by=duplicates`.
     """
 
     table: LabelTable
@@ -104,7 +106,7 @@ class MultiLabelDataModule(L.LightningDataModule):
             decode: `reduced` scales large JPEGs down while decoding (faster); `exact` decodes them at full size.
             bits_stored: bits in use in 16-bit greyscale images; see `open_image`.
             on_bad_image: `error`, or `drop` to leave out unreadable images before the split.
-            split: `test`, `val` (shares of all images) and `seed`.
+            split: fields of `SplitSettings`, such as `test`, `val` (shares of all images) and `seed`.
             class_weights: keyword arguments of `mlic.data.class_weights`.
             batch_size: images per training step.
             num_workers: number of processes that decode images. Default: one per core.
@@ -120,7 +122,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         self.reader, self.annotations, self.images = reader, annotations, images
         self.num_images, self.min_images_per_class = num_images, min_images_per_class
         self.unlabelled, self.on_bad_image = unlabelled, on_bad_image
-        self.split_options = {"test": 0.2, "val": 0.1, "seed": 0, **(split or {})}
+        self.split_settings = SplitSettings.of(split or {})
         self.weight_options = dict(class_weights or {})
         self.batch_size, self.seed = batch_size, seed
         self.num_workers = num_workers if num_workers is not None else (os.cpu_count() or 1)
@@ -129,6 +131,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         self.resize_size: DraftSize = None
         self.features: FeatureSource | None = None
         self.hash_images: Callable[[Sequence[ImageReference]], np.ndarray] | None = None
+        self.group_images: Callable[[LabelTable], np.ndarray] | None = None
         self.bad_images: dict[ImageReference, str] = {}
         self._dataset: Dataset | None = None
 
@@ -183,11 +186,11 @@ class MultiLabelDataModule(L.LightningDataModule):
             self.read()
         # Split before extraction, which may take hours, to find errors early; split again if it drops images.
         self.group_copies()
-        self.split, images = stratified_split(self.table, **self.split_options), len(self.table)
+        self.split, images = stratified_split(self.table, self.split_settings), len(self.table)
         self.extract()
         if len(self.table) != images:
             self.group_copies()
-            self.split = stratified_split(self.table, **self.split_options)
+            self.split = stratified_split(self.table, self.split_settings)
         counts = self.table.labels[self.split.train].sum(axis=0, dtype=np.int64)
         self.class_weights = class_weights(counts, self.table.classes, **self.weight_options)
         self._dataset = self._make_dataset()
@@ -203,7 +206,12 @@ class MultiLabelDataModule(L.LightningDataModule):
             self.table = self._curate()
 
     def group_copies(self) -> None:
-        """Put images with identical bytes into one group of the table, and warn if their labels differ."""
+        """Put images with identical bytes into one group of the table, and warn if their labels differ.
+
+        With `group_images`, its groups are joined with these and with those that the table has.
+        """
+        if self.group_images is not None:
+            self.table = self.table.join_groups(self.group_images(self.table))
         if self.hash_images is None:
             return
         self.digests = self.hash_images(self.table.paths())
@@ -235,7 +243,8 @@ class MultiLabelDataModule(L.LightningDataModule):
                 f"{' and '.join(missing)} must be given for this kind of data, such as "
                 "data=csv data.annotations=labels.csv data.images=photos."
             )
-        return self.reader(**given)
+        table = self.reader(**given, **reader_options(self.reader, self.split_settings))
+        return with_groups(with_parts(table, self.split_settings), self.split_settings.groups)
 
     def _curate(self) -> LabelTable:
         table = self.full_table
@@ -288,8 +297,8 @@ class MultiLabelDataModule(L.LightningDataModule):
 
     @property
     def split_hash(self) -> str:
-        """Digest of file names, labels, seed and fractions of the split."""
-        return split_hash(self.table, **self.split_options)
+        """Digest of file names, labels, groups, given parts and settings of the split; see `split_hash`."""
+        return split_hash(self.table, self.split_settings)
 
     def loader(self, part: str, *, training: bool = False) -> DataLoader:
         """Return a loader of one part; `training` shuffles by (seed, epoch)."""

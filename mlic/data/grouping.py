@@ -1,8 +1,17 @@
-"""Iterative stratification of groups of images, such as copies of an image."""
+"""Groups of images that must stay in one part: by a column, folder or name, and copies of an image."""
+
+import logging
+import re
+from pathlib import PurePosixPath
 
 import numpy as np
 
+from mlic.data.parts import NAMES_SHOWN, column_values
+from mlic.data.split_settings import GroupSettings
+from mlic.data.table import LabelTable
 from mlic.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def find_copies(digests: np.ndarray) -> np.ndarray:
@@ -20,48 +29,82 @@ def find_copies(digests: np.ndarray) -> np.ndarray:
     return pairs[pairs[:, 0] != pairs[:, 1]]
 
 
-def stratify_groups(strata: np.ndarray, groups: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
-    """Assign each group to the part with the greatest need for the rarest stratum of the group.
+def with_groups(table: LabelTable, settings: GroupSettings) -> LabelTable:
+    """Return the table with the groups by column, folder or name, joined with those it has.
 
-    This is the method of Sechidis et al. (On the Stratification of Multi-Label Data, 2011), as implemented for single
-    images by the package iterative-stratification, applied to the sums of the strata of each group. Large groups are
-    assigned first, so that small groups can even out the shares.
-
-    Args:
-        strata: (N, S) of 0 and 1 or bool; each row has at least one.
-        groups: int64 (N,), the group number of each row.
-        shares: share of each part (P,); they sum to 1.
-        seed: seed of the order of groups of equal size and of ties.
-
-    Returns:
-        int64 (N,), the part of each row.
+    Images with an empty value in the column are groups of their own. Groups of near duplicates need features, and are
+    joined by the data module.
 
     Raises:
-        InputError: a part is empty, for example because there are fewer groups than parts.
+        InputError: the column does not exist, or the value of a setting cannot be used.
     """
-    _, number_of = np.unique(groups, return_inverse=True)
-    sizes = np.bincount(number_of)
-    sums = np.stack([np.bincount(number_of, weights=column) for column in strata.T], axis=1)
-    random = np.random.RandomState(seed)
-    order = random.permutation(len(sizes))
-    order = order[np.argsort(-sizes[order], kind="stable")]
-    left = sums.sum(axis=0)
-    wanted, wanted_rows = np.outer(shares, left), shares * len(strata)
-    part_of = np.full(len(sizes), -1)
-    while left.any():
-        stratum = np.where(left > 0, left, np.inf).argmin()
-        chosen = order[(part_of[order] < 0) & (sums[order, stratum] > 0)]
-        for group in chosen:
-            best = np.flatnonzero(wanted[:, stratum] == wanted[:, stratum].max())
-            best = best[wanted_rows[best] == wanted_rows[best].max()]
-            part = best[0] if len(best) == 1 else random.choice(best)
-            part_of[group] = part
-            wanted[part] -= sums[group]
-            wanted_rows[part] -= sizes[group]
-        left -= sums[chosen].sum(axis=0)
-    if len(np.unique(part_of)) < len(shares):
+    if settings.by is None or settings.by == "duplicates":
+        return table
+    keys = _KEYS[settings.by](table, settings.value)
+    _, groups = np.unique(keys, return_inverse=True)
+    alone = np.flatnonzero(keys == "")
+    groups[alone] = len(table) + alone
+    table = table.join_groups(groups)
+    _, sizes = np.unique(groups, return_counts=True)
+    logger.log(
+        logging.WARNING if len(sizes) == len(table) > 1 else logging.INFO,
+        "groups by %s%s: %d groups of %d images, the largest of %d%s",
+        settings.by,
+        "" if settings.value is None else f" '{settings.value}'",
+        *(len(sizes), len(table), sizes.max(initial=0)),
+        f"; {len(alone)} images without a value are groups of their own" if len(alone) else "",
+    )
+    return table
+
+
+def _by_column(table: LabelTable, value: str | int | None) -> np.ndarray:
+    if value is None:
         raise InputError(
-            f"this split has an empty part: copies of an image stay in one part, and only {len(sizes)} of the "
-            f"{len(groups)} images differ. Use more images, larger data.split.test and val, or fewer data.split.folds."
+            "data.split.groups.by=column requires data.split.groups.value, the name of the column.",
+            key="data.split.groups.value",
         )
-    return part_of[number_of]
+    cells = column_values(table, str(value), "data.split.groups.value")
+    return np.array([str(cell).strip() for cell in cells], dtype=object)
+
+
+def _by_folder(table: LabelTable, value: str | int | None) -> np.ndarray:
+    if value is not None and not str(value).isdigit():
+        raise InputError(
+            f"data.split.groups.value={value}: with data.split.groups.by=folder, expected the number of leading "
+            "folders of the file names that identify a group, or null for the folder of the file.",
+            key="data.split.groups.value",
+        )
+    folders = [PurePosixPath(name).parts[:-1] for name in table.file_names]
+    keys = ["/".join(parts if value is None else parts[: int(value)]) for parts in folders]
+    if "" in keys:
+        raise InputError(
+            f"data.split.groups.by=folder: '{table.file_names[keys.index('')]}' is not in a folder. Point "
+            "data.images at the folder above, or use data.split.groups.by=name.",
+            key="data.split.groups.by",
+        )
+    return np.array(keys, dtype=object)
+
+
+def _by_name(table: LabelTable, value: str | int | None) -> np.ndarray:
+    try:
+        pattern = re.compile(str(value or ""))
+    except re.error as error:
+        raise InputError(
+            f"data.split.groups.value={value}: not a regular expression ({error}).",
+            key="data.split.groups.value",
+        ) from error
+    found = [pattern.search(name) for name in table.file_names]
+    keys = [match[1 if pattern.groups else 0] or "" if match else "" for match in found]
+    without = [name for name, key in zip(table.file_names, keys, strict=True) if not key]
+    if without:
+        shown = ", ".join(f"'{name}'" for name in without[:NAMES_SHOWN])
+        raise InputError(
+            f"data.split.groups.value={value}: the regular expression finds no group in {len(without)} of {len(table)} "
+            f"file names, such as {shown}. Write one that matches all, such as '^(.*)_' for what precedes the last "
+            "underscore.",
+            key="data.split.groups.value",
+        )
+    return np.array(keys, dtype=object)
+
+
+_KEYS = {"column": _by_column, "folder": _by_folder, "name": _by_name}

@@ -1,21 +1,20 @@
 """Stratified splits into train, val and test parts."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 
-from mlic.data.grouping import stratify_groups
+from mlic.data.split_settings import PARTS, SplitSettings
+from mlic.data.stratification import stratify_groups
 from mlic.data.table import LabelTable
-from mlic.errors import InputError, check_choice
-from mlic.seeds import check_seed
+from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
-
-PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,76 +47,50 @@ class Split:
         return part_of_row.tolist()
 
 
-def stratified_split(
-    table: LabelTable,
-    *,
-    test: float = 0.2,
-    val: float = 0.1,
-    seed: int = 0,
-    on_missing: str = "error",
-    folds: int | None = None,
-    fold: int = 0,
-) -> Split:
+def stratified_split(table: LabelTable, settings: SplitSettings | None = None, **options: Any) -> Split:
     """Split by iterative stratification: test is taken from all images, then val from the rest.
 
-    Both fractions refer to all images: 0.2 and 0.1 leave 0.7 for training. Sizes match the fractions only
-    approximately, because the shares of the classes have priority (Sechidis et al., On the Stratification of
-    Multi-Label Data, 2011).
+    Both shares refer to all images: 0.2 and 0.1 leave 0.7 for training. Sizes match the shares only approximately,
+    because the shares of the classes have priority (Sechidis et al., On the Stratification of Multi-Label Data, 2011).
 
-    Images without labels form a separate stratum. Rows are sorted by file name, so that the same labels give the same
-    split. Rows of one group of the table stay in one part, which makes sizes less exact.
+    Images without labels form a separate stratum, and unknown labels count as absent. Rows are sorted by file name, so
+    that the same labels give the same split. Rows of one group of the table stay in one part, which makes sizes less
+    exact.
+
+    Parts of the table (`parts`) are used as they are; val and test are taken from its training images if they are not
+    among them. Images that an earlier split knows (`kept`) keep their part; new images follow their group, and those
+    without one are distributed so that every part comes close to its share of each class.
 
     Args:
         table: curated labels.
-        test: fraction of all images; 0 leaves the part empty.
-        val: fraction of all images; `test + val` must be below 1.
-        seed: seed of the shuffle and of ties.
-        on_missing: `error` or `warn` if a part has no image of a class.
-        folds: number of folds for cross-validation. Fold `fold` is the test part, and the fraction `test` is ignored.
-        fold: number of the fold, from 0 to `folds` - 1.
+        settings: settings of the split.
+        options: fields of `SplitSettings`, such as `test=0.2, val=0.1, seed=0`, in place of `settings`.
 
     Returns:
         The rows of the parts.
 
     Raises:
-        InputError: a fraction is out of range, there are too few images, or a part has no image of a class.
+        InputError: a setting is out of range, there are too few images, given parts divide a group, or a part has no
+            image of a class.
     """
-    num_test, num_val = part_sizes(
-        len(table), test=test, val=val, seed=seed, on_missing=on_missing, folds=folds, fold=fold
-    )
-    split = _split_rows(table.labels, group_numbers(table), num_test, num_val, seed, folds, fold)
-    missing = _missing(table.labels, split, num_test, num_val)
+    plan = _Plan(table, settings or SplitSettings.of(options))
+    split = plan.split()
+    missing = plan.missing(table.positives, split)
     if missing.any():
-        message = _describe_missing(table, missing, num_test, num_val, seed, folds, fold)
-        if on_missing == "error":
+        message = _describe_missing(plan, missing)
+        if plan.settings.on_missing == "error":
             raise InputError(message)
         logger.warning(message)
     return split
 
 
-def part_sizes(
-    num_images: int,
-    *,
-    test: float = 0.2,
-    val: float = 0.1,
-    seed: int = 0,
-    on_missing: str = "error",
-    folds: int | None = None,
-    fold: int = 0,
-) -> tuple[int, int]:
-    """Check the settings of `stratified_split` without the labels.
-
-    Returns:
-        The intended numbers of test and val images.
+def check_sizes(table: LabelTable, settings: SplitSettings) -> None:
+    """Check without splitting that there are enough images for the parts.
 
     Raises:
         InputError: a setting is out of range, or there are too few images.
     """
-    check_choice("data.split.on_missing", on_missing, ("error", "warn"))
-    check_seed("data.split.seed", seed)
-    if folds is not None:
-        test = _check_folds(num_images, folds, fold, val)
-    return _sizes(num_images, test, val)
+    _Plan(table, settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,89 +109,276 @@ class SplitTrial:
     least: int | None
 
 
-def try_split(table: LabelTable, *, on_missing: str = "error", **options: Any) -> SplitTrial:
+def try_split(table: LabelTable, settings: SplitSettings) -> SplitTrial:
     """Split like `stratified_split`, but report classes that are too rare instead of raising an error.
 
-    Args:
-        table: curated labels.
-        on_missing: ignored; accepted so that all settings of `stratified_split` can be passed.
-        options: other settings of `stratified_split`.
-
     Raises:
-        InputError: see `part_sizes`.
+        InputError: see `stratified_split`.
     """
-    num_test, num_val = part_sizes(len(table), on_missing=on_missing, **options)
-    seed, folds, fold = options.get("seed", 0), options.get("folds"), options.get("fold", 0)
-    split = _split_rows(table.labels, group_numbers(table), num_test, num_val, seed, folds, fold)
-    missing = _missing(table.labels, split, num_test, num_val)
+    plan = _Plan(table, settings)
+    split = plan.split()
+    missing = plan.missing(table.positives, split)
     lacking = {
         table.classes[column]: tuple(
             part for part, absent in zip(PARTS, missing[:, column], strict=True) if absent
         )
         for column in np.flatnonzero(missing.any(axis=0))
     }
-    least = _least_min_images(table, missing, num_test, num_val, seed, folds, fold) if lacking else None
-    return SplitTrial(split, lacking, least)
+    return SplitTrial(split, lacking, _least_min_images(plan, missing) if lacking else None)
 
 
 def stratified_folds(table: LabelTable, folds: int, seed: int = 0) -> list[np.ndarray]:
-    """Split all rows into stratified folds and return the sorted row numbers of each.
+    """Split all rows into stratified folds and return the sorted row numbers of each; given parts are ignored.
 
     Fold i is the test part of `stratified_split(table, val=0, folds=folds, fold=i, seed=seed)`.
 
     Raises:
         InputError: there are fewer than 2 folds, or more folds than images.
     """
-    _check_folds(len(table), folds, 0, 0)
-    return [test for _, test in _fold_parts(table.labels, group_numbers(table), folds, seed)]
+    plan = _Plan(without_parts(table), SplitSettings(folds=folds, seed=seed, val=0))
+    return [test for _, test in plan.folds(table.positives)]
 
 
-def split_hash(
-    table: LabelTable,
-    *,
-    test: float,
-    val: float,
-    seed: int,
-    on_missing: str = "error",
-    folds: int | None = None,
-    fold: int = 0,
-) -> str:
-    """Return a digest (64 hex digits) of file names, classes, labels, groups, seed and fractions or fold.
+def without_parts(table: LabelTable) -> LabelTable:
+    """Return the same table without given parts."""
+    return replace(table, parts=None, kept=None)
 
-    Digests are equal if and only if the splits are. `on_missing` does not affect the split; it is accepted so that all
-    settings of `stratified_split` can be passed.
+
+def split_hash(table: LabelTable, settings: SplitSettings | None = None, **options: Any) -> str:
+    """Return a digest (64 hex digits) of all that determines the split.
+
+    These are file names, classes, labels, groups, given parts, seed and shares or fold. Digests are equal if and only
+    if the splits are.
+
+    Args:
+        table: curated labels.
+        settings: settings of the split.
+        options: see `stratified_split`.
     """
+    settings = settings or SplitSettings.of(options)
     digest = sha256()
-    settings = f"{float(test)!r} {float(val)!r} {int(seed)}"
-    if folds is not None:
-        settings = f"fold {int(fold)} of {int(folds)} {float(val)!r} {int(seed)}"
-    for part in (*table.file_names, "", *table.classes, "", settings):
+    shares = [
+        0.0 if part in given_parts(table) else float(getattr(settings, part)) for part in ("test", "val")
+    ]
+    text = f"{shares[0]!r} {shares[1]!r} {int(settings.seed)}"
+    if settings.folds is not None and table.parts is None:
+        text = f"fold {int(settings.fold)} of {int(settings.folds)} {shares[1]!r} {int(settings.seed)}"
+    for part in (*table.file_names, "", *table.classes, "", text):
         digest.update(part.encode(errors="surrogatepass") + b"\0")
     digest.update(np.ascontiguousarray(table.labels).tobytes())
     if (groups := group_numbers(table)) is not None:
         digest.update(groups.tobytes())
+        if settings.groups.by is not None:
+            digest.update(b"refined")
+    for parts in (table.parts, table.kept):
+        if parts is not None:
+            digest.update("\0".join(("parts", *parts)).encode())
     return digest.hexdigest()
 
 
-def _sizes(num_images: int, test: float, val: float) -> tuple[int, int]:
-    """Return the sizes of test and val; a part with a fraction above 0 has at least one image."""
-    for name, fraction in (("test", test), ("val", val)):
-        if not (isinstance(fraction, int | float) and 0 <= fraction < 1):
+def group_numbers(table: LabelTable) -> np.ndarray | None:
+    """Return the group number of each row, int64 (N,), counted in the order of rows; None without groups."""
+    if table.groups is None:
+        return None
+    _, first, inverse = np.unique(table.groups, return_index=True, return_inverse=True)
+    return None if len(first) == len(table) else np.argsort(np.argsort(first))[inverse]
+
+
+def given_parts(table: LabelTable) -> tuple[str, ...]:
+    """Return the names of the parts that the table gives, apart from those of an earlier split."""
+    return () if table.parts is None else tuple(part for part in PARTS if part in table.parts)
+
+
+class _Plan:
+    """The rows to distribute and the sizes of the parts; checks the settings.
+
+    Attributes:
+        pool: rows that are distributed or kept: all, or the training images if parts are given.
+        sizes: intended numbers of rows of the pool in train, val and test.
+        given: names of given parts.
+    """
+
+    def __init__(self, table: LabelTable, settings: SplitSettings) -> None:
+        self.table, self.settings = table, settings
+        self.groups, self.given = group_numbers(table), given_parts(table)
+        self.num_folds = settings.folds if table.parts is None else None
+        self.pool = np.arange(len(table)) if table.parts is None else np.flatnonzero(table.parts == "train")
+        self.sizes = self._check_sizes()
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """Part of each row as its number in PARTS, as far as it is given or kept; else -1."""
+        codes = np.full(len(self.table), -1)
+        for given in (self.table.kept, self.table.parts):
+            for code, part in enumerate(PARTS):
+                if given is not None and (part != "train" or given is self.table.kept):
+                    codes[given == part] = code
+        return codes
+
+    def _check_sizes(self) -> tuple[int, int, int]:
+        """Return the sizes of train, val and test in the pool; a part with a share above 0 has at least one image."""
+        shares = {part: getattr(self.settings, part) for part in ("test", "val") if part not in self.given}
+        if self.num_folds is not None:
+            shares["test"] = _check_folds(len(self.table), self.settings)
+        for name, share in shares.items():
+            if not (isinstance(share, int | float) and 0 <= share < 1):
+                raise InputError(
+                    f"data.split.{name}={share}: expected a share of all images, at least 0 and below 1."
+                )
+        listed = " and ".join(f"data.split.{name}={share}" for name, share in shares.items())
+        if sum(shares.values()) >= 1 - 1e-9:
+            raise InputError(f"{listed} leave no images for training; lower them.")
+        sizes = {
+            name: max(1, round(share * len(self.table))) if share else 0 for name, share in shares.items()
+        }
+        num_test, num_val = sizes.get("test", 0), sizes.get("val", 0)
+        if (left := len(self.pool) - num_test - num_val) < 1:
+            given = f" (without the given {' and '.join(self.given)} images)" if self.given else ""
             raise InputError(
-                f"data.split.{name}={fraction}: expected a share of all images, at least 0 and below 1."
+                f"{len(self.pool)} images{given} are too few for a split of "
+                f"{' and '.join(f'{name}={share}' for name, share in shares.items()) or 'one image each'}."
             )
-    if test + val >= 1 - 1e-9:
-        raise InputError(
-            f"data.split.test={test} and data.split.val={val} leave no images for training; lower them."
+        return left, num_val, num_test
+
+    def split(self, columns: np.ndarray | slice = slice(None)) -> Split:
+        """Split by the labels of some classes."""
+        labels = self.table.positives[:, columns]
+        if self.groups is not None and (self.codes >= 0).any():
+            self._check_groups(self.groups)
+        if self.table.kept is not None:
+            return self._extend(labels)
+        _, num_val, num_test = self.sizes
+        if self.num_folds is None:
+            rest, test = self._carve(labels, self.pool, num_test)
+        else:
+            rest, test = self.folds(labels)[self.settings.fold]
+        train, val = self._carve(labels, rest, num_val)
+        fixed = [np.flatnonzero(self.codes == code) for code in range(len(PARTS))]
+        return Split(*(np.sort(np.concatenate(each)) for each in zip((train, val, test), fixed, strict=True)))
+
+    def folds(self, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return (other rows, rows of the fold) for each fold, sorted."""
+        assert self.num_folds is not None
+        if self.groups is not None:
+            parts = self._group_parts(labels, self.pool, np.full(self.num_folds, 1 / self.num_folds))
+            return [
+                (np.flatnonzero(parts != fold), np.flatnonzero(parts == fold))
+                for fold in range(self.num_folds)
+            ]
+        splitter = MultilabelStratifiedKFold(
+            n_splits=self.num_folds, shuffle=True, random_state=self.settings.seed
         )
-    num_test, num_val = (max(1, round(part * num_images)) if part else 0 for part in (test, val))
-    if num_images - num_test - num_val < 1:
-        raise InputError(f"{num_images} images are too few for a split of test={test} and val={val}.")
-    return num_test, num_val
+        return list(splitter.split(np.zeros(len(labels)), _strata(labels)))
+
+    def _carve(self, labels: np.ndarray, rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Take about `size` rows from `rows`; return (remaining rows, rows taken), both sorted."""
+        if size == 0:
+            return rows, rows[:0]
+        if size >= len(rows):  # possible, because sizes are approximate
+            raise InputError(
+                f"{len(labels)} images are too few for this split: val would take {size} of the remaining {len(rows)}. "
+                "Lower data.split.test or val, or data.split.folds."
+            )
+        if self.groups is not None:
+            parts = self._group_parts(labels, rows, np.array([len(rows) - size, size]) / len(rows))
+            return rows[parts == 0], rows[parts == 1]
+        splitter = MultilabelStratifiedShuffleSplit(
+            n_splits=1,
+            test_size=size,  # pyright: ignore[reportArgumentType]  (its default is the string "default")
+            random_state=self.settings.seed,
+        )
+        others, taken = next(splitter.split(np.zeros(len(rows)), _strata(labels[rows])))
+        return rows[others], rows[taken]
+
+    def _group_parts(self, labels: np.ndarray, rows: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """Distribute the groups of `rows` over parts with these shares; return the part of each row."""
+        assert self.groups is not None
+        strata, groups = _strata(labels[rows]), self.groups[rows]
+        parts = stratify_groups(
+            strata,
+            groups,
+            np.outer(shares, strata.sum(axis=0)),
+            shares * len(rows),
+            self.settings.seed,
+            # splits by copies alone, which need no setting, stay those of earlier versions
+            refine=self.settings.groups.by is not None,
+        )
+        if len(np.unique(parts)) < len(shares):
+            raise InputError(
+                "this split has an empty part: copies of an image, and other images of one group, stay in one part, "
+                f"and the {len(rows)} images are only {len(np.unique(groups))} groups. Use more images, larger "
+                "data.split.test and val, or fewer data.split.folds."
+            )
+        return parts
+
+    def _extend(self, labels: np.ndarray) -> Split:
+        """Keep the parts of an earlier split, and distribute the other rows of the pool."""
+        codes = self.codes.copy()
+        if self.groups is not None:  # new rows follow the part that most kept rows of their group have
+            counts = np.zeros((len(codes), len(PARTS)), dtype=np.int64)
+            kept = self.pool[codes[self.pool] >= 0]
+            np.add.at(counts, (self.groups[kept], codes[kept]), 1)
+            follows = self.pool[(codes[self.pool] < 0) & counts[self.groups[self.pool]].any(axis=1)]
+            codes[follows] = counts[self.groups[follows]].argmax(axis=1)
+        strata, sizes = _strata(labels), np.array(self.sizes)
+        own, free = codes[self.pool], self.pool[codes[self.pool] < 0]
+        requested = np.flatnonzero(sizes)
+        shares = sizes[requested] / len(self.pool)
+        there = np.stack([strata[self.pool[own == code]].sum(axis=0) for code in requested])
+        if len(free):
+            codes[free] = requested[
+                stratify_groups(
+                    strata[free],
+                    free if self.groups is None else self.groups[free],
+                    np.outer(shares, strata[self.pool].sum(axis=0)) - there,
+                    shares * len(self.pool) - [(own == code).sum() for code in requested],
+                    self.settings.seed,
+                    refine=True,
+                )
+            ]
+        return Split(*(np.flatnonzero(codes == code) for code in range(len(PARTS))))
+
+    def _check_groups(self, groups: np.ndarray) -> None:
+        """Check that no group is divided by given or kept parts."""
+        number = groups.max() + 1
+        in_part = np.stack(
+            [np.bincount(groups[self.codes == code], minlength=number) > 0 for code in range(len(PARTS))]
+        )
+        divided = in_part.sum(axis=0) > 1
+        if self.table.parts is not None:  # a training image beside those of a given val or test part
+            is_fixed = np.isin(self.table.parts, ("val", "test"))
+            fixed, others = (
+                np.bincount(groups[rows], minlength=number) > 0 for rows in (is_fixed, ~is_fixed)
+            )
+            divided |= fixed & others
+        if not divided.any():
+            return
+        names = self.table.file_names[np.isin(groups, np.flatnonzero(divided))]
+        message = (
+            f"{divided.sum()} of {number} groups of images that belong together (such as files of the same bytes) are "
+            f"divided by the given parts: {len(names)} images, such as '{names[0]}'"
+        )
+        if self.settings.groups.on_divided == "error":
+            raise InputError(
+                f"{message}. Correct the parts, or accept them with data.split.groups.on_divided=warn.",
+                key="data.split.groups.on_divided",
+            )
+        logger.warning("%s. Scores of val and test may be too high.", message)
+
+    def missing(self, labels: np.ndarray, split: Split) -> np.ndarray:
+        """Return bool (3, C), True if the part was requested and none of its images has the class."""
+        return np.stack(
+            [
+                ~labels[rows].any(axis=0) & bool(size or len(rows))
+                for size, rows in zip(self.sizes, split.parts().values(), strict=True)
+            ]
+        )
 
 
-def _check_folds(num_images: int, folds: int, fold: int, val: float) -> float:
+def _check_folds(num_images: int, settings: SplitSettings) -> float:
     """Check the settings of a fold, and return its share of the images."""
+    folds, fold, val = settings.folds, settings.fold, settings.val
+    assert folds is not None
     if not 2 <= folds <= num_images:
         raise InputError(f"data.split.folds={folds}: expected from 2 to {num_images}, the number of images.")
     if not 0 <= fold < folds:
@@ -233,66 +393,6 @@ def _check_folds(num_images: int, folds: int, fold: int, val: float) -> float:
     return 1 / folds
 
 
-def group_numbers(table: LabelTable) -> np.ndarray | None:
-    """Return the group number of each row, int64 (N,), counted in the order of rows; None without groups."""
-    if table.groups is None:
-        return None
-    _, first, inverse = np.unique(table.groups, return_index=True, return_inverse=True)
-    return None if len(first) == len(table) else np.argsort(np.argsort(first))[inverse]
-
-
-def _split_rows(
-    labels: np.ndarray,
-    groups: np.ndarray | None,
-    num_test: int,
-    num_val: int,
-    seed: int,
-    folds: int | None = None,
-    fold: int = 0,
-) -> Split:
-    if folds is None:
-        rest, test = _carve(labels, groups, np.arange(len(labels)), num_test, seed)
-    else:
-        rest, test = _fold_parts(labels, groups, folds, seed)[fold]
-    train, val = _carve(labels, groups, rest, num_val, seed)
-    return Split(train, val, test)
-
-
-def _fold_parts(
-    labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (other rows, rows of the fold) for each fold, sorted."""
-    if groups is not None:
-        parts = stratify_groups(_strata(labels), groups, np.full(folds, 1 / folds), seed)
-        return [(np.flatnonzero(parts != fold), np.flatnonzero(parts == fold)) for fold in range(folds)]
-    splitter = MultilabelStratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros(len(labels)), _strata(labels)))
-
-
-def _carve(
-    labels: np.ndarray, groups: np.ndarray | None, rows: np.ndarray, size: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Take about `size` rows from `rows`; return (remaining rows, rows taken), both sorted."""
-    if size == 0:
-        return rows, rows[:0]
-    if size >= len(rows):  # possible, because sizes are approximate
-        raise InputError(
-            f"{len(labels)} images are too few for this split: val would take {size} of the remaining {len(rows)}. "
-            "Lower data.split.test or val, or data.split.folds."
-        )
-    if groups is not None:
-        shares = np.array([len(rows) - size, size]) / len(rows)
-        parts = stratify_groups(_strata(labels[rows]), groups[rows], shares, seed)
-        return rows[parts == 0], rows[parts == 1]
-    splitter = MultilabelStratifiedShuffleSplit(
-        n_splits=1,
-        test_size=size,  # pyright: ignore[reportArgumentType]  (its default is the string "default")
-        random_state=seed,
-    )
-    others, taken = next(splitter.split(np.zeros(len(rows)), _strata(labels[rows])))
-    return rows[others], rows[taken]
-
-
 def _strata(labels: np.ndarray) -> np.ndarray:
     """Append a column for images without labels: (N, C + 1).
 
@@ -301,57 +401,39 @@ def _strata(labels: np.ndarray) -> np.ndarray:
     return np.column_stack([labels, ~labels.any(axis=1)])
 
 
-def _missing(labels: np.ndarray, split: Split, num_test: int, num_val: int) -> np.ndarray:
-    """Return bool (3, C), True if the part was requested and none of its images has the class."""
-    asked_for = {"train": True, "val": num_val > 0, "test": num_test > 0}
-    return np.stack([~labels[rows].any(axis=0) & asked_for[part] for part, rows in split.parts().items()])
-
-
-def _describe_missing(
-    table: LabelTable,
-    missing: np.ndarray,
-    num_test: int,
-    num_val: int,
-    seed: int,
-    folds: int | None,
-    fold: int,
-) -> str:
-    counts = table.counts()
+def _describe_missing(plan: _Plan, missing: np.ndarray) -> str:
+    classes, counts = plan.table.classes, plan.table.counts()
     places = []
     for part, columns in zip(PARTS, missing, strict=True):
-        classes = [f"{table.classes[column]} ({counts[column]} images)" for column in np.flatnonzero(columns)]
-        if classes:
-            places.append(f"{part} has no images of {', '.join(classes)}")
-    least = _least_min_images(table, missing, num_test, num_val, seed, folds, fold)
-    remedy = f"Drop rare classes with data.min_images_per_class={least}" if least else "Use more images"
-    number = missing.any(axis=0).sum()
+        names = [f"{classes[column]} ({counts[column]} images)" for column in np.flatnonzero(columns)]
+        if names:
+            places.append(
+                f"{part}{' (given)' if part in plan.given else ''} has no images of {', '.join(names)}"
+            )
+    least = _least_min_images(plan, missing)
+    remedies = [f"Drop rare classes with data.min_images_per_class={least}" if least else "Use more images"]
+    # shares and seed change nothing in parts that are given or kept
+    drawn = [part for part in ("test", "val") if part not in plan.given]
+    if drawn and plan.table.kept is None:
+        remedies.append(f"change data.split.{', '.join(drawn)} or seed")
+    remedies.append("or continue without them in that part with data.split.on_missing=warn")
     return (
-        f"{number} of {len(table.classes)} classes are too rare to be in each part of the split: "
-        f"{'; '.join(places)}. {remedy}, change data.split.test, val or seed, "
-        "or continue without them in that part with data.split.on_missing=warn."
+        f"{missing.any(axis=0).sum()} of {len(classes)} classes are too rare to be in each part of the split: "
+        f"{'; '.join(places)}. {', '.join(remedies)}."
     )
 
 
-def _least_min_images(
-    table: LabelTable,
-    missing: np.ndarray,
-    num_test: int,
-    num_val: int,
-    seed: int,
-    folds: int | None,
-    fold: int,
-) -> int | None:
+def _least_min_images(plan: _Plan, missing: np.ndarray) -> int | None:
     """Return the smallest `min_images_per_class` with which every part has every remaining class, or None.
 
     It is found by trial, because dropping classes changes the split of the other classes.
     """
-    counts, least = table.counts(), 0
+    counts, least = plan.table.counts(), 0
     while missing.any():
         least = int(counts[missing.any(axis=0)].min()) + 1
         keep = counts >= least
         if not keep.any():
             return None
-        split = _split_rows(table.labels[:, keep], group_numbers(table), num_test, num_val, seed, folds, fold)
         missing = np.zeros_like(missing)
-        missing[:, keep] = _missing(table.labels[:, keep], split, num_test, num_val)
+        missing[:, keep] = plan.missing(plan.table.positives[:, keep], plan.split(keep))
     return least

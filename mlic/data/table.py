@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Self, overload
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from mlic.data.images import ImageReference
 from mlic.errors import InputError
@@ -78,6 +80,8 @@ class LabelTable:
             folders; None if all are in `image_dir`.
         parts: array of str (N,), the part (`train`, `val`, `test`) that the annotations give to each image, or an empty
             string; None if they give none.
+        kept: array of str (N,), the part of each image in an earlier split, or an empty string for new images; None
+            without an earlier split.
         columns: other columns of the annotations, such as a patient or a date: arrays of str (N,) by name.
     """
 
@@ -89,6 +93,7 @@ class LabelTable:
     references: Mapping[str, ImageReference] | None = None
     parts: np.ndarray | None = None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    kept: np.ndarray | None = None
 
     @classmethod
     def build(
@@ -190,6 +195,7 @@ class LabelTable:
             labels=self.labels[rows],
             groups=None if self.groups is None else self.groups[rows],
             parts=None if self.parts is None else self.parts[rows],
+            kept=None if self.kept is None else self.kept[rows],
             columns={name: values[rows] for name, values in self.columns.items()},
         )
 
@@ -202,7 +208,25 @@ class LabelTable:
         _, groups = np.unique(digests, return_inverse=True)
         unknown = np.flatnonzero(digests == np.zeros(1, digests.dtype))
         groups[unknown] = len(digests) + unknown
-        return replace(self, groups=groups)
+        return self.join_groups(groups)
+
+    def join_groups(self, groups: np.ndarray) -> Self:
+        """Return the same table with more images in one group: those of equal number, and all that belong to them.
+
+        Args:
+            groups: group number (N,) of each row.
+        """
+        if self.groups is None:
+            return replace(self, groups=groups)
+        # rows are connected to the first row of each of their groups; connected rows are one group
+        size, rows, firsts = len(self), [], []
+        for numbers in (self.groups, groups):
+            _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
+            rows.append(np.arange(size))
+            firsts.append(first[inverse])
+        edges = (np.concatenate(rows), np.concatenate(firsts))
+        graph = coo_matrix((np.ones(2 * size, dtype=bool), edges), shape=(size, size))
+        return replace(self, groups=connected_components(graph, directed=False)[1].astype(np.int64))
 
 
 def is_text(name: str) -> bool:

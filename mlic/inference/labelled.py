@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 
 from mlic.addresses import local_only
 from mlic.data import LabelTable, curate
-from mlic.data.datamodule import PARTS
+from mlic.data.parts import reader_options
+from mlic.data.split_settings import PARTS, SplitSettings
 from mlic.errors import InputError, check_choice
 from mlic.escaping import restore_cell
 from mlic.inference.building import find_reader
@@ -73,7 +74,8 @@ def read_labelled_set(
 
 def _read(data: DictConfig) -> tuple[LabelTable, dict[str, Any]]:
     places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
-    table = instantiate(data.reader)(**places)
+    reader = instantiate(data.reader)
+    table = reader(**places, **reader_options(reader, SplitSettings.of(data.get("split") or {})))
     return table, {"reader": data.reader["_target_"], **{key: str(place) for key, place in places.items()}}
 
 
@@ -82,6 +84,7 @@ def _read_own(data: Mapping[str, Any]) -> tuple[LabelTable, dict[str, Any]]:
     options = {key: value for key, value in data["reader"].items() if key not in ("_target_", "_partial_")}
     places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
     reader = find_reader(data["reader"]["_target_"])
+    options |= reader_options(reader, SplitSettings.of(data.get("split") or {}))
     with local_only():
         table = reader(**places, **options)
     return table, {"reader": data["reader"]["_target_"], **places}

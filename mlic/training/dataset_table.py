@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from mlic.data import MultiLabelDataModule
-from mlic.data.datamodule import PARTS
+from mlic.data.split_settings import PARTS
 
 SHOWN_CLASSES = 12
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from mlic.config import flatten
 from mlic.data import MultiLabelDataModule
-from mlic.data.datamodule import PARTS
+from mlic.data.split_settings import PARTS
 from mlic.escaping import escape_table
 from mlic.evaluation.predictions import Predictions
 from mlic.models import Backbone, MultiLabelClassifier
@@ -62,7 +62,7 @@ def describe_dataset(datamodule: MultiLabelDataModule) -> dict[str, Any]:
         "class_weights": by_class(datamodule.class_weights.astype(float)),
         "curation": datamodule.curation.as_dict(),
         "bad_images": {str(path): reason for path, reason in datamodule.bad_images.items()},
-        "split": {**datamodule.split_options, "hash": datamodule.split_hash},
+        "split": {**datamodule.split_settings.as_dict(), "hash": datamodule.split_hash},
         "source": {
             "annotations": None if datamodule.annotations is None else str(datamodule.annotations),
             "images": str(table.image_dir),

@@ -225,6 +225,8 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
         settings.setdefault("trainer.num_nodes", 1)
         settings.setdefault("data.bits_stored", FULL_BITS)
         settings.setdefault("model.backbone.mirror", False)
+        for key, value in (("unlisted", "error"), ("official", "use"), ("groups.on_divided", "error")):
+            settings.setdefault(f"data.split.{key}", value)
     differences = [
         f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
         for key in sorted(there.keys() | here.keys())

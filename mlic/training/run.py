@@ -78,7 +78,8 @@ def run(config: DictConfig) -> Results:
     if earlier.results is not None:
         logger.info("already finished, skipped: %s", config.output)
         return earlier.results
-    refuse_own_output(config.init_from, config.output)
+    refuse_own_output("init_from", config.init_from, config.output)
+    refuse_own_output("data.split.keep", config.data.split.get("keep"), config.output)
     folder = RunFolder(config.output)
     quieten_lightning()
     # an earlier run in the folder is not changed until all checks have passed

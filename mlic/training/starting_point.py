@@ -14,15 +14,15 @@ from mlic.models import Backbone, MultiLabelClassifier
 logger = logging.getLogger(__name__)
 
 
-def refuse_own_output(run: str | Path | None, output: str | Path) -> None:
-    """Refuse a starting run that this run would remove at its beginning.
+def refuse_own_output(key: str, run: str | Path | None, output: str | Path) -> None:
+    """Refuse a setting that names a run which this run would remove at its beginning.
 
     Raises:
         InputError: `run` is in `output`.
     """
     if run is not None and Path(output).resolve() in (Path(run).resolve(), *Path(run).resolve().parents):
         raise InputError(
-            f"init_from: '{run}' is in output, which is cleared when a run begins. Choose another output."
+            f"{key}: '{run}' is in output, which is cleared when a run begins. Choose another output."
         )
 
 

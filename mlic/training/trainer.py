@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
 from mlic.data import MultiLabelDataModule
-from mlic.data.datamodule import PARTS
+from mlic.data.split_settings import PARTS
 from mlic.errors import InputError
 from mlic.evaluation.metrics import METRICS
 from mlic.inference.checkpoint import load_checkpoint

@@ -1,12 +1,13 @@
 """Rows to train and select trials on: the train and val parts of the run, or folds of both, but never test."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
 
 from mlic.data import MultiLabelDataModule, class_weights, stratified_split
+from mlic.data.splitting import without_parts
 from mlic.errors import InputError
 from mlic.models import Standardization, fit_standardization
 from mlic.models.classifier import Batch
@@ -51,11 +52,9 @@ def make_folds(datamodule: MultiLabelDataModule, number: int | None) -> list[Fol
         raise InputError(
             f"tune.folds={number}: expected from 2 to {len(rows)}, the number of train and val images."
         )
-    table, seed = datamodule.table.select(rows), datamodule.split_options["seed"]
-    parts = [
-        stratified_split(table, val=0, seed=seed, folds=number, fold=fold, on_missing="warn")
-        for fold in range(number)
-    ]
+    table = without_parts(datamodule.table.select(rows))
+    settings = replace(datamodule.split_settings, val=0, folds=number, on_missing="warn")
+    parts = [stratified_split(table, replace(settings, fold=fold)) for fold in range(number)]
     return [_make_fold(datamodule, rows[part.train], rows[part.test]) for part in parts]
 
 

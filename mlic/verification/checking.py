@@ -1,7 +1,7 @@
 """Verification of a data set, from its config to a list of findings."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mlic.data.bad_images import explain_missing
 from mlic.data.curation import curate
+from mlic.data.grouping import with_groups
 from mlic.data.images import check_bits_stored
-from mlic.data.splitting import part_sizes, try_split
+from mlic.data.parts import reader_options, with_parts
+from mlic.data.split_settings import SplitSettings
+from mlic.data.splitting import check_sizes, try_split
 from mlic.data.table import LabelTable
 from mlic.errors import InputError, check_choice
 from mlic.verification.duplicates import find_duplicates
@@ -65,8 +68,8 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
             no images to check.
     """
     check_choice("check", check, CHECKS)
-    table, findings = _read(data)
-    split: Any = OmegaConf.to_container(data.split, resolve=True)
+    split = SplitSettings.of(data.split)
+    table, findings = _read(data, split)
     if not findings:
         _check_settings(table, data, split)
     logger.info("opening %d images (check=%s)", len(table), check)
@@ -147,13 +150,15 @@ def find_unused_bits(largest_greys: Sequence[int], bits_stored: int) -> list[Fin
     return [Finding("unused_bits", detail=detail)]
 
 
-def _read(data: DictConfig) -> tuple[LabelTable, list[Finding]]:
+def _read(data: DictConfig, split: SplitSettings) -> tuple[LabelTable, list[Finding]]:
     """Read the annotations; if that fails, return the images of the folder without labels, and a finding."""
     places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
     # tar shards may be an address or a list, without a folder of images to check instead
     folders = {key: Path(place) for key, place in places.items() if isinstance(place, str | Path)}
+    reader = instantiate(data.reader)
     try:
-        return instantiate(data.reader)(**places), []
+        table = reader(**places, **reader_options(reader, split))
+        return with_groups(with_parts(table, split), split.groups), []
     except InputError as error:
         # the cause is a setting or a missing path, not the content of the file
         of_settings = error.key is not None or not all(place.exists() for place in folders.values())
@@ -168,21 +173,21 @@ def _read(data: DictConfig) -> tuple[LabelTable, list[Finding]]:
         return LabelTable.build(folders["images"], names, labels, []), [finding]
 
 
-def _check_settings(table: LabelTable, data: DictConfig, split: Mapping[str, Any]) -> None:
+def _check_settings(table: LabelTable, data: DictConfig, split: SplitSettings) -> None:
     """Check the settings of curation and split before all images are opened."""
     curated, _ = curate(table, **{key: data[key] for key in CURATION_KEYS})
-    part_sizes(len(curated), **split)
+    check_sizes(curated, split)
 
 
 def _try_split(
-    usable: LabelTable, data: DictConfig, split: Mapping[str, Any], classes: pd.DataFrame
+    usable: LabelTable, data: DictConfig, split: SplitSettings, classes: pd.DataFrame
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Split the usable images; return `classes` with the counts of the parts, and findings of rare classes."""
     if not len(usable):
         return classes, [Finding("split", detail="no usable images")]
     try:
         curated, _ = curate(usable, **{key: data[key] for key in CURATION_KEYS})
-        trial = try_split(curated, **split)
+        trial = try_split(curated, split)
     except InputError as error:  # the settings are valid for all images, but not for the usable ones
         return classes, [Finding("split", detail=f"of the {len(usable)} usable images: {error}")]
     counts = dict(zip(curated.classes, curated.counts().tolist(), strict=True))

@@ -147,5 +147,5 @@ def test_thirty_copies_of_one_image_come_to_one_part(make_table: MakeTable):
 
 def test_a_part_that_copies_leave_empty_is_refused(make_table: MakeTable):
     table = make_table(np.ones((10, 2))).group_copies(np.full(10, b"same", dtype="S64"))
-    with pytest.raises(InputError, match=r"an empty part: copies .*, and only 1 of the 10 images differ"):
+    with pytest.raises(InputError, match=r"an empty part: copies .*, and the 10 images are only 1 groups"):
         stratified_split(table, on_missing="warn")

@@ -1,0 +1,364 @@
+"""Parts that the user gives: a column, list files, official parts of the annotations, or an earlier split."""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from inspect import signature
+from pathlib import Path
+from posixpath import basename, splitext
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlic.data.split_settings import PARTS, SplitSettings
+from mlic.data.table import LabelTable
+from mlic.errors import InputError
+from mlic.escaping import restore_cell
+from mlic.runs.folder import SPLIT_FILE
+
+logger = logging.getLogger(__name__)
+
+NAMES_SHOWN, VALUES_SHOWN = 3, 10
+# spellings of the parts, and of yes and no, in lower case
+PART_NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+# ways in which the name in a list may differ from that of the image, the strictest first: (listed, image) -> key
+NAME_FORMS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
+    (str, str),
+    (str, lambda name: splitext(name)[0]),
+    (lambda name: splitext(name)[0], lambda name: splitext(name)[0]),
+    (basename, basename),
+    (basename, lambda name: splitext(basename(name))[0]),
+    (lambda name: splitext(basename(name))[0], lambda name: splitext(basename(name))[0]),
+)
+
+
+def reader_options(reader: Callable[..., LabelTable], settings: SplitSettings) -> dict[str, Any]:
+    """Return the option of a reader that requests the columns which the settings name; empty if it has no such one."""
+    named = [settings.column] if settings.column is not None else []
+    if settings.groups.by == "column" and settings.groups.value is not None:
+        named.append(str(settings.groups.value))
+    return {"other_columns": named} if named and "other_columns" in signature(reader).parameters else {}
+
+
+def column_values(table: LabelTable, name: str, key: str) -> np.ndarray:
+    """Return a column of the annotations, an array of str (N,).
+
+    Args:
+        table: labels.
+        name: name of the column.
+        key: setting that names it, for the message.
+
+    Raises:
+        InputError: there is no such column.
+    """
+    if name in table.columns:
+        return table.columns[name]
+    there = (
+        f"there are {', '.join(map(repr, table.columns))}" if table.columns else "they have no other columns"
+    )
+    raise InputError(f"{key}={name}: the annotations have no such column; {there}.", key=key)
+
+
+def with_parts(table: LabelTable, settings: SplitSettings) -> LabelTable:
+    """Return the table with the given parts in `parts` and those of an earlier split in `kept`.
+
+    One sentence in the log says what was understood.
+
+    Args:
+        table: all annotated images; `parts` holds the official parts, if any.
+        settings: settings of the split.
+
+    Raises:
+        InputError: a column or file cannot be used, its values have several possible meanings, or some images have no
+            part.
+    """
+    if settings.column is not None:
+        values = column_values(table, settings.column, "data.split.column")
+        parts, source = _parts_of_column(values, settings), f"column '{settings.column}'"
+    elif settings.files is not None:
+        parts, source = _parts_of_files(table, settings), "data.split.files"
+    elif table.parts is not None and settings.official == "use":
+        parts = _parts_of_values(table.parts, "the annotations", settings)
+        source = "the annotations (data.split.official=ignore ignores them)"
+    else:
+        parts, source = None, ""
+    if parts is not None and not (parts != "").any():
+        parts = None
+    if parts is not None and settings.folds is not None and settings.column is None:
+        raise InputError(
+            f"data.split.folds={settings.folds}: the parts are already given by {source}. Remove data.split.folds, or "
+            "do without these parts.",
+            key="data.split.folds",
+        )
+    table = replace(table, parts=parts)
+    if parts is not None:
+        table = _complete(table, source, settings)
+    return table if settings.keep is None else replace(table, kept=_kept_parts(table, settings.keep))
+
+
+def _complete(table: LabelTable, source: str, settings: SplitSettings) -> LabelTable:
+    """Give a part to images without one, or drop them; log the result."""
+    assert table.parts is not None
+    without = table.parts == ""
+    drops = without.any() and settings.unlisted == "drop"
+    if drops:
+        table = table.select(~without)
+    elif without.any() and ("train" not in table.parts or settings.unlisted == "train"):
+        # without a list of training images, train is what no other part has
+        table = replace(table, parts=np.where(without, "train", table.parts).astype(object))
+    elif without.any():
+        names = ", ".join(f"'{name}'" for name in table.file_names[without][:NAMES_SHOWN])
+        raise InputError(
+            f"{without.sum()} of {len(table)} images have no part in {source}, such as {names}. Set "
+            "data.split.unlisted=drop to leave them out, or data.split.unlisted=train to train on them.",
+            key="data.split.unlisted",
+        )
+    counts = Counter(map(str, table.parts))  # pyright: ignore[reportArgumentType]
+    listed = ", ".join(f"{counts[part]} {part}" for part in PARTS if counts[part])
+    carved = [part for part in ("val", "test") if not counts[part] and getattr(settings, part)]
+    shares = " and ".join(f"{part} (data.split.{part}={getattr(settings, part)})" for part in carved)
+    logger.info(
+        "parts from %s: %s images%s%s",
+        source,
+        listed,
+        f"; {without.sum()} images without a part are left out" if drops else "",
+        f"; {shares} will be taken from train by stratification" if carved else "",
+    )
+    return table
+
+
+def _parts_of_column(values: np.ndarray, settings: SplitSettings) -> np.ndarray:
+    if settings.folds is None:
+        return _parts_of_values(values, str(settings.column), settings)
+    found, inverse = np.unique(values.astype(str), return_inverse=True)
+    numbers = [re.search(r"(\d+)(\.0*)?$", value) for value in found]
+    folds = [int(number[1]) for number in numbers if number]
+    if len(folds) < len(found) or len(set(folds)) != settings.folds or settings.fold not in folds:
+        raise InputError(
+            f"data.split.column={settings.column}: with data.split.folds={settings.folds} and "
+            f"data.split.fold={settings.fold}, expected {settings.folds} numbers of folds, one of them "
+            f"{settings.fold}; found {_describe_values(values)}.",
+            key="data.split.column",
+        )
+    names = np.where(np.array(folds) == settings.fold, "test", "train").astype(object)
+    return names[inverse]
+
+
+def _parts_of_values(
+    values: np.ndarray, name: str, settings: SplitSettings, *, numbered: bool = False
+) -> np.ndarray:
+    """Return the part of each value; empty values have none. With `numbered`, 0, 1, 2 are train, val, test."""
+    plain = pd.Series(values, dtype=object).map(_plain_value)
+    found = set(plain) - {""}
+    meanings: dict[str, str]
+    if settings.values is not None:
+        meanings = {_plain_value(value): part for value, part in settings.values.items()}
+    elif found <= PART_NAMES.keys():
+        meanings = PART_NAMES
+    elif numbered and found == {"0", "1", "2"}:
+        meanings = dict(zip(("0", "1", "2"), PARTS, strict=True))
+    elif (truths := _truths(found)) is not None and (part := _part_of_flag(name)) is not None:
+        meanings = {value: part if truth else "train" for value, truth in truths.items()}
+    else:
+        raise InputError(_ask(values, found, name), key="data.split.values")
+    if missing := sorted(found - meanings.keys()):
+        raise InputError(
+            f"data.split.values has no part for {', '.join(map(repr, missing[:VALUES_SHOWN]))} of {name}; it has "
+            f"{_describe_values(values)}.",
+            key="data.split.values",
+        )
+    return plain.map({**meanings, "": ""}).to_numpy(dtype=object)
+
+
+def _plain_value(value: Any) -> str:
+    """Return a value in lower case, and whole numbers without decimals."""
+    return re.sub(r"^(\d+)\.0*$", r"\1", str(value).strip().lower())
+
+
+def _truths(found: set[str]) -> dict[str, bool] | None:
+    truths = {value: TRUTHS[value] for value in found & TRUTHS.keys()}
+    return truths if len(truths) == len(found) else None
+
+
+def _part_of_flag(column: str) -> str | None:
+    """Return the part that True means in a column such as `is_valid`; None if the name does not tell.
+
+    What is not a training image may be val or test, so that `is_train` tells nothing.
+    """
+    name = re.sub(r"^is[_ ]?", "", column.strip().lower())
+    return PART_NAMES.get(name) if PART_NAMES.get(name) != "train" else None
+
+
+def _ask(values: np.ndarray, found: set[str], name: str) -> str:
+    """Return the message for values with several possible meanings, with the setting for each."""
+    start = f"{name}: found {_describe_values(values)}. "
+    if _truths(found) is not None and len(found) == 2:
+        yes, no = sorted(found, key=TRUTHS.__getitem__, reverse=True)
+        readings = [(yes, no, "val"), (yes, no, "test"), (no, yes, "val"), (no, yes, "test")]
+        if name.strip().lower() in ("is_train", "is_training", "train", "training"):
+            readings = readings[2:]
+        return (
+            start
+            + "Choose the meaning: "
+            + ", or ".join(
+                f"'data.split.values={{{part_value}: {part}, {train_value}: train}}'"
+                for part_value, train_value, part in readings
+            )
+            + "."
+        )
+    folds = f"data.split.folds={len(found)} data.split.fold={min(found, default=0)}"
+    if found == {"0", "1", "2"}:
+        return (
+            f"{start}These can be parts ('data.split.values={{0: train, 1: val, 2: test}}') or numbers of folds "
+            f"({folds}, the number of the test fold)."
+        )
+    expected = f"{start}Expected names of parts such as train, val and test: "
+    if found and all(value[-1].isdigit() for value in found):
+        expected += f"set {folds} if these are folds (fold is the number of the test fold), or "
+    shown = ", ".join(f"{value}: train" for value in sorted(found)[:2])
+    return f"{expected}give each value its part with 'data.split.values={{{shown}, ...}}'."
+
+
+def _describe_values(values: np.ndarray) -> str:
+    counts = Counter(map(str, values)).most_common()
+    shown = ", ".join(f"'{value}' ({number} images)" for value, number in counts[:VALUES_SHOWN])
+    return f"{len(counts)} values: {shown}{', ...' if len(counts) > VALUES_SHOWN else ''}"
+
+
+def _parts_of_files(table: LabelTable, settings: SplitSettings) -> np.ndarray:
+    if not isinstance(settings.files, Mapping):
+        names, values = _read_pairs(str(settings.files), settings)
+        return _listed(table, names, _parts_of_values(values, str(settings.files), settings, numbered=True))
+    names, parts = [], []
+    for part, file in settings.files.items():
+        names += (lines := _read_lines(file))
+        parts += [part] * len(lines)
+    return _listed(table, names, np.array(parts, dtype=object))
+
+
+def _read_lines(file: str) -> list[str]:
+    path = Path(file)
+    if not path.is_file():
+        raise InputError(
+            f"{file}: no such file. data.split.files must name text files.", key="data.split.files"
+        )
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not a UTF-8 text file ({error}).", key="data.split.files") from None
+    names = [line.strip().strip('"').replace("\\", "/").removeprefix("./") for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"{file}: the file lists no images.", key="data.split.files")
+    return names
+
+
+def _read_pairs(file: str, settings: SplitSettings) -> tuple[list[str], np.ndarray]:
+    """Read lines of a name and a part, separated by a comma, a tab or blanks; a header is skipped."""
+    rows = [re.fullmatch(r"(.*\S)\s*[,;\s]\s*(\S+)", line) for line in _read_lines(file)]
+    if None in rows:
+        raise InputError(
+            f"{file}, line {rows.index(None) + 1}: expected the name of an image and its part, such as "
+            "'000001.jpg 0'. Files with one name a line are given by part: "
+            "'data.split.files={train: train.txt, test: test.txt}'.",
+            key="data.split.files",
+        )
+    pairs = [(row[1].strip().strip('"'), row[2].strip('"')) for row in rows if row]
+    known = {*PART_NAMES, *TRUTHS, *map(_plain_value, settings.values or ())}
+    first = _plain_value(pairs[0][1])
+    if len(pairs) > 1 and first not in known and not first.isdigit():
+        pairs = pairs[1:]
+    return [name for name, _ in pairs], np.array([value for _, value in pairs], dtype=object)
+
+
+def _listed(table: LabelTable, names: list[str], parts: np.ndarray) -> np.ndarray:
+    """Return the part of each row of the table, from lists of names and their parts."""
+    rows = match_names(names, table.file_names, "data.split.files")
+    given = np.full(len(table), "", dtype=object)
+    for row, part in zip(rows.tolist(), parts, strict=True):
+        if row >= 0 and given[row] not in ("", part):
+            raise InputError(
+                f"data.split.files: '{table.file_names[row]}' is listed in both {given[row]} and {part}.",
+                key="data.split.files",
+            )
+        if row >= 0:
+            given[row] = part
+    return given
+
+
+def match_names(names: Sequence[str], file_names: np.ndarray, key: str) -> np.ndarray:
+    """Find images by names that may lack extension or folder.
+
+    All names are compared in one way, the strictest that finds an image. The log has the number of names that are not
+    found.
+
+    Args:
+        names: M names.
+        file_names: file names (N,) of a table.
+        key: setting that the names come from, for messages.
+
+    Returns:
+        int64 (M,), row numbers; -1 if there is no such image.
+
+    Raises:
+        InputError: no name is found, or a name belongs to several images.
+    """
+    for of_name, of_image in NAME_FORMS:
+        keys, wanted = pd.Index(list(map(of_image, file_names))), pd.Index(list(map(of_name, names)))
+        if wanted.isin(keys).any():
+            break
+    else:
+        raise InputError(
+            f"{key}: none of the {len(names)} listed names, such as '{names[0]}', is an image of the annotations, such "
+            f"as '{file_names[0]}'.",
+            key=key,
+        )
+    repeated = keys.duplicated(keep=False) & keys.isin(wanted)
+    if repeated.any():
+        alike = file_names[keys == keys[repeated.argmax()]]
+        raise InputError(
+            f"{key}: the same name stands for several images: '{alike[0]}' and '{alike[1]}'. List file names with "
+            "their folders.",
+            key=key,
+        )
+    unique = ~keys.duplicated(keep=False)
+    found = keys[unique].get_indexer(wanted)
+    if (found < 0).any():
+        missing = [name for name, row in zip(names, found, strict=True) if row < 0]
+        shown = ", ".join(f"'{name}'" for name in missing[:NAMES_SHOWN])
+        logger.warning(
+            "%s: %d of %d names are not in the annotations, such as %s", key, len(missing), len(names), shown
+        )
+    return np.where(found < 0, -1, np.flatnonzero(unique)[found])
+
+
+def _kept_parts(table: LabelTable, keep: str) -> np.ndarray:
+    """Return the part of each image in an earlier split; empty for new images."""
+    file = Path(keep) / SPLIT_FILE if Path(keep).is_dir() else Path(keep)
+    try:
+        split = pd.read_csv(file, usecols=["file_name", "split"], dtype=str, na_filter=False)
+    except (OSError, ValueError) as error:  # errors of pandas are ValueErrors
+        raise InputError(
+            f"data.split.keep: '{file}' cannot be read ({error}). Expected a run folder, or the {SPLIT_FILE} of a run.",
+            key="data.split.keep",
+        ) from error
+    if unknown := set(split["split"]) - set(PARTS):
+        raise InputError(
+            f"data.split.keep: '{file}' has the part '{min(unknown)}'; expected {', '.join(PARTS)}.",
+            key="data.split.keep",
+        )
+    names = [restore_cell(name) for name in split["file_name"]]
+    rows = match_names(names, table.file_names, "data.split.keep")
+    kept = np.full(len(table), "", dtype=object)
+    kept[rows[rows >= 0]] = split["split"].to_numpy(dtype=object)[rows >= 0]
+    logger.info(
+        "parts kept from '%s': %d images; %d new images are distributed by stratification",
+        *(file, (kept != "").sum(), (kept == "").sum()),
+    )
+    return kept

@@ -1,0 +1,123 @@
+"""The settings of a split, `data.split` in the config."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from mlic.errors import InputError, check_choice
+from mlic.seeds import check_seed
+
+PARTS = ("train", "val", "test")
+GROUPINGS = ("column", "folder", "name", "duplicates")
+
+
+@dataclass(frozen=True)
+class GroupSettings:
+    """Images that must stay in one part, `data.split.groups`.
+
+    Attributes:
+        by: `column` (a column of the annotations), `folder`, `name` (a regular expression), `duplicates` (near
+            duplicates); None for files of identical bytes only.
+        value: name of the column; number of leading folders (None: the folder of the file); or regular expression,
+            whose first group, or else the whole match, identifies the group.
+        on_divided: `error` or `warn` if given parts divide a group.
+    """
+
+    by: str | None = None
+    value: str | int | None = None
+    on_divided: str = "error"
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Settings of `stratified_split`.
+
+    Attributes:
+        test: share of all images; 0 leaves the part empty. Ignored if the test part is given.
+        val: as `test`; `test + val` must be below 1.
+        seed: seed of the shuffle and of ties.
+        on_missing: `error` or `warn` if a part has no image of a class.
+        folds: number of folds for cross-validation, one of which is the test part in place of the share `test`.
+        fold: number of the test fold, from 0 to `folds` - 1; with `column`, its value in the column.
+        column: column of the annotations with the part of each image or, with `folds`, the number of its fold.
+        values: maps values of the column to `train`, `val` or `test`; None recognises the usual names.
+        files: maps parts to files that list their images, or one file with the part of each image.
+        unlisted: `error`, `train` or `drop`: images without a part, if only some images have one.
+        official: `use` or `ignore` the parts that the annotations bring.
+        keep: run folder or `split.csv` of an earlier split, whose images keep their parts.
+        groups: images that must stay in one part.
+    """
+
+    test: float = 0.2
+    val: float = 0.1
+    seed: int = 0
+    on_missing: str = "error"
+    folds: int | None = None
+    fold: int = 0
+    column: str | None = None
+    values: Mapping[Any, str] | None = None
+    files: Mapping[str, str] | str | None = None
+    unlisted: str = "error"
+    official: str = "use"
+    keep: str | None = None
+    groups: GroupSettings = field(default_factory=GroupSettings)
+
+    @classmethod
+    def of(cls, options: "Mapping[str, Any] | SplitSettings") -> Self:
+        """Create settings from a mapping such as `config.data.split`, and check what does not depend on the data.
+
+        Raises:
+            InputError: a setting is unknown or out of range, or settings contradict each other.
+        """
+        if isinstance(options, cls):
+            return options
+        given = _plain(options)
+        given["groups"] = GroupSettings(**_known(GroupSettings, "groups.", given.get("groups") or {}))
+        settings = cls(**_known(cls, "", given))
+        settings._check()
+        return settings
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as plain JSON types."""
+        return asdict(self)
+
+    def _check(self) -> None:
+        check_seed("data.split.seed", self.seed)
+        for key, value, choices in (
+            ("on_missing", self.on_missing, ("error", "warn")),
+            ("unlisted", self.unlisted, ("error", "train", "drop")),
+            ("official", self.official, ("use", "ignore")),
+            ("groups.on_divided", self.groups.on_divided, ("error", "warn")),
+        ):
+            check_choice(f"data.split.{key}", value, choices)
+        if self.groups.by is not None:
+            check_choice("data.split.groups.by", self.groups.by, GROUPINGS)
+        if self.column is not None and self.files is not None:
+            raise InputError(
+                "data.split.column and data.split.files are both set, but only one of them can give the parts.",
+                key="data.split.column",
+            )
+        if self.keep is not None and self.folds is not None:
+            raise InputError(
+                "data.split.keep and data.split.folds are both set, but the folds would move images to other parts.",
+                key="data.split.folds",
+            )
+        for part in (self.values or {}).values():
+            check_choice("data.split.values", part, PARTS)
+        for part in self.files if isinstance(self.files, Mapping) else ():
+            check_choice("data.split.files", part, PARTS)
+
+
+def _plain(value: Any) -> Any:
+    """Convert nested mappings, also those of OmegaConf, to dicts."""
+    return {key: _plain(value[key]) for key in value} if isinstance(value, Mapping) else value
+
+
+def _known(
+    kind: type[SplitSettings | GroupSettings], prefix: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    names = [each.name for each in fields(kind)]
+    for name in options:
+        if name not in names:
+            raise InputError(f"data.split.{prefix}{name}: must be one of {', '.join(names)}.")
+    return dict(options)
