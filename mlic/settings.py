@@ -32,17 +32,18 @@ FREE = {
 KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     (
         (str,),
-        "run output dir init_from resume features.dir part labels reference data.annotations model.name",
+        "run output dir init_from resume features.dir part labels reference model.name",
     ),
     ((str,), "data.split.column data.split.keep data.split.groups.by"),
     ((str, int), "data.split.groups.value"),
     ((str, dict), "data.split.files"),
     ((str,), "model.backbone.name model.backbone.precision model.backbone.unfreeze"),
-    ((str, list), "packages runs images model.backbone.weights data.images"),
+    ((str, list), "packages runs images model.backbone.weights data.images data.annotations"),
     ((int,), "top_k batch_size num_workers data.num_images data.num_workers data.split.folds tune.folds"),
     ((int,), "features.num_workers model.backbone.image_size"),
     ((float,), "thresholds days features.memory_gb data.min_images_per_class model.backbone.crop_pct"),
-    ((list,), "data.reader.classes data.reader.ignore_columns"),
+    ((float,), "data.reader.confidence"),
+    ((list,), "data.reader.classes data.reader.ignore_columns data.reader.controls"),
     ((dict,), "compare compare_options data.class_weights.scale data.split.values features.augment"),
     ((dict, NoneType), "tune.halving"),
 )
@@ -56,11 +57,15 @@ EXAMPLES = {
     "data.images": "photos", "images": "photos", "output": "outputs/results",
     "model.backbone.name": "resnet50.a1_in1k",
 }  # fmt: skip
-# Required settings of these readers; each is one path, except tar shards.
+# Required settings of these readers.
 REQUIRED = {
     "mlic.data.read_csv": ("data.annotations", "data.images"),
     "mlic.data.read_coco": ("data.annotations", "data.images"),
     "mlic.data.read_voc": ("data.annotations", "data.images"),
+    "mlic.data.read_openimages": ("data.annotations", "data.images"),
+    "mlic.data.read_labelstudio": ("data.annotations", "data.images"),
+    "mlic.data.read_imagesets": ("data.annotations", "data.images"),
+    "mlic.data.read_imagefolder": ("data.images",),
     "mlic.data.read_webdataset": ("data.images",),
 }
 
@@ -122,8 +127,6 @@ def _refuse_missing(config: DictConfig, defaults: Mapping[str, list[Any]]) -> No
     for key in REQUIRED.get(target, ()):
         if plain.get(key) is None and key not in missing:
             missing.append(key)
-        if isinstance(plain.get(key), list) and target != "mlic.data.read_webdataset":
-            raise InputError(f"{key}: must be a path, got {plain[key]}.")
     if missing:
         examples = " ".join(f"{key}={EXAMPLES.get(key, '...')}" for key in missing)
         names = " and ".join([", ".join(missing[:-1]), missing[-1]] if missing[1:] else missing)

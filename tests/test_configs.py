@@ -20,7 +20,7 @@ GROUPS = {
     for path in sorted(Path(CONFIG_DIR).iterdir())
     if path.is_dir() and path.name != "hydra"
 }
-NEEDED = ("csv", "coco", "voc", "webdataset")
+NEEDED = ("csv", "coco", "voc", "webdataset", "openimages", "labelstudio", "imagesets", "imagefolder")
 
 
 def overrides_for(group: str, choice: str) -> list[str]:

@@ -10,6 +10,10 @@ from .images import check_images as check_images
 from .images import open_image as open_image
 from .readers.coco import read_coco as read_coco
 from .readers.csv import read_csv as read_csv
+from .readers.imagefolder import read_imagefolder as read_imagefolder
+from .readers.imagesets import read_imagesets as read_imagesets
+from .readers.labelstudio import read_labelstudio as read_labelstudio
+from .readers.openimages import read_openimages as read_openimages
 from .readers.voc import read_voc as read_voc
 from .readers.webdataset import read_webdataset as read_webdataset
 from .splitting import Split as Split

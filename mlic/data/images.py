@@ -209,6 +209,19 @@ def image_suffixes() -> frozenset[str]:
     return MORE_SUFFIXES | own
 
 
+def image_files(folder: Path) -> Iterator[str]:
+    """Yield the names, relative to the folder, of all visible files with an extension of images.
+
+    Links to folders are not followed, because they may be circular.
+    """
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inner = Path(place).relative_to(folder).as_posix()
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in image_suffixes():
+                yield name if inner == "." else f"{inner}/{name}"
+
+
 def reads_heif() -> bool:
     """Return True if the extra `mlic[heif]` is installed."""
     return find_spec(HEIF_READER) is not None

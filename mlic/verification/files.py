@@ -1,25 +1,11 @@
 """Comparison of the files in the image folder with the names in the annotations."""
 
-import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from unicodedata import normalize
 
-from mlic.data.images import image_suffixes
+from mlic.data.images import image_files
 from mlic.verification.findings import Finding
-
-
-def image_files(folder: Path) -> Iterator[str]:
-    """Yield the names, relative to the folder, of all visible files with an extension of images.
-
-    Links to folders are not followed, because they may be circular.
-    """
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inner = Path(place).relative_to(folder).as_posix()
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in image_suffixes():
-                yield name if inner == "." else f"{inner}/{name}"
 
 
 def find_unannotated(folder: Path, annotated: Iterable[str]) -> list[Finding]:

@@ -1,39 +1,48 @@
 """COCO instances JSON (https://cocodataset.org/#format-data)."""
 
-import json
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from mlic.data.readers.common import (
-    existing_file,
-    image_folder,
-    label_matrix,
-    merge_repeated,
+    Paths,
+    annotation_files,
+    build_table,
+    image_folders,
+    labels_of_names,
+    objects,
+    parse_json,
+    part_named,
+    parts_of_files,
     safe_file_names,
+    subfolder_of,
 )
-from mlic.data.table import LabelTable, check_class_names
+from mlic.data.table import LabelTable
 from mlic.errors import InputError, check_choice
 
 logger = logging.getLogger(__name__)
 
-SECTIONS = ("images", "annotations", "categories")
+EXPECTED = "COCO instances JSON with images, annotations and categories"
 
 
 def read_coco(
-    annotations: str | Path, images: str | Path, *, crowd: str = "keep", unannotated: str = "keep"
+    annotations: Paths, images: Paths, *, crowd: str = "keep", unannotated: str = "keep"
 ) -> LabelTable:
     """Read the categories of each image from COCO instances JSON; boxes and masks are ignored.
 
-    Every category of the file becomes a class, even if it has no images. Category ids may have gaps, as they do in
-    COCO.
+    Every category of the files becomes a class, even if it has no images. Ids may have gaps, as they do in COCO, and
+    each file has its own ids: categories of several files are the same class if their names are equal.
+
+    Several files such as `instances_train2017.json` and `instances_val2017.json` give the images their parts, and so do
+    folders in the file names of one file, such as `train2017/000000000009.jpg`. Without a `test` part, `val` is the
+    test part, because COCO publishes no annotations of its test images.
 
     Args:
-        annotations: COCO instances JSON.
-        images: folder that `file_name` is relative to.
+        annotations: COCO instances JSON; a file, a pattern, or a list of them.
+        images: folder that `file_name` is relative to, or the parent of a folder for each file (`train2017`,
+            `val2017`); or a pattern, or a list of folders.
         crowd: `drop` ignores annotations with `iscrowd: 1`, and with them labels that only a crowd region has.
         unannotated: `drop` leaves out images without annotations (after `crowd` is applied).
 
@@ -41,129 +50,108 @@ def read_coco(
         The label table.
 
     Raises:
-        InputError: the file is missing or malformed, has an unknown id, lists an image with two different sets of
-            labels, or names an image outside the folder.
+        InputError: a file is missing or malformed, has an unknown id, lists an image with two different sets of labels,
+            or names an image outside the folder.
     """
     check_choice("data.reader.crowd", crowd, ("keep", "drop"))
     check_choice("data.reader.unannotated", unannotated, ("keep", "drop"))
-    file, folder = existing_file(annotations, "a COCO instances JSON file"), image_folder(images)
-    content = _load(file)
-    image_ids, names = _images(file, content)
-    category_ids, classes = _categories(file, content)
-
-    rows = _positions(file, content, "image_id", image_ids, "images")
-    columns = _positions(file, content, "category_id", category_ids, "categories")
-    is_crowd = _crowd(file, content)
-    kept = ~is_crowd if crowd == "drop" else np.ones_like(is_crowd)
-    labels = label_matrix(len(names), len(classes), rows[kept], columns[kept])
-    check_class_names(classes, f"{file}, categories", labels)
-
-    file_names, labels = merge_repeated(names, labels, lambda row: f"{file}, image id {image_ids[row]}")
-    without = ~labels.any(axis=1)
-    use = ~without if unannotated == "drop" else np.ones_like(without)
-    logger.info(
-        "%s: %d images kept, %d classes; "
-        "of %d annotations %d are crowd regions (%s); %d images have none (%s)",
-        *(file, use.sum(), len(classes), len(is_crowd), is_crowd.sum(), crowd, without.sum(), unannotated),
+    files, folders = annotation_files(annotations, "a COCO instances JSON file"), image_folders(images)
+    names: list[str] = []
+    places: list[str] = []
+    labels: list[set[str]] = []
+    parts: list[str] = []
+    classes: dict[str, None] = {}
+    for file, part in zip(files, parts_of_files(files), strict=True):
+        file_names, file_labels, categories = _read_file(file, crowd)
+        prefix = subfolder_of(file, folders, file_names)
+        names += [prefix + name for name in file_names]
+        labels += file_labels
+        parts += [part] * len(file_names)
+        places += [f"{file}, '{name}'" for name in file_names]
+        classes |= dict.fromkeys(categories)
+    source = ", ".join(map(str, files))
+    matrix, _ = labels_of_names(labels, list(classes), source, places.__getitem__)
+    return build_table(
+        source,
+        folders,
+        names,
+        matrix,
+        list(classes),
+        places.__getitem__,
+        parts=_parts(parts if any(parts) else [part_named(name.partition("/")[0]) for name in names]),
+        unannotated=unannotated,
     )
-    return LabelTable.build(folder, file_names[use], labels[use], classes)
 
 
-def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """Parse the file and check that its three sections are lists of objects."""
-    try:
-        content = json.loads(file.read_bytes())
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{file}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}). "
-            "Expected a COCO instances file; is it complete?"
-        ) from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, or numbers of thousands of digits
-        raise InputError(f"{file}: not a JSON text file ({error}). Expected a COCO instances file.") from None
-    for section in SECTIONS:
-        if not isinstance(content, dict) or not isinstance(content.get(section), list):
-            raise InputError(
-                f"{file}: the list '{section}' is missing. Expected COCO instances JSON "
-                "with images, annotations and categories."
-            )
-        if not set(map(type, content[section])) <= {dict}:
-            place = next(row for row, entry in enumerate(content[section]) if type(entry) is not dict)
-            raise InputError(f"{file}, {section}[{place}]: expected a JSON object ({{...}}).")
-    return content
+def _parts(parts: Sequence[str]) -> Sequence[str] | None:
+    """Return the parts if they are official ones of all images, with `val` as `test` if there is no `test`."""
+    given = set(parts)
+    if "" in given or len(given) < 2:
+        return None
+    if "test" in given:
+        return parts
+    logger.info("the part val is used as test, because there is no test part")
+    return ["test" if part == "val" else part for part in parts]
 
 
-def _field(file: Path, content: dict[str, list[dict[str, Any]]], section: str, key: str) -> list[Any]:
-    """Return one field of all entries of a section; ids must be integers or strings."""
-    values = [entry.get(key) for entry in content[section]]
-    if not set(map(type, values)) <= {int, str}:
-        place = next(row for row, value in enumerate(values) if type(value) not in (int, str))
-        expected = "a number or a string" if key.endswith("id") else "a string"
-        raise InputError(f"{file}, {section}[{place}]: '{key}' is {values[place]!r}, expected {expected}.")
-    return values
-
-
-def _images(file: Path, content: dict[str, list[dict[str, Any]]]) -> tuple[pd.Index, list[str]]:
-    """Return the ids and file names of the images; identical repeated entries count once."""
-    ids = _field(file, content, "images", "id")
-    names = safe_file_names(
-        _field(file, content, "images", "file_name"), lambda row: f"{file}, images[{row}]"
+def _read_file(file: Path, crowd: str) -> tuple[list[str], list[set[str]], list[str]]:
+    """Return the file names, their class names, and all class names of one file."""
+    content = parse_json(file.read_bytes(), str(file), EXPECTED)
+    content = content if isinstance(content, dict) else {}
+    names, categories = (
+        _by_id(file, content, "images", "file_name"),
+        _by_id(file, content, "categories", "name"),
     )
-    name_of: dict[Any, str] = {}
-    for row, (identity, name) in enumerate(zip(ids, names, strict=True)):
-        if name_of.setdefault(identity, name) != name:
-            raise InputError(
-                f"{file}, images[{row}]: id {identity!r} is used for both '{name_of[identity]}' "
-                f"and '{name}'. Each image needs its own id."
-            )
-    if not name_of:
+    if not names:
         raise InputError(f"{file}: the list 'images' is empty; expected at least one image.")
-    return pd.Index(list(name_of)), list(name_of.values())
-
-
-def _categories(file: Path, content: dict[str, list[dict[str, Any]]]) -> tuple[pd.Index, list[str]]:
-    """Return the ids and names of the categories, and refuse repeated ones."""
-    ids, names = _field(file, content, "categories", "id"), _field(file, content, "categories", "name")
-    classes = [str(name) for name in names]
-    for key, values in (("id", ids), ("name", classes)):
-        row = _first_repeated(values)
-        if row is not None:
-            raise InputError(
-                f"{file}, categories[{row}]: {key} {values[row]!r} occurs twice; "
-                "each category needs its own id and name."
-            )
-    return pd.Index(ids), classes
-
-
-def _first_repeated(values: list[Any]) -> int | None:
-    seen: set[Any] = set()
-    for row, value in enumerate(values):
-        if value in seen:
-            return row
-        seen.add(value)
-    return None
-
-
-def _crowd(file: Path, content: dict[str, list[dict[str, Any]]]) -> np.ndarray:
-    """Return bool (annotations,), True for crowd regions; a missing `iscrowd` means False."""
-    marks = [entry.get("iscrowd") or 0 for entry in content["annotations"]]
-    if not (set(map(type, marks)) <= {int, bool} and set(marks) <= {0, 1}):
-        row = next(
-            row for row, mark in enumerate(marks) if type(mark) not in (int, bool) or mark not in (0, 1)
-        )
-        raise InputError(f"{file}, annotations[{row}]: 'iscrowd' is {marks[row]!r}, expected 0 or 1.")
-    return np.array(marks, dtype=bool)
-
-
-def _positions(
-    file: Path, content: dict[str, list[dict[str, Any]]], key: str, index: pd.Index, section: str
-) -> np.ndarray:
-    """Return the positions (annotations,) in `section` of the ids stored under `key`."""
-    ids = _field(file, content, "annotations", key)
-    positions = index.get_indexer(pd.Index(ids)) if ids else np.zeros(0, dtype=np.int64)
-    unknown = np.flatnonzero(positions < 0)
-    if len(unknown):
+    safe = safe_file_names(list(names.values()), lambda row: f"{file}, image id {list(names)[row]!r}")
+    classes = [str(name) for name in categories.values()]
+    if repeated := [name for name, count in Counter(classes).items() if count > 1]:
         raise InputError(
-            f"{file}, annotations[{unknown[0]}]: {key} {ids[unknown[0]]!r} is not in the list '{section}' "
-            f"({len(unknown)} such annotations). Add it there, or remove these annotations."
+            f"{file}, categories: name '{repeated[0]}' occurs twice; each category needs its own."
         )
-    return positions
+    labels: dict[Any, set[str]] = {identity: set() for identity in names}
+    entries = objects(content.get("annotations"), f"{file}, annotations", EXPECTED)
+    crowds = 0
+    for row, entry in enumerate(entries):
+        place = f"{file}, annotations[{row}]"
+        image = _known(entry, "image_id", labels, "images", place)
+        category = _known(entry, "category_id", categories, "categories", place)
+        is_crowd = entry.get("iscrowd") or 0
+        if type(is_crowd) not in (int, bool) or is_crowd not in (0, 1):
+            raise InputError(f"{place}: 'iscrowd' is {is_crowd!r}, expected 0 or 1.")
+        crowds += is_crowd
+        if not is_crowd or crowd == "keep":
+            labels[image].add(str(categories[category]))
+    logger.info("%s: of %d annotations %d are crowd regions (%s)", file, len(entries), crowds, crowd)
+    return safe, list(labels.values()), classes
+
+
+def _by_id(file: Path, content: dict[str, Any], section: str, key: str) -> dict[Any, Any]:
+    """Map the ids of a section to names; identical repeated entries count once."""
+    named: dict[Any, Any] = {}
+    for row, entry in enumerate(objects(content.get(section), f"{file}, {section}", EXPECTED)):
+        place = f"{file}, {section}[{row}]"
+        identity, name = _typed(entry, "id", place), _typed(entry, key, place)
+        if named.setdefault(identity, name) != name:
+            raise InputError(
+                f"{place}: id {identity!r} is used for both '{named[identity]}' and '{name}'. "
+                "Each entry needs its own id."
+            )
+    return named
+
+
+def _known(entry: dict[str, Any], key: str, known: dict[Any, Any], section: str, place: str) -> Any:
+    identity = _typed(entry, key, place)
+    if identity not in known:
+        raise InputError(
+            f"{place}: {key} {identity!r} is not in the list '{section}'. Add it there, or remove the annotation."
+        )
+    return identity
+
+
+def _typed(entry: dict[str, Any], key: str, place: str) -> Any:
+    if type(entry.get(key)) not in (int, str):
+        expected = "a number or a string" if key.endswith("id") else "a string"
+        raise InputError(f"{place}: '{key}' is {entry.get(key)!r}, expected {expected}.")
+    return entry[key]

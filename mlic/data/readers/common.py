@@ -1,5 +1,7 @@
 """Helpers shared by the readers: path checks, safe file names, images listed more than once."""
 
+import json
+import logging
 import os
 import re
 from collections import Counter
@@ -7,13 +9,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from glob import glob
 from pathlib import Path
 from posixpath import normpath
+from typing import Any
 
 import numpy as np
 
 from mlic.data.file_names import leaves_folder
-from mlic.data.images import ImageReference
-from mlic.data.table import FoundImages, is_text
+from mlic.data.images import ImageReference, image_suffixes
+from mlic.data.table import FoundImages, LabelTable, check_class_names, is_text
 from mlic.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 Paths = str | Path | Sequence[str | Path]
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -67,6 +72,15 @@ def annotation_files(annotations: Paths, what: str) -> list[Path]:
         InputError: one of them is not a file.
     """
     return [existing_file(path, what) for path in _expand(annotations, "annotations")]
+
+
+def annotation_folders(annotations: Paths, what: str) -> list[Path]:
+    """Return the folders of annotation files of `data.annotations`: a folder, a pattern, or a list of them.
+
+    Raises:
+        InputError: one of them is not a folder.
+    """
+    return [existing_folder(path, "annotations", what) for path in _expand(annotations, "annotations")]
 
 
 def image_folders(images: Paths) -> list[Path]:
@@ -154,7 +168,7 @@ def subfolder_of(file: Path, folders: Sequence[Path], names: Sequence[str]) -> s
     """Return the prefix that makes the names in one annotation file relative to the image folder.
 
     Annotation files of parts often have names relative to a folder of their part: the folder of the file itself
-    (`valid/_classes.csv`), or the folder that the name of the file ends with (`instances_train2017.json`).
+    (`valid/_classes.csv`), or a folder that the name of the file contains (`train2017` in `instances_train2017.json`).
 
     Args:
         file: annotation file.
@@ -173,8 +187,11 @@ def subfolder_of(file: Path, folders: Sequence[Path], names: Sequence[str]) -> s
     subfolders = (
         [own.relative_to(folder.absolute()).as_posix()] if own.is_relative_to(folder.absolute()) else []
     )
+    # instances_train2017.json and train-annotations.csv
     subfolders += [
-        entry for entry in sorted(_listing(folder)) if re.search(rf"(^|[_-]){re.escape(entry)}$", file.stem)
+        entry
+        for entry in sorted(_listing(folder))
+        if re.search(rf"(^|[_-]){re.escape(entry)}([_-]|$)", file.stem)
     ]
     tried = names[:: max(1, len(names) // NAMES_TRIED)][:NAMES_TRIED]
     found = {
@@ -328,21 +345,152 @@ def merge_repeated(
     Raises:
         InputError: an image is listed twice with different labels.
     """
-    names = np.array(file_names, dtype=object)
+    kept = _first_rows(file_names, labels, place)
+    return np.array(file_names, dtype=object)[kept], labels[kept]
+
+
+def _first_rows(
+    names: Sequence[str], labels: np.ndarray, place: Callable[[int], str], what: str = "labels"
+) -> np.ndarray:
+    """Return the first row of each name; the values (N, K) of repeated rows must be equal."""
     first_rows: dict[str, int] = {}
-    first_of = np.array(
-        [first_rows.setdefault(name, row) for row, name in enumerate(file_names)], dtype=np.int64
-    )
+    first_of = np.array([first_rows.setdefault(name, row) for row, name in enumerate(names)], dtype=np.int64)
     repeated = np.flatnonzero(first_of != np.arange(len(names)))
     differ = repeated[(labels[repeated] != labels[first_of[repeated]]).any(axis=1)]
     if len(differ):
         row, first = int(differ[0]), int(first_of[differ[0]])
         raise InputError(
-            f"{place(row)}: the labels of '{names[row]}' differ from those in {place(first)}. "
+            f"{place(row)}: the {what} of '{names[row]}' differ from those in {place(first)}. "
             "List each image once, with all its labels."
         )
-    kept = np.flatnonzero(first_of == np.arange(len(names)))
-    return names[kept], labels[kept]
+    return np.flatnonzero(first_of == np.arange(len(names)))
+
+
+def build_table(
+    source: str | Path,
+    folders: Sequence[Path],
+    names: Sequence[str],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    place: Callable[[int], str],
+    *,
+    parts: Sequence[str] | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
+    unannotated: str = "keep",
+) -> LabelTable:
+    """Merge repeated images, search the images in the folders, and build the table.
+
+    Args:
+        source: the annotations, for messages.
+        folders: image folders.
+        names: N safe file names.
+        labels: labels (N, C) of 1, 0 and -1 (unknown).
+        classes: C names.
+        place: maps a row number to its place in the annotations.
+        parts: N parts; empty strings where the annotations give none.
+        columns: N values of other columns.
+        unannotated: `drop` leaves out images without labels.
+
+    Raises:
+        InputError: class names cannot be used, an image is listed twice with different labels or parts, or its name is
+            in more than one folder.
+    """
+    check_class_names(classes, str(source), labels)
+    kept = _first_rows(names, labels, place)
+    part_of = np.array(parts or [""] * len(names), dtype=object)
+    _first_rows(names, part_of[:, None], place, "parts")
+    without = ~(labels[kept] == 1).any(axis=1)
+    if unannotated == "drop":
+        kept = kept[~without]
+    file_names = np.array(names, dtype=object)[kept]
+    folder, references = locate_images(folders, file_names)
+    logger.info(
+        "%s: %d images kept, %d classes; %d images have no label (%s)",
+        *(source, len(kept), len(classes), without.sum(), unannotated),
+    )
+    return LabelTable.build(
+        folder,
+        file_names,
+        labels[kept],
+        classes,
+        references=references,
+        parts=part_of[kept] if any(part_of) else None,
+        columns={name: np.array(values, dtype=object)[kept] for name, values in (columns or {}).items()},
+    )
+
+
+def labels_of_names(
+    names: Sequence[Collection[str]],
+    classes: Sequence[str] | None,
+    source: str | Path,
+    place: Callable[[int], str],
+) -> tuple[np.ndarray, list[str]]:
+    """Convert the class names of each image to labels.
+
+    Args:
+        names: class names of N images.
+        classes: all class names. Default: the names that occur, sorted.
+        source: the annotations, for messages.
+        place: maps a row number to its place in the annotations.
+
+    Returns:
+        Labels (N, C) of 0 and 1, and the C class names.
+
+    Raises:
+        InputError: no image has a label, or a label is not one of `classes`.
+    """
+    found = sorted(set().union(*names)) if classes is None else list(classes)
+    if not found:
+        raise InputError(f"{source}: no image has a label.")
+    column = {name: number for number, name in enumerate(found)}
+    labels = np.zeros((len(names), len(found)), dtype=np.int8)
+    for row, labels_of_row in enumerate(names):
+        for name in labels_of_row:
+            labels[row, column[name] if name in column else column_of(found, name, place(row))] = 1
+    return labels, found
+
+
+def parse_json(text: bytes | str, place: str, expected: str) -> Any:
+    """Parse a JSON text.
+
+    Raises:
+        InputError: the text is not valid JSON, is nested too deeply, or has numbers of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place}: not valid JSON ({error}). Expected {expected}; is it complete?") from None
+
+
+def objects(content: Any, place: str, expected: str) -> list[dict[str, Any]]:
+    """Return a parsed list of JSON objects.
+
+    Raises:
+        InputError: it is not a list, or one of its entries is not an object.
+    """
+    if not isinstance(content, list):
+        raise InputError(f"{place}: the list is missing. Expected {expected}.")
+    for row, entry in enumerate(content):
+        if type(entry) is not dict:
+            raise InputError(f"{place}[{row}]: expected a JSON object ({{...}}).")
+    return content
+
+
+def read_text(file: Path) -> str:
+    """Return the content of a UTF-8 text file.
+
+    Raises:
+        InputError: it is not UTF-8 text.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 text ({error.reason}).") from None
+
+
+def with_extension(name: str, extension: str) -> str:
+    """Return a file name with the extension appended, unless it ends with an extension of images."""
+    return name if os.path.splitext(name)[1].lower() in image_suffixes() else name + extension
 
 
 def label_matrix(num_images: int, num_classes: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
-
 from mlic.data.readers.common import (
-    column_of,
-    existing_folder,
-    image_folder,
-    merge_repeated,
+    Paths,
+    annotation_folders,
+    build_table,
+    image_folders,
+    labels_of_names,
     safe_file_names,
 )
-from mlic.data.table import LabelTable, check_class_names
+from mlic.data.table import LabelTable
 from mlic.errors import InputError, check_choice
 
 logger = logging.getLogger(__name__)
@@ -32,8 +31,8 @@ class _Annotation:
 
 
 def read_voc(
-    annotations: str | Path,
-    images: str | Path,
+    annotations: Paths,
+    images: Paths,
     *,
     difficult: str = "keep",
     unannotated: str = "keep",
@@ -42,8 +41,8 @@ def read_voc(
     """Read the classes of each image from Pascal VOC XML files.
 
     Args:
-        annotations: folder of XML files (`VOC2007/Annotations`).
-        images: folder to which `<filename>` is relative (`VOC2007/JPEGImages`).
+        annotations: folders of XML files (`VOC2007/Annotations`).
+        images: folders to which `<filename>` is relative (`VOC2007/JPEGImages`).
         difficult: `drop` ignores objects marked difficult, and with them labels that only such objects support.
         unannotated: `drop` leaves out images without objects (after `difficult` is applied).
         classes: all class names; any other label is then an error. Default: the names that occur.
@@ -57,45 +56,31 @@ def read_voc(
     """
     check_choice("data.reader.difficult", difficult, ("keep", "drop"))
     check_choice("data.reader.unannotated", unannotated, ("keep", "drop"))
-    place, folder = (
-        existing_folder(annotations, "annotations", "a folder of VOC XML files"),
-        image_folder(images),
-    )
-    entries = [_parse(file) for file in sorted(place.glob("*.xml"))]
+    places = annotation_folders(annotations, "a folder of VOC XML files")
+    source = ", ".join(map(str, places))
+    entries = [_parse(file) for folder in places for file in sorted(folder.glob("*.xml"))]
     if not entries:
         raise InputError(
-            f"{place}: no XML files in this folder; expected one per image (VOC's 'Annotations')."
+            f"{source}: no XML files in this folder; expected one per image (VOC's 'Annotations')."
         )
-    file_names = safe_file_names([entry.file_name for entry in entries], lambda row: str(entries[row].file))
-    labels, found = _labels(entries, difficult, classes)
-    kept_names, labels = merge_repeated(file_names, labels, lambda row: str(entries[row].file))
-    without = ~labels.any(axis=1)
-    use = ~without if unannotated == "drop" else np.ones_like(without)
-    logger.info(
-        "%s: %d images kept, %d classes; of %d objects %d are difficult (%s); %d images have none (%s)",
-        *(place, use.sum(), len(found), sum(len(entry.names) for entry in entries)),
-        *(sum(sum(entry.difficult) for entry in entries), difficult, without.sum(), unannotated),
+
+    def place(row: int) -> str:
+        return str(entries[row].file)
+
+    file_names = safe_file_names([entry.file_name for entry in entries], place)
+    # a class that only difficult objects have is kept
+    labels, found = labels_of_names([entry.names for entry in entries], classes, source, place)
+    if difficult == "drop":
+        easy = [
+            [name for name, mark in zip(entry.names, entry.difficult, strict=True) if not mark]
+            for entry in entries
+        ]
+        labels, _ = labels_of_names(easy, found, source, place)
+    marks = [mark for entry in entries for mark in entry.difficult]
+    logger.info("%s: of %d objects %d are difficult (%s)", source, len(marks), sum(marks), difficult)
+    return build_table(
+        source, image_folders(images), file_names, labels, found, place, unannotated=unannotated
     )
-    return LabelTable.build(folder, kept_names[use], labels[use], found)
-
-
-def _labels(
-    entries: list[_Annotation], difficult: str, classes: Sequence[str] | None
-) -> tuple[np.ndarray, list[str]]:
-    """Return labels (N, C) and the C class names; a class that only difficult objects have is kept."""
-    found = sorted({name for entry in entries for name in entry.names}) if classes is None else list(classes)
-    if not found:
-        raise InputError(
-            f"{entries[0].file.parent}: no image has objects; expected <object> elements with <name>."
-        )
-    labels = np.zeros((len(entries), len(found)), dtype=np.uint8)
-    for row, entry in enumerate(entries):
-        for name, is_difficult in zip(entry.names, entry.difficult, strict=True):
-            column = column_of(found, name, str(entry.file))
-            if difficult == "keep" or not is_difficult:
-                labels[row, column] = 1
-    check_class_names(found, str(entries[0].file.parent), labels)
-    return labels, found
 
 
 def _parse(file: Path) -> _Annotation:

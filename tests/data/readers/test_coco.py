@@ -85,3 +85,45 @@ def test_real_photographs_read_alike_from_both_formats(coco_data: Path, caplog: 
     assert len(original) == len(without) == 127 and (without.labels <= original.labels).all()
     rows = np.isin(csv.file_names, original.file_names)
     np.testing.assert_array_equal(csv.labels[rows], original.labels)
+
+
+def write_instances(file: Path, rows: dict[str, str], classes: dict[int, str]) -> None:
+    """Annotate each file name with one category."""
+    content = {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(rows)],
+        "categories": [{"id": number, "name": name} for number, name in classes.items()],
+        "annotations": [
+            {"image_id": number, "category_id": next(key for key, name in classes.items() if name == label)}
+            for number, label in enumerate(rows.values())
+        ],
+    }
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(content))
+
+
+def test_several_files_give_parts_and_unite_categories_by_name(tmp_path: Path):
+    train, val = (tmp_path / "annotations" / f"instances_{name}.json" for name in ("train2017", "val2017"))
+    write_instances(train, {"a.jpg": "cat", "b.jpg": "dog"}, {1: "cat", 2: "dog"})
+    write_instances(val, {"a.jpg": "dog"}, {1: "dog", 2: "bird"})
+    with pytest.raises(InputError, match=r"val2017.json, 'a.jpg': the labels of 'a.jpg' differ"):
+        read_coco([train, val], tmp_path)
+    for name in ("train2017", "val2017"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jpg").touch()
+    table = read_coco(str(tmp_path / "annotations" / "*.json"), tmp_path)
+    assert table.classes == ("bird", "cat", "dog")
+    assert table.file_names.tolist() == ["train2017/a.jpg", "train2017/b.jpg", "val2017/a.jpg"]
+    assert table.labels.tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 1]]
+    assert table.parts is not None and table.parts.tolist() == ["train", "train", "test"]
+    write_instances(val, {"c.jpg": "dog"}, {1: "dog"})
+    with pytest.raises(InputError, match="the same file name is in more than one folder"):
+        read_coco([train, val], [tmp_path / "train2017", tmp_path / "val2017"])
+
+
+def test_folders_in_the_names_give_parts(tmp_path: Path):
+    names = {"train2017/a.jpg": "cat", "valid/a.jpg": "cat", "test/a.jpg": "cat"}
+    write_instances(tmp_path / "all.json", names, {1: "cat"})
+    table = read_coco(tmp_path / "all.json", tmp_path)
+    assert table.parts is not None and table.parts.tolist() == ["test", "train", "val"]
+    write_instances(tmp_path / "all.json", {**names, "a.jpg": "cat"}, {1: "cat"})
+    assert read_coco(tmp_path / "all.json", tmp_path).parts is None

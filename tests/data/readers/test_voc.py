@@ -33,7 +33,8 @@ def test_objects_become_labels(annotations: Path, tmp_path: Path, caplog: pytest
     assert table.classes == ("cat", "dog", "person")
     assert table.file_names.tolist() == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     assert table.labels.tolist() == [[0, 0, 1], [1, 1, 0], [0, 0, 0], [1, 0, 0]]
-    assert "of 5 objects 3 are difficult (keep); 1 images have none (keep)" in caplog.text
+    assert "of 5 objects 3 are difficult (keep)" in caplog.text
+    assert "1 images have no label (keep)" in caplog.text
 
 
 def test_difficult_objects_and_images_without_any_are_dropped_by_option(annotations: Path, tmp_path: Path):
@@ -69,5 +70,5 @@ def test_bad_labels_places_and_options_are_refused(annotations: Path, tmp_path: 
         read_voc(annotations, tmp_path)
     for file in annotations.glob("*.xml"):
         write(annotations, file.stem, "")
-    with pytest.raises(InputError, match="no image has objects"):
+    with pytest.raises(InputError, match="no image has a label"):
         read_voc(annotations, tmp_path)

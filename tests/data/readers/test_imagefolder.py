@@ -1,0 +1,152 @@
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlic.data import LabelTable, read_imagefolder
+from mlic.errors import InputError
+
+ROWS: list[Any] = [
+    {"file_name": "b.jpg", "labels": ["cat", "dog"], "camera": "x"},
+    {"file_name": "sub/a.jpg", "labels": [], "camera": None},
+]
+
+
+def write(file: Path, rows: list[Any]) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def labels_of(table: LabelTable) -> dict[str, set[str]]:
+    return {
+        name: {label for label, bit in zip(table.classes, row, strict=True) if bit}
+        for name, row in zip(table.file_names, table.labels, strict=True)
+    }
+
+
+def test_metadata_of_one_folder(tmp_path: Path):
+    write(tmp_path / "metadata.jsonl", ROWS)
+    table = read_imagefolder(tmp_path)
+    assert labels_of(table) == {"b.jpg": {"cat", "dog"}, "sub/a.jpg": set()} and table.parts is None
+    assert table.columns["camera"].tolist() == ["x", "None"]
+
+
+def test_metadata_of_parts(tmp_path: Path):
+    for part, label in (("train", "cat"), ("validation", "dog"), ("test", "cat")):
+        write(tmp_path / part / "metadata.jsonl", [{"file_name": "a.jpg", "tags": label}])
+    table = read_imagefolder(tmp_path)
+    assert labels_of(table) == {"test/a.jpg": {"cat"}, "train/a.jpg": {"cat"}, "validation/a.jpg": {"dog"}}
+    assert table.parts is not None and table.parts.tolist() == ["test", "train", "val"]
+
+
+def test_metadata_as_csv(tmp_path: Path):
+    (tmp_path / "metadata.csv").write_text("file_name,labels\na.jpg,cat|dog\nb.jpg,dog\n")
+    assert labels_of(read_imagefolder(tmp_path)) == {"a.jpg": {"cat", "dog"}, "b.jpg": {"dog"}}
+
+
+def test_numbers_and_joined_labels(tmp_path: Path):
+    write(
+        tmp_path / "metadata.jsonl",
+        [{"file_name": "a.jpg", "labels": [1, 0]}, {"file_name": "b.jpg", "labels": 1}],
+    )
+    assert labels_of(read_imagefolder(tmp_path, classes=["cat", "dog"])) == {
+        "a.jpg": {"cat", "dog"},
+        "b.jpg": {"dog"},
+    }
+    write(
+        tmp_path / "metadata.jsonl",
+        [{"file_name": f"{n}.jpg", "x": ["cat;dog", "cat", "dog"][n]} for n in range(3)],
+    )
+    joined = read_imagefolder(tmp_path, label_key="x", separator=";")
+    assert labels_of(joined)["0.jpg"] == {"cat", "dog"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["x"], "line 1: expected a JSON object"),
+        ([{"file_name": 3, "labels": []}], "line 1: the file name of the image is 3"),
+        ([{"file_name": "../a.jpg", "labels": ["cat"]}], "leaves the image folder"),
+        ([{"file_name": "https://host/a.jpg", "labels": ["cat"]}], "is an address"),
+        ([{"file_name": "a.jpg", "labels": [1]}], r"the label 1 is not a text. .*data.reader.classes"),
+        ([{"file_name": "a.jpg", "labels": {"a": 1}}], "is not a text"),
+        (
+            [{"file_name": "a.jpg", "labels": ["cat"], "tags": "x"}],
+            "several keys of labels.*data.reader.label_key",
+        ),
+        ([{"file_name": "a.jpg", "what": ["cat"]}], "no key of labels. The keys are file_name, what"),
+        (
+            [{"file_name": "a.jpg", "labels": ["cat"]}, {"file_name": "a.jpg", "labels": ["dog"]}],
+            "line 2: the labels",
+        ),
+    ],
+)
+def test_metadata_that_cannot_be_used(rows: list[Any], message: str, tmp_path: Path):
+    write(tmp_path / "metadata.jsonl", rows)
+    with pytest.raises(InputError, match=message):
+        read_imagefolder(tmp_path)
+
+
+def test_json_nested_too_deep(tmp_path: Path):
+    (tmp_path / "metadata.jsonl").write_text("[" * 200_000)
+    with pytest.raises(InputError, match="line 1: not valid JSON") as refusal:
+        read_imagefolder(tmp_path)
+    assert len(str(refusal.value)) < 1000
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Class folders: cat/1.jpg is linked to dog/9.jpg and copied to pet/1.jpg; dog/1.jpg is another image."""
+    folder = tmp_path / "photos"
+    for name in ("cat/1.jpg", "dog/1.jpg", "dog/2.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    (folder / "pet").mkdir()
+    (folder / "dog" / "9.jpg").symlink_to("../cat/1.jpg")
+    shutil.copy(folder / "cat/1.jpg", folder / "pet/1.jpg")
+    os.link(folder / "dog/2.jpg", folder / "pet/2.jpg")
+    (folder / "dog" / "gone.jpg").symlink_to("nowhere.jpg")
+    (folder / "dog" / "notes.txt").touch()
+    return folder
+
+
+def test_links_and_copies_have_several_classes(photos: Path):
+    wanted = {
+        "cat/1.jpg": {"cat", "dog", "pet"}, "dog/1.jpg": {"dog"}, "dog/2.jpg": {"dog", "pet"}, "dog/gone.jpg": {"dog"},
+    }  # fmt: skip
+    assert labels_of(read_imagefolder(photos)) == wanted
+    by_name = labels_of(read_imagefolder(photos, same_image="name"))
+    assert by_name["cat/1.jpg"] == {"cat", "dog", "pet"} and by_name["dog/9.jpg"] == {"dog"}
+
+
+def test_class_folders_of_parts(photos: Path, tmp_path: Path):
+    shutil.copytree(photos, tmp_path / "all" / "train", symlinks=True)
+    (tmp_path / "all" / "notes").mkdir()
+    (tmp_path / "all" / "notes" / "1.jpg").touch()
+    with pytest.raises(InputError, match=r"found 'notes/1.jpg'. Expected metadata"):
+        read_imagefolder(tmp_path / "all")
+    shutil.rmtree(tmp_path / "all" / "notes")
+    assert read_imagefolder(tmp_path / "all").parts is None, "one part alone is none"
+    shutil.copytree(photos / "cat", tmp_path / "all" / "valid" / "cat")
+    table = read_imagefolder(tmp_path / "all")
+    assert labels_of(table)["train/cat/1.jpg"] == {"cat", "dog", "pet"}
+    assert labels_of(table)["valid/cat/1.jpg"] == {"cat"}, "each part has its own rows"
+    assert table.parts is not None and set(table.parts) == {"train", "val"}
+
+
+def test_folders_without_classes(photos: Path):
+    for folder in (photos / "cat", photos / "none"):
+        folder.mkdir(exist_ok=True)
+        with pytest.raises(
+            InputError, match=r"found '1.jpg'. Expected metadata|no images. Expected metadata"
+        ):
+            read_imagefolder(folder)
+    for name in ("cat", "dog", "pet", "none"):
+        shutil.rmtree(photos / name)
+    (photos / "train").mkdir()
+    (photos / "train" / "a.jpg").touch()
+    with pytest.raises(InputError, match=r"found 'train/a.jpg'. Expected metadata"):
+        read_imagefolder(photos)
