@@ -109,7 +109,7 @@ def test_a_value_that_others_refer_to_may_have_any_name(reference: str, tmp_path
             "^data.reader.ignore_columns: must be a list or null",
         ),
         ("train", [*CSV, "data.annotations=3"], "^data.annotations: must be text or a list"),
-        ("extract", [*CSV, "data.images=3"], "^data.images: must be text or a list, got 3"),
+        ("extract", [*CSV, "data.images=3"], "^data.images: must be text or a list or null, got 3"),
         ("train", ["features.memory_gb=abc"], "^features.memory_gb: must be a number or null"),
         ("train", ["model.backbone.name=[a,b]"], "^model.backbone.name: must be text, got "),
         ("train", ["head.hidden=abc"], "^head.hidden: must be a list"),

@@ -15,6 +15,7 @@ import numpy as np
 
 from mlic.data.file_names import leaves_folder
 from mlic.data.images import ImageReference, image_suffixes
+from mlic.data.parts import PART_NAMES
 from mlic.data.table import FoundImages, LabelTable, check_class_names, is_text
 from mlic.errors import InputError
 
@@ -24,10 +25,6 @@ Paths = str | Path | Sequence[str | Path]
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _NOT_PLAIN = re.compile(r"//|(^|/)\.(/|$)|/$")
 _BARE = re.compile(r"[A-Za-z_][\w/.-]*")  # needs no quotes in a shell or in Hydra
-PART_WORDS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 NAMES_TRIED = 1000
 CLASSES_SHOWN = 20
 CELL_SHOWN = 60
@@ -160,7 +157,7 @@ def parts_of_files(files: Sequence[Path]) -> list[str]:
 
 def part_named(name: str) -> str:
     """Return the part that a name states, such as `val` for `validation-2017`; an empty string if none or several."""
-    parts = {PART_WORDS[word] for word in re.findall(r"[a-z]+", name.lower()) if word in PART_WORDS}
+    parts = {PART_NAMES[word] for word in re.findall(r"[a-z]+", name.lower()) if word in PART_NAMES}
     return parts.pop() if len(parts) == 1 else ""
 
 
