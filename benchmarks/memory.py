@@ -1,24 +1,20 @@
 """Peak memory of an extraction of few and of many images."""
 
 import io
-import os
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 from PIL import Image
 
+from benchmarks.processes import peak_of
 from benchmarks.rows import Row
 from benchmarks.setting import Setting
 
 FEW, MANY = 2_000, 20_000
 SIDE = 32  # pixels
 DISTINCT = 16  # different images; a comment makes the bytes of each file unique
-INTERVAL = 0.1  # seconds between two measurements of the memory
 
 
 def peak_memory(setting: Setting) -> list[Row]:
@@ -28,7 +24,7 @@ def peak_memory(setting: Setting) -> list[Row]:
     folder.mkdir()
     for place, picture in enumerate(pictures(many, SIDE)):
         (folder / f"{place:08d}.jpg").write_bytes(picture)
-    low, high = (_peak(setting.work, folder, number) for number in (few, many))
+    low, high = (_peak(setting, folder, number) for number in (few, many))
     return [
         Row(
             f"peak memory of extraction: {many:,} images / {few:,} images",
@@ -73,48 +69,9 @@ def pictures(number: int, side: int) -> Iterator[bytes]:
         yield picture[:2] + segment + picture[2:]
 
 
-def _peak(work: Path, folder: Path, number: int) -> int:
-    store = work / f"memory_{number}"
-    return peak_of(work, [sys.executable, "-m", "benchmarks.memory", str(folder), str(number), str(store)])
-
-
-def peak_of(work: Path, command: Sequence[str]) -> int:
-    """Return the peak memory in bytes of a command and its descendants; its cache is in `work`.
-
-    Raises:
-        RuntimeError: the command failed.
-    """
-    root = Path(__file__).parent.parent
-    process = subprocess.Popen(
-        command, cwd=root, env={**os.environ, "MLIC_CACHE": str(work)}, stderr=subprocess.PIPE, text=True
-    )
-    peak = 0
-    while process.poll() is None:
-        peak = max(peak, _memory_of_tree(process.pid))
-        time.sleep(INTERVAL)
-    if process.returncode:
-        raise RuntimeError(f"{command} failed: {process.stderr and process.stderr.read()}")
-    return peak
-
-
-def _memory_of_tree(process_id: int) -> int:
-    """Return the bytes of a process and its descendants; shared pages count once where the system reports them."""
-    try:
-        process = psutil.Process(process_id)
-        members = [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    return sum(_memory_of(member) for member in members)
-
-
-def _memory_of(process: psutil.Process) -> int:
-    try:
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return 0
-        memory = process.memory_full_info()
-    except psutil.Error:  # the process has ended
-        return 0
-    return getattr(memory, "pss", None) or memory.uss
+def _peak(setting: Setting, folder: Path, number: int) -> int:
+    store = setting.work / f"memory_{number}"
+    return peak_of(setting, "benchmarks.memory", str(folder), str(number), str(store))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def suspects(setting: Setting) -> list[Row]:
             rows.append(
                 Row(
                     f"{number} {kind}: found among the first 60 {ranking}",
-                    counts[FIRST.index(60)],
+                    float(counts[FIRST.index(60)]),
                     target=">= 25" if wanted else None,
                     detail=f"{shares}; mean of {setting.choose(10, 1)} draws",
                 )

@@ -1,10 +1,6 @@
 """Time of a search over many heads at once, compared with consecutive runs, as whole commands."""
 
-import subprocess
-import sys
-import time
-from pathlib import Path
-
+from benchmarks.processes import seconds_of
 from benchmarks.rows import Row
 from benchmarks.setting import Setting
 from mlic.config import compose_with_choices
@@ -62,13 +58,6 @@ def _write_settings(setting: Setting, base: list[str], number: int) -> list[str]
 
 
 def _seconds(setting: Setting, module: str, arguments: list[str], output: str | None = None) -> float:
-    """Return the seconds of a whole command."""
+    """Return the seconds of a whole command with its results in the folder of the benchmark."""
     place = [f"output='{setting.work / output}'"] if output else []
-    command = [sys.executable, "-m", module, *arguments, *place]
-    start = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"{module}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return time.perf_counter() - start
+    return seconds_of(setting, module, *arguments, *place)

@@ -6,7 +6,8 @@ import sys
 import tarfile
 from pathlib import Path
 
-from benchmarks.memory import peak_of, pictures
+from benchmarks.memory import pictures
+from benchmarks.processes import peak_of
 from benchmarks.rows import Row
 from benchmarks.setting import TINY_NETWORK, Setting
 
@@ -76,9 +77,7 @@ def run(folder: Path, number: int, output: Path) -> None:
 def _measure(setting: Setting, folder: Path, number: int) -> tuple[int, dict[str, float]]:
     """Return the peak memory in bytes and the seconds of each phase."""
     output = setting.work / f"shards_{number}"
-    peak = peak_of(
-        setting.work, [sys.executable, "-m", "benchmarks.webdataset", str(folder), str(number), str(output)]
-    )
+    peak = peak_of(setting, "benchmarks.webdataset", str(folder), str(number), str(output))
     return peak, json.loads((output / "status.json").read_text())["seconds"]
 
 
