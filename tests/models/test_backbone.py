@@ -4,7 +4,6 @@ import pytest
 import torch
 from PIL import Image
 
-from mlic.errors import InputError
 from mlic.models import FrozenBackbone
 from mlic.models.backbone import digest_of
 
@@ -62,12 +61,6 @@ def test_train_mode_never_reaches_the_network(backbone: FrozenBackbone):
     assert digest_of(backbone.network) == before
 
 
-def test_layers_behind_the_features_are_dropped():
-    backbone = FrozenBackbone("vgg11", pretrained=False, precision="float32")
-    assert backbone.num_parameters == 9_220_480  # the convolutions of VGG11: without its dense layers
-    assert backbone.feature_shape == (512,)
-
-
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
 def test_transformers_and_channels_last_networks_give_a_map(name: str):
     backbone = FrozenBackbone(name, pretrained=False, pool="none", precision="float32")
@@ -91,19 +84,6 @@ def test_squash_without_crop_shows_the_whole_photograph():
     assert white_columns(crop_mode="squash", crop_pct=1.0) == pytest.approx(80 * 0.1, abs=2)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"crop_pct": 0}, r"model\.backbone\.crop_pct"),
-        ({"crop_pct": 1.5}, r"model\.backbone\.crop_pct"),
-        ({"pool": "mean"}, "must be one of avg, max"),
-    ],
-)
-def test_impossible_settings_are_refused(options: dict[str, Any], message: str):
-    with pytest.raises(InputError, match=message):
-        FrozenBackbone(TINY, pretrained=False, **options)
-
-
 def test_identity_tells_what_determines_the_features():
     torch.manual_seed(0)
     first = FrozenBackbone(TINY, pretrained=False)
@@ -115,9 +95,7 @@ def test_identity_tells_what_determines_the_features():
     assert first.identity != FrozenBackbone(TINY, pretrained=False, image_size=96).identity
 
 
-def test_precision_auto_is_resolved_and_a_wrong_name_refused():
+def test_precision_auto_is_resolved():
     backbone = FrozenBackbone(TINY, pretrained=False).optimize_for(torch.device("cpu"))
     assert backbone.precision in {"bfloat16", "float32"}
     assert backbone(images(1, backbone.image_size)).dtype == torch.float32
-    with pytest.raises(InputError, match="must be one of auto, float32"):
-        FrozenBackbone(TINY, pretrained=False, precision="half").optimize_for(torch.device("cpu"))

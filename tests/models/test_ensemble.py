@@ -93,17 +93,6 @@ def test_the_digest_depends_on_each_member_and_their_order(ensemble: EnsembleBac
     assert make(MEMBERS[0]).weights_digest != ensemble.members[0].weights_digest
 
 
-def test_common_settings_are_of_members_that_have_none_of_their_own():
-    made = make(
-        {"name": TINY}, {"name": TINY, "pool": "avg", "precision": "bfloat16"}, pool="max", image_size=64
-    )
-    assert [member.pool for member in made.members] == ["max", "avg"]
-    assert made.image_size == (64, 64)
-    made.optimize_for(torch.device("cpu"))
-    assert made.precision == "float32 + bfloat16"
-    assert made(torch.zeros(1, 2 * 3 * 64**2, dtype=torch.uint8)).dtype == torch.float32
-
-
 def test_members_see_the_same_variant_of_an_image():
     made = make({"name": TINY}, {"name": TINY}, image_size=64)
     augment = made.augmentation(scale=(0.2, 1.0), hflip=0.5, color_jitter=0.4)
@@ -126,26 +115,3 @@ def test_a_checkpoint_builds_it_from_plain_settings():
     assert build(config).weights_digest == make(*MEMBERS).weights_digest
     with pytest.raises(InputError, match=r"uses 'os\.system'"):
         build({**config, "members": [{"_target_": "os.system", "name": "true"}]})
-
-
-@pytest.mark.parametrize(
-    ("members", "common", "message"),
-    [
-        ([], {}, r"model\.backbone\.members: the list is empty.*\{name: tf_efficientnet_lite0\.in1k\}"),
-        (None, {}, r"model\.backbone\.members: expected a list .*'None'"),
-        ("vgg16", {}, r"model\.backbone\.members: expected a list .*'vgg16'"),
-        ([{"name": TINY}, "vgg16"], {}, r"model\.backbone\.members\.1: 'vgg16' has no name of a network"),
-        ([{"pool": "avg"}], {}, r"model\.backbone\.members\.0: .* has no name of a network"),
-        ([{"name": TINY, "pols": 1}], {}, r"members\.0\.pols is not a setting of a backbone.*name, pool, weights"),
-        ([{"name": TINY}], {"pols": 1}, r"model\.backbone\.pols is not a setting"),
-        ([{"name": TINY, "pool": "none"}], {}, r"members\.0\.pool=none keeps feature maps.*csra, attention"),
-        ([{"name": TINY}], {"pool": "none"}, r"model\.backbone\.pool=none keeps feature maps"),
-        ([{"name": TINY}, {"name": TINY, "unfreeze": 1}], {}, r"members\.1\.unfreeze=1: .*Fine-tune one backbone"),
-        ([{"name": TINY}], {"unfreeze": "all"}, r"model\.backbone\.unfreeze=all: the backbones"),
-        ([{"name": TINY, "pool": "mean"}], {}, r"model\.backbone\.members\.0: model\.backbone\.pool: must be one of"),
-        ([{"name": "no_such_net"}], {}, r"model\.backbone\.members\.0: model\.backbone\.name: timm .* 'no_such_net'"),
-    ],
-)  # fmt: skip
-def test_bad_settings_are_refused_by_key(members: Any, common: dict[str, Any], message: str):
-    with pytest.raises(InputError, match=message):
-        EnsembleBackbone(members, **{"pretrained": False, **common})

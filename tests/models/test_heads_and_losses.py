@@ -1,8 +1,6 @@
-import pytest
 import torch
 from torch.nn import functional
 
-from mlic.errors import InputError
 from mlic.models import DenseHead, WeightedBCE
 
 
@@ -13,20 +11,6 @@ def test_dense_head_is_flatten_dropout_linear_relu_linear():
     expected = last(functional.relu(second(functional.relu(first(features.flatten(1))))))
     torch.testing.assert_close(head(features), expected)
     assert [layer.out_features for layer in (first, second, last)] == [8, 4, 5]
-
-
-def test_dense_head_without_hidden_layers_is_linear():
-    head = DenseHead((4,), 2, hidden=[], dropout=0.0)
-    assert sum(parameter.numel() for parameter in head.parameters()) == 4 * 2 + 2
-    assert head(torch.zeros(3, 4)).shape == (3, 2)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"), [({"dropout": 1.0}, "head.dropout=1.0"), ({"hidden": [0]}, "width")]
-)
-def test_impossible_heads_are_refused(options: dict, message: str):
-    with pytest.raises(InputError, match=message):
-        DenseHead((4,), 2, **options)
 
 
 def test_weighted_bce_is_the_mean_of_weighted_terms():

@@ -3,7 +3,6 @@ from itertools import pairwise
 import pytest
 import torch
 
-from mlic.errors import InputError
 from mlic.models import cosine_with_warmup
 
 
@@ -26,23 +25,3 @@ def test_rises_in_a_line_and_falls_as_half_a_cosine():
     assert values[60] == pytest.approx(2.0 * (0.1 + 0.9 / 2))
     assert all(later < earlier for earlier, later in pairwise(values[20:]))
     assert values[-1] == pytest.approx(0.2, abs=0.01)
-
-
-def test_without_warmup_it_starts_at_the_top_and_goes_to_0():
-    values = rates(10, warmup=0.0)
-    assert values[0] == 2.0
-    assert 0 < values[-1] < 0.06
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"warmup": 1.0}, r"scheduler\.warmup=1.0"),
-        ({"final": -0.1}, r"scheduler\.final=-0.1"),
-        ({"total_steps": float("inf")}, r"set trainer\.max_epochs"),
-    ],
-)
-def test_impossible_settings_are_refused(options: dict, message: str):
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    with pytest.raises(InputError, match=message):
-        cosine_with_warmup(optimizer, **{"total_steps": 10, **options})

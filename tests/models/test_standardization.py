@@ -38,22 +38,6 @@ def test_batches_together_get_mean_0_and_deviation_1(head: nn.Module, maps: Tens
     assert not found_in(head)._forward_pre_hooks
 
 
-def test_what_was_fitted_travels_with_the_weights(maps: Tensor):
-    head, other = (CSRAHead((6, 3, 3), 4, standardize=True).eval() for _ in range(2))
-    fit_standardization(head, [maps])
-    other.load_state_dict(head.state_dict())
-    assert torch.equal(other(maps), head(maps))
-    assert {name for name, _ in head.named_parameters()} == {"scores.weight", "bias"}
-
-
-def test_standardized_features_scaled_and_shifted_are_the_same(maps: Tensor):
-    head = DenseHead((6,), 3, hidden=[], dropout=0.0, standardize=True)
-    fit_standardization(head, [maps.mean((2, 3))])
-    expected = head(maps.mean((2, 3)))
-    fit_standardization(head, [maps.mean((2, 3)) * 0.01 + 3])
-    torch.testing.assert_close(head(maps.mean((2, 3)) * 0.01 + 3), expected, rtol=1e-3, atol=1e-3)
-
-
 def test_a_head_without_it_reads_no_batch():
     def batches():
         raise AssertionError("read")

@@ -8,7 +8,6 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from mlic.config import compose
-from mlic.errors import InputError
 from mlic.models import FrozenBackbone
 from mlic.models.unfreezing import network_stages
 
@@ -72,19 +71,6 @@ def test_a_trained_backbone_computes_in_float32():
     backbone = FrozenBackbone(TINY, pretrained=False, unfreeze=1).optimize_for(torch.device("cpu"))
     assert backbone.precision == "float32"
     assert all(weight.dtype == torch.float32 for weight in backbone.parameters())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"unfreeze": 99}, r"model\.backbone\.unfreeze"),
-        ({"unfreeze": "some"}, "unfreeze"),
-        ({"unfreeze": 1, "precision": "bfloat16"}, r"precision=bfloat16: .* trainer\.precision=bf16-mixed"),
-    ],
-)
-def test_impossible_settings_are_refused(options: dict, message: str):
-    with pytest.raises(InputError, match=message):
-        FrozenBackbone(TINY, pretrained=False, **options)
 
 
 def test_augmentation_gives_images_of_the_input_size_that_vary(tmp_path: Path):

@@ -1,4 +1,3 @@
-import pickle
 from pathlib import Path
 
 import pytest
@@ -56,37 +55,8 @@ def test_local_file_is_loaded(tmp_path: Path, ending: str):
     loaded = load_network(TINY, weights=path)
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in state.items())
     assert not loaded.training
-
-
-def test_missing_local_file_is_named(tmp_path: Path):
-    with pytest.raises(InputError, match=r"'.*nowhere.safetensors' does not exist"):
-        load_network(TINY, weights=tmp_path / "nowhere.safetensors")
-
-
-def test_weights_of_another_network_are_refused(tmp_path: Path):
-    path = tmp_path / "other.safetensors"
-    save_file(load_network("test_resnet", pretrained=False).state_dict(), path)
-    with pytest.raises(InputError, match=rf"does not contain the weights of '{TINY}'"):
-        load_network(TINY, weights=path)
-
-
-class Evil:
-    """Unpickling it leaves a trace."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self):
-        return (Path.touch, (self.trace,))
-
-
-@pytest.mark.parametrize("ending", ["safetensors", "pt"])
-def test_a_pickle_is_refused_and_not_run(tmp_path: Path, ending: str):
-    path, trace = tmp_path / f"evil.{ending}", tmp_path / "trace"
-    path.write_bytes(pickle.dumps(Evil(trace)))
-    with pytest.raises(InputError, match="evil"):
-        load_network(TINY, weights=path)
-    assert not trace.exists()
+    with pytest.raises(InputError, match="does not contain the weights of 'test_resnet'"):
+        load_network("test_resnet", weights=path)
 
 
 def test_unreachable_hub_names_the_three_ways(monkeypatch: pytest.MonkeyPatch):
@@ -111,10 +81,3 @@ def test_cached_hub_file_is_used_without_asking_the_hub(tmp_path: Path, monkeypa
     monkeypatch.setattr(weights.huggingface_hub, "get_session", lambda: pytest.fail("asked the hub"))
     loaded = load_network("test_resnet.r160_in1k")
     assert torch.equal(loaded.state_dict()["conv1.0.weight"], state["conv1.0.weight"])
-
-
-def test_unknown_network_lists_similar_ones():
-    with pytest.raises(InputError, match="has no network 'nasnetlarge'"):
-        load_network("nasnetlarge")
-    with pytest.raises(InputError, match=r"similar names: .*resnet"):
-        load_network("resnetv2_15")

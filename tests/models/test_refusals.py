@@ -1,0 +1,71 @@
+"""Settings that no network, head, loss or schedule can have are refused by their key."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from mlic.errors import InputError
+from mlic.models import (
+    AsymmetricLoss,
+    AttentionHead,
+    CSRAHead,
+    DenseHead,
+    EnsembleBackbone,
+    FocalLoss,
+    FrozenBackbone,
+    WeightedBCE,
+    cosine_with_warmup,
+)
+from mlic.models.weights import load_network
+
+TINY = "test_efficientnet"
+MAP, VECTOR, WEIGHTS = (6, 3, 4), (1280,), (0.5, 1.0)
+BACKBONE = partial(FrozenBackbone, TINY, pretrained=False)
+SCHEDULE = partial(cosine_with_warmup, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0))
+
+
+def ensemble(members: Any, **options: Any) -> EnsembleBackbone:
+    return EnsembleBackbone(members, pretrained=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: BACKBONE(crop_pct=1.5), r"model\.backbone\.crop_pct"),
+        (lambda: BACKBONE(pool="mean"), r"must be one of avg, max"),
+        (lambda: BACKBONE(precision="half").optimize_for(torch.device("cpu")), "must be one of auto, float32"),
+        (lambda: BACKBONE(unfreeze=99), r"model\.backbone\.unfreeze"),
+        (lambda: BACKBONE(unfreeze="some"), "unfreeze"),
+        (lambda: BACKBONE(unfreeze=1, precision="bfloat16"), r"precision=bfloat16: .* trainer\.precision=bf16-mixed"),
+        (lambda: load_network("resnetv2_15"), r"has no network 'resnetv2_15'.*similar names: .*resnet"),
+        (lambda: load_network(TINY, weights="no.safetensors"), r"'.*no.safetensors' does not exist"),
+        (lambda: DenseHead(MAP, 5, dropout=1.0), "head.dropout=1.0"),
+        (lambda: DenseHead(MAP, 5, hidden=[0]), "width"),
+        (lambda: DenseHead(MAP, 5, hidden_dropout=1.0), "head.hidden_dropout"),
+        (lambda: CSRAHead(MAP, 5, num_heads=0), "head.num_heads"),
+        (lambda: CSRAHead(VECTOR, 5), r"head=csra .*shape \(1280,\).*model\.backbone\.pool=none"),
+        (lambda: AttentionHead(MAP, 5, width=10, num_heads=4), "head.num_heads"),
+        (lambda: AttentionHead(MAP, 5, num_queries=0), "head.num_queries"),
+        (lambda: AttentionHead(VECTOR, 5), r"head=attention .*shape \(1280,\).*model\.backbone\.pool=none"),
+        (lambda: WeightedBCE(WEIGHTS, label_smoothing=1.5), r"loss\.label_smoothing"),
+        (lambda: FocalLoss(WEIGHTS, gamma=-1), r"loss\.gamma"),
+        (lambda: AsymmetricLoss(WEIGHTS, gamma_neg=-1), r"loss\.gamma_neg"),
+        (lambda: AsymmetricLoss(WEIGHTS, clip=1), r"loss\.clip"),
+        (lambda: SCHEDULE(total_steps=10, warmup=1.0), r"scheduler\.warmup=1.0"),
+        (lambda: SCHEDULE(total_steps=10, final=-0.1), r"scheduler\.final=-0.1"),
+        (lambda: SCHEDULE(total_steps=float("inf")), r"set trainer\.max_epochs"),
+        (lambda: ensemble([]), r"model\.backbone\.members: the list is empty.*\{name: tf_efficientnet_lite0\.in1k\}"),
+        (lambda: ensemble("vgg16"), r"model\.backbone\.members: expected a list .*'vgg16'"),
+        (lambda: ensemble([{"name": TINY}, "vgg16"]), r"members\.1: 'vgg16' has no name of a network"),
+        (lambda: ensemble([{"name": TINY, "pols": 1}]), r"members\.0\.pols is not a setting of a backbone"),
+        (lambda: ensemble([{"name": TINY}], pols=1), r"model\.backbone\.pols is not a setting"),
+        (lambda: ensemble([{"name": TINY, "pool": "none"}]), r"members\.0\.pool=none keeps feature maps"),
+        (lambda: ensemble([{"name": TINY}], unfreeze="all"), r"model\.backbone\.unfreeze=all: the backbones"),
+        (lambda: ensemble([{"name": "no_such_net"}]), r"members\.0: model\.backbone\.name: timm .* 'no_such_net'"),
+    ],
+)  # fmt: skip
+def test_impossible_settings_are_refused(make: Any, message: str):
+    with pytest.raises(InputError, match=message):
+        make()
