@@ -25,6 +25,8 @@ from mlic.evaluation.predictions import Predictions
 from mlic.inference import Classifier
 from mlic.models.weights import load_network
 
+SentRun = Callable[[Callable[[dict[str, Any]], Any]], Path]
+
 
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
@@ -51,7 +53,7 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture
-def sent_run(tiny_run: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], None]], Path]:
+def sent_run(tiny_run: Path, tmp_path: Path) -> SentRun:
     """A function (change of the checkpoint's config) -> a run folder."""
 
     def make(change: Callable[[dict[str, Any]], None]) -> Path:
@@ -76,41 +78,37 @@ def name_image(run: Path, images: str | Path, name: str) -> None:
     Predictions(names, test.scores, test.targets, test.classes).write_parquet(file)
 
 
-@pytest.mark.parametrize(("prefix", "part"), [("", "test"), ("reference::", "val"), ("/x::", "train")])
+@pytest.mark.parametrize(
+    ("images", "reader", "message"),
+    [
+        ("{url}", {"_target_": "mlic.data.read_webdataset"}, r"a\.tar' is not opened, because"),
+        ("/x::{url}", {"_target_": "mlic.data.read_webdataset"}, r"a\.tar' is not opened: an address must"),
+        ("coco", {"_target_": "mlic.data.read_coco_val2017", "base_url": "{url}"}, "is not downloaded, because"),
+    ],
+)  # fmt: skip
 def test_the_address_in_a_checkpoint_is_not_opened(
-    prefix: str, part: str, sent_run: Callable[..., Path], listener: str, tmp_path: Path
-):
-    def change(config: dict[str, Any]) -> None:
-        config["data"] |= {
-            "images": prefix + listener,
-            "annotations": None,
-            "reader": {"_target_": "mlic.data.read_webdataset", "_partial_": True},
-        }
-
-    options = (f"run='{sent_run(change)}'", f"part={part}", "device=cpu")
-    with pytest.raises(InputError, match=r"a\.tar' is not opened(: an address must|, because)"):
-        evaluate(compose(*options, output=tmp_path / "out", config_name="evaluate"))
-
-
-def test_a_download_that_a_checkpoint_names_is_not_begun(
-    sent_run: Callable[..., Path], listener: str, tmp_path: Path
-):
-    def change(config: dict[str, Any]) -> None:
-        reader = {"_target_": "mlic.data.read_coco_val2017", "base_url": listener, "_partial_": True}
-        config["data"] |= {"images": str(tmp_path / "coco"), "annotations": None, "reader": reader}
-
-    options = (f"run='{sent_run(change)}'", "part=test", "device=cpu")
-    with pytest.raises(InputError, match="is not downloaded, because the address comes from a run folder"):
-        evaluate(compose(*options, output=tmp_path / "out", config_name="evaluate"))
+    images: str, reader: dict[str, str], message: str, sent_run: SentRun, listener: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    reader = {key: value.format(url=listener) for key, value in reader.items()}
+    changed = {
+        "images": images.format(url=listener),
+        "annotations": None,
+        "reader": {**reader, "_partial_": True},
+    }
+    run = sent_run(lambda config: config["data"].update(changed))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        evaluate(
+            compose(
+                f"run='{run}'", "part=test", "device=cpu", output=tmp_path / "out", config_name="evaluate"
+            )
+        )
 
 
 @pytest.mark.usefixtures("without_figures")
 def test_compare_opens_no_address_and_downloads_no_weights(
-    sent_run: Callable[..., Path],
-    tiny_run: Path,
-    listener: str,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    sent_run: SentRun, tiny_run: Path, listener: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     asked: list[Any] = []
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
@@ -128,17 +126,17 @@ def test_compare_opens_no_address_and_downloads_no_weights(
     assert asked
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "reference::{url}",
-        "{url}::{url}",
-        "/x::{url}",
-        "reference://{url}",
-        "github://a:b@main/c.tar",
-        "HTTP{url}",
-    ],
+ADDRESSES = (
+    "reference::{url}",
+    "{url}::{url}",
+    "/x::{url}",
+    "reference://{url}",
+    "github://a:b@main/c",
+    "HTTP{url}",
 )
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
 def test_few_protocols_are_opened(address: str, listener: str):
     url = address.format(url=listener)
     for read in (list_shards, lambda url: read_tar_image(TarImage(url, "a.jpg", 512, 512, ""))):
@@ -159,7 +157,7 @@ def test_a_shard_name_that_leaves_the_folder_is_refused(monkeypatch: pytest.Monk
     ["hf-hub:a/evil", "hf_hub:a/evil", "local-dir:/received", "test_efficientnet.hf-hub:a/b", "https://a/b"],
 )
 def test_networks_of_a_senders_repository_are_not_fetched(
-    name: str, sent_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    name: str, sent_run: SentRun, monkeypatch: pytest.MonkeyPatch
 ):
     def refuse(*arguments: Any, **options: Any) -> None:
         raise AssertionError(f"fetched: {arguments}")

@@ -209,15 +209,6 @@ def test_the_right_pixels(name: str, tmp_path: Path, backbone: FrozenBackbone):
     assert backbone.transform(loaded).shape == (3, 64, 64)
 
 
-@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
-def test_strips_come_to_the_size_of_the_input(crop_mode: str):
-    backbone = FrozenBackbone("test_efficientnet", pretrained=False, image_size=64, crop_mode=crop_mode)
-    for size in ((1, 1), (20_000, 1), (1, 20_000)):
-        pixels = backbone.transform(Image.new("RGB", size, ORANGE))
-        assert pixels.shape == (3, 64, 64)
-        np.testing.assert_array_equal(pixels[:, 32, 32], ORANGE)
-
-
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_with_the_reason(name: str, tmp_path: Path):
     path = write(tmp_path, name, REFUSED[name].content)

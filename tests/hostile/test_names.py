@@ -92,10 +92,8 @@ def test_no_command_writes_a_formula(
     figures = train(compose(*every, output=run))
     options = (f"run='{run}'", "device=cpu", "num_workers=0")
     # our own reader of split.csv finds the images by their names
-    assert (
-        evaluate(compose(*options, "part=test", output=output / "test", config_name="evaluate"))["test"]
-        == figures["test"]
-    )
+    evaluated = evaluate(compose(*options, "part=test", output=output / "test", config_name="evaluate"))
+    assert evaluated["test"] == figures["test"]
     for name, more in (("all.csv", ()), ("top.csv", ("top_k=2", "thresholds=0"))):
         images = odd_data[1].replace("data.images", "images")
         predict(compose(*options, images, *more, output=output / name, config_name="predict"))
@@ -148,8 +146,6 @@ def test_each_commands_log_shows_control_characters(command: str):
 
 
 def test_errors_show_control_characters():
-    assert (
-        str(InputError("photos/\x1b[31m\udcff.jpg: no such file\n"))
-        == "photos/\\x1b[31m\\udcff.jpg: no such file\n"
-    )
+    shown = str(InputError("photos/\x1b[31m\udcff.jpg: no such file\n"))
+    assert shown == "photos/\\x1b[31m\\udcff.jpg: no such file\n"
     assert printable("héllo 👩‍👩‍👧 ‏עברית") == "héllo 👩‍👩‍👧 ‏עברית"

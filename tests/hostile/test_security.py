@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -22,7 +20,6 @@ from mlic.data import coco_val2017
 from mlic.data.download import RemoteFile, unpack
 from mlic.errors import InputError
 from mlic.evaluate import evaluate
-from mlic.evaluation.predictions import Predictions
 from mlic.features.store import FeatureStore
 from mlic.inference import Classifier
 from mlic.predict import predict
@@ -123,19 +120,6 @@ def test_a_sweep_of_a_billion_jobs_does_not_hang_the_report(run: Path):
     assert "multirun.yaml cannot be read, so jobs may be missing (more than 100000 jobs)" in missing[0].reason
 
 
-def test_parquet_of_pickled_types_runs_nothing(run: Path, trap: Any):
-    """pyarrow once unpickled the metadata of extension types."""
-    file = run / "predictions" / "test.parquet"
-    table = pq.read_table(file)
-    metadata = {
-        b"ARROW:extension:name": b"arrow.py_extension_type",
-        b"ARROW:extension:metadata": pickle.dumps(trap),
-    }
-    fields = [field.with_metadata(metadata) for field in table.schema]
-    pq.write_table(pa.table(table.columns, schema=pa.schema(fields)), file)
-    assert len(Predictions.read_parquet(file)) == 12
-
-
 @pytest.mark.parametrize("content", ["a,b\n1,2\n", 'file_name,split\n"'])
 def test_a_broken_split_is_named(content: str, run: Path, tmp_path: Path):
     (run / "split.csv").write_text(content)
@@ -153,16 +137,15 @@ def test_a_broken_status_is_told(content: str, tmp_path: Path):
         Classifier.load(tmp_path)
 
 
-def make_zip(path: Path, *entries: tuple[str, bytes, int]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content, mode in entries:
-            info = zipfile.ZipInfo(name)
-            info.external_attr = mode << 16
-            archive.writestr(info, content)
-    return path
-
-
 def test_links_in_an_archive_lead_nowhere(tmp_path: Path):
+    def make_zip(path: Path, *entries: tuple[str, bytes, int]) -> Path:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content, mode in entries:
+                info = zipfile.ZipInfo(name)
+                info.external_attr = mode << 16
+                archive.writestr(info, content)
+        return path
+
     link, set_user = stat.S_IFLNK | 0o777, stat.S_IFREG | 0o4777
     archive = make_zip(tmp_path / "a.zip", ("photos/out", b"/etc", link), ("photos/a.jpg", b"1", set_user))
     folder = unpack(archive, "photos", tmp_path / "photos")
@@ -174,19 +157,6 @@ def test_links_in_an_archive_lead_nowhere(tmp_path: Path):
         with pytest.raises(InputError, match="cannot be unpacked"):
             unpack(archive, member, tmp_path / "again" / "evil")
     assert not list(tmp_path.rglob("evil"))
-
-
-@pytest.mark.usefixtures("without_figures")
-def test_a_page_over_hostile_names_holds_no_markup_of_theirs(run: Path, tmp_path: Path):
-    odd = "<img src=x onerror=alert(1)>\"'"
-    for name in ("status.json", "model.json", "dataset.json"):
-        content = json.loads((run / name).read_text())
-        content |= {"state": content.get("state", odd), "name": odd, "pool": odd, "weights_tag": odd}
-        (run / name).write_text(json.dumps(content))
-    page = write_report(ReportOptions(runs=str(run), output=tmp_path / "report", resamples=2)).read_text()
-    assert "<img src=x" not in page and "&lt;img src=x" in page
-    assert re.search(r"Content-Security-Policy\" content=\"default-src 'none'; img-src data:", page)
-    assert not re.search(r"(src|href)=\"(https?:)?//", page)
 
 
 def test_the_sources_run_no_shell_and_unpickle_nothing():
