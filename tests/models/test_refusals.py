@@ -55,7 +55,7 @@ def ensemble(members: Any, **options: Any) -> EnsembleBackbone:
         (lambda: AsymmetricLoss(WEIGHTS, clip=1), r"loss\.clip"),
         (lambda: SCHEDULE(total_steps=10, warmup=1.0), r"scheduler\.warmup=1.0"),
         (lambda: SCHEDULE(total_steps=10, final=-0.1), r"scheduler\.final=-0.1"),
-        (lambda: SCHEDULE(total_steps=float("inf")), r"set trainer\.max_epochs"),
+        (lambda: SCHEDULE(total_steps=float("inf")), r"set trainer\.max_epochs"),  # pyright: ignore[reportArgumentType]
         (lambda: ensemble([]), r"model\.backbone\.members: the list is empty.*\{name: tf_efficientnet_lite0\.in1k\}"),
         (lambda: ensemble("vgg16"), r"model\.backbone\.members: expected a list .*'vgg16'"),
         (lambda: ensemble([{"name": TINY}, "vgg16"]), r"members\.1: 'vgg16' has no name of a network"),
