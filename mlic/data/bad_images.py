@@ -2,19 +2,20 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
-from mlic.data.images import ImageReference
+from mlic.data.images import ImageReference, image_files
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 10
-TRIED = (
-    1000  # missing names that are examined; a network file system answers a few thousand queries per second
-)
+TRIED = 1000  # missing names that are examined
 ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 CORRECT = "Correct the names in the annotations."
 
@@ -33,9 +34,12 @@ def leave_out(bad: Mapping[ImageReference, str], table: LabelTable, on_bad_image
     """
     if not bad:
         return
-    files = (path for path in bad if isinstance(path, Path))
-    missing = [path.relative_to(table.image_dir).as_posix() for path in files if not os.path.lexists(path)]
-    cause = explain_missing(table.image_dir, missing)
+    missing = [
+        name
+        for name, image in zip(table.file_names, table.paths(), strict=True)
+        if image in bad and isinstance(image, Path) and not os.path.lexists(image)
+    ]
+    cause = explain_missing(table.folders, missing)
     lines = sorted(f"  {image}: {reason}" for image, reason in bad.items())[:SHOWN]
     if len(bad) > SHOWN:
         lines.append(f"  and {len(bad) - SHOWN} more; mlic.verify lists all")
@@ -49,58 +53,95 @@ def leave_out(bad: Mapping[ImageReference, str], table: LabelTable, on_bad_image
     logger.warning("%d images cannot be used and are left out:\n%s", len(bad), listing)
 
 
-def explain_missing(folder: Path, missing: Sequence[str]) -> str | None:
-    """Return the common cause and its remedy if most of the files are missing for one cause, else None.
+def explain_missing(folders: Sequence[Path], missing: Sequence[str]) -> str | None:
+    r"""Return the common cause and its remedy if most of the files are missing for one cause, else None.
+
+    Names are compared with those of the images in the folders, without regard to extension, case, Unicode form, folders
+    and `\` or `/`.
 
     Args:
-        folder: image folder.
-        missing: names of missing files, relative to the folder.
+        folders: image folders.
+        missing: names of missing files, relative to a folder.
     """
     if not missing:
         return None
     tried = missing[:: max(1, len(missing) // TRIED)][:TRIED]
-    counts = {
-        (words, remedy): sum(_is_file(folder, change(name)) for name in tried)
-        for words, remedy, change in _changes(folder, tried[0])
-    }
-    (words, remedy), found = max(counts.items(), key=lambda item: item[1])
+    wanted = {key for name in tried for key in _keys(name)}
+    similar: dict[str, list[str]] = defaultdict(list)
+    for folder in folders:
+        for file in image_files(folder):
+            for key in wanted.intersection(_keys(file)):
+                similar[key].append(file)
+    meant = ((name, _most_similar(name, similar)) for name in tried)
+    causes = Counter(_difference(name, file, folders) for name, file in meant if file is not None)
+    (words, remedy), found = causes.most_common(1)[0] if causes else (("", ""), 0)
     if found <= len(tried) // 2:
         return None
     number = f"{found} of {len(tried)}{' tested' if len(tried) < len(missing) else ''}"
     return f"{words}, {number} exist. {remedy}"
 
 
-def _changes(folder: Path, example: str) -> Iterator[tuple[str, str, Callable[[str], str]]]:
-    """Yield possible mistakes in the names: the correction in words, the remedy, and the correcting function."""
-    for ending in ENDINGS:
-        yield f"With '{ending}' appended", CORRECT, lambda name, ending=ending: name + ending
-        yield (
-            f"With the extension '{ending}' instead of theirs",
-            CORRECT,
-            lambda name, ending=ending: os.path.splitext(name)[0] + ending,
-        )
-    yield "With '/' instead of '\\'", CORRECT, lambda name: name.replace("\\", "/")
-    yield "In lower case", CORRECT, str.lower
-    yield "In upper case", CORRECT, str.upper
-    parts, own = example.split("/"), folder.resolve()
-    for number in range(1, len(parts)):
-        prefix = "/".join(parts[:number]) + "/"
-        is_own = own.parts[-number:] == tuple(parts[:number])
-        remedy = (
-            f"Set data.images={own.parents[number - 1]}, or remove '{prefix}' from names."
-            if is_own
-            else CORRECT
-        )
-        yield (
-            f"Without the leading '{prefix}'",
-            remedy,
-            lambda name, prefix=prefix: name.removeprefix(prefix),
-        )
-    yield "Without their folders", CORRECT, os.path.basename
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name.replace("\\", "/")).casefold()
 
 
-def _is_file(folder: Path, name: str) -> bool:
-    try:
-        return (folder / name).is_file()
-    except OSError:  # the name is too long
-        return False
+def _keys(name: str) -> tuple[str, str]:
+    """Return the last part of a name with and without its extension."""
+    last = _plain(name).rpartition("/")[2]
+    return last, os.path.splitext(last)[0]
+
+
+def _most_similar(name: str, similar: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the file that shares the most folders with a name; None if there is none, or if several do."""
+    last, stem = _keys(name)
+    # 'a.b' may be 'a.b.jpg', else 'a.jpg'
+    files = sorted(
+        set(similar.get(last) or similar.get(stem, ())), key=lambda file: -_shared_folders(name, file)
+    )
+    is_clear = len(files) == 1 or (
+        files and _shared_folders(name, files[0]) > _shared_folders(name, files[1])
+    )
+    return files[0] if is_clear else None
+
+
+def _shared_folders(name: str, file: str) -> int:
+    """Return the number of folders, before the last part, that two names share."""
+    pairs = zip(_plain(name).split("/")[-2::-1], _plain(file).split("/")[-2::-1], strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _difference(name: str, file: str, folders: Sequence[Path]) -> tuple[str, str]:
+    """Return in words how a name becomes that of a file, and the remedy."""
+    words: list[str] = []
+    settings: list[str] = []
+    changed = name.replace("\\", "/")
+    if changed != name:
+        words.append("with '/' instead of '\\'")
+    ending = os.path.splitext(file)[1]
+    if _keys(name)[0] != _keys(file)[0]:
+        is_appended = _keys(name)[0] == _keys(file)[1]
+        words.append(
+            f"with '{ending}' appended" if is_appended else f"with the extension '{ending}' instead of theirs"
+        )
+        settings.append(f"data.reader.extension={ending}")
+        changed = (changed if is_appended else os.path.splitext(changed)[0]) + ending
+    kept = _shared_folders(changed, file) + 1
+    before, there = changed.split("/")[:-kept], file.split("/")[:-kept]
+    if before and not there:
+        words.append(f"without the leading '{'/'.join(before)}/'")
+        own = folders[0].resolve()
+        if len(folders) == 1 and own.parts[-len(before) :] == tuple(before):
+            settings.append(f"data.images={own.parents[len(before) - 1]}")
+    elif there and not before:
+        words.append(f"with '{'/'.join(there)}/' in front")
+        settings += [f"data.images={folders[0].joinpath(*there)}"] if len(folders) == 1 else []
+    elif before:
+        words.append("in other folders")
+    rest, meant = "/".join(changed.split("/")[-kept:]), "/".join(file.split("/")[-kept:])
+    if unicodedata.normalize("NFC", rest) != unicodedata.normalize("NFC", meant):
+        words.append("in other case")
+    if rest.casefold() != meant.casefold():
+        words.append("in the other Unicode form")
+    listed = ", ".join(words)
+    remedy = f"Set {' '.join(settings)}." if len(settings) == len(words) else CORRECT
+    return listed[0].upper() + listed[1:], remedy

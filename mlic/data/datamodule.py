@@ -80,7 +80,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         self,
         reader: Callable[..., LabelTable],
         *,
-        annotations: str | Path | None = None,
+        annotations: str | Path | Sequence[str] | None = None,
         images: str | Path | Sequence[str] | None = None,
         num_images: int | None = None,
         min_images_per_class: int | float = 0,
@@ -98,7 +98,7 @@ class MultiLabelDataModule(L.LightningDataModule):
 
         Args:
             reader: reader such as `mlic.data.read_csv`; called with `annotations` and `images` if they are given.
-            annotations: annotation file or folder.
+            annotations: annotation files or folders.
             images: image folder, or another location that the reader accepts.
             num_images: size of a random subset.
             min_images_per_class: rarer classes are dropped; an int is a count, a float in (0, 1) a share of the images.

@@ -1,7 +1,6 @@
 """Decoding of image files to upright 8-bit RGB, and checks of image files."""
 
 import os
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -262,7 +261,7 @@ def _open_stream(source: ImageReference | BytesIO) -> BinaryIO:
     if isinstance(source, TarImage):
         return BytesIO(read_tar_image(source))
     if not source.exists():
-        raise UnusableError(_no_such_file(source))
+        raise UnusableError("no such file")
     if not source.is_file():
         raise UnusableError("not a regular file")
     return source.open("rb")
@@ -290,15 +289,6 @@ def _check_size(image: Image.Image) -> None:
     if not 0 < image.width * image.height <= MAX_PIXELS:
         excess = f", more than the limit of {MAX_PIXELS:,}" if image.width * image.height else ""
         raise UnusableError(f"{image.width} x {image.height} pixels{excess}")
-
-
-def _no_such_file(path: Path) -> str:
-    # the name may exist in the other Unicode normalization form, which looks the same (macOS decomposes letters)
-    for form in ("NFC", "NFD"):
-        other = path.with_name(unicodedata.normalize(form, path.name))
-        if other.name != path.name and other.is_file():
-            return f"no such file, but a file exists whose name looks the same, in Unicode form {form}; rename it"
-    return "no such file"
 
 
 def _reason(error: Exception) -> str:

@@ -157,8 +157,10 @@ class LabelTable:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Folders in which the images were searched."""
-        return self.references.folders if isinstance(self.references, FoundImages) else (self.image_dir,)
+        """Folders in which the images are; empty for images in tar shards."""
+        if self.references is None:
+            return (self.image_dir,)
+        return self.references.folders if isinstance(self.references, FoundImages) else ()
 
     @property
     def positives(self) -> np.ndarray:

@@ -74,7 +74,7 @@ def error_browser(
     for item in errors.sort_values("confidence", ascending=False, kind="stable").to_dict("records"):
         run = by_name[item["run"]]
         small = thumbnails[run.name]
-        key = (str(small.folder), item["file_name"])
+        key = (str(small.folders), item["file_name"])
         if key not in images and len(addresses) < max_images:
             address = small.data_uri(item["file_name"])
             if address is not None:

@@ -33,7 +33,7 @@ from mlic.report.score_tables import (
 )
 from mlic.report.summary import summarise
 from mlic.report.tables import Table, write_table
-from mlic.report.thumbnails import Thumbnails, image_folder
+from mlic.report.thumbnails import Thumbnails, image_folders
 from mlic.runs.folder import refuse_foreign_folder, replacing_together, write_atomically
 from mlic.runs.lock import locked_folder
 
@@ -177,12 +177,13 @@ def _build_tables(report: Report, options: ReportOptions, metrics: dict[str, Any
 def _build_galleries(report: Report, options: ReportOptions) -> None:
     for run in report.drawn:
         bits_stored = run.dataset.get("source", {}).get("bits_stored", FULL_BITS)
-        small = Thumbnails(image_folder(run.dataset), THUMBNAIL_PIXELS, bits_stored)
+        small = Thumbnails(image_folders(run.dataset), THUMBNAIL_PIXELS, bits_stored)
         report.thumbnails[run.name] = small
         if run.test is None:
             continue
         if not small.available:
-            run.notes.append(f"no photographs: the image folder {small.folder or ''} does not exist")
+            folders = ", ".join(map(str, small.folders))
+            run.notes.append(f"no photographs: the image folder {folders} does not exist")
         report.galleries[run.name] = build_galleries(run, small, count=options.gallery_images)
         if options.activation_maps:
             from mlic.report.activation_maps import add_activation_maps  # imports torch
@@ -241,7 +242,7 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any], fold
 def _browser(report: Report, errors: pd.DataFrame, confused: pd.DataFrame) -> dict[str, Any]:
     names = [run.name for run in report.drawn]
     large = report.thumbnails
-    small = {name: Thumbnails(large[name].folder, ERROR_PIXELS, large[name].bits_stored) for name in names}
+    small = {name: Thumbnails(large[name].folders, ERROR_PIXELS, large[name].bits_stored) for name in names}
     own_errors, own_confused = (frame.loc[frame["run"].isin(names)] for frame in (errors, confused))
     return error_browser(report.drawn, own_errors, own_confused, small, max_images=ERROR_IMAGES)
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -14,21 +15,21 @@ QUALITY = 80
 
 
 class Thumbnails:
-    """Photographs of one folder, or of tar shards, as small JPEGs; each is read once."""
+    """Photographs of some folders, or of tar shards, as small JPEGs; each is read once."""
 
-    def __init__(self, folder: Path | None, pixels: int, bits_stored: int = FULL_BITS) -> None:
-        """Read from `folder` (or None); the longer side has at most `pixels`; for `bits_stored` see `open_image`."""
-        self.folder = None if folder is None else folder.resolve()
+    def __init__(self, folders: Sequence[Path], pixels: int, bits_stored: int = FULL_BITS) -> None:
+        """Read from `folders`; the longer side has at most `pixels`; for `bits_stored` see `open_image`."""
+        self.folders = tuple(folder.resolve() for folder in folders)
         self.pixels, self.bits_stored = pixels, bits_stored
         self._read: dict[str, bytes | None] = {}
 
     @property
     def available(self) -> bool:
-        """True if the folder exists."""
-        return self.folder is not None and self.folder.is_dir()
+        """True if one of the folders exists."""
+        return any(folder.is_dir() for folder in self.folders)
 
     def jpeg(self, file_name: str) -> bytes | None:
-        """Return a small upright copy; None if the file is missing, unreadable or outside the folder."""
+        """Return a small upright copy; None if the file is missing, unreadable or outside the folders."""
         if file_name not in self._read:
             self._read[file_name] = self._make(file_name)
         return self._read[file_name]
@@ -39,13 +40,13 @@ class Thumbnails:
         return None if jpeg is None else "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
     def reference(self, file_name: str) -> ImageReference | None:
-        """Return the file or the image in a tar shard, or None if it is missing or outside the folder."""
-        if self.folder is None:
-            return None
-        path = (self.folder / file_name).resolve()
-        if not path.is_relative_to(self.folder):
-            return None
-        return path if path.is_file() else find_indexed(path)
+        """Return the file or the image in a tar shard, or None if it is missing or outside the folders."""
+        paths = [(folder / file_name).resolve() for folder in self.folders]
+        inside = [
+            path for path, folder in zip(paths, self.folders, strict=True) if path.is_relative_to(folder)
+        ]
+        file = next((path for path in inside if path.is_file()), None)
+        return file or next(filter(None, map(find_indexed, inside)), None)
 
     def _make(self, file_name: str) -> bytes | None:
         reference = self.reference(file_name)
@@ -71,7 +72,7 @@ def thumbnail(reference: ImageReference, pixels: int, bits_stored: int = FULL_BI
     return image
 
 
-def image_folder(dataset: dict) -> Path | None:
-    """Return the folder of the photographs recorded in dataset.json."""
-    folder = dataset.get("source", {}).get("images")
-    return None if folder is None else Path(folder)
+def image_folders(dataset: dict) -> list[Path]:
+    """Return the folders of the photographs recorded in dataset.json."""
+    folders = dataset.get("source", {}).get("images") or []
+    return [Path(folder) for folder in ([folders] if isinstance(folders, str) else folders)]

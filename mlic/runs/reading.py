@@ -22,7 +22,7 @@ from mlic.runs.folder import (
 ANY = "*"  # all keys
 NUMBER, TEXT, LIST, NUMBERS = "a number", "text", "a list", "a number or a list of numbers"
 COUNT, SHAPE = "a count", "a list of counts"
-TEXTS = "a list of texts"
+TEXTS, PLACES = "a list of texts", "a text or a list of texts"
 NEVER_UNKNOWN = (LIST, COUNT, SHAPE, TEXTS)
 PER_CLASS, COUNTS = {ANY: NUMBER}, {ANY: COUNT}
 METRICS = {"per_class": {ANY: {ANY: NUMBER}}, "undefined": {ANY: LIST}, ANY: NUMBER}
@@ -38,7 +38,7 @@ FORMS: dict[str, Mapping[str, Form]] = {
     },
     DATASET_FILE: {
         "classes": LIST, "images": {ANY: NUMBER}, "counts": {ANY: COUNTS},
-        "curation": {"dropped_classes": COUNTS}, "split": {"hash": TEXT}, "source": {"images": TEXT},
+        "curation": {"dropped_classes": COUNTS}, "split": {"hash": TEXT}, "source": {"images": PLACES},
     },
     METRICS_FILE: {ANY: METRICS},
     THRESHOLDS_FILE: {"per_class": PER_CLASS},
@@ -138,7 +138,9 @@ def _is(value: Any, kind: str) -> bool:
         return isinstance(value, list) and all(_is(item, TEXT) or _is(item, NUMBER) for item in value)
     if kind == TEXT:
         return isinstance(value, str)
-    if kind == TEXTS:
+    if kind == PLACES and isinstance(value, str):
+        return True
+    if kind in (TEXTS, PLACES):
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if kind == SHAPE:
         return isinstance(value, list) and all(_is(item, COUNT) for item in value)

@@ -1,6 +1,7 @@
 """Files of a run other than checkpoints: data set, model, predictions, metrics."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,11 +65,17 @@ def describe_dataset(datamodule: MultiLabelDataModule) -> dict[str, Any]:
         "bad_images": {str(path): reason for path, reason in datamodule.bad_images.items()},
         "split": {**datamodule.split_settings.as_dict(), "hash": datamodule.split_hash},
         "source": {
-            "annotations": None if datamodule.annotations is None else str(datamodule.annotations),
-            "images": str(table.image_dir),
+            "annotations": _places(datamodule.annotations),
+            "images": _places(table.folders if len(table.folders) > 1 else table.image_dir),
             "bits_stored": datamodule.bits_stored,
         },
     }
+
+
+def _places(paths: str | Path | Sequence[str | Path] | None) -> str | list[str] | None:
+    if paths is None or isinstance(paths, str | Path):
+        return None if paths is None else str(paths)
+    return [str(path) for path in paths]
 
 
 def write_model(folder: RunFolder, backbone: Backbone, head: nn.Module, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,9 +167,10 @@ def _check_data(config: DictConfig, run: RunFolder) -> None:
     described = _read(run, DATASET_FILE)
     there = described.get("split", {}).get("hash")
     datamodule: MultiLabelDataModule = instantiate(config.data)
-    folder = described.get("source", {}).get("images") or ""
+    recorded = described.get("source", {}).get("images") or ""
+    folders = [recorded] if isinstance(recorded, str) else recorded
     datamodule.hash_images = lambda paths: hash_files(paths, hash_index(config)).digests
-    datamodule.read_labels(os.path.relpath(path, folder) for path in described.get("bad_images") or {})
+    datamodule.read_labels(_name_in(folders, path) for path in described.get("bad_images") or {})
     datamodule.group_copies()
     table = datamodule.table
     names, digests = _read_images(run)
@@ -185,6 +187,12 @@ def _check_data(config: DictConfig, run: RunFolder) -> None:
             f"data.annotations and data.images (split {str(there)[:12]}... there, {datamodule.split_hash[:12]}... "
             f"here). {ANEW}"
         )
+
+
+def _name_in(folders: Sequence[str], path: str) -> str:
+    """Return the file name of an image of the earlier run, relative to the one of its folders that holds it."""
+    names = [os.path.relpath(path, folder) for folder in folders]
+    return next((name for name in names if not name.startswith("..")), names[0])
 
 
 def _read_images(run: RunFolder) -> tuple[list[str], np.ndarray]:

@@ -87,10 +87,9 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
     findings += find_duplicates(table, inspected.digests)
     classes = class_table(table)
     if table.classes:
-        in_files = table.references is None
-        unannotated = find_unannotated(table.image_dir, table.file_names) if in_files else []
+        unannotated = find_unannotated(table.folders, table.file_names)
         missing = [table.file_names[row] for row in inspected.missing]
-        if cause := explain_missing(table.image_dir, missing):
+        if cause := explain_missing(table.folders, missing):
             findings.append(Finding("file_names", detail=cause))
         findings += unannotated + find_missing(missing, [finding.file_name for finding in unannotated])
         classes, rare = _try_split(

@@ -8,10 +8,15 @@ from mlic.data.images import image_files
 from mlic.verification.findings import Finding
 
 
-def find_unannotated(folder: Path, annotated: Iterable[str]) -> list[Finding]:
+def find_unannotated(folders: Iterable[Path], annotated: Iterable[str]) -> list[Finding]:
     """Return one finding for each image file without an annotation."""
     known = set(annotated)
-    return [Finding("unannotated_image", name) for name in image_files(folder) if name not in known]
+    return [
+        Finding("unannotated_image", name)
+        for folder in folders
+        for name in image_files(folder)
+        if name not in known
+    ]
 
 
 def find_missing(missing: Collection[str], unannotated: Iterable[str]) -> list[Finding]:

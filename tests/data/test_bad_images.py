@@ -30,24 +30,28 @@ def photos(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a_{}", "With '.jpg' appended, 5 of 6 exist."),
-        ("a_{}.png", "With the extension '.jpg' instead of theirs, 5 of 6 exist."),
-        ("inner\\b_{}.jpg", r"With '/' instead of '\', 5 of 6 exist."),
-        ("A_{}.JPG", "In lower case, 5 of 6 exist."),
-        (
-            "photos/a_{}.jpg",
-            "Without the leading 'photos/', 5 of 6 exist. Set data.images={parent}",
-        ),
+        ("a_{}", "With '.jpg' appended, 5 of 6 exist. Set data.reader.extension=.jpg."),
+        ("a_{}.png", "With the extension '.jpg' instead of theirs, 5 of 6 exist. Set data.reader.extension=.jpg."),
+        ("inner\\b_{}.jpg", r"With '/' instead of '\', 5 of 6 exist. Correct"),
+        ("A_{}.JPG", "In other case, 5 of 6 exist. Correct"),
+        ("photos/a_{}.jpg", "Without the leading 'photos/', 5 of 6 exist. Set data.images={parent}."),
         ("data/set/a_{}.jpg", "Without the leading 'data/set/', 5 of 6 exist. Correct"),
+        ("b_{}.jpg", "With 'inner/' in front, 5 of 6 exist. Set data.images={parent}/photos/inner."),
+        ("b_{}", "appended, with 'inner/' in front, 5 of 6 exist. Set data.reader.extension=.jpg data.images="),
+        ("other/b_{}.jpg", "In other folders, 5 of 6 exist. Correct"),
+        ("K\u00e4lte_{}.jpg", "In the other Unicode form, 5 of 6 exist. Correct"),
+        ("set\\k\u00c4lte_{}", "'/' instead of '\\', with '.jpg' appended, without the leading 'set/', in other case"),
     ],
-)
+)  # fmt: skip
 def test_the_one_cause_of_many_missing_files_is_named(name: str, message: str, photos: Path):
+    for number in range(5):
+        (photos / f"Ka\u0308lte_{number}.jpg").touch()
     names = [name.format(number) for number in range(6)]  # one is missing for another cause
     for choice in ("error", "drop"):
         with pytest.raises(InputError) as refusal:
             leave_out_missing(photos, names, names, choice)
         assert message.format(parent=photos.parent) in str(refusal.value)
-    assert explain_missing(photos, [f"c_{number}.jpg" for number in range(6)]) is None
+    assert explain_missing([photos], [f"c_{number}.jpg" for number in range(6)]) is None
 
 
 def test_some_missing_files_are_left_out_and_most_are_not(photos: Path, caplog: pytest.LogCaptureFixture):

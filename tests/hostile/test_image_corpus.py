@@ -249,12 +249,6 @@ def special(folder: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_a_name_in_the_other_form_of_unicode_is_told(tmp_path: Path):
-    write(tmp_path, "Ka\u0308lte.png", encode(picture(), "PNG"))
-    assert "looks the same, in Unicode form NFD" in str(full_check(tmp_path / "K\u00e4lte.png"))
-    assert full_check(tmp_path / "Ka\u0308lte.png") is None
-
-
 def test_the_whole_corpus_in_one_go(tmp_path: Path):
     """As a data set: all that is bad is listed at once, each with its reason, and nothing else is."""
     paths = [write(tmp_path, name, case.content) for name, case in {**HANDLED, **REFUSED}.items()]

@@ -11,7 +11,7 @@ from mlic.models import DenseHead, FrozenBackbone
 from mlic.report.activation_maps import activation_map, add_activation_maps
 from mlic.report.galleries import build_galleries
 from mlic.report.reading import read_run
-from mlic.report.thumbnails import Thumbnails, image_folder
+from mlic.report.thumbnails import Thumbnails, image_folders
 
 
 class TwoChannels(nn.Module):
@@ -47,7 +47,7 @@ def test_with_mirror_images_the_map_of_the_mirror_image_is_the_mirrored_map():
 def test_maps_of_a_real_run_and_a_note_without_its_checkpoint(tiny_run: Path, tmp_path: Path):
     folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     run = read_run(folder)
-    small = Thumbnails(image_folder(run.dataset), 64)
+    small = Thumbnails(image_folders(run.dataset), 64)
     galleries = build_galleries(run, small, count=2)
     (first, *_), *_ = (gallery.photographs for gallery in add_activation_maps(run, galleries, small))
     assert first.map_image is not None and first.map_image.startswith("data:image/jpeg;base64,")

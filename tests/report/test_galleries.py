@@ -41,7 +41,7 @@ def opened(content: bytes | None) -> Image.Image:
 
 
 def test_photographs_are_chosen_by_rule_and_labels_say_what_was_wrong(run: ReportedRun):
-    found = {item.key: item.photographs for item in build_galleries(run, Thumbnails(None, 64), count=2)}
+    found = {item.key: item.photographs for item in build_galleries(run, Thumbnails([], 64), count=2)}
     # 3.jpg has the lowest loss of all, but no label
     assert [item.file_name for item in found["lowest_loss"]] == ["0.jpg", "2.jpg"]
     assert [item.file_name for item in found["highest_loss"]] == ["1.jpg", "2.jpg"]
@@ -56,7 +56,7 @@ def test_photographs_are_chosen_by_rule_and_labels_say_what_was_wrong(run: Repor
 
 
 def test_thumbnails_are_small_and_gaps_where_no_picture_of_the_folder_is(folder: Path):
-    small = Thumbnails(folder, 64)
+    small = Thumbnails([folder], 64)
     address = small.data_uri("1.jpg")
     assert address is not None and address.startswith("data:image/jpeg;base64,")
     assert opened(base64.b64decode(address.partition(",")[2])).size == (64, 32)
@@ -65,7 +65,7 @@ def test_thumbnails_are_small_and_gaps_where_no_picture_of_the_folder_is(folder:
     Image.new("RGB", (8, 8)).save(outside)
     for name in ("3.jpg", "text.jpg", "../outside.jpg", str(outside)):
         assert small.jpeg(name) is None, name
-    assert small.available and not Thumbnails(Path("/nowhere"), 64).available
+    assert small.available and not Thumbnails([Path("/nowhere")], 64).available
 
 
 def test_thumbnails_are_read_as_training_reads_images(folder: Path, heic_photo: bytes):
@@ -75,14 +75,14 @@ def test_thumbnails_are_read_as_training_reads_images(folder: Path, heic_photo: 
         ("photo.heic", (24, 32), (230, 120, 20)),
         ("deep.png", (32, 21), (187, 187, 187)),
     ):
-        image = opened(Thumbnails(folder, 32, 12).jpeg(name))
+        image = opened(Thumbnails([folder], 32, 12).jpeg(name))
         assert image.size == size
         np.testing.assert_allclose(np.asarray(image)[-2, 2], colour, atol=8)
-    assert Thumbnails(folder, 32, 10**9).jpeg("deep.png") is None, "a sender's number"
+    assert Thumbnails([folder], 32, 10**9).jpeg("deep.png") is None, "a sender's number"
 
 
 def test_errors_of_a_class_with_their_photographs(run: ReportedRun, folder: Path):
-    small = {"net": Thumbnails(folder, 64)}
+    small = {"net": Thumbnails([folder], 64)}
     errors, confused = error_table([run], per_class=4), confusion_table([run])
     assert errors[["class", "kind"]].to_numpy().tolist() == [["b", "false positive"], ["a", "false negative"]]
     content = error_browser([run], errors, confused, small, max_images=10)

@@ -115,7 +115,7 @@ def test_tensorboard_gets_curves_and_galleries_once(tmp_path: Path, write_run: W
     from mlic.report.tensorboard_export import export_run
 
     folder = write_run(tmp_path / "run", *made(0, 12, 2), ("x", "bär"))
-    run, small = read_run(folder), Thumbnails(None, 64)
+    run, small = read_run(folder), Thumbnails([], 64)
     for _ in range(2):
         export_run(run, build_galleries(run, small, count=2), small)
     (file,) = (folder / "tensorboard").iterdir()

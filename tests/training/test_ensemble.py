@@ -139,7 +139,7 @@ def test_a_comparison_tells_of_the_members(make_config: MakeConfig, tmp_path: Pa
     assert cells["feature_size"].value == backbone.feature_shape[0]
     assert (cells["pool"].value, cells["precision"].value) == ("avgmax + avg", "float32")
     assert json.loads((tmp_path / "run" / "model.json").read_text())["name"] == "ensemble"
-    assert add_activation_maps(run, [], Thumbnails(None, 64)) == []
+    assert add_activation_maps(run, [], Thumbnails([], 64)) == []
     assert any("no activation maps: " in note for note in run.notes)
 
 

@@ -17,7 +17,7 @@ from mlic.errors import InputError
 from mlic.evaluate import evaluate
 from mlic.inference.listing import list_images
 from mlic.predict import predict
-from mlic.report.thumbnails import Thumbnails, image_folder
+from mlic.report.thumbnails import Thumbnails, image_folders
 from mlic.train import train
 
 SETTINGS = (
@@ -64,7 +64,7 @@ def test_a_run_on_shards_is_a_run_on_files(shards: Path, tiny_csv: tuple[Path, P
     assert len(list((tmp_path / "store").glob("*/*.safetensors"))) == 1
 
     # the index of training serves the report
-    small = Thumbnails(image_folder(json.loads((run / "dataset.json").read_text())), 32)
+    small = Thumbnails(image_folders(json.loads((run / "dataset.json").read_text())), 32)
     jpeg = small.jpeg("train-01.tar/shapes_20.jpg")
     assert small.available and jpeg is not None
     assert Image.open(io.BytesIO(jpeg)).size == (32, 32)

@@ -274,7 +274,7 @@ def test_one_cause_of_many_missing_files_is_named(data_set, verify_set, tmp_path
     found = problems()
     assert found[0] == (
         "file_names",
-        "With the extension '.jpg' instead of theirs, 24 of 24 exist. Correct the names in the annotations.",
+        "With the extension '.jpg' instead of theirs, 24 of 24 exist. Set data.reader.extension=.jpg.",
     )
     assert ("split", "no usable images") in found
 

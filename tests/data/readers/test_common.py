@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mlic.data import LabelTable
+from mlic.data.bad_images import explain_missing, leave_out
 from mlic.data.readers.common import (
     annotation_files,
     image_folders,
@@ -41,6 +42,13 @@ def test_names_are_searched_in_all_folders(photos: Path):
         "images_1/images/missing.jpg",
     ]
     assert locate_images(folders[:1], names) == (folders[0], None)
+    bad = {table.paths()[3]: "no such file"}
+    with pytest.raises(InputError, match=r"images_1/images/missing.jpg: no such file"):
+        leave_out(bad, table, "error")
+    assert (
+        explain_missing(folders, ["a", "b"])
+        == "With '.jpg' appended, 2 of 2 exist. Set data.reader.extension=.jpg."
+    )
 
 
 def test_a_name_in_two_folders_is_refused(photos: Path):
