@@ -78,7 +78,8 @@ def test_python_examples_run(
 OPTION_TABLES = ("`data=`", "option", "`model=`", "what")  # by the first cell of the header
 PLACES = ["data.annotations=labels", "data.images=photos"]
 NEEDED = {
-    "csv": PLACES, "coco": PLACES, "voc": PLACES, "webdataset": PLACES[1:],
+    "csv": PLACES, "coco": PLACES, "voc": PLACES, "webdataset": PLACES[1:], "imagesets": PLACES, "openimages": PLACES,
+    "labelstudio": PLACES, "imagefolder": PLACES[1:],
     "timm": ["model.backbone.name=resnet50.a1_in1k"],
 }  # fmt: skip
 
