@@ -42,8 +42,7 @@ KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     ((int,), "top_k batch_size num_workers data.num_images data.num_workers data.split.folds tune.folds"),
     ((int,), "features.num_workers model.backbone.image_size"),
     ((float,), "thresholds days features.memory_gb data.min_images_per_class model.backbone.crop_pct"),
-    ((float,), "data.reader.confidence"),
-    ((list,), "data.reader.classes data.reader.ignore_columns data.reader.controls"),
+    ((list,), "data.reader.classes data.reader.ignore_columns"),
     ((dict,), "compare compare_options data.class_weights.scale data.split.values features.augment"),
     ((dict, NoneType), "tune.halving"),
 )
@@ -57,17 +56,6 @@ EXAMPLES = {
     "data.images": "photos", "images": "photos", "output": "outputs/results",
     "model.backbone.name": "resnet50.a1_in1k",
 }  # fmt: skip
-# Required settings of these readers.
-REQUIRED = {
-    "mlic.data.read_csv": ("data.annotations", "data.images"),
-    "mlic.data.read_coco": ("data.annotations", "data.images"),
-    "mlic.data.read_voc": ("data.annotations", "data.images"),
-    "mlic.data.read_openimages": ("data.annotations", "data.images"),
-    "mlic.data.read_labelstudio": ("data.annotations", "data.images"),
-    "mlic.data.read_imagesets": ("data.annotations", "data.images"),
-    "mlic.data.read_imagefolder": ("data.images",),
-    "mlic.data.read_webdataset": ("data.images",),
-}
 
 
 def check_settings(config: DictConfig, command: str) -> None:
@@ -123,10 +111,6 @@ def _refuse_missing(config: DictConfig, defaults: Mapping[str, list[Any]]) -> No
         for name in defaults
         if "." not in name and name not in config.keys() | FREE and None not in defaults[name]
     ]
-    target = str(plain.get("data.reader._target_"))
-    for key in REQUIRED.get(target, ()):
-        if plain.get(key) is None and key not in missing:
-            missing.append(key)
     if missing:
         examples = " ".join(f"{key}={EXAMPLES.get(key, '...')}" for key in missing)
         names = " and ".join([", ".join(missing[:-1]), missing[-1]] if missing[1:] else missing)

@@ -91,7 +91,6 @@ def test_a_value_that_others_refer_to_may_have_any_name(reference: str, tmp_path
             "^data.annotations and data.images must be given, such as data.ann",
         ),
         ("verify", [], "^data must be given, such as data=csv"),
-        ("verify", [*CSV, "data.annotations=null"], "^data.annotations must be given"),
         ("tune", ["model=timm"], "^model.backbone.name must be given, such as model.backbone.name=resnet50"),
         ("train", ["~head"], "^head must be given"),
         ("train", ["seed=${nope}"], "Interpolation key 'nope' not found"),

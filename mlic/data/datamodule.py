@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +18,7 @@ from mlic.data.curation import CurationReport, curate
 from mlic.data.grouping import find_copies, with_groups
 from mlic.data.image_dataset import ImageDataset, image_loader
 from mlic.data.images import FULL_BITS, DraftSize, ImageReference, check_bits_stored, check_images
-from mlic.data.parts import reader_options, with_parts
+from mlic.data.parts import read_annotations, with_parts
 from mlic.data.sampling import EpochSeededSampler, RowSampler
 from mlic.data.split_settings import PARTS, SplitSettings
 from mlic.data.splitting import Split, split_hash, stratified_split
@@ -234,16 +233,7 @@ class MultiLabelDataModule(L.LightningDataModule):
 
     def _read(self) -> LabelTable:
         places = {"annotations": self.annotations, "images": self.images}
-        given = {key: place for key, place in places.items() if place is not None}
-        wanted = {
-            key for key, item in signature(self.reader).parameters.items() if item.default is Parameter.empty
-        }
-        if missing := [f"data.{key}" for key in places if key in wanted and key not in given]:
-            raise InputError(
-                f"{' and '.join(missing)} must be given for this kind of data, such as "
-                "data=csv data.annotations=labels.csv data.images=photos."
-            )
-        table = self.reader(**given, **reader_options(self.reader, self.split_settings))
+        table = read_annotations(self.reader, places, self.split_settings)
         return with_groups(with_parts(table, self.split_settings), self.split_settings.groups)
 
     def _curate(self) -> LabelTable:

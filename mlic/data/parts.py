@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from posixpath import basename, splitext
 from typing import Any
@@ -39,12 +39,36 @@ NAME_FORMS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
 )
 
 
-def reader_options(reader: Callable[..., LabelTable], settings: SplitSettings) -> dict[str, Any]:
-    """Return the option of a reader that requests the columns which the settings name; empty if it has no such one."""
+def read_annotations(
+    reader: Callable[..., LabelTable], data: Mapping[str, Any], settings: SplitSettings
+) -> LabelTable:
+    """Call a reader with `annotations`, `images`, and the columns that the split needs, if it has these options.
+
+    Args:
+        reader: reader of `mlic.data`, or of the user.
+        data: settings of the data; only `annotations` and `images` are used.
+        settings: settings of the split.
+
+    Raises:
+        InputError: a setting that the reader requires is missing, or the reader cannot read the data.
+    """
+    options = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
+    parameters = signature(reader).parameters
+    required = [key for key, item in parameters.items() if item.default is Parameter.empty]
+    if missing := [
+        f"data.{key}" for key in ("annotations", "images") if key in required and key not in options
+    ]:
+        raise InputError(
+            f"{' and '.join(missing)} must be given for this kind of data, such as "
+            "data=csv data.annotations=labels.csv data.images=photos.",
+            key=missing[0],
+        )
     named = [settings.column] if settings.column is not None else []
     if settings.groups.by == "column" and settings.groups.value is not None:
         named.append(str(settings.groups.value))
-    return {"other_columns": named} if named and "other_columns" in signature(reader).parameters else {}
+    if named and "other_columns" in parameters:
+        options["other_columns"] = named
+    return reader(**options)
 
 
 def column_values(table: LabelTable, name: str, key: str) -> np.ndarray:

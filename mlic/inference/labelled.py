@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 
 from mlic.addresses import local_only
 from mlic.data import LabelTable, curate
-from mlic.data.parts import reader_options
+from mlic.data.parts import read_annotations
 from mlic.data.split_settings import PARTS, SplitSettings
 from mlic.errors import InputError, check_choice
 from mlic.escaping import restore_cell
@@ -73,21 +74,22 @@ def read_labelled_set(
 
 
 def _read(data: DictConfig) -> tuple[LabelTable, dict[str, Any]]:
-    places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
-    reader = instantiate(data.reader)
-    table = reader(**places, **reader_options(reader, SplitSettings.of(data.get("split") or {})))
-    return table, {"reader": data.reader["_target_"], **{key: str(place) for key, place in places.items()}}
+    table = read_annotations(instantiate(data.reader), data, SplitSettings.of(data.get("split") or {}))
+    return table, _source(data)
 
 
 def _read_own(data: Mapping[str, Any]) -> tuple[LabelTable, dict[str, Any]]:
     # The location comes from a checkpoint, which is not trusted: read from the local disk only.
     options = {key: value for key, value in data["reader"].items() if key not in ("_target_", "_partial_")}
-    places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
-    reader = find_reader(data["reader"]["_target_"])
-    options |= reader_options(reader, SplitSettings.of(data.get("split") or {}))
+    reader = partial(find_reader(data["reader"]["_target_"]), **options)
     with local_only():
-        table = reader(**places, **options)
-    return table, {"reader": data["reader"]["_target_"], **places}
+        table = read_annotations(reader, data, SplitSettings.of(data.get("split") or {}))
+    return table, _source(data)
+
+
+def _source(data: Mapping[str, Any] | DictConfig) -> dict[str, Any]:
+    places = {key: str(data[key]) for key in ("annotations", "images") if data.get(key) is not None}
+    return {"reader": data["reader"]["_target_"], **places}
 
 
 def read_split(saved: SavedRun) -> pd.DataFrame | None:

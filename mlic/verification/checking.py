@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ from mlic.data.bad_images import explain_missing
 from mlic.data.curation import curate
 from mlic.data.grouping import with_groups
 from mlic.data.images import check_bits_stored, image_files
-from mlic.data.parts import reader_options, with_parts
+from mlic.data.parts import read_annotations, with_parts
+from mlic.data.readers.common import image_folders, locate_images
 from mlic.data.split_settings import SplitSettings
 from mlic.data.splitting import check_sizes, try_split
 from mlic.data.table import LabelTable
@@ -151,25 +151,25 @@ def find_unused_bits(largest_greys: Sequence[int], bits_stored: int) -> list[Fin
 
 def _read(data: DictConfig, split: SplitSettings) -> tuple[LabelTable, list[Finding]]:
     """Read the annotations; if that fails, return the images of the folder without labels, and a finding."""
-    places = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
-    # tar shards may be an address or a list, without a folder of images to check instead
-    folders = {key: Path(place) for key, place in places.items() if isinstance(place, str | Path)}
-    reader = instantiate(data.reader)
     try:
-        table = reader(**places, **reader_options(reader, split))
+        table = read_annotations(instantiate(data.reader), data, split)
         return with_groups(with_parts(table, split), split.groups), []
     except InputError as error:
-        # the cause is a setting or a missing path, not the content of the file
-        of_settings = error.key is not None or not all(place.exists() for place in folders.values())
-        if of_settings or set(folders) != {"annotations", "images"} or not folders["images"].is_dir():
+        # a setting, such as a missing path, is the cause rather than the content of the file
+        if error.key is not None or data.get("annotations") is None or data.get("images") is None:
             raise
-        names = list(image_files(folders["images"]))
+        try:
+            folders = image_folders(data.images)
+        except InputError:  # tar shards
+            raise error from None
+        names = sorted({name for folder in folders for name in image_files(folder)})
         if not names:
             raise
-        logger.warning("the annotations cannot be read; checking the images of '%s'", folders["images"])
+        folder, references = locate_images(folders, names)
+        logger.warning("the annotations cannot be read; checking the images of '%s'", data.images)
         labels = np.zeros((len(names), 0), dtype=np.uint8)
-        finding = Finding("annotations", str(folders["annotations"]), detail=str(error))
-        return LabelTable.build(folders["images"], names, labels, []), [finding]
+        finding = Finding("annotations", str(data.annotations), detail=str(error))
+        return LabelTable.build(folder, names, labels, [], references=references), [finding]
 
 
 def _check_settings(table: LabelTable, data: DictConfig, split: SplitSettings) -> None:

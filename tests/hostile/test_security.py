@@ -184,6 +184,8 @@ def test_every_download_has_a_digest():
     assert len(remotes) == 2
     assert all(re.fullmatch(r"[0-9a-f]{32}", remote.md5) for remote in remotes)
     users = [
-        path.name for path in SOURCES if re.search(r"urllib(?!\.parse)|import requests|http\.client", path.read_text())
+        path.name
+        for path in SOURCES
+        if re.search(r"urllib(?!\.parse)|import requests|http\.client", path.read_text())
     ]
     assert users == ["download.py"], "only what checks digests opens addresses"

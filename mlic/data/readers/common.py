@@ -38,7 +38,7 @@ def existing_file(path: str | Path, what: str) -> Path:
         InputError: `path` is not a file.
     """
     if not Path(path).is_file():
-        raise InputError(f"{path}: no such file. data.annotations must be {what}.")
+        raise InputError(f"{path}: no such file. data.annotations must be {what}.", key="data.annotations")
     return Path(path)
 
 
@@ -49,7 +49,7 @@ def existing_folder(path: str | Path, key: str, what: str) -> Path:
         InputError: `path` is not a folder.
     """
     if not Path(path).is_dir():
-        raise InputError(f"{path}: no such folder. data.{key} must be {what}.")
+        raise InputError(f"{path}: no such folder. data.{key} must be {what}.", key=f"data.{key}")
     return Path(path)
 
 
