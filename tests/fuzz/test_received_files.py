@@ -15,7 +15,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mlic.data import LabelTable, read_coco, read_csv, read_voc, split_hash
+from mlic.data import (
+    LabelTable,
+    read_coco,
+    read_csv,
+    read_imagefolder,
+    read_imagesets,
+    read_labelstudio,
+    read_openimages,
+    read_voc,
+    split_hash,
+)
 from mlic.data.images import BadImageError, full_check, open_image, quick_check
 from mlic.errors import InputError
 from mlic.evaluation.predictions import Predictions
@@ -150,6 +160,18 @@ def check_coco(file: Path) -> None:
     check_tables(read_coco, file, crowd="drop", unannotated="drop")
 
 
+def check_metadata(file: Path) -> None:
+    check_tables(lambda path, images: read_imagefolder(images, path), file)
+
+
+def check_descriptions(file: Path) -> None:
+    check_tables(read_openimages, file.with_name("train-labels.csv"))
+
+
+def check_image_sets(file: Path) -> None:
+    check_tables(read_imagesets, file.parent)
+
+
 def check_image(file: Path) -> None:
     try:
         image = open_image(file)
@@ -191,6 +213,14 @@ CASES: dict[str, tuple[str, Callable[[bytes, Change], bytes], Callable[[Path], o
     "words in a CSV file": ("labels/labels.csv", change_text, check_csv),
     "bytes of a CSV file": ("labels/labels.csv", change_bytes, check_csv),
     "values of COCO JSON": ("labels/instances.json", change_json, check_coco),
+    "values of an export": ("labels/project.json", change_json, lambda file: check_tables(read_labelstudio, file)),
+    "values of metadata": ("labels/metadata.jsonl", change_json, check_metadata),
+    "words in metadata": ("labels/metadata.jsonl", change_text, check_metadata),
+    "words in Open Images": ("labels/train-labels.csv", change_text, lambda file: check_tables(read_openimages, file)),
+    "bytes of Open Images": ("labels/train-labels.csv", change_bytes, lambda file: check_tables(read_openimages, file)),
+    "bytes of class names": ("labels/class-descriptions.csv", change_bytes, check_descriptions),
+    "words in image sets": ("labels/cat_train.txt", change_text, check_image_sets),
+    "bytes of image sets": ("labels/cat_train.txt", change_bytes, check_image_sets),
     "words in an XML file": ("labels/a.xml", change_text, lambda file: check_tables(read_voc, file.parent)),
     "bytes of an XML file": ("labels/a.xml", change_bytes, lambda file: check_tables(read_voc, file.parent)),
     "bytes of an image": ("images/*", change_bytes, check_image),
@@ -213,7 +243,18 @@ COCO = {
         for image, category in ((1, 1), (1, 2), (2, 2), ("3", 1))
     ],
 }
+TASKS = [
+    {"annotations": [{"result": [{"type": "choices", "from_name": "c", "value": {"choices": ["cat"]}}]}],
+     "data": {"image": f"/data/upload/1/{name}.jpg"}, "id": 1}
+    for name in "ab"
+]  # fmt: skip
 LABELS = {
+    "project.json": json.dumps([*TASKS, {"image": "c.jpg", "choice": {"choices": ["cat", "dog"]}, "id": 3}]),
+    "metadata.jsonl": json.dumps({"file_name": "a.jpg", "labels": ["cat", "dog"], "camera": 3}),
+    "train-labels.csv": "ImageID,Source,LabelName,Confidence\na,verification,/m/cat,1\na,verification,/m/dog,0\n",
+    "class-descriptions.csv": "/m/cat,Cat\n/m/dog,Dog\n",
+    "cat_train.txt": "a  1\nb -1\n",
+    "dog_train.txt": "a  0\nb  1\n",
     "labels.csv": "file_name,labels\na.jpg,cat|dog\nb.jpg,dog\nc.jpg,\n",
     "instances.json": json.dumps(COCO),
     "a.xml": "<annotation><filename>a.jpg</filename><object><name>cat</name></object></annotation>",

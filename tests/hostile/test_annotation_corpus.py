@@ -7,10 +7,28 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mlic.data import read_coco, read_csv, read_voc
+from mlic.data import (
+    read_coco,
+    read_csv,
+    read_imagefolder,
+    read_imagesets,
+    read_labelstudio,
+    read_openimages,
+    read_voc,
+)
 from mlic.errors import InputError
 
-READERS = {"csv": read_csv, "json": read_coco, "xml": read_voc}
+READERS = {
+    "csv": read_csv, "json": read_coco, "xml": read_voc, "studio": read_labelstudio, "open": read_openimages,
+    "jsonl": lambda file, images, **options: read_imagefolder(images, file, **options),
+    "sets": lambda file, images, **options: read_imagesets(file.parent, images, **options),
+}  # fmt: skip
+FILES = {
+    "studio": "project.json",
+    "open": "train-labels.csv",
+    "jsonl": "metadata.jsonl",
+    "sets": "cat_train.txt",
+}
 MANY = 100_000
 Table = dict[str, set[str]]
 ALIKE = ("K\u00e4lte", "Ka\u0308lte")  # the same letters composed and decomposed
@@ -120,17 +138,56 @@ VOC: dict[str, Case] = {
     "nested too deep": Case("<a>" * 100_000 + "</a>" * 100_000, "expected <annotation>|not valid XML"),
     "object without a name": Case(VOC_FILE.replace("<name>cat</name>", ""), "object 1 has no <name>"),
 }  # fmt: skip
-CASES = {
-    f"{kind}: {name}": (kind, case)
-    for kind, table in (("csv", CSV), ("json", COCO), ("xml", VOC))
-    for name, case in table.items()
+DEEP, LONG = "[" * 200_000, "9" * 10_000
+STUDIO: dict[str, Case] = {
+    "empty": Case(b"", "not valid JSON"),
+    "nested too deep": Case(DEEP, "not valid JSON"),
+    "a number of 10,000 digits": Case(f"[{LONG}]", "not valid JSON"),
+    "an address": Case('[{"image": "https://host/a.jpg", "c": {"choices": ["cat"]}}]', {"a.jpg": {"cat"}}),
+    "a step up": Case('[{"image": "/data/local-files/?d=../../a.jpg", "c": {"choices": ["cat"]}}]', LEAVES),
+    "of windows": Case('[{"image": "C:\\\\a.jpg", "c": {"choices": ["cat"]}}]', {"a.jpg": {"cat"}}),
+    "classes of numbers": Case(
+        '[{"image": "a.jpg", "c": {"choices": [1e999]}}]', "the class inf is not a text"
+    ),
 }
+OPEN_HEADER = "ImageID,LabelName,Confidence\n"
+OPEN: dict[str, Case] = {
+    "empty": Case(b"", "not a CSV file"),
+    "another header": Case("file_name,labels\na,cat\n", "the column ImageID is missing"),
+    "header alone": Case(OPEN_HEADER, "no image has a label"),
+    "latin 1": Case(f"{OPEN_HEADER}a,Kälte,1\n".encode("latin-1"), "not a CSV file"),
+    "confidence": Case(f"{OPEN_HEADER}a,cat,nan\n", "Confidence is 'nan'; expected a number"),
+    "too much confidence": Case(f"{OPEN_HEADER}a,cat,1e9\n", "Confidence is '1e9'; expected a number"),
+    "a step up": Case(f"{OPEN_HEADER}../a,cat,1\n", LEAVES),
+    "an address": Case(f"{OPEN_HEADER}https://host/a,cat,1\n", "is an address"),
+    "NUL in a name": Case(f"{OPEN_HEADER}a\0b,cat,1\n", "the file name of the image is|not a CSV file"),
+    "alike": Case(f"{OPEN_HEADER}a,Cat,1\na,cat,0\n", "differ only in case"),
+}
+LINES: dict[str, Case] = {
+    "empty": Case(b"", "no key of labels"),
+    "latin 1": Case('{"file_name": "Kälte.jpg"}'.encode("latin-1"), "not UTF-8 text"),
+    "nested too deep": Case(DEEP, "line 1: not valid JSON"),
+    "a number of 10,000 digits": Case(LONG, "line 1: not valid JSON"),
+    "a step up": Case('{"file_name": "../a.jpg", "labels": ["cat"]}', f"line 1: '../a.jpg' {LEAVES}"),
+    "an address": Case('{"file_name": "s3://b/a.jpg", "labels": ["cat"]}', "is an address"),
+    "half a character": Case('{"file_name": "\\ud800.jpg", "labels": ["cat"]}', "is not valid UTF-8 text"),
+    "lists in lists": Case('{"file_name": "a.jpg", "labels": [["cat"]]}', "is not a text"),
+}
+SETS: dict[str, Case] = {
+    "empty": Case(b"", "no image has a label"),
+    "latin 1": Case("Kälte 1".encode("latin-1"), "not UTF-8 text"),
+    "an address": Case("https://host/a 1", "is an address"),
+    "absolute": Case("/etc/passwd 1", LEAVES),
+    "a huge mark": Case(f"a {LONG}", "expected an image and 1, -1 or 0"),
+}
+TABLES = {"csv": CSV, "json": COCO, "xml": VOC, "studio": STUDIO, "open": OPEN, "jsonl": LINES, "sets": SETS}
+CASES = {f"{kind}: {name}": (kind, case) for kind, table in TABLES.items() for name, case in table.items()}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_table_or_a_refusal_with_its_place(name: str, tmp_path: Path):
     kind, case = CASES[name]
-    file = tmp_path / f"labels.{kind}"
+    file = tmp_path / FILES.get(kind, f"labels.{kind}")
     file.write_bytes(case.content if isinstance(case.content, bytes) else case.content.encode())
     annotations = tmp_path if kind == "xml" else file
     if isinstance(case.outcome, str):

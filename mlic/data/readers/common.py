@@ -389,9 +389,11 @@ def build_table(
         unannotated: `drop` leaves out images without labels.
 
     Raises:
-        InputError: class names cannot be used, an image is listed twice with different labels or parts, or its name is
-            in more than one folder.
+        InputError: there are no images, class names cannot be used, an image is listed twice with different labels or
+            parts, or its name is in more than one folder.
     """
+    if not len(names):
+        raise InputError(f"{source}: no image has a label.")
     check_class_names(classes, str(source), labels)
     kept = _first_rows(names, labels, place)
     part_of = np.array(parts or [""] * len(names), dtype=object)
