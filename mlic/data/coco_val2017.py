@@ -14,7 +14,7 @@ BASE_URL = "http://images.cocodataset.org"
 # COCO publishes no digests; these are the MD5 digests in general use for its two archives.
 IMAGES = RemoteFile("zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80")
 ANNOTATIONS = RemoteFile("annotations/annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c")
-INSTANCES = "annotations/instances_val2017.json"
+INSTANCES, PHOTOGRAPHS = "annotations/instances_val2017.json", "val2017"
 
 
 def read_coco_val2017(
@@ -43,34 +43,26 @@ def read_coco_val2017(
         InputError: the download failed or the files are wrong; the message says which files to put where.
     """
     folder = Path(images) if images is not None else cache_dir() / "coco_val2017"
-    instances, photographs = folder / INSTANCES, folder / "val2017"
-    if not (instances.is_file() and _has_files(photographs)):  # a complete folder may be read-only
+    members = {INSTANCES: ANNOTATIONS, PHOTOGRAPHS: IMAGES}
+    if not all(_is_there(folder / member) for member in members):  # a complete folder may be read-only
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
-            try:
-                if not instances.is_file():
-                    archive = _archive(ANNOTATIONS, folder, base_url)
-                    unpack(archive, INSTANCES, instances)
-                if not _has_files(photographs):
-                    archive = _archive(IMAGES, folder, base_url)
-                    unpack(archive, "val2017", photographs)
-            except InputError as error:
-                raise InputError(f"{error}\n{_by_hand(folder, base_url)}") from error
-    return read_coco(instances, photographs, crowd=crowd, unannotated=unannotated)
+            for member, archive in members.items():
+                if not _is_there(folder / member):
+                    unpack(_download(archive, folder, base_url), member, folder / member)
+    return read_coco(folder / INSTANCES, folder / PHOTOGRAPHS, crowd=crowd, unannotated=unannotated)
 
 
-def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
+def _is_there(path: Path) -> bool:
+    return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
-def _archive(part: RemoteFile, folder: Path, base_url: str) -> Path:
-    remote = RemoteFile(f"{base_url}/{part.url}", part.md5)
-    return download(remote, folder / Path(part.url).name)
-
-
-def _by_hand(folder: Path, base_url: str) -> str:
-    return (
-        f"COCO val2017 consists of {base_url}/{IMAGES.url} and {base_url}/{ANNOTATIONS.url}. "
-        f"To avoid this download, put both archives into {folder}, or a copy of COCO at "
-        f"{folder / 'val2017'} and {folder / INSTANCES}; or set data.images to a folder that contains them."
-    )
+def _download(archive: RemoteFile, folder: Path, base_url: str) -> Path:
+    try:
+        return download(RemoteFile(f"{base_url}/{archive.url}", archive.md5), folder / Path(archive.url).name)
+    except InputError as error:
+        raise InputError(
+            f"{error}\nCOCO val2017 consists of {base_url}/{IMAGES.url} and {base_url}/{ANNOTATIONS.url}. "
+            f"To avoid this download, put both archives into {folder}, or a copy of COCO at {folder / PHOTOGRAPHS} and "
+            f"{folder / INSTANCES}; or set data.images to a folder that contains them."
+        ) from error

@@ -298,10 +298,6 @@ def _reason(error: Exception) -> str:
         return str(error)
     if isinstance(error, Image.UnidentifiedImageError):
         return f"not an image in a supported format ({', '.join(FORMATS[:3])}, …)"
-    if isinstance(error, FileNotFoundError):  # it vanished after the check
-        return "no such file"
-    if isinstance(error, PermissionError):
-        return "no permission to read it"
     if isinstance(error, MemoryError):
         return "out of memory while decoding it"
     if isinstance(error, OSError) and error.errno is not None:  # errors of decoders have no number

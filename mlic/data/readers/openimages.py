@@ -47,8 +47,8 @@ def read_openimages(
         annotations: CSV files with the columns ImageID, LabelName and Confidence, such as
             `train-annotations-human-imagelabels.csv`. Several files of different parts give the images their parts.
         images: image folders, or the parent of the folders `train`, `validation` and `test`.
-        class_descriptions: CSV file that maps LabelName to class names. Default: the `*class-descriptions*.csv` beside
-            the annotations; without one, classes keep their ids.
+        class_descriptions: CSV file that maps LabelName to class names. Default: all `*class-descriptions*.csv` beside
+            the annotations; without any, classes keep their ids.
         confidence: machine labels with at least this confidence are present, all others unknown.
         extension: appended to ImageID.
         classes: classes to read. Default: all that occur.
@@ -67,13 +67,12 @@ def read_openimages(
     for file, part in zip(files, parts_of_files(files), strict=True):
         table = _read_file(file, confidence)
         numbers, ids = pd.factorize(table["ImageID"])
-        names = safe_file_names(
-            [with_extension(name, extension) for name in ids], lambda _, file=file: str(file)
-        )
+        files_named = [with_extension(name, extension) for name in ids]
+        names = safe_file_names(files_named, lambda _, file=file: str(file))
         prefix = subfolder_of(file, folders, names)
-        names = np.array([prefix + name for name in names], dtype=object)
-        tables.append(table.assign(name=names[numbers]))
-        for name in names:
+        full = np.array([prefix + name for name in names], dtype=object)
+        tables.append(table.assign(name=full[numbers]))
+        for name in full:
             if part_of.setdefault(name, part) != part:
                 raise InputError(f"{file}: '{name}' is also in the part '{part_of[name]}'.")
     rows = pd.concat(tables, ignore_index=True)
@@ -89,10 +88,8 @@ def read_openimages(
     for chosen in (~of_people, of_people):  # what people say is written over machine labels
         used = chosen & (columns >= 0)
         _set_labels(labels, image_rows[used], columns[used], rows["label"].to_numpy()[used])
-    places = list(part_of)
-    return build_table(
-        source, folders, places, labels, found, lambda row: places[row], parts=list(part_of.values())
-    )
+    names, parts = list(part_of), list(part_of.values())
+    return build_table(source, folders, names, labels, found, names.__getitem__, parts=parts)
 
 
 def _set_labels(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
@@ -115,11 +112,9 @@ def _read_file(file: Path, confidence: float | None) -> pd.DataFrame:
             f"{file}, line 1: the column {missing[0]} is missing. Expected Open Images' {', '.join(COLUMNS)}."
         )
     values = np.asarray(pd.to_numeric(table["Confidence"], errors="coerce"), dtype=float)
-    wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
-    if len(wrong):
-        raise InputError(
-            f"{file}: Confidence is '{table['Confidence'].iloc[wrong[0]]}'; expected a number from 0 to 1."
-        )
+    if (wrong := ~((values >= 0) & (values <= 1))).any():
+        text = table["Confidence"][wrong.argmax()]
+        raise InputError(f"{file}: Confidence is '{text}'; expected a number from 0 to 1.")
     if confidence is None and ((values > 0) & (values < 1)).any():
         raise InputError(
             f"{file}: Confidence has values between 0 and 1, so these are machine labels. Set the least confidence of "
@@ -140,24 +135,17 @@ def _read_csv(file: Path, **options: Any) -> pd.DataFrame:
 
 def _class_names(folder: Path, descriptions: str | Path | None, ids: Sequence[str]) -> dict[str, str]:
     """Map the ids to class names; a name that several ids have is extended by the id."""
-    beside = sorted(folder.glob("*class-descriptions*.csv"))
-    if descriptions is None and len(beside) > 1:
-        raise InputError(
-            f"{folder}: several files of class names: {', '.join(file.name for file in beside)}. Set "
-            "data.reader.class_descriptions to one of them.",
-            key="data.reader.class_descriptions",
-        )
-    if descriptions is None and not beside:
+    files = sorted(folder.glob("*class-descriptions*.csv"))
+    if descriptions is not None:
+        files = annotation_files(descriptions, "a CSV file of class names")
+    tables = [_read_csv(file, header=None, usecols=[0, 1]) for file in files]
+    names = {key: name.strip() for table in tables for key, name in zip(table[0], table[1], strict=True)}
+    if not files:
         logger.warning("%s: no *class-descriptions*.csv; classes keep their ids", folder)
-        return {name: name for name in ids}
-    file = annotation_files(beside[0] if descriptions is None else descriptions, "a CSV file of class names")[
-        0
-    ]
-    table = _read_csv(file, header=None, usecols=[0, 1])
-    names = dict(zip(table[0], table[1].str.strip(), strict=True))
-    if missing := [name for name in ids if name not in names]:
-        raise InputError(f"{file}: no name for {len(missing)} of {len(ids)} labels, such as {missing[0]}.")
-    times = Counter(names[name].casefold() for name in ids)
-    return {
-        name: names[name] if times[names[name].casefold()] == 1 else f"{names[name]} ({name})" for name in ids
-    }
+        names = dict(zip(ids, ids, strict=True))
+    if missing := [key for key in ids if key not in names]:
+        raise InputError(
+            f"{files[0]}: no name for {len(missing)} of {len(ids)} labels, such as {missing[0]}."
+        )
+    times = Counter(names[key].casefold() for key in ids)
+    return {key: names[key] if times[names[key].casefold()] == 1 else f"{names[key]} ({key})" for key in ids}

@@ -65,13 +65,12 @@ def test_class_names(annotations: Path, tmp_path: Path, caplog: pytest.LogCaptur
     descriptions = tmp_path / "class-descriptions.csv"
     descriptions.write_text("/m/cat,Pet\n/m/dog,pet\n")
     assert read_openimages(annotations, tmp_path).classes == ("Pet (/m/cat)", "pet (/m/dog)")
-    (tmp_path / "oidv7-class-descriptions.csv").write_text("LabelName,DisplayName\n/m/cat,Cat\n/m/dog,Dog\n")
-    with pytest.raises(InputError, match=r"Set data.reader.class_descriptions to one of them"):
-        read_openimages(annotations, tmp_path)
-    chosen = read_openimages(
-        annotations, tmp_path, class_descriptions=tmp_path / "oidv7-class-descriptions.csv"
-    )
-    assert chosen.classes == ("Cat", "Dog")
+    other = tmp_path / "names.csv"
+    other.write_text("LabelName,DisplayName\n/m/cat,Cat\n/m/dog,Dog\n")
+    assert read_openimages(annotations, tmp_path, class_descriptions=other).classes == ("Cat", "Dog")
+    other.write_text("/m/cat,Cat\n")
+    with pytest.raises(InputError, match=r"no name for 1 of 2 labels, such as /m/dog"):
+        read_openimages(annotations, tmp_path, class_descriptions=other)
     for file in tmp_path.glob("*descriptions.csv"):
         file.unlink()
     caplog.set_level(logging.WARNING)
