@@ -102,14 +102,17 @@ def read_labelstudio(
 def _image(task: dict[str, Any], key: str | None, place: str) -> str:
     """Return the name of the image of a task."""
     data = task.get("data", task)
-    data = data if isinstance(data, dict) else {}
-    named = {name: value for name, value in data.items() if isinstance(value, str) and _is_image(value)}
-    keys = list(named) if key is None else [key]
-    if len(keys) == 1 and keys[0] in named:
-        return named[keys[0]]
+    data = (
+        {name: value for name, value in data.items() if isinstance(value, str)}
+        if isinstance(data, dict)
+        else {}
+    )
+    keys = [name for name, value in data.items() if (_is_image(value) if key is None else name == key)]
+    if len(keys) == 1:
+        return data[keys[0]]
     raise InputError(
-        f"{place}: {'no' if not keys or key else 'more than one'} key names an image file. Its keys are "
-        f"{', '.join(map(str, data))[:200]}; set one with data.reader.image_key."
+        f"{place}: {'more than one' if keys else 'no'} key names an image file. Texts are under the keys "
+        f"{', '.join(data)[:200] or 'none'}; set one with data.reader.image_key."
     )
 
 
@@ -159,8 +162,11 @@ def _classes(values: Sequence[Any], place: str) -> set[str]:
     for value in values:
         for item in value if isinstance(value, list) else [value]:
             for kind, classes in item.items() if isinstance(item, dict) else ():
-                if kind == "choices" or kind.endswith("labels"):
-                    names += classes if isinstance(classes, list) else [classes]
+                entries = classes if isinstance(classes, list) else [classes]
+                if kind == "taxonomy":  # paths in a tree; the class is the last part
+                    names += [path[-1] if isinstance(path, list) and path else path for path in entries]
+                elif kind == "choices" or kind.endswith("labels"):
+                    names += entries
     if wrong := [name for name in names if not isinstance(name, str)]:
         raise InputError(f"{place}: the class {str(wrong[0])[:60]} is not a text.")
     return set(names)
@@ -168,20 +174,15 @@ def _classes(values: Sequence[Any], place: str) -> set[str]:
 
 def _choices_in_text(file: Path, tasks: Sequence[dict[str, Any]], image_key: str | None) -> set[str]:
     """Return the keys of JSON-MIN that hold choices: one choice is written as a text, several as an object."""
-    rows = [task for task in tasks if "annotations" not in task and "completions" not in task]
-    sure = {
-        key
-        for row in rows
-        for key, value in row.items()
-        if isinstance(value, dict) and isinstance(value.get("choices"), list)
-    }
-    texts = {
-        key
-        for row in rows
-        for key, value in row.items()
-        if isinstance(value, str) and key != image_key and key not in NOT_CONTROLS and not _is_image(value)
-    }
-    if doubtful := sorted(texts - sure):
+    items = [
+        (key, value)
+        for task in tasks
+        if "annotations" not in task and "completions" not in task
+        for key, value in task.items()
+    ]
+    sure = {key for key, value in items if isinstance(value, dict) and "choices" in value}
+    texts = {key for key, value in items if isinstance(value, str) and not _is_image(value)}
+    if doubtful := sorted(texts - sure - {image_key, *NOT_CONTROLS}):
         raise InputError(
             f"{file}: the texts under {', '.join(doubtful)[:200]} may be choices. List the keys that are, such as "
             f"data.reader.controls=[{','.join(sorted(sure) or doubtful[:1])}].",

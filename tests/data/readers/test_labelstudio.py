@@ -109,6 +109,7 @@ def test_exports_that_cannot_be_used(content: Any, message: str, export: Path):
     assert len(str(refusal.value)) < 1000
 
 
-def test_other_image_keys(export: Path):
+def test_other_image_keys_and_taxonomies(export: Path):
     tasks = [task("b.jpg", ["cat"], data={"one": "b.jpg", "two": "d.jpg"})]
-    assert read(export, tasks, image_key="two") == {"d.jpg": {"cat"}}
+    tasks[0]["annotations"][0]["result"].append({"type": "taxonomy", "value": {"taxonomy": [["pet", "dog"]]}})
+    assert read(export, tasks, image_key="two") == {"d.jpg": {"cat", "dog"}}
