@@ -181,21 +181,15 @@ def subfolder_of(file: Path, folders: Sequence[Path], names: Sequence[str]) -> s
     if len(folders) > 1 or not names:
         return ""
     folder, own = folders[0], file.absolute().parent
-    subfolders = (
-        [own.relative_to(folder.absolute()).as_posix()] if own.is_relative_to(folder.absolute()) else []
-    )
-    # instances_train2017.json and train-annotations.csv
-    subfolders += [
-        entry
-        for entry in sorted(_listing(folder))
-        if re.search(rf"(^|[_-]){re.escape(entry)}([_-]|$)", file.stem)
-    ]
+    words = [word for word in re.split("[_-]", file.stem) if word.strip(".")]  # never '..'
+    prefixes = [f"{word}/" for word in words if (folder / word).is_dir()]
+    if own != folder.absolute() and own.is_relative_to(folder.absolute()):
+        prefixes.append(f"{own.relative_to(folder.absolute()).as_posix()}/")
     tried = names[:: max(1, len(names) // NAMES_TRIED)][:NAMES_TRIED]
     found = {
-        prefix: sum((folder / prefix / name).is_file() for name in tried)
-        for prefix in ["", *(f"{subfolder}/" for subfolder in subfolders if subfolder != ".")]
+        prefix: any(os.path.isfile(folder / prefix / name) for name in tried) for prefix in ["", *prefixes]
     }
-    used = [prefix for prefix, number in found.items() if number]
+    used = [prefix for prefix, is_used in found.items() if is_used]
     if len(used) > 1:
         raise InputError(
             f"{file}: images with these names are in both '{folder / used[0]}' and '{folder / used[1]}'. Set "

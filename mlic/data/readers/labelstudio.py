@@ -1,6 +1,7 @@
 """JSON and JSON-MIN exports of Label Studio (https://labelstud.io/guide/export)."""
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,7 +135,7 @@ def _local_name(reference: str, folders: Sequence[Path], place: str) -> str:
     parts = safe_file_names([_path(reference)], lambda row: place)[0].split("/")
     ends = ["/".join(parts[start:]) for start in range(len(parts))]
     ends.append(UPLOAD_PREFIX.sub("", parts[-1]))
-    there = (end for end in ends if any((folder / end).is_file() for folder in folders))
+    there = (end for end in ends if any(os.path.isfile(folder / end) for folder in folders))
     return next(there, parts[-1])
 
 

@@ -92,6 +92,10 @@ def test_names_relative_to_a_folder_of_the_part(photos: Path):
     assert subfolder_of(file, folder, ["b.jpg", "missing.jpg"]) == "images/"
     assert subfolder_of(photos / "images_2/images/_classes.csv", folder, ["b.jpg"]) == "images/"
     assert subfolder_of(file, folder, ["images/b.jpg"]) == ""
+    assert subfolder_of(photos / "x_...json", [photos / "images_1"], ["images_2/images/b.jpg"]) == "", (
+        "not '..'"
+    )
+    assert subfolder_of(file, folder, ["n" * 300]) == ""
     (photos / "images_2/b.jpg").touch()
     with pytest.raises(InputError, match="are in both"):
         subfolder_of(file, folder, ["b.jpg"])
