@@ -28,7 +28,12 @@ EXPECTED = "COCO instances JSON with images, annotations and categories"
 
 
 def read_coco(
-    annotations: Paths, images: Paths, *, crowd: str = "keep", unannotated: str = "keep"
+    annotations: Paths,
+    images: Paths,
+    *,
+    crowd: str = "keep",
+    unannotated: str = "keep",
+    extension: str | None = None,
 ) -> LabelTable:
     """Read the categories of each image from COCO instances JSON; boxes and masks are ignored.
 
@@ -45,6 +50,7 @@ def read_coco(
             `val2017`); or a pattern, or a list of folders.
         crowd: `drop` ignores annotations with `iscrowd: 1`, and with them labels that only a crowd region has.
         unannotated: `drop` leaves out images without annotations (after `crowd` is applied).
+        extension: end of all file names, such as `.jpg`, if the annotations omit it or have another one.
 
     Returns:
         The label table.
@@ -62,7 +68,7 @@ def read_coco(
     parts: list[str] = []
     classes: dict[str, None] = {}
     for file, part in zip(files, parts_of_files(files), strict=True):
-        file_names, file_labels, categories = _read_file(file, crowd)
+        file_names, file_labels, categories = _read_file(file, crowd, extension)
         prefix = subfolder_of(file, folders, file_names)
         names += [prefix + name for name in file_names]
         labels += file_labels
@@ -94,7 +100,7 @@ def _parts(parts: Sequence[str]) -> Sequence[str] | None:
     return ["test" if part == "val" else part for part in parts]
 
 
-def _read_file(file: Path, crowd: str) -> tuple[list[str], list[set[str]], list[str]]:
+def _read_file(file: Path, crowd: str, extension: str | None) -> tuple[list[str], list[set[str]], list[str]]:
     """Return the file names, their class names, and all class names of one file."""
     content = parse_json(file.read_bytes(), str(file), EXPECTED)
     content = content if isinstance(content, dict) else {}
@@ -104,7 +110,8 @@ def _read_file(file: Path, crowd: str) -> tuple[list[str], list[set[str]], list[
     )
     if not names:
         raise InputError(f"{file}: the list 'images' is empty; expected at least one image.")
-    safe = safe_file_names(list(names.values()), lambda row: f"{file}, image id {list(names)[row]!r}")
+    ids = list(names)
+    safe = safe_file_names(list(names.values()), lambda row: f"{file}, image id {ids[row]!r}", extension)
     classes = [str(name) for name in categories.values()]
     if repeated := [name for name, count in Counter(classes).items() if count > 1]:
         raise InputError(

@@ -205,12 +205,15 @@ def _listing(folder: Path) -> set[str]:
         return set()
 
 
-def safe_file_names(names: Sequence[object], place: Callable[[int], str]) -> list[str]:
+def safe_file_names(
+    names: Sequence[object], place: Callable[[int], str], extension: str | None = None
+) -> list[str]:
     """Normalize file names and check that none of them leaves the image folder.
 
     Args:
         names: file names as annotated.
         place: maps a row number to its place in the annotations, such as `labels.csv, line 7`.
+        extension: end of all names, in place of the extension of an image if they have one. Default: as annotated.
 
     Raises:
         InputError: a name is empty, not a string, not valid text, or leads out of the folder.
@@ -233,6 +236,9 @@ def safe_file_names(names: Sequence[object], place: Callable[[int], str]) -> lis
         if leaves_folder(name):
             raise InputError(f"{place(row)}: '{name}' leaves the image folder. {_how_to_stay(names)}")
         safe.append(normpath(name) if _NOT_PLAIN.search(name) else name)
+    if extension is not None:
+        stems = ((name, *os.path.splitext(name)) for name in safe)
+        return [(stem if end.lower() in image_suffixes() else name) + extension for name, stem, end in stems]
     return safe
 
 
@@ -479,11 +485,6 @@ def read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not UTF-8 text ({error.reason}).") from None
-
-
-def with_extension(name: str, extension: str) -> str:
-    """Return a file name with the extension appended, unless it ends with an extension of images."""
-    return name if os.path.splitext(name)[1].lower() in image_suffixes() else name + extension
 
 
 def label_matrix(num_images: int, num_classes: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ from mlic.data.readers.common import (
     image_folders,
     read_text,
     safe_file_names,
-    with_extension,
 )
 from mlic.data.table import UNKNOWN, LabelTable
 from mlic.errors import InputError, check_choice
@@ -67,7 +66,7 @@ def read_imagesets(
     matrix = np.array(
         [[row.get(name, UNKNOWN) for name in classes] for row in labels.values()], dtype=np.int8
     )
-    names = safe_file_names([with_extension(name, extension) for name in labels], lambda row: source)
+    names = safe_file_names(list(labels), lambda row: source, extension)
     return build_table(
         source,
         image_folders(images),

@@ -17,7 +17,6 @@ from mlic.data.readers.common import (
     parts_of_files,
     safe_file_names,
     subfolder_of,
-    with_extension,
 )
 from mlic.data.table import UNKNOWN, LabelTable
 from mlic.errors import InputError
@@ -67,8 +66,7 @@ def read_openimages(
     for file, part in zip(files, parts_of_files(files), strict=True):
         table = _read_file(file, confidence)
         numbers, ids = pd.factorize(table["ImageID"])
-        files_named = [with_extension(name, extension) for name in ids]
-        names = safe_file_names(files_named, lambda _, file=file: str(file))
+        names = safe_file_names(list(ids), lambda _, file=file: str(file), extension)
         prefix = subfolder_of(file, folders, names)
         full = np.array([prefix + name for name in names], dtype=object)
         tables.append(table.assign(name=full[numbers]))

@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from mlic.data.readers.common import (
@@ -20,8 +20,7 @@ from mlic.errors import InputError, check_choice
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Annotation:
+class _Annotation(NamedTuple):
     """The content of one XML file: the image, the classes of its objects, and True for difficult objects."""
 
     file: Path
@@ -37,6 +36,7 @@ def read_voc(
     difficult: str = "keep",
     unannotated: str = "keep",
     classes: Sequence[str] | None = None,
+    extension: str | None = None,
 ) -> LabelTable:
     """Read the classes of each image from Pascal VOC XML files.
 
@@ -46,6 +46,7 @@ def read_voc(
         difficult: `drop` ignores objects marked difficult, and with them labels that only such objects support.
         unannotated: `drop` leaves out images without objects (after `difficult` is applied).
         classes: all class names; any other label is then an error. Default: the names that occur.
+        extension: end of all file names, such as `.jpg`, if the annotations omit it or have another one.
 
     Returns:
         The label table.
@@ -67,7 +68,7 @@ def read_voc(
     def place(row: int) -> str:
         return str(entries[row].file)
 
-    file_names = safe_file_names([entry.file_name for entry in entries], place)
+    file_names = safe_file_names([entry.file_name for entry in entries], place, extension)
     # a class that only difficult objects have is kept
     labels, found = labels_of_names([entry.names for entry in entries], classes, source, place)
     if difficult == "drop":

@@ -13,6 +13,7 @@ from mlic.data.readers.common import (
     image_folders,
     locate_images,
     parts_of_files,
+    safe_file_names,
     subfolder_of,
 )
 from mlic.errors import InputError
@@ -99,3 +100,8 @@ def test_names_relative_to_a_folder_of_the_part(photos: Path):
     (photos / "images_2/b.jpg").touch()
     with pytest.raises(InputError, match="are in both"):
         subfolder_of(file, folder, ["b.jpg"])
+
+
+def test_an_extension_is_appended_or_replaces_that_of_an_image():
+    names = safe_file_names(["a", "b.png", "c.2", "d/./e.JPG"], str, ".jpg")
+    assert names == ["a.jpg", "b.jpg", "c.2.jpg", "d/e.jpg"]
