@@ -333,7 +333,7 @@ class _Plan:
                     np.outer(shares, strata[self.pool].sum(axis=0)) - there,
                     shares * len(self.pool) - [(own == code).sum() for code in requested],
                     self.settings.seed,
-                    refine=True,
+                    refine=self.settings.groups.by is not None,
                 )
             ]
         return Split(*(np.flatnonzero(codes == code) for code in range(len(PARTS))))

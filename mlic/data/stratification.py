@@ -7,7 +7,10 @@ applied to the sums of the labels of each group.
 
 import numpy as np
 
-MOST_MOVES = 2000
+# Limits of the refinement, so that it takes no longer than the assignment. Many groups need little refinement.
+STARTS, STARTED_GROUPS = 5, 10_000
+STEPS, STEPPED_GROUPS = 2000, 20_000_000
+CANDIDATES, SMALLEST_GAIN = 300, 1e-12
 
 
 def stratify_groups(
@@ -29,7 +32,8 @@ def stratify_groups(
         wanted: rows of each stratum that each part needs (P, S).
         wanted_rows: rows that each part needs (P,).
         seed: seed of the order of groups of equal size and of ties.
-        refine: afterwards move single groups as long as that brings the shares closer to the wanted ones.
+        refine: afterwards move and exchange groups as long as that brings the shares closer to the wanted ones, from
+            several random orders, and return the best result.
 
     Returns:
         int64 (N,), the part of each row.
@@ -38,6 +42,24 @@ def stratify_groups(
     sizes = np.bincount(number_of)
     sums = np.stack([np.bincount(number_of, weights=column) for column in strata.T], axis=1)
     random = np.random.RandomState(seed)
+    if not refine:
+        return _assign(sums, sizes, wanted, wanted_rows, random)[number_of]
+    sums, wanted = np.column_stack([sums, sizes]), np.column_stack([wanted, wanted_rows])
+    tries = []
+    for _ in range(min(STARTS, 1 + STARTED_GROUPS // len(sizes))):
+        part_of = _assign(sums[:, :-1], sizes, wanted[:, :-1], wanted_rows, random)
+        tries.append((_refine(part_of, sums, wanted), part_of))
+    return min(tries, key=lambda each: each[0])[1][number_of]
+
+
+def _assign(
+    sums: np.ndarray,
+    sizes: np.ndarray,
+    wanted: np.ndarray,
+    wanted_rows: np.ndarray,
+    random: np.random.RandomState,
+) -> np.ndarray:
+    """Assign the groups, the rarest stratum and the largest groups first; return the part of each (G,)."""
     order = random.permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]
     left = sums.sum(axis=0)
@@ -54,34 +76,55 @@ def stratify_groups(
             need[part] -= sums[group]
             need_rows[part] -= sizes[group]
         left -= sums[chosen].sum(axis=0)
-    if refine:
-        _refine(part_of, np.column_stack([sums, sizes]), np.column_stack([wanted, wanted_rows]))
-    return part_of[number_of]
+    return part_of
 
 
-def _refine(part_of: np.ndarray, sums: np.ndarray, wanted: np.ndarray) -> None:
-    """Move groups between parts, each time the one that helps most, until no move helps.
+def _refine(part_of: np.ndarray, sums: np.ndarray, wanted: np.ndarray) -> float:
+    """Move or exchange groups, each time those that help most, until nothing helps.
 
-    What is made small is the sum over parts and strata of the squared error of the share of the stratum.
+    This minimizes the sum over parts and strata of the squared error of the share of the stratum.
 
     Args:
         part_of: int64 (G,), the part of each group; changed in place.
         sums: rows of each stratum in each group (G, S).
         wanted: rows of each stratum that each part needs (P, S).
     """
-    scaled = sums / np.maximum(sums.sum(axis=0), 1)
-    error = np.stack([scaled[part_of == part].sum(axis=0) for part in range(len(wanted))])
-    error -= wanted / np.maximum(sums.sum(axis=0), 1)
-    own, every = (scaled**2).sum(axis=1), np.arange(len(sums))
+    totals = np.maximum(sums.sum(axis=0), 1)
+    scaled = sums / totals
+    error = np.stack([scaled[part_of == part].sum(axis=0) for part in range(len(wanted))]) - wanted / totals
+    squares, every = (scaled**2).sum(axis=1), np.arange(len(sums))
     products = scaled @ error.T  # (G, P)
-    for _ in range(MOST_MOVES):
-        # the change of the sum of squares if a group moves to a part
-        change = 2 * (products - products[every, part_of][:, None] + own[:, None])
+    for _ in range(min(STEPS, 1 + STEPPED_GROUPS // len(sums))):
+        # moving x from part p to q changes the sum of squares by 2 (x.e_q - x.e_p + x.x)
+        change = 2 * (products - products[every, part_of][:, None] + squares[:, None])
         change[every, part_of] = 0
         group, part = np.unravel_index(change.argmin(), change.shape)
-        if change[group, part] > -1e-12:
-            return
-        moved = scaled @ scaled[group]
-        products[:, part_of[group]] -= moved
-        products[:, part] += moved
-        part_of[group] = part
+        moves = (
+            [(group, part)] if change[group, part] < -SMALLEST_GAIN else _exchange(part_of, scaled, change)
+        )
+        if not moves:
+            break
+        for group, part in moves:
+            moved = scaled @ scaled[group]
+            for sign, place in ((-1, part_of[group]), (1, part)):
+                products[:, place] += sign * moved
+                error[place] += sign * scaled[group]
+            part_of[group] = part
+    return float((error**2).sum())
+
+
+def _exchange(part_of: np.ndarray, scaled: np.ndarray, change: np.ndarray) -> list[tuple[int, int]]:
+    """Return the moves of the best exchange of two groups between two parts; empty if none helps.
+
+    Only groups that can be moved with little harm are tried, because the number of pairs is quadratic.
+    """
+    own = np.eye(change.shape[1], dtype=bool)[part_of]
+    tried = np.argsort(np.where(own, np.inf, change).min(axis=1), kind="stable")[:CANDIDATES]
+    parts, rows = part_of[tried], scaled[tried]
+    to_other = change[tried][:, parts]
+    pairs = to_other + to_other.T - 4 * rows @ rows.T
+    pairs[parts[:, None] == parts] = 0
+    first, second = np.unravel_index(pairs.argmin(), pairs.shape)
+    if pairs[first, second] > -SMALLEST_GAIN:
+        return []
+    return [(int(tried[first]), int(parts[second])), (int(tried[second]), int(parts[first]))]
