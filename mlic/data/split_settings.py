@@ -71,9 +71,9 @@ class SplitSettings:
         """
         if isinstance(options, cls):
             return options
-        given = _plain(options)
+        given = _known(cls, "", options)
         given["groups"] = GroupSettings(**_known(GroupSettings, "groups.", given.get("groups") or {}))
-        settings = cls(**_known(cls, "", given))
+        settings = cls(**given)
         settings._check()
         return settings
 
@@ -113,11 +113,11 @@ def _plain(value: Any) -> Any:
     return {key: _plain(value[key]) for key in value} if isinstance(value, Mapping) else value
 
 
-def _known(
-    kind: type[SplitSettings | GroupSettings], prefix: str, options: Mapping[str, Any]
-) -> dict[str, Any]:
+def _known(kind: type[SplitSettings | GroupSettings], prefix: str, options: Any) -> dict[str, Any]:
+    if not isinstance(options, Mapping):
+        raise InputError(f"data.split.{prefix}".rstrip(".") + f": must be a mapping, got {options}.")
     names = [each.name for each in fields(kind)]
     for name in options:
         if name not in names:
             raise InputError(f"data.split.{prefix}{name}: must be one of {', '.join(names)}.")
-    return dict(options)
+    return _plain(options)

@@ -1,6 +1,7 @@
 """The COCO reader, curation, split and the store hold what they promise for labels of any kind."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlic.data import LabelTable, curate, read_coco, stratified_split
+from mlic.data import LabelTable, curate, read_coco, split_hash, stratified_split
+from mlic.data.split_settings import PARTS
+from mlic.data.splitting import without_parts
 from mlic.errors import InputError
 from mlic.features.hashing import DIGEST_DTYPE
 from mlic.features.store import FeatureStore
@@ -85,6 +88,56 @@ def test_split(table: LabelTable, seed: int, test: float, val: float, folds: int
     if folds is None:
         assert test > 0 or len(split.test) == 0
         assert val > 0 or len(split.val) == 0
+
+
+@st.composite
+def divided_tables(draw: Any) -> LabelTable:
+    """Tables with groups, given parts and an earlier split, none of which divides a group."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    images, classes = draw(st.integers(20, 120)), draw(st.integers(1, 6))
+    labels = random.choice([0, 0, 0, 1, 1, -1], (images, classes))
+    table = LabelTable.build(
+        ".", [f"{row:04d}" for row in range(images)], labels, [f"c{c}" for c in range(classes)]
+    )
+    groups = random.integers(0, images // 2, images) if draw(st.booleans()) else np.arange(images)
+    official = draw(st.sampled_from([(), ("train", "test"), ("train", "val"), PARTS]))
+    parts = random.choice(official, images)[groups].astype(object) if official else None
+    kept = None
+    if draw(st.booleans()):
+        kept = np.array(["", *PARTS], dtype=object)[random.integers(0, 4, images)][groups]
+        if parts is not None:  # the earlier split took parts that are not given from train
+            taken = (parts == "train") & ((kept == "train") | ~np.isin(kept, official))
+            kept = np.where(taken, kept, "").astype(object)
+    return replace(table, groups=groups, parts=parts, kept=kept)
+
+
+@settings(FUZZ)
+@given(
+    table=divided_tables(), seed=st.integers(0, 9), val=st.sampled_from([0, 0.1, 0.2]),
+    by=st.sampled_from([None, "name"]),
+)  # fmt: skip
+def test_splits_respect_groups_and_given_parts(table: LabelTable, seed: int, val: float, by: str | None):
+    options: Any = {"test": 0.2, "val": val, "seed": seed, "on_missing": "warn", "groups": {"by": by}}
+    try:
+        split = stratified_split(table, **options)
+    except InputError as error:
+        assert "too few" in str(error) or "an empty part" in str(error)
+        return
+    rows = np.concatenate(list(split.parts().values()))
+    np.testing.assert_array_equal(np.sort(rows), np.arange(len(table)))  # disjoint and complete
+    names = np.array(split.names(len(table)), dtype=object)
+    if table.parts is not None:
+        fixed = table.parts != "train"
+        np.testing.assert_array_equal(names[fixed], table.parts[fixed])
+        assert not set(names[~fixed]) & (set(table.parts) - {"train"})
+    if table.kept is not None:
+        known = table.kept != ""
+        np.testing.assert_array_equal(names[known], table.kept[known])
+    assert table.groups is not None
+    assert all(len(set(names[table.groups == group])) == 1 for group in set(table.groups))
+    assert stratified_split(table, **options).names() == names.tolist()
+    is_given = table.parts is not None or table.kept is not None
+    assert (split_hash(table, **options) != split_hash(without_parts(table), **options)) == is_given
 
 
 def some_ids(most: int) -> st.SearchStrategy[list[int | str]]:
