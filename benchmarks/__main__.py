@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.alternatives import alternatives
 from benchmarks.cached_live import agreement, cached_against_live, cached_against_live_flattened
 from benchmarks.extraction import extraction_bound
+from benchmarks.groups import groups
 from benchmarks.labels import labels
 from benchmarks.memory import peak_memory
 from benchmarks.precision import decoding, number_format
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "precision": number_format,
     "decoding": decoding,
     "labels": labels,
+    "groups": groups,
     "memory": peak_memory,
     "shards": tar_shards,
     "agreement": agreement,
