@@ -117,14 +117,15 @@ def _difference(name: str, file: str, folders: Sequence[Path]) -> tuple[str, str
     changed = name.replace("\\", "/")
     if changed != name:
         words.append("with '/' instead of '\\'")
-    ending = os.path.splitext(file)[1]
-    if _keys(name)[0] != _keys(file)[0]:
-        is_appended = _keys(name)[0] == _keys(file)[1]
-        words.append(
-            f"with '{ending}' appended" if is_appended else f"with the extension '{ending}' instead of theirs"
-        )
-        settings.append(f"data.reader.extension={ending}")
-        changed = (changed if is_appended else os.path.splitext(changed)[0]) + ending
+    stem, ending = os.path.splitext(changed)
+    meant_ending = os.path.splitext(file)[1]
+    if _keys(name)[0] == _keys(file)[1]:
+        words.append(f"with '{meant_ending}' appended")
+        changed += meant_ending
+    elif ending != meant_ending:
+        words.append(f"with the extension '{meant_ending}' instead of theirs")
+        changed = stem + meant_ending
+    settings += [f"data.reader.extension={meant_ending}"] if os.path.splitext(name)[1] != meant_ending else []
     kept = _shared_folders(changed, file) + 1
     before, there = changed.split("/")[:-kept], file.split("/")[:-kept]
     if before and not there:
