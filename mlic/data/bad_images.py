@@ -66,19 +66,31 @@ def explain_missing(folders: Sequence[Path], missing: Sequence[str]) -> str | No
     if not missing:
         return None
     tried = missing[:: max(1, len(missing) // TRIED)][:TRIED]
-    wanted = {key for name in tried for key in _keys(name)}
-    similar: dict[str, list[str]] = defaultdict(list)
-    for folder in folders:
-        for file in image_files(folder):
-            for key in wanted.intersection(_keys(file)):
-                similar[key].append(file)
-    meant = ((name, _most_similar(name, similar)) for name in tried)
-    causes = Counter(_difference(name, file, folders) for name, file in meant if file is not None)
+    similar = find_similar(folders, tried)
+    causes = Counter(_difference(name, file, folders) for name, file in similar.items())
     (words, remedy), found = causes.most_common(1)[0] if causes else (("", ""), 0)
     if found <= len(tried) // 2:
         return None
     number = f"{found} of {len(tried)}{' tested' if len(tried) < len(missing) else ''}"
     return f"{words}, {number} exist. {remedy}"
+
+
+def find_similar(folders: Sequence[Path], names: Sequence[str]) -> dict[str, str]:
+    r"""Map names to the image files that differ only in extension, case, Unicode form, folders, and `\` or `/`.
+
+    Names for which several files are equally similar are left out.
+
+    Args:
+        folders: image folders.
+        names: names of missing files, relative to a folder.
+    """
+    wanted = {key for name in names for key in _keys(name)}
+    files: dict[str, list[str]] = defaultdict(list)
+    for file in (file for folder in folders for file in image_files(folder)):
+        for key in wanted.intersection(_keys(file)):
+            files[key].append(file)
+    similar = ((name, _most_similar(name, files)) for name in names)
+    return {name: file for name, file in similar if file is not None}
 
 
 def _plain(name: str) -> str:

@@ -91,7 +91,9 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
         missing = [table.file_names[row] for row in inspected.missing]
         if cause := explain_missing(table.folders, missing):
             findings.append(Finding("file_names", detail=cause))
-        findings += unannotated + find_missing(missing, [finding.file_name for finding in unannotated])
+        findings += unannotated + find_missing(
+            table.folders, missing, {item.file_name for item in unannotated}
+        )
         classes, rare = _try_split(
             table.group_copies(inspected.digests).select(inspected.usable), data, split, classes
         )
