@@ -68,19 +68,6 @@ def test_thumbnails_are_small_and_gaps_where_no_picture_of_the_folder_is(folder:
     assert small.available and not Thumbnails([Path("/nowhere")], 64).available
 
 
-def test_thumbnails_are_read_as_training_reads_images(folder: Path, heic_photo: bytes):
-    (folder / "photo.heic").write_bytes(heic_photo)
-    Image.fromarray(np.full((32, 48), 3000, dtype=np.uint16)).save(folder / "deep.png")
-    for name, size, colour in (
-        ("photo.heic", (24, 32), (230, 120, 20)),
-        ("deep.png", (32, 21), (187, 187, 187)),
-    ):
-        image = opened(Thumbnails([folder], 32, 12).jpeg(name))
-        assert image.size == size
-        np.testing.assert_allclose(np.asarray(image)[-2, 2], colour, atol=8)
-    assert Thumbnails([folder], 32, 10**9).jpeg("deep.png") is None, "a sender's number"
-
-
 def test_errors_of_a_class_with_their_photographs(run: ReportedRun, folder: Path):
     small = {"net": Thumbnails([folder], 64)}
     errors, confused = error_table([run], per_class=4), confusion_table([run])

@@ -39,15 +39,10 @@ def test_a_broken_file_is_a_note(tmp_path: Path, write_run: WriteRun, made: Made
         folder = Path(shutil.copytree(whole, tmp_path / file))
         (folder / file).write_bytes(b"")
         assert [note for note in read_run(folder).notes if note.startswith(f"{file} cannot be read")], file
+    (whole / "status.json").write_text('{"state": "failed", "error": {"message": "no such file"}}')
+    run = read_run(whole)
+    assert run.state == "failed" and run.test is None and run.dataset == {} and run.model["name"] == "net"
     (whole / "status.json").write_text("[]")
     run = read_run(whole)
     assert run.state == "unknown"
     assert "status.json cannot be read (expected a JSON object)" in run.notes
-
-
-def test_of_a_failed_run_only_what_identifies_it_is_read(tmp_path: Path, write_run: WriteRun, made: Made):
-    error = {"type": "InputError", "message": "no such file"}
-    failed = {"state": "failed", "error": error}
-    run = read_run(write_run(tmp_path / "run", *made(0, 5, 3), "xyz", status=failed))
-    assert (run.state, run.status["error"]) == ("failed", error)
-    assert run.test is None and run.dataset == {} and run.model["name"] == "net"

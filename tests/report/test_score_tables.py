@@ -9,12 +9,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from mlic.evaluation.bootstrap import resample_weights
 from mlic.report.comparison import HALF, Comparison, compare_runs
 from mlic.report.discovery import name_runs
 from mlic.report.reading import ReportedRun, read_run
 from mlic.report.reference import REFERENCES
-from mlic.report.score_tables import calibration_table, pair_table, result_table
+from mlic.report.score_tables import pair_table, result_table
 
 Made = Callable[..., tuple[np.ndarray, np.ndarray]]
 ReadRun = Callable[..., ReportedRun]
@@ -97,16 +96,6 @@ def test_every_test_figure_is_scikit_learns(two_runs: list[ReportedRun]):
     assert frame.loc["one", "recall_micro"] == pytest.approx(7 / 11)
 
 
-def test_intervals_are_percentiles_of_the_metric_on_resampled_images(two_runs: list[ReportedRun]):
-    frame = by_run(compared(*two_runs, seed=3, level=0.8))
-    weights = np.concatenate(list(resample_weights(len(SCORES), RESAMPLES, 3)), axis=1).astype(int)
-    drawn = [np.repeat(np.arange(len(SCORES)), column) for column in weights.T]
-    of1 = np.array([f1_score(TARGETS[rows], SCORES[rows] > 0.5, average="micro") for rows in drawn])
-    of1 += f1_score(TARGETS, SCORES > 0.5, average="micro") - of1.mean()
-    assert frame.loc["one", "of1_low"] == pytest.approx(np.quantile(of1, 0.1))
-    assert frame.loc["one", "of1_high"] == pytest.approx(np.quantile(of1, 0.9))
-
-
 def test_the_best_is_marked_and_ahead_only_beyond_chance(read: ReadRun, made: Made):
     scores, targets = made(0, 200, 4)
     noise = np.random.default_rng(1).normal(size=scores.shape) * 0.01
@@ -165,16 +154,6 @@ def test_a_single_class_and_no_positive_at_all(read: ReadRun):
     for metric, value in expected(SCORES[:, :1], TARGETS[:, :1], 0.5).items():
         assert frame.loc["single", metric] == pytest.approx(value), metric
     assert frame.loc["nothing"].drop("test_set").isna().all()
-
-
-def test_calibration_by_hand(read: ReadRun):
-    scores = np.array([[0.2], [0.2], [0.9], [0.9]], dtype=np.float32)
-    targets = np.array([[0], [1], [1], [1]], dtype=np.uint8)
-    frame = calibration_table([read("1", scores, targets, "x", val=(scores, targets))]).to_frame()
-    # half of those at 0.2 are positive, all of those at 0.9
-    assert frame.loc[0, "ece"] == pytest.approx((0.3 + 0.1) / 2, abs=1e-6)
-    assert frame.loc[0, "ece_temperature"] != frame.loc[0, "ece"]
-    assert 0.05 < frame.loc[0, "temperature"] < 20
 
 
 def test_the_original_report_stands_beside_the_runs_and_is_never_best(two_runs: list[ReportedRun]):

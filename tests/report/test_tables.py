@@ -31,15 +31,6 @@ def test_csv_holds_unrounded_values_and_intervals(table: Table, tmp_path: Path):
     assert frame.loc[2].isna().sum() == 3
 
 
-def test_cells_are_rounded_for_reading():
-    assert (Cell(0.51254).text("score"), Cell(12345).text("integer")) == ("0.513", "12,345")
-    assert Cell(-0.02).text("difference") == "\N{MINUS SIGN}0.020"
-    assert Cell(0.0001).text("probability") == "< 0.001"
-    assert Cell().text("score") == "\N{EN DASH}"
-    assert Cell(0.0, -0.1, 0.1).interval_text("difference") == "\N{MINUS SIGN}0.100 to +0.100"
-    assert Cell(0.5).interval_text("score") == ""
-
-
 def test_best_is_the_better_end_among_runs_alone(table: Table):
     marks = [[cell.mark for cell in row.cells] for row in mark_best(table).rows]
     assert marks == [["", "", ""], ["", "best", "best"], ["", "", "best"], ["", "", ""]]
