@@ -83,12 +83,3 @@ def test_an_index_with_checksums_of_an_earlier_version_is_used(files: list[Path]
     hashed = hash_files(files, tmp_path / "index.sqlite")
     assert (hashed.num_read, hashed.digests[0]) == (4, b"0" * 64)
     assert hash_files(files, tmp_path / "index.sqlite").num_read == 0
-
-
-def test_index_that_cannot_be_opened_is_left_alone(
-    files: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    (tmp_path / "folder").mkdir()
-    assert hash_files(files, tmp_path / "folder").num_read == 5
-    assert "is not used" in caplog.text
-    assert (tmp_path / "folder").is_dir()

@@ -67,9 +67,7 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Tensor:
     return rows
 
 
-@pytest.mark.parametrize(
-    ("number", "batches"), [(signal.SIGKILL, 3), (signal.SIGKILL, 8), (signal.SIGTERM, 6)]
-)
+@pytest.mark.parametrize(("number", "batches"), [(signal.SIGKILL, 8), (signal.SIGTERM, 6)])
 def test_an_interruption_costs_at_most_the_shard_in_hand(
     number: int, batches: int, pictures: Path, whole: Tensor, tmp_path: Path
 ):

@@ -4,7 +4,6 @@ import errno
 import json
 import multiprocessing
 import os
-import pickle
 import signal
 import time
 from collections.abc import Callable
@@ -72,13 +71,12 @@ def test_everything_that_determines_the_features_names_another_store(make_store:
         make_store(dtype="int8")
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_a_shard_is_plain_safetensors(make_store: MakeStore, numbered: Numbered, dtype: str):
-    store, features = make_store((2, 2), dtype=dtype), torch.randn(3, 2, 2)
+def test_a_shard_is_plain_safetensors(make_store: MakeStore, numbered: Numbered):
+    store, features = make_store((2, 2), dtype="bfloat16"), torch.randn(3, 2, 2)
     _add(store, numbered(3), features)
     with safe_open(_shards(store)[0], "pt") as file:
         stored, metadata = file.get_tensor("features"), file.metadata()
-    assert torch.equal(stored, features.to(getattr(torch, dtype)))
+    assert torch.equal(stored, features.bfloat16())
     assert torch.equal(store.load(numbered(3)), stored)
     assert metadata["digests"].encode() == numbered(3).tobytes()
     assert float(metadata["seconds"]) == store.shards[0].seconds > 0
@@ -97,9 +95,7 @@ def test_shards_with_checksums_of_an_earlier_version_are_read(make_store: MakeSt
     assert np.isnan(store.shards[0].seconds)
 
 
-@pytest.mark.parametrize(
-    "damage", ["cut", "longer", "empty", "pickle", "one flipped bit", "other store", "other shape"]
-)
+@pytest.mark.parametrize("damage", ["cut", "empty", "one flipped bit", "other store", "other shape"])
 def test_a_damaged_shard_is_set_aside_by_name_and_its_rows_are_missing(
     filled: Filled, make_store: MakeStore, damage: str, caplog: pytest.LogCaptureFixture, numbered: Numbered
 ):
@@ -112,9 +108,7 @@ def test_a_damaged_shard_is_set_aside_by_name_and_its_rows_are_missing(
         content = _shards(other)[0].read_bytes()
     contents = {
         "cut": content[:-1],
-        "longer": content + b"\0",
         "empty": b"",
-        "pickle": pickle.dumps([0] * 99),
         "one flipped bit": content[:-1] + bytes([content[-1] ^ 1]),
     }
     bad.write_bytes(contents.get(damage, content))
@@ -154,12 +148,6 @@ def test_a_shard_is_closed_by_size_and_by_age(make_store: MakeStore, numbered: N
     assert store.num_rows == 11
 
 
-def test_a_store_that_is_added_to_is_not_removed(make_store: MakeStore):
-    store = make_store()
-    with store.lock(), pytest.raises(InputError, match="in use by another process"):
-        remove_store(store.folder)
-
-
 def test_a_folder_that_is_not_a_store_of_this_version_is_refused(filled: Filled, tmp_path: Path):
     store = filled[0]
     description = store.folder / "store.json"
@@ -179,8 +167,10 @@ def _release(store: FeatureStore) -> None:
     store._in_use()
 
 
-def test_a_store_is_not_removed_while_a_process_reads_it(filled: Filled):
+def test_a_store_is_not_removed_while_a_process_adds_to_it_or_reads_it(filled: Filled):
     store, digests, features = filled
+    with store.lock(), pytest.raises(InputError, match="in use by another process"):
+        remove_store(store.folder)
     _release(store)
     here, there = multiprocessing.Pipe()
     process = os.fork()
@@ -227,10 +217,3 @@ def test_removing_leaves_what_is_not_the_stores(filled: Filled, caplog: pytest.L
     assert "contains other files" in caplog.text
     store.refresh()
     assert store.is_missing(digests).all()
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
-    (tmp_path / "file").write_text("")
-    store = FeatureStore(tmp_path / "file", {}, feature_shape=(3,))
-    with pytest.raises(InputError, match=r"features.dir: '.*file.*' cannot be written"), store.lock():
-        pass

@@ -1,10 +1,9 @@
 """python -m mlic.features"""
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,23 +64,17 @@ def test_prune_removes_only_what_was_not_used(filled: Filled, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 0, "no feature stores in '{cache}'"),
         (["action=verify", "dir=a=b, c"], 0, "no feature stores in 'a=b, c'"),
         (["+dri=a"], 1, "'dri' is not a setting of mlic.features"),
         (["action=prune"], 1, "days: must be given with action=prune, such as days=30"),
-        (["action=prun"], 1, "action: must be one of list, verify, prune, got 'prun'"),
         (["prune", "--days", "30"], 1, "such as action=prune days=30"),
     ],
 )
-def test_command_line(arguments: list[str], status: int, message: str, tmp_path: Path):
-    done = subprocess.run(
-        [sys.executable, "-m", "mlic.features", *arguments],
-        cwd=tmp_path, env=os.environ | {"MLIC_CACHE": str(tmp_path / "cache")}, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr
-    assert message.format(cache=tmp_path / "cache" / "features") in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
+def test_command_line(arguments: list[str], status: int, message: str, run_server: Any, tmp_path: Path):
+    assert run_server.run(*arguments, folder=tmp_path, command="features") == status
+    shown = (tmp_path / "command.log").read_text()
+    assert message in shown and "Traceback" not in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["command.log"]
 
 
 def test_prune_leaves_folders_of_other_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
