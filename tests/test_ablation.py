@@ -3,15 +3,13 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.ablation import Scores, as_markdown, main, make_folds
+from benchmarks.ablation import main, make_folds
 from benchmarks.ablation_steps import REFERENCE, REPORT, STEPS
 from mlic.config import compose
 from mlic.data import stratified_split
-from mlic.evaluation.predictions import Predictions
 from mlic.settings import check_settings
 
 TINY = (
@@ -33,27 +31,6 @@ def test_choosing_among_steps_sees_no_test_image(tiny_csv: tuple[Path, Path], tm
         assert not test_names & set(pd.read_csv(fold.annotations)["file_name"])
         assert len(test_names) + len(fold.table) == 60
         assert fold.overrides()[-3:] == ["data.split.fold=" + str(place % 2), *judged.overrides()[-2:]]
-
-
-def made_predictions(noise: float, seed: int) -> Predictions:
-    targets = np.random.default_rng(seed).integers(0, 2, (80, 3)).astype(np.uint8)
-    scores = 1 / (1 + np.exp(-(targets + noise * np.random.default_rng(seed + 1).normal(size=(80, 3)))))
-    names = np.array([f"{row:03d}" for row in range(80)])
-    return Predictions(names, scores.astype(np.float32), targets, ("a", "b", "c"))
-
-
-def test_the_table_shows_differences_on_the_same_images():
-    noises = {REFERENCE: 2.0, REPORT: 2.0, "better": 0.3}
-    scores = {
-        step: Scores([made_predictions(own, fold) for fold in range(3)]) for step, own in noises.items()
-    }
-    difference, (low, high) = scores["better"].minus(scores[REFERENCE])
-    assert 0 < low < difference.mean() < high
-    same, interval = scores[REPORT].minus(scores[REFERENCE])
-    assert (same == 0).all() and interval == (0, 0)
-    rows = as_markdown(scores).splitlines()
-    assert len(rows) == 5 and all(row.count("|") == 6 for row in rows)
-    assert f"| better | {scores['better'].folds.mean():.4f} |" in rows[-1]
 
 
 def test_all_steps_compose(tmp_path: Path):

@@ -2,7 +2,6 @@
 
 import ast
 from collections.abc import Iterator
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "mlic"
@@ -68,35 +67,3 @@ def test_every_folder_has_its_place():
     folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     assert folders <= set(LEVELS)
     assert all((PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists() for name in LEVELS)
-
-
-def executed_imports(node: ast.AST) -> Iterator[str]:
-    """Names that are imported while a module is: neither in its functions nor for type checkers alone."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import):
-            yield from (alias.name for alias in child.names)
-        elif isinstance(child, ast.ImportFrom):
-            yield from (child.module or "", *(f"{child.module}.{alias.name}" for alias in child.names))
-        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
-        elif not isinstance(child, ast.FunctionDef):
-            yield from executed_imports(child)
-
-
-def packages_of(module: str) -> set[str]:
-    """The packages that it lies in, and itself: they are imported with it."""
-    parts = module.split(".")
-    return {".".join(parts[:number]) for number in range(1, len(parts) + 1)}
-
-
-def test_no_module_needs_another_to_be_imported_before():
-    files = {}
-    for file in PACKAGE.rglob("*.py"):
-        name = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
-        files[name.removesuffix(".__init__")] = file
-    graph = {}
-    for name, file in files.items():
-        found = set(executed_imports(ast.parse(file.read_text()))) & files.keys()
-        graph[name] = found.union(*map(packages_of, found)) - (packages_of(name) - found)
-    assert len(graph) > 100
-    TopologicalSorter(graph).prepare()  # raises a CycleError that names the circle

@@ -56,15 +56,6 @@ def test_an_input_error_goes_to_hydra_as_one_that_it_shows_without_a_traceback()
         raise InputError("data: absent")
 
 
-def test_what_a_library_makes_of_a_signal_does_not_reach_hydra():
-    with pytest.raises(SystemExit) as ended, ending_in_order():  # noqa: PT012
-        try:
-            signal.raise_signal(signal.SIGTERM)
-        except SystemExit:
-            raise RuntimeError("a worker has ended") from None
-    assert ended.value.code == 143
-
-
 @pytest.mark.parametrize("command", ["compare", "evaluate", "extract", "predict", "train", "tune", "verify"])
 def test_signals_end_every_command_in_order(command: str, monkeypatch: pytest.MonkeyPatch):
     """Also before and after Hydra runs the command's own work."""

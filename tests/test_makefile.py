@@ -61,25 +61,6 @@ def test_parameters_reach_the_command(project: Path) -> None:
     assert 'and not gpu" key=value' in make(project, "--dry-run", "test", "LONG=1", "ARGS=key=value").stdout
 
 
-def test_installs_again_only_after_a_change(project: Path) -> None:
-    later = (project / ".venv/.ready").stat().st_mtime + 10
-    for changed in ("pyproject.toml", "requirements.lock"):
-        assert make(project, "--question", "setup").returncode == 0
-        os.utime(project / changed, (later, later))
-        shown = make(project, "--dry-run", "demo").stdout
-        assert "-m venv .venv" in shown
-        assert 0 < shown.index("uv pip install") < shown.index("mlic.train")
-        os.utime(project / changed, (1, 1))
-
-
-def test_says_which_python_it_needs(project: Path) -> None:
-    (project / ".venv/.ready").unlink()
-    shown = make(project, "setup", "PYTHON=")
-    assert shown.returncode != 0
-    assert "Python 3.11 or newer: make PYTHON=" in shown.stderr
-    assert not (project / ".venv/.ready").exists()
-
-
 def test_clean_keeps_results_and_environment(project: Path) -> None:
     kept = project / "outputs/runs/first/__pycache__/metrics.json"
     caches = [project / "mlic/__pycache__", project / ".pytest_cache", project / "dist"]

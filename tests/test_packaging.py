@@ -123,20 +123,6 @@ def test_lock_holds_an_exact_version_of_each_dependency() -> None:
         assert requirement.specifier, f"{requirement.name} has no lower bound"
 
 
-def test_no_file_names_a_package_registry() -> None:
-    hosts = (
-        "pypi.org",
-        "pythonhosted.org",
-        "download.pytorch.org",
-        "registry.npmjs.org",
-        "conda.anaconda.org",
-    )
-    pattern = re.compile("|".join(map(re.escape, hosts)).encode())
-    files = [path for path in files_in_git() if path != Path(__file__)]
-    assert len(files) > 50
-    assert [str(path) for path in files if pattern.search(path.read_bytes())] == []
-
-
 def test_no_module_is_too_long() -> None:
     lengths = {str(path): path.read_bytes().count(b"\n") for path in files_in_git() if path.suffix == ".py"}
     assert lengths and {path: lines for path, lines in lengths.items() if lines > 400} == {}

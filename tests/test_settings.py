@@ -1,10 +1,10 @@
 """Settings that are missing, unknown or of a wrong kind are refused before any work, and named."""
 
 import json
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
@@ -51,13 +51,8 @@ def test_choices_and_values_of_all_kinds_are_accepted(overrides: list[str], tmp_
     ("command", "added", "meant"),
     [
         ("train", "+lr=0.1", "'lr' is not a setting of mlic.train. Did you mean 'optimizer.lr'?"),
-        ("train", "+sed=1", "Did you mean 'seed'"),
         ("train", "+model.dropout=0.1", "'model.dropout' is not a setting .* Did you mean .*'head.dropout'"),
         ("train", "+model.recipe.batchsize=4", "'model.recipe.batchsize' is not .*'data.batch_size'"),
-        ("train", "+features.dtyp=float32", "Did you mean 'features.dtype'"),
-        ("train", "+data.split.vall=0.2", "Did you mean 'data.split.val'"),
-        ("train", "+data.class_weights.schema=none", "Did you mean 'data.class_weights.scheme'"),
-        ("train", "+head.dropuot=0.3", "'head.dropuot' is not a setting .* Did you mean .*'head.dropout'"),
         ("train", "+xyzzy=1", r"mlic\.train\. --help lists all"),
         ("predict", "+model.recipe.batch_size=3", "is not a setting of mlic.predict"),
         ("evaluate", "+features.dtype=float32", "is not a setting of mlic.evaluate"),
@@ -85,21 +80,14 @@ def test_a_value_that_others_refer_to_may_have_any_name(reference: str, tmp_path
     ("command", "overrides", "message"),
     [
         ("predict", [], r"^run and images must be given, such as run=outputs/first images=photos\.$"),
-        (
-            "evaluate",
-            ["run=x", "data=csv"],
-            "^data.annotations and data.images must be given, such as data.ann",
-        ),
         ("verify", [], "^data must be given, such as data=csv"),
         ("tune", ["model=timm"], "^model.backbone.name must be given, such as model.backbone.name=resnet50"),
         ("train", ["~head"], "^head must be given"),
         ("train", ["seed=${nope}"], "Interpolation key 'nope' not found"),
         ("train", ["seed=abc"], "^seed: must be a whole number, got abc"),
-        ("train", ["packages=3"], "^packages: must be text or a list, got 3"),
         ("train", ["compare=3"], "^compare: must be true or false or a mapping"),
         ("train", ["data.split=null"], "^data.split: must be a mapping, got null"),
         ("train", ["data.split.test=abc"], "^data.split.test: must be a number"),
-        ("train", ["data.class_weights=null"], "^data.class_weights: must be a mapping, got null"),
         ("train", ["data.class_weights.scale=0.5"], "^data.class_weights.scale: must be a mapping or null"),
         ("train", ["data.batch_size=null"], "^data.batch_size: must be a whole number, got null"),
         (
@@ -109,21 +97,12 @@ def test_a_value_that_others_refer_to_may_have_any_name(reference: str, tmp_path
         ),
         ("train", [*CSV, "data.annotations=3"], "^data.annotations: must be text or a list"),
         ("extract", [*CSV, "data.images=3"], "^data.images: must be text or a list or null, got 3"),
-        ("train", ["features.memory_gb=abc"], "^features.memory_gb: must be a number or null"),
         ("train", ["model.backbone.name=[a,b]"], "^model.backbone.name: must be text, got "),
         ("train", ["head.hidden=abc"], "^head.hidden: must be a list"),
-        ("train", ["loss=focal", "loss.gamma=abc"], "^loss.gamma: must be a number, got abc"),
-        ("tune", ["tune.heads=abc"], "^tune.heads: must be a whole number"),
-        ("tune", ["tune.space=null"], "^tune.space: must be a mapping, got null"),
         ("tune", ["resume={a: 1}"], "^resume: must be text or null, got "),
-        ("verify", [*CSV, "suspects.folds=abc"], "^suspects.folds: must be a whole number"),
         ("predict", [*PREDICT, "thresholds={person: 0.9}"], "^thresholds: must be text or a number"),
-        ("predict", [*PREDICT, "thresholds=null"], "^thresholds: must be text or a number, got null"),
-        ("predict", ["run=[a,b]", "images=y"], "^run: must be text, got "),
         ("predict", ["run=x", "images=3"], "^images: must be text or a list, got 3"),
         ("predict", [*PREDICT, "top_k=true"], "^top_k: must be a whole number or null, got True"),
-        ("evaluate", ["run=x", "num_workers=[1]"], "^num_workers: must be a whole number"),
-        ("evaluate", ["run=x", "seed=abc"], "^seed: must be a whole number"),
         ("compare", ["runs=x", "resamples=many"], "^resamples: must be a whole number, got many"),
         ("compare", ["runs=x", "classes=null"], "^classes: must be a list, got null"),
     ],
@@ -170,18 +149,17 @@ def test_each_command_shows_its_help(
     assert "output: " in shown.out and "Traceback" not in shown.err
 
 
-@pytest.mark.parametrize("wrong", ["+bogus=5", "data=null"])
-def test_each_command_refuses_a_wrong_setting_before_any_work(wrong: str, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [("+bogus=5", "'bogus' is not a setting of mlic."), ("data=null", "data=null: data is a config group")],
+)
+def test_each_command_refuses_a_wrong_setting_before_any_work(
+    wrong: str, message: str, run_server: Any, tmp_path: Path
+):
     """Without a traceback; Hydra's own would follow `data=null`."""
-    message = {
-        "+bogus=5": "'bogus' is not a setting of mlic.",
-        "data=null": "data=null: data is a config group",
-    }[wrong]
     for command, options in COMMANDS.items():
-        done = subprocess.run(
-            [sys.executable, "-m", f"mlic.{command}", *options, f"output={tmp_path / command}", wrong],
-            capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False,
-        )  # fmt: skip
-        assert done.returncode != 0, command
-        assert message in done.stderr and "Traceback" not in done.stderr, (command, done.stderr)
+        arguments = (*options, f"output={tmp_path / command}", wrong)
+        assert run_server.run(*arguments, folder=tmp_path, command=command, log=f"{command}.log") != 0
+        shown = (tmp_path / f"{command}.log").read_text()
+        assert message in shown and "Traceback" not in shown, (command, shown)
         assert not list((tmp_path / command).glob("*.json")), command

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from scipy.special import expit
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
 from mlic.errors import InputError
@@ -34,24 +33,6 @@ def test_table_and_error_by_hand() -> None:
     assert table[["low", "high"]].iloc[1].tolist() == [0.25, 0.5]
     expected = (2 * 0.45 + 0.3 + 0.5 + 2 * 0.05) / 6
     assert expected_calibration_error(scores, targets, bins=4) == pytest.approx(expected)
-
-
-def test_table_agrees_with_scikit_learn() -> None:
-    scores, targets = overconfident(0, 2.0)
-    table = reliability_table(scores, targets, bins=10)
-    assert min(table["count"].tolist()) > 0
-    frequency, mean = calibration_curve(targets.ravel(), scores.ravel(), n_bins=10)
-    assert table["mean_score"].tolist() == pytest.approx(mean.tolist(), abs=1e-6)
-    assert table["observed_frequency"].tolist() == pytest.approx(frequency.tolist())
-
-
-def test_empty_bins_have_no_mean_and_no_part_in_the_error() -> None:
-    table = reliability_table(np.full(3, 0.95), np.array([1, 1, 0]), bins=10)
-    assert table["count"].tolist() == [0] * 9 + [3]
-    assert np.isnan(table["mean_score"].to_numpy()).sum() == 9
-    assert expected_calibration_error(np.full(3, 0.95), np.array([1, 1, 0]), 10) == pytest.approx(
-        0.95 - 2 / 3
-    )
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])

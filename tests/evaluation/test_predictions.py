@@ -32,23 +32,6 @@ def test_round_trip_keeps_every_bit(predictions: Predictions, tmp_path: Path) ->
     assert [file.name for file in path.parent.iterdir()] == ["test.parquet"]
 
 
-def test_a_failed_write_leaves_the_old_file_alone(
-    predictions: Predictions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "test.parquet"
-    predictions.write_parquet(path)
-    before = path.read_bytes()
-
-    def fail(frame: pd.DataFrame, file: object, **options: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
-    with pytest.raises(OSError, match="disk full"):
-        predictions.write_parquet(path)
-    assert path.read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 1
-
-
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     with pytest.raises(InputError, match=r"x\.parquet: no such file"):

@@ -216,12 +216,17 @@ def test_shared_memory_too_small_for_a_batch(job: Job, arguments: Arguments, rea
         assert "shared memory is full" in text and "num_workers" in text
 
 
-def test_an_extraction_ended_by_a_signal_keeps_its_rows(job: Job, arguments: Arguments, tmp_path: Path):
+@pytest.mark.parametrize(("name", "status", "kept"), [("TERM", 143, 16), ("KILL", -9, 0)])
+def test_an_extraction_ended_by_a_signal_keeps_its_shards(
+    name: str, status: int, kept: int, job: Job, arguments: Arguments, tmp_path: Path
+):
     options = arguments(tmp_path / "run", "features.batch_size=8")
-    end = [["sh", "-c", "kill -TERM $PPID"]]
-    text = job("extract", *options, status=143, forward=end, forward_pass=3)
-    assert "interrupted; the features computed so far are kept" in text
-    assert "features: 16 rows found, 44 to compute" in job("extract", *options)
+    end = [["sh", "-c", f"kill -{name} $PPID"]]
+    text = job("extract", *options, status=status, forward=end, forward_pass=3)
+    assert ("interrupted; the features computed so far are kept" in text) == (name == "TERM")
+    assert f"features: {kept} rows found, {60 - kept} to compute" in job("extract", *options)
+    assert "features: 60 rows found, 0 computed" in job("extract", *options)
+    assert not list(tmp_path.glob("features/*/*.tmp"))
 
 
 def test_no_memory(job: Job, arguments: Arguments, tmp_path: Path):

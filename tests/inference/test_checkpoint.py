@@ -81,21 +81,6 @@ def test_a_checkpoint_cannot_name_what_to_call(section: str, changed_checkpoint:
     assert not (tmp_path / "trap").exists()
 
 
-def test_settings_of_another_form_are_refused(changed_checkpoint: Change):
-    for settings, message in (
-        ({}, "cannot be built from its settings"),
-        ({"name": 7}, "cannot be built from its settings"),
-        ({"precision": ["float32"]}, r"model\.backbone\.precision: must be one of auto"),
-    ):
-
-        def change(content: dict[str, Any], settings: dict[str, Any] = settings) -> None:
-            model = content["mlic"]["config"]["model"]
-            model["backbone"] = {**model["backbone"], **settings} if settings else None
-
-        with pytest.raises(InputError, match=message):
-            Classifier.load(changed_checkpoint(change), device="cpu")
-
-
 @pytest.mark.parametrize("hidden", [[5], [10**9], [10**12, 10**12], [16, 16]])
 def test_a_checkpoint_cannot_ask_for_a_larger_head_than_it_holds(
     hidden: list[int], changed_checkpoint: Change, monkeypatch: pytest.MonkeyPatch

@@ -47,14 +47,6 @@ def test_scores_are_those_of_training(classifier: Classifier, tiny_run: Path, ti
     assert repr(classifier) == expected
 
 
-def test_worker_processes_and_batch_size_change_nothing(classifier: Classifier, paths: list[Path]):
-    alone = classifier.predict(paths, num_workers=0)
-    parallel = classifier.predict(paths, num_workers=2, batch_size=4)
-    pd.testing.assert_frame_equal(alone, parallel, rtol=1e-5)
-    sizes = [len(batch.paths) for batch in classifier.stream(paths, num_workers=0, batch_size=4)]
-    assert sizes == [4, 4, 2]
-
-
 def test_labels_are_the_classes_above_their_thresholds(classifier: Classifier, paths: list[Path]):
     calibrated = classifier.predict(paths, num_workers=0)
     for text, row in zip(calibrated["labels"], scores(calibrated), strict=True):

@@ -93,9 +93,3 @@ def test_a_checkpoint_allows_nothing_by_itself(own_run: Path, tmp_path: Path):
     torch.save(content, tmp_path / "given.ckpt")
     with pytest.raises(InputError, match=r"packages=\[own_parts\]"):
         Classifier.load(tmp_path / "given.ckpt", device="cpu")
-
-
-def test_the_setting_is_a_list_of_names(own_run: Path):
-    for wrong in (None, [3], [""], {"own_parts": 1}):
-        with pytest.raises(InputError, match=r"packages: expected a list of names of Python packages"):
-            Classifier.load(own_run, device="cpu", packages=wrong)  # pyright: ignore[reportArgumentType]

@@ -1,8 +1,6 @@
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -77,7 +75,9 @@ def test_bits_stored_of_the_run_are_those_of_new_photographs(
 
 
 @pytest.mark.slow
-def test_broken_images_are_rows_and_the_status_is_1(tiny_images: Path, tiny_run: Path, tmp_path: Path):
+def test_broken_images_are_rows_and_the_status_is_1(
+    tiny_images: Path, tiny_run: Path, run_server: Any, tmp_path: Path
+):
     folder, output = tmp_path / "Fotos, März=2", tmp_path / "predictions.csv"  # not in Hydra's grammar
     folder.mkdir()
     for number, name in enumerate(("a b.jpg", "'ü'.jpg", "cut.jpg")):
@@ -85,11 +85,10 @@ def test_broken_images_are_rows_and_the_status_is_1(tiny_images: Path, tiny_run:
     (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:200])
     (folder / "empty.jpg").touch()
     options = (f"run={tiny_run}", f"images={folder}", f"output={output}", "device=cpu", "num_workers=0")
-    command = [sys.executable, "-m", "mlic.predict", *options]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "2 images scored" in done.stdout and "2 of 4 images could not be used" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
+    assert run_server.run(*options, folder=tmp_path, command="predict") == 1
+    shown = (tmp_path / "command.log").read_text()
+    assert "2 images scored" in shown and "2 of 4 images could not be used" in shown
+    assert "Traceback" not in shown
     table = pd.read_csv(output, keep_default_na=False).set_index("file_name").rename(index=restore_cell)
     assert list(table.index) == ["'ü'.jpg", "a b.jpg", "cut.jpg", "empty.jpg"]
     assert table["error"].astype(bool).tolist() == [False, False, True, True]
@@ -116,18 +115,13 @@ def test_settings_that_cannot_be_used_leave_the_old_file(
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_the_old_file_and_no_other(
-    number: signal.Signals,
-    command_config: Command,
-    tiny_images: Path,
-    tmp_path: Path,
-    interrupt: Callable[..., None],
+    command_config: Command, tiny_images: Path, tmp_path: Path, interrupt: Callable[..., None]
 ):
     output = tmp_path / "predictions.csv"
     output.write_text(OLD)
     config = command_config("predict", f"images={tiny_images}", output=output)
-    interrupt(predict, config, PredictionFile, "append", number)
+    interrupt(predict, config, PredictionFile, "append")
     assert output.read_text() == OLD
     assert list(tmp_path.iterdir()) == [output]
 

@@ -49,10 +49,3 @@ def test_the_status_of_an_earlier_run_stays_until_the_new_one_starts(tmp_path: P
         run.start()
         assert status(tmp_path)["state"] == "running" and "data" in status(tmp_path)["seconds"]
     assert status(tmp_path)["state"] == "finished"
-
-
-def test_a_status_that_cannot_be_written_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(KeyError, match="the reason"), RunStatus(RunFolder(tmp_path)) as run:  # noqa: PT012
-        monkeypatch.setattr(run.folder, "write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
-        with run.phase("fit"):
-            raise KeyError("the reason")

@@ -49,17 +49,6 @@ def test_the_systems_error_is_found_behind_that_of_a_library():
     assert translate(error) is None
 
 
-def test_other_errors_pass():
-    for error in (
-        ValueError("No space left on device"),
-        FileNotFoundError(errno.ENOENT, "x"),
-        KeyError("out of memory"),
-    ):
-        with pytest.raises(type(error)) as raised, translated_errors():
-            raise error
-        assert raised.value is error
-
-
 def test_a_constructors_error_comes_without_hydras_wrapping():
     def wrapped(cause: Exception) -> InstantiationException:
         error = InstantiationException(f"Error in call to target 'x':\n{cause!r}\nfull_key: model.backbone")

@@ -90,24 +90,6 @@ def test_nothing_of_a_finished_job_is_left(hydra_mode: Callable[..., None], monk
         gc.enable()
 
 
-def test_an_error_that_is_kept_holds_nothing_of_the_job(hydra_mode: Callable[..., None]):
-    references = []
-
-    def fail() -> None:
-        network = Network()
-        references.append(weakref.ref(network))
-        try:
-            raise KeyError("first")
-        except KeyError:
-            raise InputError("second")  # noqa: B904
-
-    hydra_mode(RunMode.MULTIRUN)
-    with pytest.raises(CompactHydraException) as kept, reported_job(config()):
-        fail()
-    gc.collect()
-    assert isinstance(kept.value.__cause__, InputError) and references[0]() is None
-
-
 def test_stop_ends_the_sweep_where_the_jobs_run_here(hydra_mode: Callable[..., None]):
     hydra_mode(RunMode.MULTIRUN)
     with pytest.raises(SystemExit) as ending, reported_job(config(on_error="stop")):

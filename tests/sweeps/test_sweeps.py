@@ -1,9 +1,6 @@
 """Whole sweeps, by the command line."""
 
 import json
-import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,37 +99,3 @@ def test_a_sweep_by_the_protocol_of_the_report_ends_with_its_page(
         model = json.loads((folder / "model.json").read_text())
         assert len(model["feature_shape"]) == 1 and model["feature_shape"][0] > 1000  # flattened
         assert metrics_of(folder).keys() == {"train", "test"}
-
-
-def wait_for(path: Path) -> None:
-    end = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < end, path
-        time.sleep(0.005)
-
-
-@pytest.mark.long
-def test_a_sweep_killed_and_begun_again_ends_the_same(
-    run_server: Any, sweep: Sweep, fingerprint: Fingerprint, tmp_path: Path
-):
-    jobs = ("seed=0,1,2", "trainer.max_epochs=6")
-    assert run_server.run(*sweep("whole", *jobs), folder=tmp_path) == 0
-    expected = {
-        folder.name: fingerprint(folder)
-        for folder in folders_of(tmp_path / "outputs" / "sweeps" / "whole").values()
-    }
-    place = tmp_path / "outputs" / "sweeps" / "killed"
-    for number, job, file in (
-        (signal.SIGKILL, 0, "checkpoints/last.ckpt"),
-        (signal.SIGINT, 1, "epochs.csv"),
-        (signal.SIGKILL, 2, "status.json"),
-    ):
-        process = run_server.start(*sweep("killed", *jobs), folder=tmp_path, log="killed.log")
-        wait_for(place / list(expected)[job] / file)
-        os.kill(process, number)
-        assert run_server.wait(process) == (130 if number == signal.SIGINT else -signal.SIGKILL)
-        if number == signal.SIGINT:
-            assert table_of(place)["state"].tolist() == ["finished", "interrupted", "not begun"]
-            assert "interrupted" in (tmp_path / "killed.log").read_text()
-    assert run_server.run(*sweep("killed", *jobs), folder=tmp_path, log="last.log") == 0
-    assert {folder.name: fingerprint(folder) for folder in folders_of(place).values()} == expected

@@ -122,12 +122,6 @@ def test_of_every_structure(options: dict[str, Any]):
     assert_trained_as_alone(heads, losses_of(1)[:1] * 3, OPTIMIZERS["adam"])
 
 
-def test_of_standardized_features():
-    head = made_head(0, standardize=True)
-    head[1].load_state_dict({"mean": torch.rand(FEATURES), "deviation": 1 + torch.rand(FEATURES)})
-    assert_trained_as_alone([deepcopy(head) for _ in range(3)], losses_of(1)[:3], OPTIMIZERS["adam"])
-
-
 def test_folds_of_unequal_length_do_not_touch_each_other():
     """A fold with a short last batch, one with a batch less; schedules of their own lengths."""
     rows = (BATCH * STEPS, BATCH * STEPS - 3, BATCH * (STEPS - 1))
@@ -211,12 +205,3 @@ def test_the_average_is_that_of_the_weights_after_each_step():
         assert_same_weights(scored, [torch.stack(own).mean(0) for own in zip(*kept, strict=True)])
     assert head.training
     assert_same_weights(head, last)
-
-
-def test_losses_are_those_of_the_batches():
-    epochs, loss = made_batches(0, BATCH * 2), losses_of(1)[1]
-    member = Member.build([made_head(0, dropout=0.0)], [loss], partial(torch.optim.SGD, lr=0.0))
-    Bank([member], seed=SEED).train_epoch(0, [epochs[0]])
-    with torch.no_grad():
-        expected = [loss(member.heads[0](features), targets).item() for features, targets, _ in epochs[0]]
-    assert member.losses_seen == pytest.approx([sum(expected) / 2], rel=1e-5)

@@ -7,8 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,7 @@ from mlic.runs.folder import RunFolder
 from mlic.runs.status import RunStatus
 from mlic.training.run import run
 from mlic.tuning.bank import Bank
-from mlic.tuning.results import trials_figure
 from mlic.tuning.run import run_tuning
-from mlic.tuning.space import parse_space
 
 # a run draws its masks in another order than a bank of heads does
 NO_DROPOUT = ("head.dropout=0", "~tune.space.head.dropout", "~tune.space.head.hidden_dropout")
@@ -143,25 +140,6 @@ def test_metric_and_best_epoch_are_those_of_the_search(tiny_search: Search, tmp_
     assert results["val"]["auc_micro"] == pytest.approx(best, abs=1e-5)
 
 
-def test_the_star_of_the_figure_is_the_winner_alone():
-    losses = {"loss": {"choice": {"weighted_bce": {}, "focal": {"gamma": {"uniform": [0, 3]}}}}}
-    focal = [(1, "finished", 0.7, "focal", 1.0), (2, "stopped", 0.5, "focal", 2.0)]
-    rows = [(3, "finished", 0.9, "weighted_bce", np.nan), *focal]
-    table = pd.DataFrame(rows, columns=["trial", "state", "map", "loss", "loss.gamma"])
-    shown = [axes for axes in trials_figure(table, parse_space(losses), "map").axes if axes.get_visible()]
-    stars = {axes.get_title(): np.asarray(axes.collections[-1].get_offsets()) for axes in shown}
-    assert stars["loss"][:, 1].tolist() == [0.9]
-    assert len(stars["loss.gamma"]) == 0
-
-
-def test_the_average_of_the_weights_is_what_is_judged(tiny_search: Search, tmp_path: Path):
-    options = ("callbacks=weight_average", "callbacks.checkpoint.monitor=null", "tune.halving=null")
-    results = run_tuning(*tiny_search(*options, *NO_DROPOUT))
-    table = pd.read_csv(tmp_path / "tuned" / "trials.csv")
-    assert set(table["epoch"]) == {3}
-    assert results["val"]["map"] == pytest.approx(table["map"][0], abs=1e-5)
-
-
 @pytest.mark.usefixtures("without_winner")
 def test_a_head_that_diverges_stops_alone(tiny_search: Search, tmp_path: Path):
     space = "+tune.space.optimizer={choice: {sgd: {lr: {choice: [0.01, inf]}}}}"
@@ -171,49 +149,30 @@ def test_a_head_that_diverges_stops_alone(tiny_search: Search, tmp_path: Path):
 
 
 @pytest.mark.usefixtures("without_winner")
-def test_rows_from_the_disk_are_searched_one_bank_after_the_other(
+def test_rows_from_the_disk_are_searched(
     tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    names = thread_names(monkeypatch)
     monkeypatch.setattr(MemoryRows, "__init__", None)  # no row is held
-    with four_threads():
-        run_tuning(*tiny_search("features.memory_gb=0.00001"))
+    run_tuning(*tiny_search("features.memory_gb=0.00001"))
     assert 0 < trials_of(tmp_path / "tuned")[0]["map"] <= 1
-    assert names == {threading.current_thread().name}
 
 
 @pytest.mark.usefixtures("without_winner")
 def test_banks_side_by_side_train_the_same(
     plain: Path, tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    names = thread_names(monkeypatch)
-    with four_threads():
-        run_tuning(*tiny_search(*PLAIN))
-    assert len(names) > 1 and threading.current_thread().name not in names
-    assert (tmp_path / "tuned" / "trials.csv").read_text() == (plain / "trials.csv").read_text()
-
-
-def thread_names(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Of the threads that train banks from now on."""
     names: set[str] = set()
-    original = Bank.train_epoch
+    train_epoch = Bank.train_epoch
 
     def train(self: Bank, *arguments: Any, **options: Any) -> None:
         names.add(threading.current_thread().name)
-        original(self, *arguments, **options)
+        train_epoch(self, *arguments, **options)
 
     monkeypatch.setattr(Bank, "train_epoch", train)
-    return names
-
-
-@contextmanager
-def four_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    run_tuning(*tiny_search(*PLAIN))
+    assert len(names) > 1
+    assert (tmp_path / "tuned" / "trials.csv").read_text() == (plain / "trials.csv").read_text()
 
 
 @pytest.mark.parametrize(
