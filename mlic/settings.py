@@ -26,7 +26,7 @@ from mlic.errors import InputError
 # Mappings with arbitrary names, or with options that are checked elsewhere.
 FREE = {
     "hydra", "callbacks", "logger", "tune.space", "features.augment", "data.class_weights.scale", "compare_options",
-    "data.split.values", "data.split.files",
+    "data.split.values", "data.split.files", "data.reader.unknown",
 }  # fmt: skip
 # Types that cannot be inferred from the defaults, such as null.
 KINDS: tuple[tuple[tuple[type, ...], str], ...] = (

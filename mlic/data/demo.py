@@ -64,7 +64,7 @@ def read_demo(images: str | Path | None = None, *, num_images: int = 1500, seed:
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if not labels.is_file():  # another process may have generated it in the meantime
                 _make(folder, num_images, seed)
-    return read_csv(labels, folder / "images")
+    return read_csv(labels, folder / "images", separator="|")
 
 
 def _make(folder: Path, num_images: int, seed: int) -> None:

@@ -275,6 +275,14 @@ def setting(key: str, names: Sequence[str]) -> str:
     return f"'data.reader.{key}=[{quoted}]'"
 
 
+def option(key: str, value: str) -> str:
+    """Return `data.reader.<key>=<value>` as typed in a shell."""
+    if _BARE.fullmatch(value):
+        return f"data.reader.{key}={value}"
+    quoted = value.replace("\t", r"\t").replace("'", r"\'")
+    return f"\"data.reader.{key}='{quoted}'\""
+
+
 def refuse_list(text: str, place: str, separator: str, classes: Sequence[str] | None) -> None:
     """Refuse labels that are written as a JSON or Python list or object.
 
@@ -342,14 +350,18 @@ def merge_repeated(
     Raises:
         InputError: an image is listed twice with different labels.
     """
-    kept = _first_rows(file_names, labels, place)
+    kept = first_rows(file_names, labels, place)
     return np.array(file_names, dtype=object)[kept], labels[kept]
 
 
-def _first_rows(
+def first_rows(
     names: Sequence[str], labels: np.ndarray, place: Callable[[int], str], what: str = "labels"
 ) -> np.ndarray:
-    """Return the first row of each name; the values (N, K) of repeated rows must be equal."""
+    """Return the first row of each name; the values (N, K) of repeated rows must be equal.
+
+    Raises:
+        InputError: they differ.
+    """
     first_rows: dict[str, int] = {}
     first_of = np.array([first_rows.setdefault(name, row) for row, name in enumerate(names)], dtype=np.int64)
     repeated = np.flatnonzero(first_of != np.arange(len(names)))
@@ -395,9 +407,9 @@ def build_table(
     if not len(names):
         raise InputError(f"{source}: no image has a label.")
     check_class_names(classes, str(source), labels)
-    kept = _first_rows(names, labels, place)
+    kept = first_rows(names, labels, place)
     part_of = np.array(parts or [""] * len(names), dtype=object)
-    _first_rows(names, part_of[:, None], place, "parts")
+    first_rows(names, part_of[:, None], place, "parts")
     without = ~(labels[kept] == 1).any(axis=1)
     if unannotated == "drop":
         kept = kept[~without]

@@ -1,238 +1,239 @@
-"""CSV files of labels with one row per image, in two forms."""
+"""Tables of labels as people have them: CSV and similar text, spreadsheets; one row per image or per label."""
 
-import csv
 import logging
-from collections import Counter
-from collections.abc import Sequence
-from itertools import chain
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mlic.data.readers.columns import LabelColumns
 from mlic.data.readers.common import (
-    check_separator,
+    Paths,
+    annotation_files,
+    build_table,
     column_of,
-    existing_file,
-    image_folder,
-    label_matrix,
-    merge_repeated,
-    refuse_combinations,
-    refuse_list,
+    first_rows,
+    image_folders,
+    labels_of_names,
+    option,
+    parts_of_files,
     safe_file_names,
-    setting,
+    subfolder_of,
 )
-from mlic.data.table import NAMES_SHOWN, LabelTable, check_class_names
-from mlic.errors import InputError
+from mlic.data.readers.image_names import find_names
+from mlic.data.readers.label_cells import split_cells
+from mlic.data.readers.tabular import TextTable, read_tables
+from mlic.data.table import NAMES_SHOWN, UNKNOWN, LabelTable
+from mlic.errors import InputError, check_choice
 
 logger = logging.getLogger(__name__)
 
-FORMS = "'file_name,labels' or 'file_name' followed by one column of 0 and 1 per class"
-# names of columns that are not classes, common in public data sets and in tables written by pandas
-NOT_CLASSES = frozenset({
-    "is_valid", "is_train", "is_test", "is_val", "split", "subset", "part", "fold", "kfold", "train", "test", "val",
-    "valid", "validation", "dev", "index", "id", "image_id", "unnamed: 0",
-})  # fmt: skip
-BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+# words for "no label" that are also possible names of a class
+NO_LABEL = frozenset({"no finding", "no findings", "none", "nothing", "no label", "nan", "na", "n/a", "null"})
+REPEATED = 0.2  # share of images with several rows from which a row is taken for one label
 
 
 def read_csv(
-    annotations: str | Path,
-    images: str | Path,
+    annotations: Paths,
+    images: Paths,
     *,
-    separator: str = "|",
+    separator: str | None = None,
     classes: Sequence[str] | None = None,
     ignore_columns: Sequence[str] | None = None,
+    image_column: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    extension: str | None = None,
+    no_label: str | None = None,
+    unknown: Mapping[str, str] | None = None,
+    rows: str | None = None,
+    other_columns: Sequence[str] = (),
 ) -> LabelTable:
-    r"""Read labels from a comma-separated UTF-8 file with a header.
+    r"""Read labels from a table with a header: CSV or similar text, or a spreadsheet.
 
-    The header determines the form: `file_name,labels`, where the class names of an image are joined by `separator`
-    (an empty field for an image without labels), or `file_name` followed by one column of 0 and 1 per class.
+    The header, the cells and the names of the files in the image folders determine which column names the images, and
+    which columns hold labels in which form: one column of joined labels or lists, one column of 0 and 1 per class, or
+    one row per label. A log message states what was understood. If two readings are possible, the error names the
+    setting for each.
 
     Args:
-        annotations: CSV file.
-        images: folder to which the file names are relative.
-        separator: text between two labels in the first form; `\t` is a tab.
+        annotations: file, pattern such as `*/labels.csv`, or list of files. If the names of several files or of their
+            folders state a part (`train`, `val`, `test`), it becomes the part of their images.
+        images: folder to which the file names are relative; or several folders or a pattern, all of which are searched.
+        separator: text between two labels in a cell; `\t` is a tab. Default: recognised.
         classes: all class names; any other label is then an error. Default: the names that occur.
-        ignore_columns: columns that are not classes. Default: none, and a column whose name commonly has another
-            meaning, such as `is_valid`, is an error unless `classes` contains it.
+        ignore_columns: columns that are not classes. Default: none, and a column of 0 and 1 whose name commonly has
+            another meaning, such as `is_valid`, is an error unless `classes` contains it.
+        image_column: column with the file names. Default: recognised.
+        label_columns: columns with the labels: one of text; or one of 0 and 1 per class; or one of text and one of 0
+            and 1 that says whether the image has the label. Default: recognised.
+        delimiter: character between two cells. Default: recognised.
+        encoding: encoding of the text. Default: recognised.
+        extension: end of the file names that the table omits, such as `.jpg`. Default: recognised.
+        no_label: label that means that the image has none, such as `No Finding`; an empty text if no label does.
+        unknown: meaning of `-1` and `blank` (or other cells) in columns of 0 and 1: `ignore` (not known), `zero` or
+            `one`.
+        rows: `image` if an image has one row, `label` if a row has one of several labels of an image. Default:
+            recognised.
+        other_columns: columns that are used otherwise, such as for the split, and are never classes.
 
     Returns:
-        The label table.
+        The label table. Columns without names and labels are in its `columns`.
 
     Raises:
-        InputError: the file is missing or malformed, has a label outside `classes` or columns that are not classes,
-            lists an image with two different sets of labels, or names an image outside the folder; or most class names
-            are several names joined by another separator.
+        InputError: a file is missing or malformed, can be read in two ways, has a label outside `classes`, lists an
+            image with two different sets of labels, or names an image outside the folders.
     """
-    file, folder = existing_file(annotations, "a CSV file"), image_folder(images)
-    separator = check_separator(separator)
-    header, rows, lines = _leave_out(file, *_rows(file), ignore_columns)
-    names = safe_file_names([row[0].strip() for row in rows], lambda row: f"{file}, line {lines[row]}")
-    if "labels" in header:
-        _refuse_other_columns(file, header)
-        labels, found = _joined_labels(file, rows, lines, separator, classes)
-    else:
-        if ignore_columns is None:
-            _ask_about_columns(file, header, classes or ())
-        labels, found = _bits(file, header, rows, lines), header[1:]
-        labels, found = _arrange(file, labels, found, classes)
-    check_class_names(found, str(file), labels)
-    file_names, labels = merge_repeated(names, labels, lambda row: f"{file}, line {lines[row]}")
-    logger.info(
-        "%s: %d images kept, %d classes; %d images have no label",
-        *(file, len(file_names), len(found), (~labels.any(axis=1)).sum()),
+    if rows is not None:
+        check_choice("data.reader.rows", rows, ("image", "label"))
+    files, folders = annotation_files(annotations, "a CSV file"), image_folders(images)
+    table = read_tables(files, delimiter, encoding)
+    name_column, found_names, words = find_names(table, folders, image_column, extension)
+    names = _names_in_folders(table, folders, found_names)
+    columns = LabelColumns(
+        table,
+        name_column,
+        label_columns=label_columns,
+        ignore_columns=ignore_columns,
+        other_columns=other_columns,
+        classes=classes,
+        unknown=unknown,
     )
-    return LabelTable.build(folder, file_names, labels, found)
+    chosen, are_signs = columns.choose()
+    if are_signs:
+        kept = np.arange(len(table))
+        labels, form = columns.read_signs(chosen)
+        labels, found = _without(table, labels, chosen, no_label, ask=False)
+        labels, found = _arrange(labels, found, classes, f"{files[0]}, line 1")
+    else:
+        known = [*classes, *([no_label] if no_label else [])] if classes is not None else None
+        kept, labels, found, form = _read_text(table, names, columns, chosen, separator, known, rows)
+        labels, found = _without(table, labels, found, no_label, ask=classes is None)
+    used = {*chosen, name_column} - {*other_columns}
+    left = [name for name in table.columns if name not in used]
+    for name in other_columns if len(kept) < len(table) else ():
+        cells = np.array([table.columns[name]], dtype=object).T
+        first_rows(names, cells, table.place, f"values in column '{name}'")
+    of_file = parts_of_files(files)
+    logger.info(
+        "%s%s: names from %s, labels from %s (%s): %d classes, %.1f labels an image%s.%s",
+        *(", ".join(map(str, files[:NAMES_SHOWN])), table.form, words, _listed(chosen), form, len(found)),
+        *((labels == 1).sum() / len(labels), ", parts from the names of the files" if any(of_file) else ""),
+        f" Other columns: {_listed(left)}." if left else "",
+    )
+    return build_table(
+        ", ".join(map(str, files[:NAMES_SHOWN])),
+        folders,
+        [names[row] for row in kept],
+        labels,
+        found,
+        lambda row: table.place(kept[row]),
+        parts=[of_file[table.origins[row][0]] for row in kept],
+        columns={name: [table.columns[name][row] for row in kept] for name in left},
+    )
 
 
-def _leave_out(
-    file: Path, header: list[str], rows: list[list[str]], lines: list[int], ignored: Sequence[str] | None
-) -> tuple[list[str], list[list[str]], list[int]]:
-    """Return header, rows and line numbers without the ignored columns."""
-    if not ignored:
-        return header, rows, lines
-    if isinstance(ignored, str):
-        raise InputError(
-            f"data.reader.ignore_columns={ignored}: expected a list of columns, such as [is_valid].",
-            key="data.reader.ignore_columns",
+def _names_in_folders(table: TextTable, folders: Sequence[Path], names: Sequence[str]) -> list[str]:
+    """Return safe names, relative to the image folders where an annotation file lies beside its images."""
+    safe = safe_file_names(names, table.place)
+    for number, file in enumerate(table.files):
+        rows = [row for row, (origin, _) in enumerate(table.origins) if origin == number]
+        prefix = subfolder_of(file, folders, [safe[row] for row in rows])
+        for row in rows if prefix else ():
+            safe[row] = prefix + safe[row]
+    return safe
+
+
+def _read_text(
+    table: TextTable,
+    names: Sequence[str],
+    columns: LabelColumns,
+    chosen: Sequence[str],
+    separator: str | None,
+    classes: Sequence[str] | None,
+    rows: str | None,
+) -> tuple[np.ndarray, np.ndarray, list[str], str]:
+    """Return rows (M,), their labels (M, C), class names and the form in words, from a column of text."""
+    cells = table.columns[chosen[0]]
+    single = len({*names}) < len(names)
+    labels_of, form = split_cells(cells, table.place, separator=separator, classes=classes, single=single)
+    sets = [frozenset(labels_of[cell]) for cell in cells]
+    if len(chosen) == 1 and not _is_row_a_label(table, names, sets, rows):
+        labels, found = labels_of_names(sets, classes, table.files[0], table.place)
+        return np.arange(len(table)), labels, found, form
+    signs = columns.read_signs(chosen[1:])[0][:, 0] if chosen[1:] else np.ones(len(table))
+    first: dict[str, int] = {}
+    present: dict[str, set[str]] = defaultdict(set)
+    absent: dict[str, set[str]] = defaultdict(set)
+    for row, (name, labels, sign) in enumerate(zip(names, sets, signs, strict=True)):
+        first.setdefault(name, row)
+        (present if sign == 1 else absent)[name].update(labels)
+        if both := present[name] & absent[name]:
+            raise InputError(f"{table.place(row)}: '{name}' both has and has not the label '{both.pop()}'.")
+    kept = [*first.values()]
+    known = classes or sorted(frozenset().union(*sets))
+    labels, found = labels_of_names(
+        [present[name] for name in first], known, table.files[0], lambda i: table.place(kept[i])
+    )
+    form += ", one row a label"
+    if any(absent.values()):
+        seen, _ = labels_of_names(
+            [absent[name] for name in first], known, table.files[0], lambda i: table.place(kept[i])
         )
-    if unknown := [name for name in ignored if name not in header[1:]]:
+        labels[(labels == 0) & (seen == 0)] = UNKNOWN
+        form += f", absent where '{chosen[1]}' is 0, unknown where there is no row"
+    return np.array(kept), labels, found, form
+
+
+def _is_row_a_label(
+    table: TextTable, names: Sequence[str], labels: Sequence[frozenset[str]], rows: str | None
+) -> bool:
+    """Return True if the labels of an image are in several rows, one in each."""
+    of_image: dict[str, set[frozenset[str]]] = defaultdict(set)
+    for name, found in zip(names, labels, strict=True):
+        of_image[name].add(found)
+    share = sum(len(found) > 1 for found in of_image.values()) / len(of_image)
+    if rows is None and share and (share < REPEATED or any(len(found) > 1 for found in labels)):
         raise InputError(
-            f"{file}, line 1: no column '{unknown[0]}' to ignore (data.reader.ignore_columns). Columns after "
-            f"file_name: {', '.join(header[1:])}."
+            f"{table.files[0]}: {share:.0%} of the images have several rows with different labels. Unite them with "
+            "data.reader.rows=label, or list each image once, with all its labels."
         )
-    kept = [place for place, name in enumerate(header) if name not in ignored]
-    if len(kept) == 1:
-        raise InputError(f"{file}: data.reader.ignore_columns leaves no columns; expected {FORMS}.")
-    return [header[place] for place in kept], [[row[place] for place in kept] for row in rows], lines
+    return rows == "label" or (rows is None and share > 0)
 
 
-def _refuse_other_columns(file: Path, header: list[str]) -> None:
-    others = [name for name in header[1:] if name != "labels"]
-    if others:
-        raise InputError(
-            f"{file}, line 1: unexpected columns beside 'labels': {', '.join(others)}. Expected {FORMS}. Ignore the "
-            f"other columns with {setting('ignore_columns', others)}."
-        )
-
-
-def _ask_about_columns(file: Path, header: list[str], classes: Sequence[str]) -> None:
-    """Refuse columns that are unlikely to be classes; a column such as `is_valid` would be learnt like any other."""
-    doubtful = [name for name in header[1:] if name.lower() in NOT_CLASSES and name not in classes]
-    if doubtful:
-        raise InputError(
-            f"{file}, line 1: columns that are usually not classes: {', '.join(doubtful)}. Ignore them with "
-            f"{setting('ignore_columns', doubtful)}. If they are classes, set data.reader.ignore_columns=[] or "
-            "list all classes in data.reader.classes=[...]."
-        )
-
-
-def _rows(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """Return header, rows, and the line on which each row ends; empty lines are skipped."""
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
-        try:
-            for row in reader:
-                if row:
-                    rows.append(row)
-                    lines.append(reader.line_num)
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{file}: not UTF-8 text ({error.reason}); expected a CSV file in UTF-8."
-            ) from None
-        except csv.Error as error:
-            raise InputError(f"{file}, line {reader.line_num}: malformed CSV ({error}).") from None
-    header = [name.strip() for name in rows[0]] if rows else []
-    if len(header) < 2 or header[0] != "file_name":
-        raise InputError(f"{file}, line 1: the header is '{','.join(header)}'; expected {FORMS}.")
-    _check_form(file, header, rows, lines)
-    return header, rows[1:], lines[1:]
-
-
-def _check_form(file: Path, header: list[str], rows: list[list[str]], lines: list[int]) -> None:
-    if len(rows) == 1:
-        raise InputError(f"{file}: no rows below the header; expected one row per image.")
-    repeated = sorted(name for name, count in Counter(header).items() if count > 1)[:NAMES_SHOWN]
-    if repeated or "" in header:
-        raise InputError(
-            f"{file}, line 1: each column needs its own name; repeated or empty: {repeated or ['']}."
-        )
-    wrong = [place for place, row in enumerate(rows) if len(row) != len(header)]
-    if wrong:
-        row = wrong[0]
-        raise InputError(
-            f"{file}, line {lines[row]}: {len(rows[row])} fields, but the header has {len(header)}. "
-            "Put fields that contain a comma in double quotes."
-        )
-
-
-def _joined_labels(
-    file: Path, rows: list[list[str]], lines: list[int], separator: str, classes: Sequence[str] | None
+def _without(
+    table: TextTable, labels: np.ndarray, names: Sequence[str], no_label: str | None, *, ask: bool
 ) -> tuple[np.ndarray, list[str]]:
-    """Parse names joined by a separator to labels (N, C) and the C class names."""
-    cells = [row[1].strip() for row in rows]
-    for cell, line in zip(cells, lines, strict=True):
-        refuse_list(cell, f"{file}, line {line}", separator, classes)
-    labels_of = [[label.strip() for label in cell.split(separator) if label.strip()] for cell in cells]
-    found = sorted({*chain.from_iterable(labels_of)}) if classes is None else list(classes)
-    if not found:
-        raise InputError(
-            f"{file}: no image has a label; expected class names joined by '{separator}' in 'labels'."
-        )
-    if classes is None:
-        refuse_combinations(found, str(file))
-    column = {name: place for place, name in enumerate(found)}
-    row_numbers = np.repeat(np.arange(len(rows)), [len(labels) for labels in labels_of])
-    columns = [
-        column[label] if label in column else column_of(found, label, f"{file}, line {lines[row]}")
-        for row, labels in enumerate(labels_of)
-        for label in labels
-    ]
-    return label_matrix(len(rows), len(found), row_numbers, np.array(columns, dtype=np.int64)), found
-
-
-def _bits(file: Path, header: list[str], rows: list[list[str]], lines: list[int]) -> np.ndarray:
-    """Parse one column of 0 and 1 per class to labels (N, C)."""
-    shape = (len(rows), len(header) - 1)
-    try:
-        cells = (BITS[cell] for row in rows for cell in row[1:])
-        return np.fromiter(cells, dtype=np.uint8, count=shape[0] * shape[1]).reshape(shape)
-    except KeyError:
-        pass
-    wrong = {
-        name: next(
-            ((row[place], line) for row, line in zip(rows, lines, strict=True) if not _is_bit(row[place])),
-            None,
-        )
-        for place, name in enumerate(header[1:], 1)
-    }
-    wrong = {name: found for name, found in wrong.items() if found is not None}
-    if wrong:
-        others = [
-            name
-            for place, name in enumerate(header)
-            if name in wrong and not any(_is_bit(row[place]) for row in rows)
-        ]
-        name, (cell, line) = next(iter(wrong.items()))
-        raise InputError(
-            f"{file}, line {line}: column '{name}' is '{cell}'; expected 0 or 1 ({FORMS}). Ignore columns that are "
-            f"not classes with {setting('ignore_columns', others or [name])}."
-        )
-    return np.array([[BITS[cell.strip()] for cell in row[1:]] for row in rows], dtype=np.uint8)
-
-
-def _is_bit(cell: str) -> bool:
-    return cell.strip() in BITS
+    """Return labels and names without the class that means that there is no label."""
+    for column, name in enumerate(names) if no_label is None and ask and len(names) > 1 else ():
+        alone = labels[labels[:, column] == 1] == 1
+        if name.lower() in NO_LABEL and alone.sum() == len(alone):
+            raise InputError(
+                f"{table.files[0]}: '{name}' may be a class, or mean that an image has no label ({len(alone)} images). "
+                f"Set {option('no_label', name)}, or data.reader.no_label='' if it is a class."
+            )
+    if not no_label:
+        return labels, [*names]
+    if no_label not in names:
+        raise InputError(f"{table.files[0]}: no label is '{no_label}'.", key="data.reader.no_label")
+    kept = [column for column, name in enumerate(names) if name != no_label]
+    if mixed := (labels[labels[:, [*names].index(no_label)] == 1][:, kept] == 1).any(axis=1).sum():
+        raise InputError(f"{table.files[0]}: {mixed} images have other labels beside '{no_label}'.")
+    return labels[:, kept], [names[column] for column in kept]
 
 
 def _arrange(
-    file: Path, labels: np.ndarray, found: list[str], classes: Sequence[str] | None
+    labels: np.ndarray, found: Sequence[str], classes: Sequence[str] | None, place: str
 ) -> tuple[np.ndarray, list[str]]:
     """Arrange the columns in the order of `classes`, if given."""
     if classes is None:
-        return labels, found
-    arranged = np.zeros((len(labels), len(classes)), dtype=np.uint8)
-    arranged[:, [column_of(classes, name, f"{file}, line 1") for name in found]] = labels
-    return arranged, list(classes)
+        return labels, [*found]
+    arranged = np.zeros((len(labels), len(classes)), dtype=np.int8)
+    arranged[:, [column_of(classes, name, place) for name in found]] = labels
+    return arranged, [*classes]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) if len(names) < 5 else f"'{names[0]}' to '{names[-1]}'"

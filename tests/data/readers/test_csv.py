@@ -1,119 +1,191 @@
-import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+"""Tables in the style of public sets: read as they are meant, or asked about, with settings that answer."""
 
-import numpy as np
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mlic.data import LabelTable, read_csv
+from mlic.data.table import UNKNOWN
 from mlic.errors import InputError
+
+Read = Callable[..., LabelTable]
+
+
+class Form(NamedTuple):
+    """A table, the images in the folder, and what is read.
+
+    Attributes:
+        text: content of the table.
+        images: names of the images, joined by blanks.
+        wanted: class names of each image, joined by `|`; those that are unknown end with `?`.
+        answers: the answer to each question that is asked in turn.
+        options: settings that are given at once.
+    """
+
+    text: str | bytes
+    images: str
+    wanted: Mapping[str, str]
+    answers: tuple[dict[str, Any], ...] = ()
+    options: Mapping[str, Any] = {}
 
 
 @pytest.fixture
-def read(tmp_path: Path) -> Callable[..., LabelTable]:
-    """A function (text of a CSV file, options) -> table."""
+def read(tmp_path: Path) -> Read:
+    """A function (content of a table, images in the folder joined by blanks, options) -> table."""
 
-    def read(text: str, **options: Any) -> LabelTable:
+    def read(text: str | bytes, images: str = "", **options: Any) -> LabelTable:
+        for name in images.split():
+            (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "photos" / name).touch()
         file = tmp_path / "labels.csv"
-        file.write_bytes(text.encode())
-        return read_csv(file, tmp_path, **options)
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return read_csv(file, tmp_path / "photos", **options)
 
+    (tmp_path / "photos").mkdir()
     return read
 
 
-def test_both_forms_give_the_same_table(tiny_csv: tuple[Path, Path], tiny_bits: tuple[Path, Path]):
-    joined, bits = read_csv(*tiny_csv), read_csv(*tiny_bits)
-    assert joined.classes == bits.classes == ("circle", "cross", "square", "triangle")
-    np.testing.assert_array_equal(joined.labels, bits.labels)
-    np.testing.assert_array_equal(joined.file_names, bits.file_names)
-    assert joined.counts().tolist() == [18, 18, 36, 18]
+def labels_of(table: LabelTable) -> dict[str, str]:
+    """Return the labels as in `Form.wanted`."""
+    marks = {1: "", UNKNOWN: "?"}
+    return {
+        name: "|".join(
+            label + marks[value] for label, value in zip(table.classes, row, strict=True) if value in marks
+        )
+        for name, row in zip(table.file_names, table.labels.tolist(), strict=True)
+    }
 
 
-def test_separator_spaces_quotes_byte_order_mark_and_line_ends(read: Callable[..., LabelTable]):
-    table = read('\ufefffile_name,labels\r\nb.jpg,"dog, small; cat"\r\n\r\n./sub//a.jpg,\r\n', separator=";")
-    assert table.classes == ("cat", "dog, small")
-    assert table.file_names.tolist() == ["b.jpg", "sub/a.jpg"]
-    assert table.labels.tolist() == [[1, 1], [0, 0]]
-
-
-def test_given_classes_are_kept_even_without_images(read: Callable[..., LabelTable]):
-    for text in ("file_name,labels\na.jpg,dog\n", "file_name,dog\na.jpg,1\n"):
-        table = read(text, classes=["dog", "bird"])
-        assert (table.classes, table.labels.tolist()) == (("bird", "dog"), [[0, 1]])
-
-
-def test_missing_places_are_named(read: Callable[..., LabelTable], tmp_path: Path):
-    with pytest.raises(InputError, match=r"none.csv: no such file. data.annotations must be a CSV file"):
-        read_csv(tmp_path / "none.csv", tmp_path)
-    with pytest.raises(InputError, match="separator is empty"):
-        read("file_name,labels\na.jpg,dog\n", separator="")
-    with pytest.raises(InputError, match=r"photos: no such folder. data.images must be"):
-        read_csv(tmp_path / "labels.csv", tmp_path / "photos")
-
-
-def joined_file(rows: list[list[str]], separator: str) -> str:
-    lines = [f'{row:03d}.jpg,"{separator.join(names)}"' for row, names in enumerate(rows)]
-    return "\n".join(["file_name,labels", *lines])
-
-
-@pytest.mark.parametrize("separator", [", ", "\t", " & "])
-def test_names_that_another_separator_joins_are_refused(separator: str, read: Callable[..., LabelTable]):
-    rows = ["cat", "dog", "cat dog", "person dog", "person car cat", "car dog", "", "person car"]
-    text = joined_file([row.split() for row in rows], separator)
-    shown = r"\t" if separator == "\t" else separator.strip()
-    with pytest.raises(InputError, match="5 of 7 class names are combinations of others") as refusal:
-        read(text)
-    assert f"\"data.reader.separator='{shown}'\"" in str(refusal.value)
-    assert read(text, separator=shown).classes == ("car", "cat", "dog", "person")
-    if separator != "\t":  # which no name may hold; others are names if the user says so
-        given = [separator.join(row.split()) for row in rows if row]
-        assert len(read(text, classes=given).classes) == 7
-
-
-@pytest.mark.parametrize(
-    "names", [["blue bus", "blue car", "red bus", "red car"], ["cat", "cat, dog", "dog", "horse"]]
+SETTING = re.compile(
+    r"""'data\.reader\.[^']*'|"data\.reader\.[^"]*"|data\.reader\.\w+=(?:\[[^\]]*\]|''|[\w/-][\w/.-]*[\w/-]|\w)"""
 )
-def test_names_of_several_words_are_left_alone(names: list[str], read: Callable[..., LabelTable]):
-    assert read(joined_file([[name] for name in names], "|")).classes == tuple(names)
 
 
-def test_photographs_joined_by_commas_are_refused(coco_data: Path, read: Callable[..., LabelTable]):
-    text = (coco_data / "labels.csv").read_text(encoding="utf-8")
-    with pytest.raises(InputError, match=r"of 631 class names are combinations .*separator=','"):
-        read(re.sub(",(.*)", lambda found: f',"{found[1]}"', text).replace("|", ", "))
+def offered(message: str) -> dict[str, list[Any]]:
+    """Return the values of the settings that a message names as they are typed in a shell."""
+    found: dict[str, list[Any]] = {}
+    for text in SETTING.findall(message):
+        if "..." not in text:
+            override = OverridesParser.create().parse_override(" ".join(shlex.split(text)))
+            found.setdefault(override.key_or_group.removeprefix("data.reader."), []).append(override.value())
+    return found
 
 
-@pytest.mark.parametrize("cell", ['"[""car"", ""cat""]"', "[]"])
-def test_lists_in_cells_are_refused(cell: str, read: Callable[..., LabelTable]):
-    with pytest.raises(InputError, match=r"line 3: the labels \[.*JSON or Python.* Expected .* car\|cat"):
-        read(f"file_name,labels\na.jpg,dog\nb.jpg,{cell}\n")
+def numbered(labels: list[str]) -> str:
+    return "name,tags\n" + "".join(f'{row},"{joined}"\n' for row, joined in enumerate(labels))
 
 
-@pytest.mark.parametrize(
-    ("header", "cells", "message"),
-    [
-        ("cat,is_valid,Unnamed: 0", "1,0,0", r"ignore_columns=\[\"is_valid\",\"Unnamed: 0\"\]"),
-        ("cat,patient,Age Years", "1,p7,40", r"'patient' is 'p7'; .*ignore_columns=\[\"patient\",\"Age Years\"\]"),
-        ("labels,is_valid", "cat,0", r"columns beside 'labels': is_valid\. .*ignore_columns=\[is_valid\]"),
-    ],
-)  # fmt: skip
-def test_columns_that_are_not_classes_are_asked_about(
-    header: str, cells: str, message: str, read: Callable[..., LabelTable]
-):
-    text = f"file_name,{header}\na.jpg,{cells}\n"
-    with pytest.raises(InputError, match=message):
-        read(text)
-    assert read(text, ignore_columns=header.split(",")[1:]).classes == ("cat",)
+def as_read(labels: list[str]) -> dict[str, str]:
+    return {f"{row}.jpg": "|".join(sorted(joined.split())) for row, joined in enumerate(labels)}
 
 
-def test_a_column_is_a_class_where_the_user_says_so(read: Callable[..., LabelTable]):
-    text = "file_name,cat,train\na.jpg,1,0\n"
-    assert read(text, ignore_columns=[]).classes == ("cat", "train")
-    assert read(text, classes=["cat", "train"]).classes == ("cat", "train")
-    for ignored, message in (
-        (["file_name"], "no column 'file_name' to ignore"),
-        (["cat", "train"], "no column"),
-    ):
-        with pytest.raises(InputError, match=message):
-            read(text, ignore_columns=ignored)
+AB = {"a.jpg": "cat|dog", "b.jpg": ""}
+ABC = {**AB, "c.jpg": "cat"}
+JPG = "a.jpg b.jpg c.jpg"
+NUMBERS = " ".join(f"{row}.jpg" for row in range(8))
+PLANET = ["clear primary", "haze", "primary", "clear", "clear haze primary", "haze primary"]
+TABLE = ["dining table", "cat", "cat dining table", "dog cat", "dog"]
+FORMS: dict[str, Form] = {
+    "joined by bars": Form("file_name,labels\na.jpg,dog|cat\nb.jpg,\n", "", AB),
+    "columns of 0 and 1": Form("file_name,cat,dog\na.jpg,1,1.0\nb.jpg,0, 0\n", "", AB),
+    "a class without images, joined": Form(
+        "file_name,labels\na.jpg,dog\n", "", {"a.jpg": "dog"}, (), {"classes": ["dog", "x"]}
+    ),
+    "a class without images": Form("file_name,dog\na.jpg,1\n", "", {"a.jpg": "dog"}, (), {"classes": ["dog", "x"]}),
+    "quotes, blank lines and a byte order mark": Form(
+        '\ufefffile_name,labels\r\nb.jpg,"dog, small; cat"\r\n\r\n./sub//a.jpg,\r\n', "",
+        {"b.jpg": "cat|dog, small", "sub/a.jpg": ""}, (), {"separator": ";"},
+    ),
+    "planet": Form(numbered(PLANET), NUMBERS, as_read(PLANET)),
+    "protein atlas": Form(
+        "Id,Target\na-1,16 0\nb-2,0\nc-3,16\nd-4,0 25 16\ne-5,25\n",
+        " ".join(f"{name}_{colour}.png" for name in ("a-1", "b-2", "c-3", "d-4", "e-5") for colour in ("green", "red")),
+        {f"{name}_green.png": labels for name, labels in
+         {"a-1": "0|16", "b-2": "0", "c-3": "16", "d-4": "0|16|25", "e-5": "25"}.items()},
+        ({"image_column": "Id", "extension": "_green.png"},),
+    ),
+    "movie posters": Form(
+        "Id,Title,Genre,Action,Drama,War\ntt1,\"Kid, The\",\"['Action', 'War']\",1,0,1\ntt2,It,['War'],0,0,1\n",
+        "tt1.jpg tt2.jpg", {"tt1.jpg": "Action|War", "tt2.jpg": "War"},
+        ({"label_columns": ["Action", "Drama", "War"]},),
+    ),
+    "JSON lists": Form('image,x\na.jpg,"[""cat"", ""dog""]"\nb.jpg,[]\nc.jpg,"[""cat""]"\n', JPG, ABC),
+    "Python lists": Form("image\tx\na.jpg\t['cat', 'dog']\nb.jpg\t[]\nc.jpg\t['cat']\n", JPG, ABC),
+    "toxic": Form("id,comment,toxic,obscene,threat\na,\"you, 1\",1,0,0\nb,me 0,0,1,1\n", "a.png b.png",
+                  {"a.png": "toxic", "b.png": "obscene|threat"}),
+    "one row a label": Form(
+        "image_id,class_name,class_id,x_min,rad_id\na,Mass,1,3.5,R1\n"
+        "a,Effusion,2,1,R2\nb,No finding,14,,R1\nc,Mass,1,7,R9\n"
+        "c,Effusion,2,4,R9\nc,Mass,1,7,R1\n", "a.png b.png c.png",
+        {"a.png": "Effusion|Mass", "b.png": "", "c.png": "Effusion|Mass"}, ({"no_label": "No finding"},),
+    ),
+    "one row a verified label": Form(
+        "ImageID,Source,LabelName,Confidence\na,v,cat,1\na,v,dog,0\nb,v,dog,1\n", JPG,
+        {"a.jpg": "cat", "b.jpg": "cat?|dog"}
+    ),
+    "one row a study and class": Form("ID,Label\nID_a_any,1\nID_a_epidural,0\nID_b_any,0\n", "ID_a.dcm ID_b.dcm", {}),
+    "Excel": Form("Bild;Schlagwörter;Länge\nTür.jpg;grün|weiß;1,5\nb.jpg;weiß;2\n".encode("cp1252"), "Tür.jpg b.jpg",
+                  {"Tür.jpg": "grün|weiß", "b.jpg": "weiß"}),
+    "UTF-16": Form("name\ttags\na.jpg\tcat, dog\nb.jpg\t\nc.jpg\tcat\n".encode("utf-16"), JPG, ABC,
+                   ({"separator": ","},)),
+    "an index column": Form(",image,cat,dog\n0,a.jpg,1,1\n1,b.jpg,0,0\n", JPG, AB),
+    "bits in a list": Form('image,label\na.jpg,"[1, 1]"\nb.jpg,"[0, 0]"\n', JPG, AB, (), {"classes": ["cat", "dog"]}),
+    "paths of Windows": Form("path;tags\nC:\\x\\s\\a.jpg;cat|dog\nC:\\x\\s\\b.jpg;\n", "s/a.jpg s/b.jpg",
+                             {"s/a.jpg": "cat|dog", "s/b.jpg": ""}),
+    "true and false": Form("name,cat,dog,taken\na.jpg,TRUE,True,5/1/20\nb.jpg,FALSE,False,5/2/20\n", JPG, AB,
+                           ({"ignore_columns": ["taken"]},)),
+    "1 and blank": Form("name,cat,dog\na.jpg,1.0,1.0\nb.jpg,,\n", JPG, AB),
+    "1 and -1 below a count": Form("2\ncat dog \na.jpg  1  1\nb.jpg -1 -1\n", JPG, AB),
+    "blank beside 0 and 1": Form("name,cat,dog\na.jpg,1,1\nb.jpg,0,\n", JPG, {"a.jpg": "cat|dog", "b.jpg": "dog?"},
+                                 ({"unknown": {"blank": "ignore"}},)),
+    "a class named NA": Form("name,labels\n007,NA|cat\n008,cat\n", "007.jpg 008.jpg",
+                             {"007.jpg": "NA|cat", "008.jpg": "cat"}),
+    "dining tables": Form(numbered(TABLE), NUMBERS, as_read(TABLE), ({"separator": " "},)),
+    "is_valid": Form("name,cat,is_valid\na.jpg,1,0\n", JPG, {"a.jpg": "cat"}, ({"ignore_columns": ["is_valid"]},)),
+    "is_valid beside labels": Form("name,labels,is_valid\na.jpg,cat|dog,0\nb.jpg,,1\n", JPG, AB),
+    "text beside one column of 0 and 1": Form("name,cat,patient no,Age Years\na.jpg,1,p7,40\n", JPG, {"a.jpg": "cat"},
+                                              ({"ignore_columns": ["patient no", "Age Years"]},)),
+    "counts": Form("name,cat,dog,cow\na.jpg,1,2,0\nb.jpg,0,1,1\n", JPG, {"a.jpg": "cat", "b.jpg": "cow"},
+                   ({"ignore_columns": ["dog"]},)),
+    "ages": Form("name,age\na.jpg,34\nb.jpg,50\n", JPG, {"a.jpg": "34", "b.jpg": "50"}, ({"label_columns": ["age"]},)),
+    "0 and 1 in a column named label": Form("name,label\na.jpg,0\nb.jpg,1\n", JPG, {"a.jpg": "", "b.jpg": "label"},
+                                            ({"classes": ["label"]},)),
+    "0 and 1 as class names": Form("name,label\na.jpg,0\nb.jpg,1\n", JPG, {"a.jpg": "0", "b.jpg": "1"},
+                                   ({"classes": ["0", "1"]},)),
+    "two columns of names": Form("id,name,tags\nb,a.jpg,cat\na,b.jpg,dog\n", JPG, {"a.jpg": "cat", "b.jpg": "dog"},
+                                 ({"image_column": "name"},)),
+    "ids of the same images": Form("id,file_name,tags\na,a.jpg,cat\nb,b.jpg,dog\n", JPG,
+                                   {"a.jpg": "cat", "b.jpg": "dog"}),
+    "a comma in a name": Form(
+        'name,tags\na.jpg,"dog, small; cat"\nb.jpg,cat\nc.jpg,"cat; dog, small"\nd.jpg,"dog, small"\n',
+        "d.jpg " + JPG,
+        {"a.jpg": "cat|dog, small", "b.jpg": "cat", "c.jpg": "cat|dog, small", "d.jpg": "dog, small"},
+    ),
+    "a blank column": Form("name,cat,dog,cow,notes\na.jpg,1,1,0,\nb.jpg,0,0,0,\n", JPG, AB,
+                           ({"ignore_columns": ["notes"]},)),
+    "a column of 0 and 1 apart": Form("name,checked,by,cat,cow,dog\na.jpg,1,me,1,0,1\nb.jpg,1,you,0,0,0\n", JPG, AB,
+                                      ({"ignore_columns": ["checked"]},)),
+    "labels twice": Form("name,label,all\na.jpg,cat,cat;dog\nb.jpg,,\nc.jpg,dog,cat\n", JPG, ABC,
+                         ({"label_columns": ["all"]}, {"separator": ";"},)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_is_read_or_asked_about_and_each_answer_is_offered(name: str, read: Read):
+    form, options = FORMS[name], dict(FORMS[name].options)
+    for answer in form.answers:
+        with pytest.raises(InputError) as question:
+            read(form.text, form.images, **options)
+        choices = offered(str(question.value))
+        assert all(value in choices.get(key, ()) for key, value in answer.items()), str(question.value)
+        options |= answer
+    if form.wanted:
+        assert labels_of(read(form.text, form.images, **options)) == form.wanted
+    else:
+        with pytest.raises(InputError, match="no column names files in"):
+            read(form.text, form.images)

@@ -1,0 +1,167 @@
+"""Find the column of a table that names the images, by comparison with the files in the image folders."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from mlic.data.bad_images import ENDINGS
+from mlic.data.readers.common import option
+from mlic.data.readers.tabular import IMAGE_NAME, SIGNS, TextTable
+from mlic.errors import InputError
+
+SAMPLES = 50
+SHOWN = 12
+_REFUSED = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://|(^|[/\\])\.\.([/\\]|$)")  # later, and never shortened
+Exists = Callable[[str], bool]
+
+
+class _Change(NamedTuple):
+    """How cells become file names: number of leading folders removed (None: unchanged), extensions appended."""
+
+    folders: int | None
+    endings: tuple[str, ...]
+    share: float
+
+
+def find_names(
+    table: TextTable, folders: Sequence[Path], image_column: str | None, extension: str | None
+) -> tuple[str, list[str], str]:
+    r"""Find the names of the images.
+
+    A name may lack its extension, begin with folders that the image folder does not have, or have `\` for `/`.
+
+    Args:
+        table: rows of text.
+        folders: image folders.
+        image_column: column with the names. Default: the one whose cells name files in the folders; if no file is
+            found, `file_name`, or the one whose cells have extensions of images.
+        extension: end of all file names, in place of an extension that they have. Default: recognised.
+
+    Returns:
+        The column, the file name of each row relative to an image folder, and the column with the changes in words.
+
+    Raises:
+        InputError: no column, or several that name different files, can be the one; or files with the same name and
+            different extensions exist.
+    """
+    if image_column is not None and image_column not in table.columns:
+        raise InputError(
+            f"{table.files[0]}, line 1: no column '{image_column}'. Columns: {', '.join(table.columns)}.",
+            key="data.reader.image_column",
+        )
+    exists, prefixed = _searcher(table, folders)
+    columns = [image_column] if image_column else list(table.columns)
+    changes = {column: _change(table.columns[column], exists, extension) for column in columns}
+    found = [column for column in columns if changes[column].share > 0.5]
+    found = found or [column for column in columns if changes[column].share]
+    found = found or [image_column or _unfound(table, folders[0], prefixed)]
+    names = {column: _apply(table.columns[column], changes[column], exists, extension) for column in found}
+    if any(other != names[found[0]] for other in names.values()):
+        options = " or ".join(option("image_column", column) for column in found)
+        raise InputError(f"{table.files[0]}: several columns name images in {folders[0]}. Set {options}.")
+    column = min(found, key=lambda column: (names[column] != table.columns[column], column != "file_name"))
+    change, added = changes[column], (extension,) if extension else filter(None, changes[column].endings)
+    removed = f" without {change.folders} leading folder(s)" if change.folders else ""
+    return (
+        column,
+        names[column],
+        " + ".join([f"'{column}'{removed}", *filter(None, [" or ".join(map(repr, added))])]),
+    )
+
+
+def _searcher(table: TextTable, folders: Sequence[Path]) -> tuple[Exists, Callable[[str], list[str]]]:
+    """Return a function that tells if a file exists, and one that lists the files that begin with a text."""
+    own = {file.absolute().parent for file in table.files}
+    roots = [*folders, *(one for one in own if one.is_relative_to(folders[0].absolute()))]
+
+    # whole folders are listed, because a network file system answers only a few thousand queries per second
+    @cache
+    def listing(folder: str) -> set[str]:
+        names: set[str] = set()
+        for root in roots:
+            try:
+                with os.scandir(root / folder) as entries:
+                    names |= {entry.name for entry in entries if not entry.is_dir()}
+            except (OSError, ValueError):  # no such folder, or not the name of one
+                continue
+        return names
+
+    def exists(name: str) -> bool:
+        folder, _, last = name.rpartition("/")
+        return bool(last) and last in listing(folder)
+
+    return exists, lambda start: sorted(name for name in listing("") if name.startswith(start))
+
+
+def _change(cells: Sequence[str], exists: Exists, extension: str | None) -> _Change:
+    """Return the change with which most of some cells name files."""
+    samples = list(dict.fromkeys(cells[:: max(1, len(cells) // SAMPLES)]))[:SAMPLES]
+    best = _Change(None, ("",), 0)
+    if SIGNS.keys() >= set(samples) - {""}:
+        return best
+    depth = max(len(re.findall(r"[/\\]", cell)) for cell in samples)
+    for removed in (None, *range(not any("\\" in cell for cell in samples), depth + 1)):
+        tried = ("",) if extension else ("", *ENDINGS)
+        shortened = [_shorten(cell, removed) for cell in samples]
+        found = [next((e for e in tried if exists(_end(name, e, extension))), None) for name in shortened]
+        used = [ending for ending in found if ending is not None]
+        share = len(used) / len(samples)
+        # Removing folders is a guess: nearly all files must be there, and no two names become one.
+        if share > best.share and (
+            removed is None
+            or (share > 0.9 and len({_shorten(cell, removed) for cell in cells}) == len({*cells}))
+        ):
+            best = _Change(removed, tuple(dict.fromkeys(used)), share)
+    return best
+
+
+def _shorten(cell: str, folders: int | None) -> str:
+    if folders is None or _REFUSED.search(cell):
+        return cell
+    return "/".join(cell.replace("\\", "/").split("/")[folders:])
+
+
+def _end(name: str, ending: str, extension: str | None) -> str:
+    return IMAGE_NAME.sub("", name) + extension if extension else name + ending
+
+
+def _apply(cells: Sequence[str], change: _Change, exists: Exists, extension: str | None) -> list[str]:
+    names: dict[str, str] = {"": ""}
+    for cell in dict.fromkeys(filter(None, cells)):
+        name = names[cell] = _end(_shorten(cell, change.folders), "", extension)
+        if extension or change.endings == ("",):
+            continue
+        found = [name + ending for ending in ("", *ENDINGS) if exists(name + ending)]
+        if len(found) > 1 and found[0] != name:
+            options = " or ".join(option("extension", other.removeprefix(name)) for other in found)
+            raise InputError(f"'{cell}' names several images: {', '.join(found)}. Set {options}.")
+        # one that is missing is reported with the extension of the others
+        names[cell] = found[0] if found else name + change.endings[0]
+    return [names[cell] for cell in cells]
+
+
+def _unfound(table: TextTable, folder: Path, prefixed: Callable[[str], list[str]]) -> str:
+    """Return the column that must name the images although none of them exists."""
+    if "file_name" in table.columns:
+        return "file_name"
+    first = {column: cells[0] for column, cells in list(table.columns.items())[:SHOWN]}
+    likely = [column for column, cell in first.items() if IMAGE_NAME.search(cell)]
+    if len(likely) == 1:
+        return likely[0]
+    hints = [
+        f"{option('image_column', column)} {option('extension', name.removeprefix(cell))}"
+        for column, cell in first.items()
+        for name in (prefixed(cell) if len(cell) > 1 else ())
+    ]
+    shown = ", ".join(f"{column} ({cell[:SAMPLES]})" for column, cell in first.items())
+    raise InputError(
+        f"{table.files[0]}: no column names files in {folder}. Columns, with their first cells: {shown}. "
+        + (
+            f"Set {' or '.join(hints[:4])}."
+            if hints
+            else "Correct data.images, or set data.reader.image_column."
+        )
+    )

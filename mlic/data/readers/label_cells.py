@@ -1,0 +1,212 @@
+"""Cells that hold several labels: joined by a separator, or written as a list."""
+
+import json
+import re
+from ast import literal_eval
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain, pairwise
+from typing import NoReturn
+
+from mlic.data.readers.common import check_separator, option, refuse_combinations, refuse_list, setting
+from mlic.errors import InputError
+
+SURE = (";", ",", "\t", "\n")  # rare in class names; "|" is taken for a separator wherever it occurs
+DOUBTFUL = ("/", "&", "+", " ")
+WORDS = {" ": "blanks", "\t": "tabs", "\n": "line breaks"}
+_ADJACENT_TEXTS = re.compile(r"""["']\s+["']""")
+Labels = Mapping[str, list[str]]
+
+
+def split_cells(
+    rows: Sequence[str],
+    place_of: Callable[[int], str],
+    *,
+    separator: str | None = None,
+    classes: Sequence[str] | None = None,
+    single: bool = False,
+) -> tuple[Labels, str]:
+    """Split cells into labels.
+
+    Args:
+        rows: the cell of each row; an empty one has no labels.
+        place_of: maps a row to its place, for messages.
+        separator: text between two labels. Default: recognised.
+        classes: all class names, if known.
+        single: images have several rows, which suggests one label in each.
+
+    Returns:
+        The labels of each different cell, and their form in words.
+
+    Raises:
+        InputError: the cells can be read in several ways, or not at all.
+    """
+
+    def place(cell: str) -> str:
+        return place_of(rows.index(cell))
+
+    cells = Counter(filter(None, rows))
+    given = classes or ()
+    if separator is not None:
+        separator = check_separator(separator)
+        for cell in cells:
+            refuse_list(cell, place(cell), separator, classes)
+    elif not {*cells} <= {*given}:
+        separator = _fitting(cells, given)
+        if separator is None and any(cell.startswith(("[", "{")) for cell in cells):
+            return {"": [], **_lists(cells, place, classes)}, "as lists"
+        if separator is None and (length := _length_of_bits(cells)):
+            bits = {cell: re.findall("[01]", cell) for cell in cells}
+            return {"": [], **_bits(bits, length, place, classes)}, "as 0 and 1 in one cell"
+        separator = separator or _recognise(cells, place, single)
+    if separator is None:
+        return {"": [], **{cell: [cell] for cell in cells}}, "one in a cell"
+    labels = {cell: split(cell, separator) for cell in cells}
+    if classes is None and cells:
+        refuse_combinations(sorted({*chain.from_iterable(labels.values())}), place(next(iter(cells))))
+    return {"": [], **labels}, f"separated by {WORDS.get(separator, repr(separator))}"
+
+
+def split(cell: str, separator: str) -> list[str]:
+    """Return the labels of a cell."""
+    return [label.strip() for label in cell.split(separator) if label.strip()]
+
+
+def fits(cells: Collection[str], separator: str) -> bool:
+    """Return True if a separator divides at least half of the cells with it into parts that occur in other cells."""
+    joined = sum(len(split(cell, separator)) > 1 for cell in cells)
+    return joined > 0 and 2 * len(_explained(cells, separator)) >= joined
+
+
+def _explained(cells: Collection[str], separator: str) -> list[str]:
+    """Return the cells of several parts each of which occurs alone or in another such cell."""
+    parts = {cell: split(cell, separator) for cell in cells}
+    joined = {cell: found for cell, found in parts.items() if len(found) > 1}
+    alone = {found[0] for found in parts.values() if len(found) == 1}
+    times = Counter(part for found in joined.values() for part in set(found))
+    return [cell for cell, found in joined.items() if all(part in alone or times[part] > 1 for part in found)]
+
+
+def _fitting(cells: Collection[str], classes: Sequence[str]) -> str | None:
+    """Return the separator with which all labels are known classes."""
+    known = {*classes}
+    return next(
+        (
+            separator
+            for separator in ("|", *SURE, *DOUBTFUL)
+            if known and all({*split(cell, separator)} <= known for cell in cells)
+        ),
+        None,
+    )
+
+
+def _recognise(cells: Counter[str], place: Callable[[str], str], single: bool) -> str | None:
+    """Return the only separator that explains the cells; None if each cell is one label."""
+    if any("|" in cell for cell in cells):
+        return "|"
+    occurring = [s for s in (*SURE, *DOUBTFUL) if any(len(split(cell, s)) > 1 for cell in cells)]
+    fitting = [separator for separator in occurring if fits(cells, separator)]
+    for chosen in fitting:
+        names = {*chain.from_iterable(split(cell, chosen) for cell in cells)}
+        # the parts must not be combinations by another separator
+        if all(2 * len(_explained(names, other)) <= len(names) for other in fitting if other != chosen):
+            break
+    else:
+        explained = [separator for separator in occurring if _explained(cells, separator)]
+        asked = [*fitting, *(s for s in occurring if s in SURE), *explained]
+        # names such as "dining table" have blanks, but their parts are no labels
+        return _ask(cells, asked, place, "can be joined labels") if asked and not single else None
+    if reason := _doubt(cells, chosen, single):
+        _ask(cells, [chosen], place, reason)
+    return chosen
+
+
+def _doubt(cells: Counter[str], separator: str, single: bool) -> str | None:
+    """Return why a separator that fits may still be a part of the names."""
+    labels = {cell: split(cell, separator) for cell in cells}
+    counts: Counter[str] = Counter()
+    pairs: Counter[tuple[str, str]] = Counter()
+    for cell, number in cells.items():
+        counts.update(dict.fromkeys(labels[cell], number))
+        pairs.update(dict.fromkeys(pairwise(labels[cell]), number))
+    least = 2 if separator in DOUBTFUL else 3
+    # names with an underscore for a blank, as dining_table, and numbers contain no separator
+    whole = all(label.isdigit() for label in counts) or any("_" in label for label in counts)
+    for (left, right), number in pairs.items() if not whole else ():
+        rarer, other = sorted((counts[left], counts[right]))
+        if number >= least and (other == number or (separator == " " and rarer == number > 2)):
+            return f"'{left}' and '{right}' occur only together"
+    if separator in SURE:
+        return "there are several rows an image" if single else None
+    lengths = {len(found) for found in labels.values()}
+    if single or (not whole and (len(lengths) == 1 or 2 * len(_explained(cells, separator)) < len(cells))):
+        return "cells may be single labels"
+    if any(len({*found}) < len(found) for found in labels.values()) or any(
+        label[-1] in ".!?,;:" for label in counts
+    ):
+        return "cells look like sentences"
+    if 2 * sum(number == 1 for number in counts.values()) > len(counts):
+        return "most words occur once"
+    return None
+
+
+def _ask(
+    cells: Collection[str], separators: Sequence[str], place: Callable[[str], str], reason: str
+) -> NoReturn:
+    options = []
+    for separator in dict.fromkeys([*separators, "|"]):
+        names = sorted({*chain.from_iterable(split(cell, separator) for cell in cells)})
+        shown = ", ".join(f"'{name[:30]}'" for name in names[:3])
+        options.append(f"  {option('separator', separator)} for {len(names)} classes, such as {shown}")
+    example = next(cell for cell in cells if len(split(cell, separators[0])) > 1)
+    raise InputError(
+        f"{place(example)}: labels such as '{example[:60]}': {reason}. Set one of\n" + "\n".join(options)
+    )
+
+
+def _lists(cells: Collection[str], place: Callable[[str], str], classes: Sequence[str] | None) -> Labels:
+    labels: dict[str, list[str]] = {}
+    for cell in cells:
+        found = _list(cell)
+        if found is None:
+            refuse_list(cell, place(cell), "|", classes)
+            raise InputError(f"{place(cell)}: '{cell[:60]}' is not a list, unlike other cells.")
+        labels[cell] = found
+    lengths = {len(found) for found in labels.values()}
+    if len(lengths) == 1 and (length := lengths.pop()) > 1 and {*chain(*labels.values())} <= {"0", "1"}:
+        return _bits(labels, length, place, classes)
+    return labels
+
+
+def _list(cell: str) -> list[str] | None:
+    """Return the items of a JSON or Python list of names or numbers."""
+    if _ADJACENT_TEXTS.search(cell):  # numpy's ['a' 'b'], which Python reads as one text
+        return None
+    for parse in (json.loads, literal_eval):
+        try:
+            items = parse(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(items, list | tuple | set) and all(type(item) in (str, int) for item in items):
+            return [str(item).strip() for item in items if str(item).strip()]
+    return None
+
+
+def _length_of_bits(cells: Collection[str]) -> int:
+    """Return the number of bits if all cells are equally many bits, such as 0 1 0, else 0."""
+    lengths = {len(re.findall("[01]", cell)) for cell in cells if re.fullmatch(r"[01]([ ,;|]*[01])+", cell)}
+    matched = sum(re.fullmatch(r"[01]([ ,;|]*[01])+", cell) is not None for cell in cells)
+    return lengths.pop() if matched == len(cells) and len(lengths) == 1 else 0
+
+
+def _bits(bits: Labels, length: int, place: Callable[[str], str], classes: Sequence[str] | None) -> Labels:
+    if classes is None or len(classes) != length:
+        cell = next(iter(bits))
+        raise InputError(
+            f"{place(cell)}: '{cell[:60]}' looks like one 0 or 1 per class. List the {length} class names in this "
+            f"order in data.reader.classes=[...]. If the numbers are class names, set {setting('classes', ['0', '1'])}."
+        )
+    return {
+        cell: [name for name, bit in zip(classes, found, strict=True) if bit == "1"]
+        for cell, found in bits.items()
+    }
