@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.rows import Row
 from benchmarks.setting import Setting
 from benchmarks.timing import measured
-from mlic.data import splitting
+from mlic.data import split_plan
 from mlic.data.curation import curate
 from mlic.data.readers.coco import read_coco
 from mlic.data.splitting import stratified_split
@@ -83,7 +83,7 @@ def _noted(seconds: dict[str, float], name: str) -> Iterator[None]:
 def _iterstrat_timed() -> Iterator[list[float]]:
     """Measure the seconds in the splitter of the library, in a list of one."""
     spent = [0.0]
-    original = splitting.MultilabelStratifiedShuffleSplit
+    original = split_plan.MultilabelStratifiedShuffleSplit
 
     class Timed(original):
         def split(self, *args: Any, **options: Any) -> Iterator[Any]:
@@ -92,8 +92,8 @@ def _iterstrat_timed() -> Iterator[list[float]]:
             spent[0] += time.perf_counter() - start
             return iter(parts)
 
-    splitting.MultilabelStratifiedShuffleSplit = Timed  # pyright: ignore[reportPrivateImportUsage]
+    split_plan.MultilabelStratifiedShuffleSplit = Timed  # pyright: ignore[reportPrivateImportUsage]
     try:
         yield spent
     finally:
-        splitting.MultilabelStratifiedShuffleSplit = original  # pyright: ignore[reportPrivateImportUsage]
+        split_plan.MultilabelStratifiedShuffleSplit = original  # pyright: ignore[reportPrivateImportUsage]

@@ -27,6 +27,10 @@ PART_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+# columns in which True marks a part; what is_train does not mark may be val or test
+FLAGS = {
+    f"{start}{name}": part for start in ("", "is_") for name, part in PART_NAMES.items() if part != "train"
+}
 TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 # ways in which the name in a list may differ from that of the image, the strictest first: (listed, image) -> key
 NAME_FORMS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
@@ -124,17 +128,27 @@ def with_parts(table: LabelTable, settings: SplitSettings) -> LabelTable:
     table = replace(table, parts=parts)
     if parts is not None:
         table = _complete(table, source, settings)
-    return table if settings.keep is None else replace(table, kept=_kept_parts(table, settings.keep))
+    if settings.keep is None:
+        return table
+    kept = _kept_parts(table, settings.keep)
+    if table.parts is not None:
+        moved = np.isin(table.parts, ("val", "test")) & (kept != "") & (kept != table.parts)
+        if moved.any():
+            raise InputError(
+                f"data.split.keep: {moved.sum()} images, such as '{table.file_names[moved][0]}', have another part in "
+                f"{source}. Use only one of them.",
+                key="data.split.keep",
+            )
+    return replace(table, kept=kept)
 
 
 def _complete(table: LabelTable, source: str, settings: SplitSettings) -> LabelTable:
     """Give a part to images without one, or drop them; log the result."""
     assert table.parts is not None
     without = table.parts == ""
-    drops = without.any() and settings.unlisted == "drop"
-    if drops:
+    if settings.unlisted == "drop":
         table = table.select(~without)
-    elif without.any() and ("train" not in table.parts or settings.unlisted == "train"):
+    elif settings.unlisted == "train" or "train" not in table.parts:
         # without a list of training images, train is what no other part has
         table = replace(table, parts=np.where(without, "train", table.parts).astype(object))
     elif without.any():
@@ -152,7 +166,9 @@ def _complete(table: LabelTable, source: str, settings: SplitSettings) -> LabelT
         "parts from %s: %s images%s%s",
         source,
         listed,
-        f"; {without.sum()} images without a part are left out" if drops else "",
+        f"; {without.sum()} images without a part (data.split.unlisted={settings.unlisted})"
+        if without.any()
+        else "",
         f"; {shares} will be taken from train by stratification" if carved else "",
     )
     return table
@@ -188,8 +204,8 @@ def _parts_of_values(
         meanings = PART_NAMES
     elif numbered and found == {"0", "1", "2"}:
         meanings = dict(zip(("0", "1", "2"), PARTS, strict=True))
-    elif (truths := _truths(found)) is not None and (part := _part_of_flag(name)) is not None:
-        meanings = {value: part if truth else "train" for value, truth in truths.items()}
+    elif found <= TRUTHS.keys() and (flag := name.strip().lower()) in FLAGS:
+        meanings = {value: FLAGS[flag] if TRUTHS[value] else "train" for value in found}
     else:
         raise InputError(_ask(values, found, name), key="data.split.values")
     if missing := sorted(found - meanings.keys()):
@@ -206,48 +222,28 @@ def _plain_value(value: Any) -> str:
     return re.sub(r"^(\d+)\.0*$", r"\1", str(value).strip().lower())
 
 
-def _truths(found: set[str]) -> dict[str, bool] | None:
-    truths = {value: TRUTHS[value] for value in found & TRUTHS.keys()}
-    return truths if len(truths) == len(found) else None
-
-
-def _part_of_flag(column: str) -> str | None:
-    """Return the part that True means in a column such as `is_valid`; None if the name does not tell.
-
-    What is not a training image may be val or test, so that `is_train` tells nothing.
-    """
-    name = re.sub(r"^is[_ ]?", "", column.strip().lower())
-    return PART_NAMES.get(name) if PART_NAMES.get(name) != "train" else None
-
-
 def _ask(values: np.ndarray, found: set[str], name: str) -> str:
     """Return the message for values with several possible meanings, with the setting for each."""
-    start = f"{name}: found {_describe_values(values)}. "
-    if _truths(found) is not None and len(found) == 2:
+    readings = []
+    if len(found) == 2 and found <= TRUTHS.keys():
         yes, no = sorted(found, key=TRUTHS.__getitem__, reverse=True)
-        readings = [(yes, no, "val"), (yes, no, "test"), (no, yes, "val"), (no, yes, "test")]
-        if name.strip().lower() in ("is_train", "is_training", "train", "training"):
-            readings = readings[2:]
-        return (
-            start
-            + "Choose the meaning: "
-            + ", or ".join(
-                f"'data.split.values={{{part_value}: {part}, {train_value}: train}}'"
-                for part_value, train_value, part in readings
-            )
-            + "."
+        marked = [(no, yes)] if "train" in name.lower() else [(yes, no), (no, yes)]
+        readings += [
+            f"{value}: {part}, {other}: train" for value, other in marked for part in ("val", "test")
+        ]
+    elif found == {"0", "1", "2"}:
+        readings.append("0: train, 1: val, 2: test")
+    elif not all(value[-1].isdigit() for value in found):
+        readings.append(", ".join(f"{value}: ..." for value in sorted(found)[:VALUES_SHOWN]))
+    settings = [f"'data.split.values={{{reading}}}'" for reading in readings]
+    if len(found) > 1 and all(value[-1].isdigit() for value in found):
+        settings.append(
+            f"data.split.folds={len(found)} data.split.fold={min(found)} (numbers of folds, the test fold)"
         )
-    folds = f"data.split.folds={len(found)} data.split.fold={min(found, default=0)}"
-    if found == {"0", "1", "2"}:
-        return (
-            f"{start}These can be parts ('data.split.values={{0: train, 1: val, 2: test}}') or numbers of folds "
-            f"({folds}, the number of the test fold)."
-        )
-    expected = f"{start}Expected names of parts such as train, val and test: "
-    if found and all(value[-1].isdigit() for value in found):
-        expected += f"set {folds} if these are folds (fold is the number of the test fold), or "
-    shown = ", ".join(f"{value}: train" for value in sorted(found)[:2])
-    return f"{expected}give each value its part with 'data.split.values={{{shown}, ...}}'."
+    return (
+        f"{name}: found {_describe_values(values)}. Expected names of parts such as train, val and test. Set the "
+        f"meaning: {', or '.join(settings) or 'data.split.values'}."
+    )
 
 
 def _describe_values(values: np.ndarray) -> str:
@@ -268,18 +264,15 @@ def _parts_of_files(table: LabelTable, settings: SplitSettings) -> np.ndarray:
 
 
 def _read_lines(file: str) -> list[str]:
-    path = Path(file)
-    if not path.is_file():
-        raise InputError(
-            f"{file}: no such file. data.split.files must name text files.", key="data.split.files"
-        )
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not a UTF-8 text file ({error}).", key="data.split.files") from None
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"data.split.files: '{file}' cannot be read ({error}).", key="data.split.files"
+        ) from None
     names = [line.strip().strip('"').replace("\\", "/").removeprefix("./") for line in lines if line.strip()]
     if not names:
-        raise InputError(f"{file}: the file lists no images.", key="data.split.files")
+        raise InputError(f"data.split.files: '{file}' lists no images.", key="data.split.files")
     return names
 
 

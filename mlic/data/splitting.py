@@ -2,49 +2,17 @@
 
 import logging
 from dataclasses import dataclass, replace
-from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
-from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 
+from mlic.data.split_plan import Split, SplitPlan, given_parts, group_numbers
 from mlic.data.split_settings import PARTS, SplitSettings
-from mlic.data.stratification import stratify_groups
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Row numbers of the parts: disjoint, sorted int64 arrays that together contain all rows.
-
-    Val and test may be empty.
-    """
-
-    train: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
-
-    def parts(self) -> dict[str, np.ndarray]:
-        """Return the rows of train, val and test by name."""
-        return {part: getattr(self, part) for part in PARTS}
-
-    def names(self, num_rows: int | None = None) -> list[str]:
-        """Return the name of the part of each row.
-
-        Raises:
-            ValueError: `num_rows` is given and is not the number of rows of the split.
-        """
-        total = sum(map(len, self.parts().values()))
-        if num_rows not in (None, total):
-            raise ValueError(f"the split has {total} rows, expected {num_rows}")
-        part_of_row = np.empty(total, dtype=object)
-        for part, rows in self.parts().items():
-            part_of_row[rows] = part
-        return part_of_row.tolist()
 
 
 def stratified_split(table: LabelTable, settings: SplitSettings | None = None, **options: Any) -> Split:
@@ -73,15 +41,14 @@ def stratified_split(table: LabelTable, settings: SplitSettings | None = None, *
         InputError: a setting is out of range, there are too few images, given parts divide a group, or a part has no
             image of a class.
     """
-    plan = _Plan(table, settings or SplitSettings.of(options))
-    split = plan.split()
-    missing = plan.missing(table.positives, split)
-    if missing.any():
-        message = _describe_missing(plan, missing)
-        if plan.settings.on_missing == "error":
-            raise InputError(message)
+    settings = settings or SplitSettings.of(options)
+    trial = try_split(table, settings)
+    if trial.lacking:
+        message = _describe_lacking(table, trial)
+        if settings.on_missing == "error":
+            raise InputError(message, key="data.split.on_missing")
         logger.warning(message)
-    return split
+    return trial.split
 
 
 def check_sizes(table: LabelTable, settings: SplitSettings) -> None:
@@ -90,7 +57,7 @@ def check_sizes(table: LabelTable, settings: SplitSettings) -> None:
     Raises:
         InputError: a setting is out of range, or there are too few images.
     """
-    _Plan(table, settings)
+    SplitPlan(table, settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,16 +82,15 @@ def try_split(table: LabelTable, settings: SplitSettings) -> SplitTrial:
     Raises:
         InputError: see `stratified_split`.
     """
-    plan = _Plan(table, settings)
+    plan = SplitPlan(table, settings)
     split = plan.split()
     missing = plan.missing(table.positives, split)
+    parts = np.array(PARTS, dtype=object)
     lacking = {
-        table.classes[column]: tuple(
-            part for part, absent in zip(PARTS, missing[:, column], strict=True) if absent
-        )
+        table.classes[column]: tuple(parts[missing[:, column]])
         for column in np.flatnonzero(missing.any(axis=0))
     }
-    return SplitTrial(split, lacking, _least_min_images(plan, missing) if lacking else None)
+    return SplitTrial(split, lacking, plan.least_min_images(missing) if lacking else None)
 
 
 def stratified_folds(table: LabelTable, folds: int, seed: int = 0) -> list[np.ndarray]:
@@ -135,7 +101,7 @@ def stratified_folds(table: LabelTable, folds: int, seed: int = 0) -> list[np.nd
     Raises:
         InputError: there are fewer than 2 folds, or more folds than images.
     """
-    plan = _Plan(without_parts(table), SplitSettings(folds=folds, seed=seed, val=0))
+    plan = SplitPlan(without_parts(table), SplitSettings(folds=folds, seed=seed, val=0))
     return [test for _, test in plan.folds(table.positives)]
 
 
@@ -176,264 +142,26 @@ def split_hash(table: LabelTable, settings: SplitSettings | None = None, **optio
     return digest.hexdigest()
 
 
-def group_numbers(table: LabelTable) -> np.ndarray | None:
-    """Return the group number of each row, int64 (N,), counted in the order of rows; None without groups."""
-    if table.groups is None:
-        return None
-    _, first, inverse = np.unique(table.groups, return_index=True, return_inverse=True)
-    return None if len(first) == len(table) else np.argsort(np.argsort(first))[inverse]
-
-
-def given_parts(table: LabelTable) -> tuple[str, ...]:
-    """Return the names of the parts that the table gives, apart from those of an earlier split."""
-    return () if table.parts is None else tuple(part for part in PARTS if part in table.parts)
-
-
-class _Plan:
-    """The rows to distribute and the sizes of the parts; checks the settings.
-
-    Attributes:
-        pool: rows that are distributed or kept: all, or the training images if parts are given.
-        sizes: intended numbers of rows of the pool in train, val and test.
-        given: names of given parts.
-    """
-
-    def __init__(self, table: LabelTable, settings: SplitSettings) -> None:
-        self.table, self.settings = table, settings
-        self.groups, self.given = group_numbers(table), given_parts(table)
-        self.num_folds = settings.folds if table.parts is None else None
-        self.pool = np.arange(len(table)) if table.parts is None else np.flatnonzero(table.parts == "train")
-        self.sizes = self._check_sizes()
-
-    @cached_property
-    def codes(self) -> np.ndarray:
-        """Part of each row as its number in PARTS, as far as it is given or kept; else -1."""
-        codes = np.full(len(self.table), -1)
-        for given in (self.table.kept, self.table.parts):
-            for code, part in enumerate(PARTS):
-                if given is not None and (part != "train" or given is self.table.kept):
-                    codes[given == part] = code
-        return codes
-
-    def _check_sizes(self) -> tuple[int, int, int]:
-        """Return the sizes of train, val and test in the pool; a part with a share above 0 has at least one image."""
-        shares = {part: getattr(self.settings, part) for part in ("test", "val") if part not in self.given}
-        if self.num_folds is not None:
-            shares["test"] = _check_folds(len(self.table), self.settings)
-        for name, share in shares.items():
-            if not (isinstance(share, int | float) and 0 <= share < 1):
-                raise InputError(
-                    f"data.split.{name}={share}: expected a share of all images, at least 0 and below 1."
-                )
-        listed = " and ".join(f"data.split.{name}={share}" for name, share in shares.items())
-        if sum(shares.values()) >= 1 - 1e-9:
-            raise InputError(f"{listed} leave no images for training; lower them.")
-        sizes = {
-            name: max(1, round(share * len(self.table))) if share else 0 for name, share in shares.items()
-        }
-        num_test, num_val = sizes.get("test", 0), sizes.get("val", 0)
-        if (left := len(self.pool) - num_test - num_val) < 1:
-            given = f" (without the given {' and '.join(self.given)} images)" if self.given else ""
-            raise InputError(
-                f"{len(self.pool)} images{given} are too few for a split of "
-                f"{' and '.join(f'{name}={share}' for name, share in shares.items()) or 'one image each'}."
-            )
-        return left, num_val, num_test
-
-    def split(self, columns: np.ndarray | slice = slice(None)) -> Split:
-        """Split by the labels of some classes."""
-        labels = self.table.positives[:, columns]
-        if self.groups is not None and (self.codes >= 0).any():
-            self._check_groups(self.groups)
-        if self.table.kept is not None:
-            return self._extend(labels)
-        _, num_val, num_test = self.sizes
-        if self.num_folds is None:
-            rest, test = self._carve(labels, self.pool, num_test)
-        else:
-            rest, test = self.folds(labels)[self.settings.fold]
-        train, val = self._carve(labels, rest, num_val)
-        fixed = [np.flatnonzero(self.codes == code) for code in range(len(PARTS))]
-        return Split(*(np.sort(np.concatenate(each)) for each in zip((train, val, test), fixed, strict=True)))
-
-    def folds(self, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return (other rows, rows of the fold) for each fold, sorted."""
-        assert self.num_folds is not None
-        if self.groups is not None:
-            parts = self._group_parts(labels, self.pool, np.full(self.num_folds, 1 / self.num_folds))
-            return [
-                (np.flatnonzero(parts != fold), np.flatnonzero(parts == fold))
-                for fold in range(self.num_folds)
-            ]
-        splitter = MultilabelStratifiedKFold(
-            n_splits=self.num_folds, shuffle=True, random_state=self.settings.seed
-        )
-        return list(splitter.split(np.zeros(len(labels)), _strata(labels)))
-
-    def _carve(self, labels: np.ndarray, rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Take about `size` rows from `rows`; return (remaining rows, rows taken), both sorted."""
-        if size == 0:
-            return rows, rows[:0]
-        if size >= len(rows):  # possible, because sizes are approximate
-            raise InputError(
-                f"{len(labels)} images are too few for this split: val would take {size} of the remaining {len(rows)}. "
-                "Lower data.split.test or val, or data.split.folds."
-            )
-        if self.groups is not None:
-            parts = self._group_parts(labels, rows, np.array([len(rows) - size, size]) / len(rows))
-            return rows[parts == 0], rows[parts == 1]
-        splitter = MultilabelStratifiedShuffleSplit(
-            n_splits=1,
-            test_size=size,  # pyright: ignore[reportArgumentType]  (its default is the string "default")
-            random_state=self.settings.seed,
-        )
-        others, taken = next(splitter.split(np.zeros(len(rows)), _strata(labels[rows])))
-        return rows[others], rows[taken]
-
-    def _group_parts(self, labels: np.ndarray, rows: np.ndarray, shares: np.ndarray) -> np.ndarray:
-        """Distribute the groups of `rows` over parts with these shares; return the part of each row."""
-        assert self.groups is not None
-        strata, groups = _strata(labels[rows]), self.groups[rows]
-        parts = stratify_groups(
-            strata,
-            groups,
-            np.outer(shares, strata.sum(axis=0)),
-            shares * len(rows),
-            self.settings.seed,
-            # splits by copies alone, which need no setting, stay those of earlier versions
-            refine=self.settings.groups.by is not None,
-        )
-        if len(np.unique(parts)) < len(shares):
-            raise InputError(
-                "this split has an empty part: copies of an image, and other images of one group, stay in one part, "
-                f"and the {len(rows)} images are only {len(np.unique(groups))} groups. Use more images, larger "
-                "data.split.test and val, or fewer data.split.folds."
-            )
-        return parts
-
-    def _extend(self, labels: np.ndarray) -> Split:
-        """Keep the parts of an earlier split, and distribute the other rows of the pool."""
-        codes = self.codes.copy()
-        if self.groups is not None:  # new rows follow the part that most kept rows of their group have
-            counts = np.zeros((len(codes), len(PARTS)), dtype=np.int64)
-            kept = self.pool[codes[self.pool] >= 0]
-            np.add.at(counts, (self.groups[kept], codes[kept]), 1)
-            follows = self.pool[(codes[self.pool] < 0) & counts[self.groups[self.pool]].any(axis=1)]
-            codes[follows] = counts[self.groups[follows]].argmax(axis=1)
-        strata, sizes = _strata(labels), np.array(self.sizes)
-        own, free = codes[self.pool], self.pool[codes[self.pool] < 0]
-        requested = np.flatnonzero(sizes)
-        shares = sizes[requested] / len(self.pool)
-        there = np.stack([strata[self.pool[own == code]].sum(axis=0) for code in requested])
-        if len(free):
-            codes[free] = requested[
-                stratify_groups(
-                    strata[free],
-                    free if self.groups is None else self.groups[free],
-                    np.outer(shares, strata[self.pool].sum(axis=0)) - there,
-                    shares * len(self.pool) - [(own == code).sum() for code in requested],
-                    self.settings.seed,
-                    refine=self.settings.groups.by is not None,
-                )
-            ]
-        return Split(*(np.flatnonzero(codes == code) for code in range(len(PARTS))))
-
-    def _check_groups(self, groups: np.ndarray) -> None:
-        """Check that no group is divided by given or kept parts."""
-        number = groups.max() + 1
-        in_part = np.stack(
-            [np.bincount(groups[self.codes == code], minlength=number) > 0 for code in range(len(PARTS))]
-        )
-        divided = in_part.sum(axis=0) > 1
-        if self.table.parts is not None:  # a training image beside those of a given val or test part
-            is_fixed = np.isin(self.table.parts, ("val", "test"))
-            fixed, others = (
-                np.bincount(groups[rows], minlength=number) > 0 for rows in (is_fixed, ~is_fixed)
-            )
-            divided |= fixed & others
-        if not divided.any():
-            return
-        names = self.table.file_names[np.isin(groups, np.flatnonzero(divided))]
-        message = (
-            f"{divided.sum()} of {number} groups of images that belong together (such as files of the same bytes) are "
-            f"divided by the given parts: {len(names)} images, such as '{names[0]}'"
-        )
-        if self.settings.groups.on_divided == "error":
-            raise InputError(
-                f"{message}. Correct the parts, or accept them with data.split.groups.on_divided=warn.",
-                key="data.split.groups.on_divided",
-            )
-        logger.warning("%s. Scores of val and test may be too high.", message)
-
-    def missing(self, labels: np.ndarray, split: Split) -> np.ndarray:
-        """Return bool (3, C), True if the part was requested and none of its images has the class."""
-        return np.stack(
-            [
-                ~labels[rows].any(axis=0) & bool(size or len(rows))
-                for size, rows in zip(self.sizes, split.parts().values(), strict=True)
-            ]
-        )
-
-
-def _check_folds(num_images: int, settings: SplitSettings) -> float:
-    """Check the settings of a fold, and return its share of the images."""
-    folds, fold, val = settings.folds, settings.fold, settings.val
-    assert folds is not None
-    if not 2 <= folds <= num_images:
-        raise InputError(f"data.split.folds={folds}: expected from 2 to {num_images}, the number of images.")
-    if not 0 <= fold < folds:
-        raise InputError(
-            f"data.split.fold={fold}: expected from 0 to {folds - 1}, because data.split.folds={folds}."
-        )
-    if not 0 <= val < 1 - 1 / folds:
-        raise InputError(
-            f"data.split.val={val}: with data.split.folds={folds} it must be below {1 - 1 / folds:.3g} to leave images "
-            "for training."
-        )
-    return 1 / folds
-
-
-def _strata(labels: np.ndarray) -> np.ndarray:
-    """Append a column for images without labels: (N, C + 1).
-
-    The column makes these images a stratum. It also gives a single class the two columns that the splitters require.
-    """
-    return np.column_stack([labels, ~labels.any(axis=1)])
-
-
-def _describe_missing(plan: _Plan, missing: np.ndarray) -> str:
-    classes, counts = plan.table.classes, plan.table.counts()
+def _describe_lacking(table: LabelTable, trial: SplitTrial) -> str:
+    counts, given = dict(zip(table.classes, table.counts(), strict=True)), given_parts(table)
     places = []
-    for part, columns in zip(PARTS, missing, strict=True):
-        names = [f"{classes[column]} ({counts[column]} images)" for column in np.flatnonzero(columns)]
-        if names:
-            places.append(
-                f"{part}{' (given)' if part in plan.given else ''} has no images of {', '.join(names)}"
-            )
-    least = _least_min_images(plan, missing)
-    remedies = [f"Drop rare classes with data.min_images_per_class={least}" if least else "Use more images"]
+    for part in PARTS:
+        names = [f"{name} ({counts[name]} images)" for name, parts in trial.lacking.items() if part in parts]
+        places += (
+            [f"{part}{' (given)' * (part in given)} has no images of {', '.join(names)}"] if names else []
+        )
+    drop = (
+        f"Drop rare classes with data.min_images_per_class={trial.least}"
+        if trial.least
+        else "Use more images"
+    )
+    remedies = [drop]
     # shares and seed change nothing in parts that are given or kept
-    drawn = [part for part in ("test", "val") if part not in plan.given]
-    if drawn and plan.table.kept is None:
+    drawn = [part for part in ("test", "val") if part not in given]
+    if drawn and table.kept is None:
         remedies.append(f"change data.split.{', '.join(drawn)} or seed")
     remedies.append("or continue without them in that part with data.split.on_missing=warn")
     return (
-        f"{missing.any(axis=0).sum()} of {len(classes)} classes are too rare to be in each part of the split: "
+        f"{len(trial.lacking)} of {len(table.classes)} classes are too rare to be in each part of the split: "
         f"{'; '.join(places)}. {', '.join(remedies)}."
     )
-
-
-def _least_min_images(plan: _Plan, missing: np.ndarray) -> int | None:
-    """Return the smallest `min_images_per_class` with which every part has every remaining class, or None.
-
-    It is found by trial, because dropping classes changes the split of the other classes.
-    """
-    counts, least = plan.table.counts(), 0
-    while missing.any():
-        least = int(counts[missing.any(axis=0)].min()) + 1
-        keep = counts >= least
-        if not keep.any():
-            return None
-        missing = np.zeros_like(missing)
-        missing[:, keep] = plan.missing(plan.table.positives[:, keep], plan.split(keep))
-    return least

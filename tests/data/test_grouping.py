@@ -9,8 +9,8 @@ import pytest
 
 from mlic.data import LabelTable, stratified_split
 from mlic.data.grouping import with_groups
+from mlic.data.split_plan import group_numbers
 from mlic.data.split_settings import GroupSettings
-from mlic.data.splitting import group_numbers
 from mlic.errors import InputError
 
 NAMES = ("p1/s1/a.jpg", "p1/s2/a.jpg", "p2/s1/a.jpg", "p2/s1/b.jpg")

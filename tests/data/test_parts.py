@@ -77,7 +77,7 @@ def test_a_column_with_several_meanings_asks_with_settings_that_work(
 
 def test_a_column_that_cannot_be_used_is_named_with_what_there_is(table: LabelTable):
     for cells, options, message in (
-        (["a", "b"], {}, r"Expected names of parts .*'data\.split\.values=\{a: train, b: train, \.\.\.\}'"),
+        (["a", "b"], {}, r"Expected names of parts .*'data\.split\.values=\{a: \.\.\., b: \.\.\.\}'"),
         (["0", "1", "7"], {"values": {0: "train", 1: "test"}}, "has no part for '7'"),
         (
             ["train", "test"],
@@ -157,11 +157,11 @@ def test_lists_that_cannot_be_used_are_refused(table: LabelTable, tmp_path: Path
         ({"train": "a/1.jpg"}, "2 of 3 images have no part"),
         ({"train": "a/1.jpg", "evil": "b/1.jpg"}, "must be one of train, val, test"),
         ("a/1.jpg\n", "expected the name of an image and its part"),
-        ("a/1.jpg 0\nb/1.jpg 1\n", r"These|Choose the meaning"),
+        ("a/1.jpg 0\nb/1.jpg 1\n", "Set the meaning"),
     ):
         with pytest.raises(InputError, match=message):
             parts_of(table, tmp_path, lists)
-    with pytest.raises(InputError, match=r"gone\.txt: no such file"):
+    with pytest.raises(InputError, match=r"'gone\.txt' cannot be read"):
         with_parts(table, SplitSettings(files={"test": "gone.txt"}))
     assert parts_of(table, tmp_path, {"train": "a/1.jpg", "test": "b/2.jpg"}, unlisted="drop") == [
         "train",
