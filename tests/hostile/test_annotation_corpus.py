@@ -165,14 +165,14 @@ OPEN: dict[str, Case] = {
     "alike": Case(f"{OPEN_HEADER}a,Cat,1\na,cat,0\n", "differ only in case"),
 }
 LINES: dict[str, Case] = {
-    "empty": Case(b"", "no key of labels"),
+    "empty": Case(b"", "expected a header"),
     "latin 1": Case('{"file_name": "Kälte.jpg"}'.encode("latin-1"), "not UTF-8 text"),
     "nested too deep": Case(DEEP, "line 1: not valid JSON"),
     "a number of 10,000 digits": Case(LONG, "line 1: not valid JSON"),
     "a step up": Case('{"file_name": "../a.jpg", "labels": ["cat"]}', f"line 1: '../a.jpg' {LEAVES}"),
     "an address": Case('{"file_name": "s3://b/a.jpg", "labels": ["cat"]}', "is an address"),
     "half a character": Case('{"file_name": "\\ud800.jpg", "labels": ["cat"]}', "is not valid UTF-8 text"),
-    "lists in lists": Case('{"file_name": "a.jpg", "labels": [["cat"]]}', "is not a text"),
+    "lists in lists": Case('{"file_name": "a.jpg", "labels": [["cat"]]}', "list"),
 }
 SETS: dict[str, Case] = {
     "empty": Case(b"", "no image has a label"),

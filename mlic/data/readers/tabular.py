@@ -1,4 +1,4 @@
-"""Tables of text: CSV and similar files and spreadsheets, with the line of each row.
+"""Tables of text: CSV and similar files, JSON lines and spreadsheets, with the line of each row.
 
 Text is parsed by `csv` of the standard library rather than by pandas, which fills rows that are too short with empty
 cells and, below a header that is too short, takes the first column for an index. Both lose labels silently.
@@ -7,19 +7,23 @@ cells and, below a header that is too short, takes the first column for an index
 import codecs
 import csv
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from mlic.data.readers.common import objects, parse_json, read_text
 from mlic.errors import InputError
 
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars", " ": "blanks"}
 SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
+JSON_LINES = (".jsonl", ".ndjson")
 SIGNS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "-1": -1, "-1.0": -1}
 RECORDS_TRIED = 200
 NAMES_SHOWN = 5
@@ -90,6 +94,8 @@ def _read(file: Path, delimiter: str | None, encoding: str | None) -> tuple[list
     count = None
     if file.suffix.lower() in SPREADSHEETS:
         records, forms = _spreadsheet(file), ["spreadsheet"]
+    elif file.suffix.lower() in JSON_LINES:
+        records, forms = _json_lines(file), ["JSON lines"]
     else:
         text, name = _decode(file, encoding)
         if start := _COUNT.match(text):  # as in CelebA, the first line is the number of rows
@@ -234,3 +240,20 @@ def _spreadsheet(file: Path) -> Records:
         raise InputError(f"{file}: {len(full)} sheets with content; expected one. Save one of them as CSV.")
     rows = ([str(cell).strip() for cell in row] for row in full[0].to_numpy())
     return [(cells, line) for line, cells in enumerate(rows, 1) if any(cells)]
+
+
+def _json_lines(file: Path) -> Records:
+    """Return the keys as a header, and the values as text; lists and objects stay JSON."""
+    lines = [(line, number) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
+    expected = "a JSON object on each line"
+    entries = [parse_json(line, f"{file}, line {number}", expected) for line, number in lines]
+    rows = objects(entries, str(file), expected)
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    cells = ([_json_cell(row.get(name)) for name in header] for row in rows)
+    return [(header, 0), *zip(cells, (number for _, number in lines), strict=True)]
+
+
+def _json_cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
