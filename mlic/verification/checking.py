@@ -15,7 +15,7 @@ from mlic.data.curation import curate
 from mlic.data.grouping import with_groups
 from mlic.data.images import check_bits_stored, image_files
 from mlic.data.parts import read_annotations, with_parts
-from mlic.data.readers.common import image_folders, locate_images
+from mlic.data.readers.folders import image_folders, locate_images
 from mlic.data.split_settings import SplitSettings
 from mlic.data.splitting import check_sizes, try_split
 from mlic.data.table import LabelTable

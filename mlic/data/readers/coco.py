@@ -6,17 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlic.data.readers.common import (
+from mlic.data.readers.common import build_table, labels_of_names, objects, parse_json, safe_file_names
+from mlic.data.readers.folders import (
     Paths,
     annotation_files,
-    build_table,
     image_folders,
-    labels_of_names,
-    objects,
-    parse_json,
     part_named,
     parts_of_files,
-    safe_file_names,
     subfolder_of,
 )
 from mlic.data.table import LabelTable

@@ -6,8 +6,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from mlic.data.readers.common import setting
 from mlic.data.readers.label_cells import fits
+from mlic.data.readers.label_text import setting
 from mlic.data.readers.tabular import SIGNS, TextTable
 from mlic.data.table import UNKNOWN
 from mlic.errors import InputError, check_choice

@@ -1,12 +1,10 @@
-"""Helpers shared by the readers: path checks, safe file names, images listed more than once."""
+"""Helpers shared by the readers: safe file names, images listed more than once, and the table."""
 
 import json
 import logging
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from glob import glob
 from pathlib import Path
 from posixpath import normpath
 from typing import Any
@@ -14,195 +12,16 @@ from typing import Any
 import numpy as np
 
 from mlic.data.file_names import leaves_folder
-from mlic.data.images import ImageReference, image_suffixes
-from mlic.data.parts import PART_NAMES
-from mlic.data.table import FoundImages, LabelTable, check_class_names, is_text
+from mlic.data.images import image_suffixes
+from mlic.data.readers.folders import locate_images
+from mlic.data.table import LabelTable, check_class_names, is_text
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-Paths = str | Path | Sequence[str | Path]
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _NOT_PLAIN = re.compile(r"//|(^|/)\.(/|$)|/$")
-_BARE = re.compile(r"[A-Za-z_][\w/.-]*")  # needs no quotes in a shell or in Hydra
-NAMES_TRIED = 1000
 CLASSES_SHOWN = 20
-CELL_SHOWN = 60
-SEPARATORS = (",", ";", "|", "\t", "/", "&", "+", " ")  # the first that fits is suggested
-
-
-def existing_file(path: str | Path, what: str) -> Path:
-    """Return `path` as a Path.
-
-    Raises:
-        InputError: `path` is not a file.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file. data.annotations must be {what}.", key="data.annotations")
-    return Path(path)
-
-
-def existing_folder(path: str | Path, key: str, what: str) -> Path:
-    """Return `path` as a Path.
-
-    Raises:
-        InputError: `path` is not a folder.
-    """
-    if not Path(path).is_dir():
-        raise InputError(f"{path}: no such folder. data.{key} must be {what}.", key=f"data.{key}")
-    return Path(path)
-
-
-def image_folder(path: str | Path) -> Path:
-    """Return the image folder as a Path.
-
-    Raises:
-        InputError: `path` is not a folder.
-    """
-    return existing_folder(path, "images", "the folder to which the annotated file names are relative")
-
-
-def annotation_files(annotations: Paths, what: str) -> list[Path]:
-    """Return the annotation files of `data.annotations`: a file, a pattern such as `labels_*.csv`, or a list of them.
-
-    Raises:
-        InputError: one of them is not a file.
-    """
-    return [existing_file(path, what) for path in _expand(annotations, "annotations")]
-
-
-def annotation_folders(annotations: Paths, what: str) -> list[Path]:
-    """Return the folders of annotation files of `data.annotations`: a folder, a pattern, or a list of them.
-
-    Raises:
-        InputError: one of them is not a folder.
-    """
-    return [existing_folder(path, "annotations", what) for path in _expand(annotations, "annotations")]
-
-
-def image_folders(images: Paths) -> list[Path]:
-    """Return the folders of `data.images`: a folder, a pattern such as `photos/images_*/images`, or a list of them.
-
-    Raises:
-        InputError: one of them is not a folder.
-    """
-    return [image_folder(path) for path in _expand(images, "images")]
-
-
-def _expand(paths: Paths, key: str) -> list[Path]:
-    found: list[Path] = []
-    for path in [paths] if isinstance(paths, str | Path) else paths:
-        # a name that exists is never a pattern, although it may contain brackets
-        matches = [] if Path(path).exists() else sorted(glob(str(path)))
-        found += map(Path, matches or [path])
-    if not found:
-        raise InputError(f"data.{key} is an empty list.", key=f"data.{key}")
-    return list(dict.fromkeys(found))
-
-
-def locate_images(
-    folders: Sequence[Path], names: Collection[str]
-) -> tuple[Path, Mapping[str, ImageReference] | None]:
-    """Search each name in all folders.
-
-    Args:
-        folders: image folders.
-        names: file names, relative to one of the folders.
-
-    Returns:
-        `image_dir` and `references` of a `LabelTable`. With one folder there are no references. A name that is in none
-        of the folders refers to the first one, and is reported with the other missing images.
-
-    Raises:
-        InputError: a name is in more than one folder.
-    """
-    if len(folders) == 1:
-        return folders[0], None
-    by_parent: dict[str, set[str]] = {}
-    for name in names:
-        parent, _, last = name.rpartition("/")
-        by_parent.setdefault(parent, set()).add(last)
-    folder_of: dict[str, int] = {}
-    repeated: dict[tuple[int, int], list[str]] = {}
-    # whole folders are listed, because a network file system answers only a few thousand queries per second
-    for number, folder in enumerate(folders):
-        for parent, wanted in by_parent.items():
-            start = f"{parent}/" if parent else ""
-            for name in sorted(start + last for last in wanted & _listing(folder / parent)):
-                if (first := folder_of.setdefault(name, number)) != number:
-                    repeated.setdefault((first, number), []).append(name)
-    if repeated:
-        listed = "\n".join(
-            f"  {len(twice)} names in '{folders[first]}' and '{folders[second]}', such as '{twice[0]}'"
-            for (first, second), twice in repeated.items()
-        )
-        raise InputError(
-            f"data.images: the same file name is in more than one folder:\n{listed}\n"
-            "Remove one of the files, or set data.images to a common parent and annotate names relative to it."
-        )
-    return Path(os.path.commonpath(map(os.path.abspath, folders))), FoundImages(folders, folder_of)
-
-
-def parts_of_files(files: Sequence[Path]) -> list[str]:
-    """Return the parts that the names of annotation files, or of their folders, state.
-
-    Examples are `instances_train2017.json` and `valid/_classes.csv`.
-
-    Returns:
-        `train`, `val` or `test` for each file; empty strings unless all files state a part, and not all the same.
-    """
-    parts = [part_named(file.stem) or part_named(file.parent.name) for file in files]
-    return parts if "" not in parts and len(set(parts)) > 1 else [""] * len(files)
-
-
-def part_named(name: str) -> str:
-    """Return the part that a name states, such as `val` for `validation-2017`; an empty string if none or several."""
-    parts = {PART_NAMES[word] for word in re.findall(r"[a-z]+", name.lower()) if word in PART_NAMES}
-    return parts.pop() if len(parts) == 1 else ""
-
-
-def subfolder_of(file: Path, folders: Sequence[Path], names: Sequence[str]) -> str:
-    """Return the prefix that makes the names in one annotation file relative to the image folder.
-
-    Annotation files of parts often have names relative to a folder of their part: the folder of the file itself
-    (`valid/_classes.csv`), or a folder that the name of the file contains (`train2017` in `instances_train2017.json`).
-
-    Args:
-        file: annotation file.
-        folders: image folders; with several there is no prefix, because each is searched.
-        names: safe file names.
-
-    Returns:
-        A prefix such as `train2017/`; an empty string if the names are relative to the image folder itself.
-
-    Raises:
-        InputError: files exist with and without the prefix.
-    """
-    if len(folders) > 1 or not names:
-        return ""
-    folder, own = folders[0], file.absolute().parent
-    words = [word for word in re.split("[_-]", file.stem) if word.strip(".")]  # never '..'
-    prefixes = [f"{word}/" for word in words if (folder / word).is_dir()]
-    if own != folder.absolute() and own.is_relative_to(folder.absolute()):
-        prefixes.append(f"{own.relative_to(folder.absolute()).as_posix()}/")
-    tried = names[:: max(1, len(names) // NAMES_TRIED)][:NAMES_TRIED]
-    found = {
-        prefix: any(os.path.isfile(folder / prefix / name) for name in tried) for prefix in ["", *prefixes]
-    }
-    used = [prefix for prefix, is_used in found.items() if is_used]
-    if len(used) > 1:
-        raise InputError(
-            f"{file}: images with these names are in both '{folder / used[0]}' and '{folder / used[1]}'. Set "
-            "data.images to the one that is meant."
-        )
-    return used[0] if used else ""
-
-
-def _listing(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except OSError:  # opening the images reports the cause
-        return set()
 
 
 def safe_file_names(
@@ -251,107 +70,6 @@ def _how_to_stay(names: Sequence[object]) -> str:
         f"File names must be relative to data.images, without '..';{change} point data.images at a folder that holds "
         "all images."
     )
-
-
-def check_separator(separator: str) -> str:
-    r"""Return the separator, with `\t` replaced by a tab.
-
-    Raises:
-        InputError: the separator is empty.
-    """
-    if not separator:
-        raise InputError(
-            "data.reader.separator is empty; expected the text between two labels, such as '|'.",
-            key="data.reader.separator",
-        )
-    return separator.replace(r"\t", "\t")
-
-
-def setting(key: str, names: Sequence[str]) -> str:
-    """Return `data.reader.<key>=[a,b]` as typed in a shell."""
-    if all(map(_BARE.fullmatch, names)):
-        return f"data.reader.{key}=[{','.join(names)}]"
-    quoted = ",".join('"' + name.replace('"', r"\"") + '"' for name in names)
-    return f"'data.reader.{key}=[{quoted}]'"
-
-
-def option(key: str, value: str) -> str:
-    """Return `data.reader.<key>=<value>` as typed in a shell."""
-    if _BARE.fullmatch(value):
-        return f"data.reader.{key}={value}"
-    quoted = value.replace("\t", r"\t").replace("'", r"\'")
-    return f"\"data.reader.{key}='{quoted}'\""
-
-
-def refuse_list(text: str, place: str, separator: str, classes: Sequence[str] | None) -> None:
-    """Refuse labels that are written as a JSON or Python list or object.
-
-    Raises:
-        InputError: the text begins with a bracket or a brace and is not one of the classes.
-    """
-    if text.startswith(("[", "{")) and text not in (classes or ()):
-        shown = text if len(text) <= CELL_SHOWN else f"{text[:CELL_SHOWN]}..."
-        raise InputError(
-            f"{place}: the labels {shown} look like a JSON or Python list or object. Expected class names joined by "
-            f"'{separator}', such as car{separator}cat, and an empty field for an image without labels "
-            "(data.reader.separator sets the separator)."
-        )
-
-
-def refuse_combinations(names: Sequence[str], place: str) -> None:
-    """Refuse class names that are several names joined by a character other than the separator.
-
-    A character is taken for the real separator if it splits most names into parts that also occur alone or in other
-    combinations. Names with equally many words are accepted unless a word also occurs alone: "red car", "blue car",
-    "red bus" and "blue bus" are valid names.
-
-    Args:
-        names: C different class names found in the annotations.
-        place: origin of the names, for the message.
-
-    Raises:
-        InputError: most names are combinations; the message names the setting.
-    """
-    for separator in SEPARATORS:
-        found = _combinations(names, separator)
-        if 2 * len(found) > len(names):
-            character = r"\t" if separator == "\t" else separator
-            raise InputError(
-                f"{place}: {len(found)} of {len(names)} class names are combinations of others, such as {found[0]!r}. "
-                f"Set the separator of the labels: \"data.reader.separator='{character}'\". If these are single names, "
-                "list all classes in data.reader.classes."
-            )
-
-
-def _combinations(names: Sequence[str], separator: str) -> list[str]:
-    """Return the names whose parts also occur alone or in other combinations."""
-    pieces = {name: [part.strip() for part in name.split(separator) if part.strip()] for name in names}
-    joined = {name: parts for name, parts in pieces.items() if len(parts) > 1}
-    alone = {parts[0] for parts in pieces.values() if len(parts) == 1}
-    times = Counter(part for parts in joined.values() for part in set(parts))
-    if len({len(parts) for parts in joined.values()}) < 2 and not alone & times.keys():
-        return []
-    return [name for name, parts in joined.items() if all(part in alone or times[part] > 1 for part in parts)]
-
-
-def merge_repeated(
-    file_names: Sequence[str], labels: np.ndarray, place: Callable[[int], str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Merge repeated rows into one row per file name.
-
-    Args:
-        file_names: N names.
-        labels: labels (N, C).
-        place: maps a row number to its place in the annotations.
-
-    Returns:
-        Names (M,) and labels (M, C) of the rows kept.
-
-    Raises:
-        InputError: an image is listed twice with different labels.
-    """
-    kept = first_rows(file_names, labels, place)
-    return np.array(file_names, dtype=object)[kept], labels[kept]
 
 
 def first_rows(

@@ -8,21 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from mlic.data.readers.columns import LabelColumns
-from mlic.data.readers.common import (
-    Paths,
-    annotation_files,
-    build_table,
-    column_of,
-    first_rows,
-    image_folders,
-    labels_of_names,
-    option,
-    parts_of_files,
-    safe_file_names,
-    subfolder_of,
-)
+from mlic.data.readers.common import build_table, column_of, first_rows, labels_of_names, safe_file_names
+from mlic.data.readers.folders import Paths, annotation_files, image_folders, parts_of_files, subfolder_of
 from mlic.data.readers.image_names import find_names
 from mlic.data.readers.label_cells import split_cells
+from mlic.data.readers.label_text import option
 from mlic.data.readers.tabular import TextTable, read_tables
 from mlic.data.table import NAMES_SHOWN, UNKNOWN, LabelTable
 from mlic.errors import InputError, check_choice

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlic.data.bad_images import ENDINGS
-from mlic.data.readers.common import option
+from mlic.data.readers.label_text import option
 from mlic.data.readers.tabular import IMAGE_NAME, SIGNS, TextTable
 from mlic.errors import InputError
 

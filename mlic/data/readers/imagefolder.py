@@ -7,15 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlic.data.images import image_files
-from mlic.data.readers.common import (
-    Paths,
-    build_table,
-    image_folders,
-    labels_of_names,
-    part_named,
-    safe_file_names,
-)
+from mlic.data.readers.common import build_table, labels_of_names, safe_file_names
 from mlic.data.readers.csv import read_csv
+from mlic.data.readers.folders import Paths, image_folders, part_named
 from mlic.data.table import LabelTable
 from mlic.errors import InputError, check_choice
 

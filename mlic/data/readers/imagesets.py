@@ -6,14 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlic.data.readers.common import (
-    Paths,
-    annotation_folders,
-    build_table,
-    image_folders,
-    read_text,
-    safe_file_names,
-)
+from mlic.data.readers.common import build_table, read_text, safe_file_names
+from mlic.data.readers.folders import Paths, annotation_folders, image_folders
 from mlic.data.table import UNKNOWN, LabelTable
 from mlic.errors import InputError, check_choice
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import NoReturn
 
-from mlic.data.readers.common import check_separator, option, refuse_combinations, refuse_list, setting
+from mlic.data.readers.label_text import check_separator, option, refuse_combinations, refuse_list, setting
 from mlic.errors import InputError
 
 SURE = (";", ",", "\t", "\n")  # rare in class names; "|" is taken for a separator wherever it occurs

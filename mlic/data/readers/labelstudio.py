@@ -9,16 +9,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from mlic.data.images import image_suffixes
-from mlic.data.readers.common import (
-    Paths,
-    annotation_files,
-    build_table,
-    image_folders,
-    labels_of_names,
-    objects,
-    parse_json,
-    safe_file_names,
-)
+from mlic.data.readers.common import build_table, labels_of_names, objects, parse_json, safe_file_names
+from mlic.data.readers.folders import Paths, annotation_files, image_folders
 from mlic.data.table import LabelTable
 from mlic.errors import InputError, check_choice
 

@@ -9,15 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlic.data.readers.common import (
-    Paths,
-    annotation_files,
-    build_table,
-    image_folders,
-    parts_of_files,
-    safe_file_names,
-    subfolder_of,
-)
+from mlic.data.readers.common import build_table, safe_file_names
+from mlic.data.readers.folders import Paths, annotation_files, image_folders, parts_of_files, subfolder_of
 from mlic.data.table import UNKNOWN, LabelTable
 from mlic.errors import InputError
 

@@ -6,14 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from mlic.data.readers.common import (
-    Paths,
-    annotation_folders,
-    build_table,
-    image_folders,
-    labels_of_names,
-    safe_file_names,
-)
+from mlic.data.readers.common import build_table, labels_of_names, safe_file_names
+from mlic.data.readers.folders import Paths, annotation_folders, image_folders
 from mlic.data.table import LabelTable
 from mlic.errors import InputError, check_choice
 

@@ -7,14 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mlic.data.readers.common import (
-    check_separator,
-    column_of,
-    label_matrix,
-    refuse_combinations,
-    refuse_list,
-)
+from mlic.data.readers.common import column_of, label_matrix
 from mlic.data.readers.csv import read_csv
+from mlic.data.readers.label_text import check_separator, refuse_combinations, refuse_list
 from mlic.data.table import LabelTable
 from mlic.data.tars.images import TarImage
 from mlic.data.tars.index import LABEL_MEMBERS, read_shards

@@ -8,12 +8,12 @@ import pytest
 
 from mlic.data import LabelTable
 from mlic.data.bad_images import explain_missing, leave_out
-from mlic.data.readers.common import (
+from mlic.data.readers.common import safe_file_names
+from mlic.data.readers.folders import (
     annotation_files,
     image_folders,
     locate_images,
     parts_of_files,
-    safe_file_names,
     subfolder_of,
 )
 from mlic.errors import InputError
