@@ -3,8 +3,7 @@
 Reads a JSON object a line: `command` (train, tune, extract, predict, ...), `arguments`, `folder` to work in,
 `log` for what it prints, and perhaps `memory_mb` (that its address space may grow by), `shared_memory` (the size of a
 /dev/shm of its own, as of tmpfs), `kill_worker` (end the first worker process that it starts), `forward` (commands to
-run at the first forward pass of the backbone on images, or at pass number `forward_pass`) or `figure` (commands to run
-at the first figure of a report).
+run at the first forward pass of the backbone on images, or at pass number `forward_pass`).
 Forks a process for each, so that the imports are paid once, and prints its id; for `{"wait": id}` it prints the exit
 status as `subprocess` gives it, that of a signal negative.
 """
@@ -40,7 +39,6 @@ import mlic.train
 import mlic.training.run
 import mlic.tune
 import mlic.verify  # noqa: F401
-from mlic.figures import FigureFiles
 from mlic.inference import Classifier  # noqa: F401
 from mlic.models import FrozenBackbone
 
@@ -83,9 +81,7 @@ def _arrange(job: dict[str, Any]) -> None:
         signal.alarm(SECONDS_TO_END)  # a hang is a failure
         _own_shared_memory(job["shared_memory"])
     if "forward" in job:
-        _at_call(FrozenBackbone, "forward", job.get("forward_pass", 1), job["forward"])
-    if "figure" in job:
-        _at_call(FigureFiles, "save", 1, job["figure"])
+        _at_forward_pass(job.get("forward_pass", 1), job["forward"])
     if job.get("kill_worker"):
         _kill_first_worker()
 
@@ -98,8 +94,8 @@ def _own_shared_memory(size: str) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", "/dev/shm"], check=True)
 
 
-def _at_call(owner: type, name: str, number: int, commands: list[list[str]]) -> None:
-    original, calls = getattr(owner, name), itertools.count(1)
+def _at_forward_pass(number: int, commands: list[list[str]]) -> None:
+    original, calls = FrozenBackbone.forward, itertools.count(1)
 
     def called(*arguments: Any) -> Any:
         if next(calls) == number:
@@ -107,7 +103,7 @@ def _at_call(owner: type, name: str, number: int, commands: list[list[str]]) -> 
                 subprocess.run(command, stderr=subprocess.DEVNULL)
         return original(*arguments)
 
-    setattr(owner, name, called)
+    FrozenBackbone.forward = called  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _kill_first_worker() -> None:

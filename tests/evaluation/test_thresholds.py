@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.thresholds import best_threshold, fit_thresholds
 
@@ -51,11 +50,3 @@ def test_rare_classes_lean_on_the_common_threshold(simulate: Simulate) -> None:
     assert abs(fitted.per_class[0] - fitted.unshrunk[0]) < 0.1 * abs(fitted.common - fitted.unshrunk[0])
     free = fit_thresholds(scores, targets, shrinkage=0)
     assert free.per_class.tolist() == pytest.approx(fitted.unshrunk.tolist())
-
-
-def test_without_any_positive_the_threshold_is_a_half() -> None:
-    fitted = fit_thresholds(np.full((3, 2), 0.2), np.zeros((3, 2)))
-    assert fitted.common == 0.5
-    assert fitted.per_class.tolist() == [0.5, 0.5]
-    with pytest.raises(InputError, match="expected 0 or 1"):
-        fit_thresholds(np.full((3, 2), 0.2), np.full((3, 2), 2))

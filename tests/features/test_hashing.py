@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -68,18 +67,3 @@ def test_broken_index_costs_only_time(
     assert damage == "empty" or str(index) in caplog.text
     hash_files(files, index)
     assert hash_files(files, index).num_read == 0
-
-
-@pytest.mark.usefixtures("settled")
-def test_an_index_with_checksums_of_an_earlier_version_is_used(files: list[Path], tmp_path: Path):
-    state = files[0].stat()
-    with sqlite3.connect(tmp_path / "index.sqlite") as index:
-        index.execute(
-            "CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, ctime INTEGER, digest TEXT, "
-            "checksum INTEGER) WITHOUT ROWID"
-        )
-        row = (str(files[0]), state.st_size, state.st_mtime_ns, state.st_ctime_ns, "0" * 64, 7)
-        index.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?)", row)
-    hashed = hash_files(files, tmp_path / "index.sqlite")
-    assert (hashed.num_read, hashed.digests[0]) == (4, b"0" * 64)
-    assert hash_files(files, tmp_path / "index.sqlite").num_read == 0

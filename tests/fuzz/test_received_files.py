@@ -40,7 +40,7 @@ from mlic.runs.reading import load_overrides
 FUZZ = settings.get_profile("fuzz")
 ROWS = 5
 DIGESTS = np.array([f"{number:064x}" for number in range(ROWS)], dtype=DIGEST_DTYPE)
-FEATURES = torch.randn(ROWS, 2, 3, generator=torch.Generator().manual_seed(0)).half()
+FEATURES = torch.randn(ROWS, 16, 16, generator=torch.Generator().manual_seed(0)).half()
 JSON_FILES = ("status.json", "model.json", "dataset.json", "metrics.json", "thresholds.json")
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
@@ -276,7 +276,7 @@ def originals(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         noise.save(folder / "images" / kind, kind)
     noise.save(folder / "images" / "progressive", "JPEG", progressive=True)
     noise.save(folder / "images" / "lzw", "TIFF", compression="tiff_lzw")
-    store = FeatureStore(folder / "store", {"network": "n", "pool": "avg"}, feature_shape=(2, 3))
+    store = FeatureStore(folder / "store", {"network": "n", "pool": "avg"}, feature_shape=(16, 16))
     with store.lock():
         writer = store.writer()
         writer.add(DIGESTS, FEATURES)

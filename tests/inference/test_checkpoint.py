@@ -36,15 +36,8 @@ def test_what_is_not_there_is_named(tmp_path: Path):
         read_saved_run(tmp_path)
 
 
-def test_a_file_cut_short_or_of_another_kind_is_refused(tiny_run: Path, tmp_path: Path):
-    whole = (tiny_run / "checkpoints" / "best.ckpt").read_bytes()
+def test_a_file_of_another_kind_is_refused(tmp_path: Path):
     file = tmp_path / "best.ckpt"
-    for content in (whole[: len(whole) // 2], b"", b"no checkpoint at all"):
-        file.write_bytes(content)
-        with pytest.raises(
-            InputError, match=r"best\.ckpt' (cannot be read as a checkpoint|contains more than)"
-        ):
-            read_saved_run(file)
     for other in ([1, 2], {"state_dict": {}}):
         torch.save(other, file)
         with pytest.raises(InputError, match=r"is not a checkpoint of mlic\.train"):

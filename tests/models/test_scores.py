@@ -11,13 +11,3 @@ def test_each_row_counts_once_and_rows_are_ordered():
     assert collected.rows.tolist() == [1, 2, 4]
     assert collected.logits.flatten().tolist() == [1.0, 2.0, 4.0]
     assert collected.targets.flatten().tolist() == [0.0, 0.0, 1.0]
-
-
-def test_scores_are_the_sigmoid_even_when_all_logits_lie_in_0_to_1():
-    collector = ScoreCollector()
-    collector.update(torch.tensor([0]), torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 1.0]]))
-    scores = collector.compute().scores
-    assert scores[0, 0] == 0.5
-    assert abs(scores[0, 1] - 0.7310586) < 1e-6
-    collector.reset()
-    assert collector.rows == []

@@ -13,9 +13,8 @@ from mlic.config import compose
 from mlic.errors import InputError
 from mlic.figures import FigureFiles
 from mlic.report.galleries import build_galleries
-from mlic.report.reading import ReportedRun, read_run
-from mlic.report.report import ReportOptions, choose_drawn, write_report
-from mlic.report.report_figures import choose_classes
+from mlic.report.reading import read_run
+from mlic.report.report import ReportOptions, write_report
 from mlic.report.tables import Table
 from mlic.report.thumbnails import Thumbnails
 
@@ -153,19 +152,3 @@ def test_an_earlier_report_stays_whole_until_the_new_one_is(
     compare(config)
     after = contents(output)
     assert all(after[output / name] != before[output / name] for name in ("index.html", "report.md"))
-
-
-def test_classes_with_curves_of_their_own_and_runs_that_are_drawn():
-    scores = {"a": 0.1, "b": 0.9, "c": 0.5, "d": None, "e": 0.4}
-    metrics = {"run": {name: {"ap": value} for name, value in scores.items()}}
-    assert choose_classes([], metrics) == ["b", "e", "a"]
-    assert choose_classes(["d"], metrics) == ["d"] and choose_classes([], {}) == []
-    with pytest.raises(InputError, match=r"classes: no run has z\. Available classes: a, b, c, d, e"):
-        choose_classes(["a", "z"], metrics)
-    values = ((0.2, None), (0.9, None), (None, 0.5), (None, None))  # mAP on val and test
-    runs = [
-        ReportedRun(Path(str(place)), metrics={"val": {"map": val}, "test": {"map": test}})
-        for place, (val, test) in enumerate(values)
-    ]
-    assert [run.path.name for run in choose_drawn(runs, 2)] == ["1", "2"]
-    assert choose_drawn(runs, 9) == runs

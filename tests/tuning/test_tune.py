@@ -269,17 +269,6 @@ def test_classes_of_ones_own_are_refused_before_any_work(tiny_search: Search, tm
 
 
 @pytest.mark.slow
-def test_the_command_says_how_to_go_on(run_server: Any, tiny_arguments: tuple[str, ...], tmp_path: Path):
-    options = ("tune.heads=4", "trainer.max_epochs=2", "output=tuned")
-    status = run_server.run(*tiny_arguments, *options, folder=tmp_path, command="tune")
-    log = (tmp_path / "command.log").read_text()
-    assert status == 0, log
-    line = next(line for line in log.splitlines() if "start here" in line)
-    assert "-m mlic.train --config-dir" in line and line.endswith("tuned experiment=tuned")
-    assert (tmp_path / "tuned" / "experiment" / "tuned.yaml").is_file()
-
-
-@pytest.mark.slow
 def test_a_signal_ends_a_search_at_once(run_server: Any, tiny_arguments: tuple[str, ...], tmp_path: Path):
     options = ("tune.heads=4", "tune.halving=null", "trainer.max_epochs=100000", "output=tuned")
     process = run_server.start(*tiny_arguments, *options, folder=tmp_path, command="tune")
