@@ -301,6 +301,7 @@ def without_figures() -> Iterator[None]:
 @pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("name", CASES)
 @settings(FUZZ)
+@example(change=Change([(0, b"")], 40, None, ","))  # a field more than the header has
 @example(change=Change([(3947, bytes(7) + b"\x80")], 0, None, ""))  # a message of SQLite's that is not UTF-8
 @given(change=CHANGES)
 def test_changed_files_are_refused_or_as_they_were(

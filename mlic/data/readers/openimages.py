@@ -104,7 +104,7 @@ def _read_file(file: Path, confidence: float | None) -> pd.DataFrame:
         )
     values = np.asarray(pd.to_numeric(table["Confidence"], errors="coerce"), dtype=float)
     if (wrong := ~((values >= 0) & (values <= 1))).any():
-        text = table["Confidence"][wrong.argmax()]
+        text = table["Confidence"].iloc[wrong.argmax()]
         raise InputError(f"{file}: Confidence is '{text}'; expected a number from 0 to 1.")
     if confidence is None and ((values > 0) & (values < 1)).any():
         raise InputError(
@@ -119,7 +119,7 @@ def _read_file(file: Path, confidence: float | None) -> pd.DataFrame:
 def _read_csv(file: Path, **options: Any) -> pd.DataFrame:
     try:
         with file.open("rb") as stream:  # pandas would take some names for addresses or compressed files
-            return pd.read_csv(stream, dtype=str, keep_default_na=False, **options)
+            return pd.read_csv(stream, dtype=str, index_col=False, keep_default_na=False, **options)
     except ValueError as error:  # errors of pandas are ValueErrors
         raise InputError(f"{file}: not a CSV file of Open Images in UTF-8 ({error}).") from None
 
