@@ -14,7 +14,7 @@ print("list:", {"torch", "hydra"} & set(sys.modules))
 from mlic.config import compose
 from mlic.verify import verify
 verify(compose(*sys.argv[2:], output=sys.argv[1], config_name="verify"))
-print("verify:", {"torch", "lightning", "timm", "matplotlib"} & set(sys.modules))
+print("verify:", {"torch", "lightning", "timm"} & set(sys.modules))
 import mlic.compare, mlic.report.report
 print("compare:", {"torch", "lightning", "timm", "torchvision"} & set(sys.modules))
 """
