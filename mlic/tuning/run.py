@@ -30,6 +30,7 @@ from mlic.runs.status import RunStatus
 from mlic.runs.system_errors import translated_errors
 from mlic.seeds import check_seed
 from mlic.training.run import Results, prepare, run
+from mlic.training.starting_point import refuse_own_output
 from mlic.training.weight_average import first_averaged_epoch
 from mlic.tuning.bank import Member
 from mlic.tuning.folds import Fold, make_folds
@@ -67,6 +68,7 @@ def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results
     """
     _check(config)
     _check_output(Path(config.output))
+    refuse_own_output("data.split.keep", config.data.split.get("keep"), config.output)
     trials, dimensions = make_trials(config, choices)
     for trial in trials:
         _check_classes(trial.config)

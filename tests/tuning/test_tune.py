@@ -205,6 +205,7 @@ def test_an_earlier_search_stays_until_all_was_checked(
     for override, message in (
         (f"data.annotations={tmp_path}/lables.csv", "lables.csv"),
         ("model.backbone.name=nope", "nope"),
+        (f"data.split.keep={halved / 'winner'}", r"data\.split\.keep: .* is in output"),
         ("+tune.space.head.droput={uniform: [0, 1]}", "tune.space: the settings .*droput.* do not fit"),
     ):
         with pytest.raises(InputError, match=message):
