@@ -24,7 +24,7 @@ from mlic.evaluation.metrics import evaluate_scores
 from mlic.features.dataset import FeatureDataset, MemoryRows
 from mlic.features.source import CachedFeatures
 from mlic.models import MultiLabelClassifier
-from mlic.training.threads import head_threads
+from mlic.training.devices import head_threads
 
 FEATURES = 1280  # of efficientnet_lite2, averaged
 WARM_UP_EPOCHS = 2

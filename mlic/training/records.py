@@ -1,4 +1,4 @@
-"""Files of a run other than checkpoints: data set, model, predictions, metrics."""
+"""Files of a run other than checkpoints: data set, model, thresholds, predictions, metrics."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -14,19 +15,40 @@ from mlic.config import flatten
 from mlic.data import MultiLabelDataModule
 from mlic.data.split_settings import PARTS
 from mlic.escaping import escape_table
+from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
+from mlic.evaluation.thresholds import fit_thresholds
 from mlic.models import Backbone, MultiLabelClassifier
+from mlic.models.classifier import CHECKPOINT_KEY
 from mlic.runs.folder import (
     DATASET_FILE,
     METRICS_FILE,
     MODEL_FILE,
     SPLIT_FILE,
+    THRESHOLDS_FILE,
     RunFolder,
+    replacing,
     write_atomically,
 )
 
+DEFAULT_THRESHOLD = 0.5
 PREDICTED_PARTS = ("val", "test")
 LOGGED_SETTINGS = ("seed", "data", "model", "head", "loss", "optimizer", "scheduler")
+SHOWN_CLASSES = 12
+
+
+def dataset_table(datamodule: MultiLabelDataModule) -> str:
+    """Format the images per part and, for each class (most frequent first), images per part and class weight."""
+    table, split = datamodule.table, datamodule.split
+    columns: dict[str, Any] = {
+        part: table.labels[getattr(split, part)].sum(axis=0, dtype=int) for part in datamodule.parts
+    }
+    frame = pd.DataFrame({**columns, "weight": datamodule.class_weights}, index=list(table.classes))
+    frame = frame.sort_values("train", ascending=False, kind="stable")
+    parts = ", ".join(f"{len(getattr(split, part))} {part}" for part in PARTS)
+    dropped = len(datamodule.full_table.classes) - len(table.classes)
+    title = f"{len(table)} images ({parts}), {len(table.classes)} classes ({dropped} dropped as too rare)"
+    return f"{title}\n{frame.to_string(float_format='%.3f', max_rows=SHOWN_CLASSES, show_dimensions=False)}"
 
 
 def write_dataset(folder: RunFolder, datamodule: MultiLabelDataModule) -> None:
@@ -94,14 +116,50 @@ def write_model(folder: RunFolder, backbone: Backbone, head: nn.Module, name: st
     )
 
 
+def tune_thresholds(model: MultiLabelClassifier) -> dict[str, Any]:
+    """Tune thresholds on the scores of the val part, and compute the test metrics with those of each class.
+
+    Args:
+        model: model after `Trainer.test`; `test_calibrated`, in the layout of `test`, is added to `results` if there
+            are a val and a test part.
+
+    Returns:
+        The content of thresholds.json: `common`, `per_class` by name, and `fitted_on`: "val", or None without
+        a val part, in which case all are 0.5.
+    """
+    val, test = model.predictions.get("val"), model.predictions.get("test")
+    if val is None:
+        per_class = dict.fromkeys(model.classes, DEFAULT_THRESHOLD)
+        return {"common": DEFAULT_THRESHOLD, "per_class": per_class, "fitted_on": None}
+    fitted = fit_thresholds(val.scores, val.targets.numpy())
+    if test is not None:
+        calibrated = evaluate_scores(test.scores, test.targets.numpy(), model.classes, fitted.per_class)
+        model.results["test_calibrated"] = {"loss": model.results["test"]["loss"], **calibrated}
+    per_class = dict(zip(model.classes, fitted.per_class.tolist(), strict=True))
+    return {"common": float(fitted.common), "per_class": per_class, "fitted_on": "val"}
+
+
+def complete_checkpoint(path: str | Path, **info: Any) -> None:
+    """Add information to a checkpoint, so that it can be used without its run folder; it is replaced atomically.
+
+    Only the selected checkpoint is completed. Thresholds belong to the weights whose scores they were tuned on.
+    """
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint[CHECKPOINT_KEY] |= info
+    with replacing(Path(path)) as file:
+        torch.save(checkpoint, file)
+
+
 def write_results(
     folder: RunFolder,
     model: MultiLabelClassifier,
+    thresholds: dict[str, Any],
     datamodule: MultiLabelDataModule,
     config: DictConfig,
     loggers: Sequence[Logger],
 ) -> None:
-    """Write metrics.json and predictions, and log the final metrics with the settings to TensorBoard."""
+    """Write thresholds, predictions and metrics.json, and log the final metrics with the settings to TensorBoard."""
+    folder.write_json(THRESHOLDS_FILE, thresholds)
     for part in PREDICTED_PARTS:
         if part in model.predictions:
             collected = model.predictions[part]

@@ -1,8 +1,9 @@
 """One training run: build the parts, fit the head, test the selected checkpoint, write the run folder."""
 
 import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -28,27 +29,25 @@ from mlic.runs.status import RunStatus
 from mlic.runs.system_errors import translated_errors
 from mlic.seeds import check_seed
 from mlic.settings import check_options
-from mlic.training.dataset_table import dataset_table
-from mlic.training.devices import check_shared_output, with_processes
-from mlic.training.records import log_settings, write_dataset, write_model, write_results
-from mlic.training.resuming import (
-    EarlierRun,
-    features_dir,
-    find_earlier_run,
-    hash_index,
-    prepare_folder,
-    with_output,
+from mlic.training.devices import check_shared_output, head_threads, with_processes
+from mlic.training.records import (
+    complete_checkpoint,
+    dataset_table,
+    log_settings,
+    tune_thresholds,
+    write_dataset,
+    write_model,
+    write_results,
 )
+from mlic.training.resuming import features_dir, find_earlier_run, hash_index, prepare_folder, with_output
 from mlic.training.starting_point import refuse_own_output, start_from
-from mlic.training.threads import head_threads
-from mlic.training.thresholds import store_thresholds, tune_thresholds
 from mlic.training.trainer import (
     best_checkpoint,
     check_objective,
     make_bare_trainer,
     make_trainer,
+    prepare_checkpoints,
     quieten_lightning,
-    select_checkpoint_on,
 )
 
 logger = logging.getLogger(__name__)
@@ -84,25 +83,31 @@ def run(config: DictConfig) -> Results:
     quieten_lightning()
     # an earlier run in the folder is not changed until all checks have passed
     is_new = rank_zero_only.rank == 0 and not folder.has_results()
+    is_resumed = earlier.checkpoint is not None
     with RunStatus(folder, write=is_new, seconds=earlier.seconds) as status:
         check_options(config)
         check_objective(config.objective)
-        start = read_saved_run(config.init_from) if config.init_from and earlier.checkpoint is None else None
+        start = read_saved_run(config.init_from) if config.init_from and not is_resumed else None
         trainer = make_trainer(config, earlier)
-        _seed_generators(config)
-        backbone, datamodule = _prepare_data(config, trainer, status)
+        datamodule, backbone = _read_data(config, trainer, status.phase)
+        with status.phase("features"):
+            datamodule.setup()
+        logger.info("%s", dataset_table(datamodule))
         # again: how many numbers were drawn so far depends on what features were found
         _seed_generators(config)
         model = _make_model(config, backbone, datamodule)
         _check_training(trainer, model, datamodule)
-        if earlier.checkpoint is None:
+        if not is_resumed:
             with status.phase("fit"):
-                _set_first_weights(config, trainer, model, backbone, datamodule, start)
+                _set_first_weights(trainer, model, backbone, datamodule, start)
         if trainer.is_global_zero:
             status.start()
             prepare_folder(config, folder, earlier)
             with status.phase("records"):
-                _record_inputs(config, folder, earlier, trainer, model, backbone, datamodule)
+                if not is_resumed:
+                    write_dataset(folder, datamodule)
+                    write_model(folder, backbone, model.head, config.model.name)
+                log_settings(config, trainer.loggers)
         device = trainer.strategy.root_device
         with status.phase("fit"), head_threads(model, backbone.feature_shape, datamodule.batch_size, device):
             trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
@@ -111,13 +116,15 @@ def run(config: DictConfig) -> Results:
             thresholds = tune_thresholds(model)
         if trainer.is_global_zero:
             with status.phase("records"):
-                # the chosen checkpoint is completed by what it takes to use it without the run folder
-                best, weights = best_checkpoint(trainer), datamodule.class_weights
-                store_thresholds(
-                    folder, thresholds, checkpoint=best, class_weights=weights, precision=backbone.precision
-                )
-                write_results(folder, model, datamodule, config, trainer.loggers)
-            _report(folder, model.results)
+                if best := best_checkpoint(trainer):
+                    weights = datamodule.class_weights.tolist()
+                    complete_checkpoint(
+                        best, thresholds=thresholds, class_weights=weights, precision=backbone.precision
+                    )
+                write_results(folder, model, thresholds, datamodule, config, trainer.loggers)
+            logger.info("%s", metrics_table(model.results))
+            logger.info("run folder: %s", folder.path)
+            logger.info("curves:     %s --logdir %s", program("tensorboard"), folder.path.parent)
     return model.results
 
 
@@ -152,7 +159,7 @@ def prepare_features(config: DictConfig) -> tuple[MultiLabelDataModule, torch.de
     """
     if config.features.mode != "cached":
         raise InputError("features=live does not store features: extract with features=cached.")
-    datamodule, _, device = _read_data(config)
+    datamodule, _, device = _read_without_run(config)
     datamodule.extract()
     return datamodule, device
 
@@ -172,22 +179,37 @@ def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.d
     """
     if find_processes().count > 1:
         raise InputError("a search trains all its heads in one process: start it without torchrun or srun.")
-    datamodule, backbone, device = _read_data(config)
+    datamodule, backbone, device = _read_without_run(config)
     datamodule.setup()
     logger.info("%s", dataset_table(datamodule))
     return datamodule, backbone, device
 
 
-def _read_data(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:
+def _read_without_run(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:
     quieten_lightning()
     config = with_processes(config)
     check_options(config)
-    _seed_generators(config)
     trainer = make_bare_trainer(config)
-    backbone = _make_backbone(config, trainer)
-    datamodule = _make_datamodule(config, backbone, trainer)
-    datamodule.read()
-    return datamodule, backbone, trainer.strategy.root_device
+    return *_read_data(config, trainer), trainer.strategy.root_device
+
+
+def _read_data(
+    config: DictConfig,
+    trainer: L.Trainer,
+    phase: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+) -> tuple[MultiLabelDataModule, Backbone]:
+    """Load the backbone and read the data; `phase` measures the seconds of both."""
+    _seed_generators(config)
+    with phase("backbone"):
+        backbone = _make_backbone(config, trainer)
+    with phase("data"):
+        datamodule = _make_datamodule(config, backbone, trainer)
+        datamodule.read()
+    return datamodule, backbone
+
+
+def _seed_generators(config: DictConfig) -> None:
+    L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
 
 
 def _make_backbone(config: DictConfig, trainer: L.Trainer) -> Backbone:
@@ -207,29 +229,23 @@ def _make_datamodule(config: DictConfig, backbone: Backbone, trainer: L.Trainer)
     datamodule.hash_images = lambda paths: broadcast_decision(
         lambda: hash_files(paths, hash_index(config)).digests
     )
+    options: Any
     if config.features.mode == "cached":
-        datamodule.features = _make_features(config, backbone, datamodule, trainer)
+        options = OmegaConf.to_container(config.features)
+        del options["mode"], options["dir"]
+        datamodule.features = CachedFeatures(
+            backbone,
+            directory=features_dir(config),
+            device=trainer.strategy.root_device,
+            draft_size=datamodule.draft_size,
+            bits_stored=datamodule.bits_stored,
+            trainer={key: config.trainer[key] for key in EXTRACTION_TRAINER_KEYS if key in config.trainer},
+            **options,
+        )
     elif config.features.augment is not None:
-        options: Any = OmegaConf.to_container(config.features.augment)
+        options = OmegaConf.to_container(config.features.augment)
         datamodule.augmentation = backbone.augmentation(**options)
     return datamodule
-
-
-def _make_features(
-    config: DictConfig, backbone: Backbone, datamodule: MultiLabelDataModule, trainer: L.Trainer
-) -> CachedFeatures:
-    options: Any = OmegaConf.to_container(config.features)
-    del options["mode"], options["dir"]
-    engine = {key: config.trainer[key] for key in EXTRACTION_TRAINER_KEYS if key in config.trainer}
-    return CachedFeatures(
-        backbone,
-        directory=features_dir(config),
-        device=trainer.strategy.root_device,
-        draft_size=datamodule.draft_size,
-        bits_stored=datamodule.bits_stored,
-        trainer=engine,
-        **options,
-    )
 
 
 def _make_model(
@@ -260,29 +276,15 @@ def _make_model(
 def _check_training(
     trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule
 ) -> None:
-    """Create the objects that Lightning creates at the start of training, so that invalid settings fail early."""
-    select_checkpoint_on(trainer, datamodule)
-    for callback in trainer.checkpoint_callbacks:
-        _make_folder(getattr(callback, "dirpath", None))
+    """Create what Lightning creates at the start of training, so that invalid settings fail early."""
+    prepare_checkpoints(trainer, has_val="val" in datamodule.parts)
     optimizer, epochs = model.make_optimizer(), trainer.max_epochs or 0
     if model.scheduler is not None:
         steps = len(datamodule.loader("train", training=True)) * epochs if epochs > 0 else inf
         model.scheduler(optimizer, total_steps=steps)
 
 
-def _make_folder(path: str | None) -> None:
-    """Create the folder of checkpoints early; Lightning would create it after an earlier run was removed."""
-    try:
-        if path is not None:
-            Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"callbacks: the folder '{path}' for checkpoints cannot be created ({error.strerror}). Set another dirpath."
-        ) from error
-
-
 def _set_first_weights(
-    config: DictConfig,
     trainer: L.Trainer,
     model: MultiLabelClassifier,
     backbone: Backbone,
@@ -292,52 +294,15 @@ def _set_first_weights(
     """Set the initial weights: those of another run, or random ones with the statistics of the features."""
     split, own = datamodule.split, fingerprints(datamodule.digests)
     seen = SeenImages(own[split.train], own[split.val])
-    if start is None:
-        _standardize(trainer, model, datamodule)
-    else:
+    if start is not None:
         seen = seen.join(start_from(start, model, backbone, datamodule))
+    else:
+        # a live backbone processes the training part once for this
+        device = trainer.strategy.root_device
+        model.to(device)
+        batches = datamodule.loader("train")
+        fit_standardization(model.head, (model.features(batch[0].to(device)) for batch in batches))
     model.seen = seen.plain()
-
-
-def _standardize(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:
-    """Fit the standardisation of a head on the training part; a live backbone processes it once for this."""
-    device = trainer.strategy.root_device
-    model.to(device)
-    batches = datamodule.loader("train")
-    fit_standardization(model.head, (model.features(batch[0].to(device)) for batch in batches))
-
-
-def _prepare_data(
-    config: DictConfig, trainer: L.Trainer, status: RunStatus
-) -> tuple[Backbone, MultiLabelDataModule]:
-    with status.phase("backbone"):
-        backbone = _make_backbone(config, trainer)
-    with status.phase("data"):
-        datamodule = _make_datamodule(config, backbone, trainer)
-        datamodule.read()
-    with status.phase("features"):
-        datamodule.setup()
-    logger.info("%s", dataset_table(datamodule))
-    return backbone, datamodule
-
-
-def _record_inputs(
-    config: DictConfig,
-    folder: RunFolder,
-    earlier: EarlierRun,
-    trainer: L.Trainer,
-    model: MultiLabelClassifier,
-    backbone: Backbone,
-    datamodule: MultiLabelDataModule,
-) -> None:
-    if earlier.checkpoint is None:  # a resumed run has written them
-        write_dataset(folder, datamodule)
-        write_model(folder, backbone, model.head, config.model.name)
-    log_settings(config, trainer.loggers)
-
-
-def _seed_generators(config: DictConfig) -> None:
-    L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
 
 
 def _test(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabelDataModule) -> None:
@@ -350,9 +315,3 @@ def _test(trainer: L.Trainer, model: MultiLabelClassifier, datamodule: MultiLabe
         weights_only=True if best else None,
         verbose=False,
     )
-
-
-def _report(folder: RunFolder, results: Results) -> None:
-    logger.info("%s", metrics_table(results))
-    logger.info("run folder: %s", folder.path)
-    logger.info("curves:     %s --logdir %s", program("tensorboard"), folder.path.parent)

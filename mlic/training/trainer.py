@@ -14,7 +14,6 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
-from mlic.data import MultiLabelDataModule
 from mlic.data.split_settings import PARTS
 from mlic.errors import InputError
 from mlic.evaluation.metrics import METRICS
@@ -50,13 +49,8 @@ def make_trainer(config: DictConfig, earlier: EarlierRun) -> L.Trainer:
     Raises:
         InputError: there are no epochs to train, or a callback monitors an unknown metric.
     """
-    # null removes one of them
-    callbacks = [
-        instantiate(entry) for entry in (config.get("callbacks") or {}).values() if entry is not None
-    ]
-    loggers = [
-        _make_logger(entry, earlier) for entry in (config.get("logger") or {}).values() if entry is not None
-    ]
+    callbacks = [instantiate(entry) for entry in _entries(config, "callbacks")]
+    loggers = [_make_logger(entry, earlier) for entry in _entries(config, "logger")]
     _check_monitors(callbacks)
     trainer = _build(config, callbacks=[*callbacks, OwnSignals()], logger=loggers)
     if not isinstance(trainer.max_epochs, int) or trainer.max_epochs == 0:
@@ -64,6 +58,11 @@ def make_trainer(config: DictConfig, earlier: EarlierRun) -> L.Trainer:
     if earlier.checkpoint is not None:
         _keep_stopped(trainer, earlier.checkpoint)
     return trainer
+
+
+def _entries(config: DictConfig, group: str) -> list[DictConfig]:
+    # null removes one of them, or all
+    return [entry for entry in (config.get(group) or {}).values() if entry is not None]
 
 
 def check_objective(objective: str) -> None:
@@ -121,22 +120,35 @@ def _make_logger(entry: DictConfig, earlier: EarlierRun) -> Logger:
     known = signature(TensorBoardLogger).parameters.keys() | signature(SummaryWriter).parameters.keys()
     if unknown := [str(name) for name in entry if name not in known and not str(name).startswith("_")]:
         raise InputError(f"logger.tensorboard: unknown options {', '.join(unknown)}.")
-    if earlier.checkpoint is not None:
-        # steps after the checkpoint are repeated
-        return instantiate(entry, purge_step=earlier.step + 1)
-    return instantiate(entry)
+    # steps after the checkpoint are repeated
+    return instantiate(entry, purge_step=earlier.step + 1 if earlier.checkpoint is not None else None)
 
 
-def select_checkpoint_on(trainer: L.Trainer, datamodule: MultiLabelDataModule) -> None:
-    """Without a val part, keep the last epoch instead of selecting one."""
-    if "val" in datamodule.parts:
-        return
-    trainer.limit_val_batches = 0
-    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
-        if isinstance(callback, EarlyStopping):
+def prepare_checkpoints(trainer: L.Trainer, *, has_val: bool) -> None:
+    """Create the folders of checkpoints; without a val part, keep the last epoch instead of selecting one.
+
+    Lightning would create the folders only after an earlier run was removed.
+
+    Raises:
+        InputError: a folder cannot be created, or early stopping is used without a val part.
+    """
+    if not has_val:
+        trainer.limit_val_batches = 0
+        if trainer.early_stopping_callbacks:
             raise InputError("callbacks=early_stopping monitors the val part, but data.split.val is 0.")
-        if isinstance(callback, ModelCheckpoint):
+    for callback in trainer.checkpoint_callbacks:
+        if not isinstance(callback, ModelCheckpoint):
+            continue
+        if not has_val:
             callback.monitor = None
+        try:
+            if callback.dirpath is not None:
+                Path(callback.dirpath).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"callbacks: the folder '{callback.dirpath}' for checkpoints cannot be created ({error.strerror}). "
+                "Set another dirpath."
+            ) from error
 
 
 def best_checkpoint(trainer: L.Trainer) -> str | None:

@@ -139,7 +139,6 @@ def test_curves_have_each_epoch_once(broken: Path, tiny_config: MakeConfig):
     for name in ("train/loss", "val/map"):
         steps = [event.step for event in events.Scalars(name)]
         assert steps == sorted(set(steps)) and len(steps) == 3
-    assert len(events.Images("data/labels")) == 1
     assert [event.value for event in events.Scalars("final/test_map")] == [
         pytest.approx(results["test"]["map"], rel=1e-5)
     ]

@@ -12,7 +12,7 @@ from torch import nn
 
 from mlic.models import DenseHead, MultiLabelClassifier, WeightedBCE
 from mlic.train import train
-from mlic.training.threads import head_threads
+from mlic.training.devices import head_threads
 
 CPU = torch.device("cpu")
 
