@@ -119,16 +119,10 @@ def test_arrays_and_images_in_memory_are_converted_as_files_are(classifier: Clas
 def test_what_is_not_an_image_is_refused_by_name(classifier: Classifier):
     others: tuple[Any, ...] = (3, None, b"a.jpg", {"a.jpg": 1}, [3.5], [["a.jpg"]], torch.zeros(3, 8, 8))
     for given in others:
-        inner: Any = given[0] if isinstance(given, list | torch.Tensor) else given
-        with pytest.raises(
-            TypeError, match=rf"images: {type(inner).__name__} is not an image; expected a path"
-        ):
-            classifier.predict(given)  # pyright: ignore[reportArgumentType]
-    for shape, dtype in (((8, 8, 3), float), ((2, 8, 8, 3), np.uint8), ((3, 8, 8), np.uint8), (8, np.uint8)):
-        array = np.zeros(shape, dtype)
-        with pytest.raises(
-            InputError, match=rf"array {array.dtype} \(.*\) is not an image; expected uint8 \(height"
-        ):
+        with pytest.raises(TypeError, match=r"images: \w+ is not an image; expected a path"):
+            classifier.predict(given)
+    for array in (np.zeros((8, 8, 3)), np.zeros((3, 8, 8), np.uint8), np.zeros(8, np.uint8)):
+        with pytest.raises(InputError, match=r"is not an image; expected uint8 \(height"):
             classifier.predict(array)
 
 

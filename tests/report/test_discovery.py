@@ -21,21 +21,19 @@ def write_sweep(folder: Path, task: list[str]) -> None:
 def test_runs_are_found_at_any_depth_by_folder_glob_and_list(tmp_path: Path):
     one, two = touch_run(tmp_path / "s" / "a=1" / "deep"), touch_run(tmp_path / "s" / "b")
     (tmp_path / "s" / "compare").mkdir()
-    for places in (str(tmp_path / "s"), str(tmp_path / "s" / "*"), [str(two), str(tmp_path)]):
+    for places in (str(tmp_path / "s"), str(tmp_path / "s" / "*"), [str(two), str(tmp_path / "s")]):
         assert find_runs(places) == ([one, two], [])
     assert find_runs(str(two)) == ([two], [])
+    # the winner of a search is a run, the search is not
+    search = touch_run(tmp_path / "tuned")
+    (search / "trials.csv").write_text("trial\n")
+    winner = touch_run(search / "winner")
+    assert find_runs(str(search)) == ([winner], [])
     found, missing = find_runs([str(two), str(tmp_path / "gone"), str(tmp_path / "s" / "compare")])
     assert found == [two]
     assert [(Path(item.name).name, item.reason) for item in missing] == [
         ("gone", "no such folder"), ("compare", "no status.json in it or below")
     ]  # fmt: skip
-
-
-def test_the_winner_of_a_search_is_a_run_and_the_search_is_not(tmp_path: Path):
-    search = touch_run(tmp_path / "tuned")
-    (search / "trials.csv").write_text("trial\n")
-    winner = touch_run(search / "winner")
-    assert find_runs(str(tmp_path)) == find_runs(str(search)) == ([winner], [])
 
 
 def test_jobs_of_a_sweep_without_a_folder_are_missing(tmp_path: Path):
