@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from mlic.data.images import FULL_BITS, BadImageError, DraftSize, ImageReference, open_at_sizes
-from mlic.data.tars.images import TarImage
+from mlic.data.tar_images import TarImage
 
 PADDING = -1
 DECODER_NICENESS = 5

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from mlic.data.tars.images import TarImage, read_tar_image
+from mlic.data.tar_images import TarImage, read_tar_image
 from mlic.errors import InputError
 
 ImageReference = Path | TarImage

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlic.data.images import ImageReference
 from mlic.data.table import is_text
-from mlic.data.tars.images import TarImage
+from mlic.data.tar_images import TarImage
 
 logger = logging.getLogger(__name__)
 

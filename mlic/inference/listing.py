@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mlic.data.images import RAW_SUFFIXES, ImageReference, image_suffixes
-from mlic.data.tars.index import read_shards
+from mlic.data.readers.tar_shards import read_shards
 from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -100,8 +100,8 @@ def _find(entry: str) -> list[tuple[ImageReference, str]]:
         )
     path = Path(entry)
     if entry.endswith(".tar") or "://" in entry:
-        _, found, _ = read_shards(entry)
-        return [(image, name) for name, image in found.items()]
+        _, found = read_shards(entry)
+        return [(image, name) for name, (image, _) in found.items()]
     if path.is_dir():
         return _in_folder(path)
     if path.is_file():  # even if its name contains characters of a pattern

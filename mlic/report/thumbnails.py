@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from mlic.data.images import FULL_BITS, ImageReference, check_bits_stored, open_image
-from mlic.data.tars.index import find_indexed
+from mlic.data.readers.tar_shards import find_indexed
 from mlic.errors import InputError
 
 QUALITY = 80

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from mlic.data.images import FULL_BITS, ImageReference, full_check, largest_grey, map_images, quick_check
-from mlic.data.tars.images import TarImage
+from mlic.data.tar_images import TarImage
 from mlic.errors import check_choice
 from mlic.features.hashing import DIGEST_DTYPE
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mlic.data import BadImageError, ImageDataset, image_dataset
 from mlic.data.image_dataset import PADDING, CollateImages, PackedReferences, image_loader
-from mlic.data.tars.images import TarImage
+from mlic.data.tar_images import TarImage
 
 
 def to_array(image: Image.Image) -> np.ndarray:

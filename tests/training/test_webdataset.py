@@ -105,7 +105,7 @@ def test_bad_samples_and_images_follow_one_option(shards: Path, pack: Callable[.
     broken = {"0.jpg": b"\xff\xd8\xff", "0.json": '{"labels": ["circle"]}', "1.jpg": b"no labels"}
     (shards / "train-03.tar").write_bytes(pack(broken))
     tars = ("data=webdataset", f"data.images={shards}", "trainer.max_epochs=1")
-    with pytest.raises(InputError, match=r"train-03.tar: 1.jpg: no labels"):
+    with pytest.raises(InputError, match=r"train-03.tar/1\.\*: expected one image"):
         train_on(tars, tmp_path / "error", *CACHED)
     train_on(tars, tmp_path / "drop", "data.on_bad_image=drop", *CACHED)
     (bad,) = json.loads((tmp_path / "drop" / "dataset.json").read_text())["bad_images"]
@@ -118,5 +118,5 @@ def test_tars_among_the_images_to_predict(shards: Path, tiny_images: Path, tmp_p
     (tmp_path / "cut.tar").write_bytes((shards / "train-01.tar").read_bytes()[:5000])
     assert tarfile.is_tarfile(tmp_path / "cut.tar")
     assert 0 < len(list_images(tmp_path / "cut.tar")[0]) < 20
-    with pytest.raises(InputError, match=r"'.*none.tar' does not exist"):
+    with pytest.raises(InputError, match=r"none.tar: the shard cannot be read"):
         list_images(tmp_path / "none.tar")

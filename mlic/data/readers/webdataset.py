@@ -1,24 +1,23 @@
 """WebDataset tar shards (https://github.com/webdataset/webdataset): images, and labels under the same names."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mlic.data.readers.common import column_of, label_matrix
+from mlic.data.readers.common import column_of
 from mlic.data.readers.csv import read_csv
 from mlic.data.readers.label_text import check_separator, refuse_combinations, refuse_list
+from mlic.data.readers.tar_shards import LABEL_MEMBERS, ShardPaths, read_shards
 from mlic.data.table import LabelTable
-from mlic.data.tars.images import TarImage
-from mlic.data.tars.index import LABEL_MEMBERS, read_shards
-from mlic.data.tars.listing import ShardPaths
+from mlic.data.tar_images import TarImage
 from mlic.errors import InputError, check_choice
 
 logger = logging.getLogger(__name__)
 
-NAMES_SHOWN = 3
 SAMPLE = "Expected images such as 000123.jpg, each with a 000123.json, .cls, .txt or .labels that holds class names."
 
 
@@ -59,92 +58,57 @@ def read_webdataset(
     check_choice("data.reader.label_member", label_member, ("auto", *LABEL_MEMBERS))
     check_choice("data.reader.on_bad_sample", on_bad_sample, ("error", "drop"))
     separator = check_separator(separator)
-    root, found, labels = read_shards(
-        images,
-        on_bad_sample=on_bad_sample,
-        label_member=label_member if annotations is None else "none",
-        label_key=label_key,
+    label_member = label_member if annotations is None else "none"
+    root, found = read_shards(
+        images, on_bad_sample=on_bad_sample, label_member=label_member, label_key=label_key
     )
-    if annotations is not None:
-        options = {"separator": separator, "classes": classes, "ignore_columns": ignore_columns}
-        table = _from_csv(annotations, root, found, options)
-    else:
-        table = _from_members(root, found, labels, separator, classes)
-    logger.info(
-        "tar shards: %d images, %d classes; %d images have no label",
-        *(len(table), len(table.classes), (~table.labels.any(axis=1)).sum()),
-    )
-    return table
-
-
-def _from_members(
-    root: str,
-    images: Mapping[str, TarImage],
-    all_labels: Sequence[Any],
-    separator: str,
-    classes: Sequence[str] | None,
-) -> LabelTable:
-    if not images:
+    if not found:
         raise InputError(f"data.images: the tar shards contain no usable samples. {SAMPLE}")
-    columns_of = {name: column for column, name in enumerate(classes or ())}
-    if len(columns_of) < len(classes or ()):
-        raise InputError("data.reader.classes lists a class twice.")
-    cells: list[tuple[int, int]] = []
-    for row, (image, labels) in enumerate(zip(images.values(), all_labels, strict=True)):
-        if isinstance(labels, str):
-            refuse_list(labels, str(image), separator, classes)
-            parts = (part.strip() for line in labels.splitlines() for part in line.split(separator))
-            labels = [part for part in parts if part]
-        cells += [(row, _column(label, columns_of, classes, str(image))) for label in labels]
-    if not columns_of:
+    references = {name: image for name, (image, _) in found.items()}
+    if annotations is not None:
+        # read_csv requires an existing folder but does not use it here; the shards may be on a server
+        options = {"separator": separator, "classes": classes, "ignore_columns": ignore_columns}
+        table = read_csv(annotations, Path(annotations).parent, **options)
+        names = _full_names(table.file_names, references, annotations)
+        more = {"references": references, "parts": table.parts, "columns": table.columns}
+        return LabelTable.build(root, names, table.labels, table.classes, **more)
+    names_of = [_class_names(labels, str(image), separator, classes) for image, labels in found.values()]
+    known = sorted({*chain.from_iterable(names_of)}) if classes is None else list(classes)
+    if not known:
         raise InputError(f"data.images: no image in the tar shards has a label. {SAMPLE}")
     if classes is None:
-        refuse_combinations(list(columns_of), "data.images")
-    rows, columns = np.array(cells, dtype=np.int64).reshape(-1, 2).T
-    matrix = label_matrix(len(images), len(columns_of), rows, columns)
-    return LabelTable.build(root, list(images), matrix, list(columns_of), references=images)
+        refuse_combinations(known, "data.images")
+    column = {name: number for number, name in enumerate(known)}
+    matrix = np.zeros((len(found), len(known)), dtype=np.int8)
+    for row, names in enumerate(names_of):
+        matrix[row, [column[name] for name in names]] = 1
+    logger.info("tar shards: %d images, %d classes", *matrix.shape)
+    return LabelTable.build(root, list(found), matrix, known, references=references)
 
 
-def _column(label: str | int, columns_of: dict[str, int], classes: Sequence[str] | None, image: str) -> int:
-    """Return the column of a class name or, with given `classes`, of an index; otherwise new names add columns."""
-    if isinstance(label, str) and label in columns_of:
-        return columns_of[label]
+def _class_names(
+    labels: str | list[str], place: str, separator: str, classes: Sequence[str] | None
+) -> list[str]:
+    """Return the class names of an image; with given `classes`, numbers are indices of these."""
+    if isinstance(labels, str):
+        refuse_list(labels, place, separator, classes)
+        parts = (part.strip() for line in labels.splitlines() for part in line.split(separator))
+        labels = [part for part in parts if part]
     if classes is None:
-        if isinstance(label, int):
-            raise InputError(
-                f"{image}: label {label} is a number; list the class names in order in data.reader.classes."
-            )
-        return columns_of.setdefault(label, len(columns_of))
-    if isinstance(label, str) and not (label.isascii() and label.isdigit()):
-        return column_of(classes, label, image)
-    if not 0 <= int(label) < len(classes):
-        raise InputError(
-            f"{image}: label {label} is not an index of one of the {len(classes)} classes (from 0)."
-        )
-    return int(label)
+        return labels
+    numbers = {str(number): name for number, name in enumerate(classes)}
+    names = [name if name in classes else numbers.get(name, name) for name in labels]
+    return [classes[column_of(classes, name, place)] for name in names]
 
 
-def _from_csv(
-    annotations: str | Path, root: str, images: Mapping[str, TarImage], options: dict[str, Any]
-) -> LabelTable:
-    # read_csv requires an existing folder but does not use it here; the shards may be on a server
-    table = read_csv(annotations, Path(annotations).parent, **options)
-    by_member: dict[str, list[str]] = {}
-    for name, image in images.items():
-        by_member.setdefault(image.name, []).append(name)
-    names = [[name] if name in images else by_member.get(name, []) for name in table.file_names]
-    lost = [str(name) for name, found in zip(table.file_names, names, strict=True) if len(found) != 1]
-    if lost:
-        example = next(iter(sorted(images)), "train-000.tar/000123.jpg")
+def _full_names(names: Iterable[str], images: Mapping[str, TarImage], annotations: str | Path) -> list[str]:
+    """Return `<shard>/<name in the shard>` for names of this form, and for unique names in a shard."""
+    times = Counter(image.name for image in images.values())
+    full = {image.name: name for name, image in images.items() if times[image.name] == 1}
+    full |= {name: name for name in images}
+    if lost := [name for name in names if name not in full]:
         raise InputError(
-            f"{annotations}: {len(lost)} of {len(names)} file names are not in exactly one tar shard: "
-            f"{', '.join(lost[:NAMES_SHOWN])}{', …' if len(lost) > NAMES_SHOWN else ''}. "
-            f"Expected names such as {example}."
+            f"{annotations}: {len(lost)} file names are not in exactly one tar shard, such as {lost[0]}. Expected "
+            f"names such as {next(iter(images))}."
         )
-    if len(table) < len(images):
-        logger.info(
-            "%d images of the shards are not in %s and are left out", len(images) - len(table), annotations
-        )
-    return LabelTable.build(
-        root, [found[0] for found in names], table.labels, table.classes, references=images
-    )
+    return [full[name] for name in names]

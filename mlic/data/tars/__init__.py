@@ -1,1 +1,0 @@
-"""Tar shards: found, indexed once, and then read by byte ranges."""
