@@ -16,7 +16,6 @@ logger = logging.getLogger(__name__)
 
 SHOWN = 10
 TRIED = 1000  # missing names that are examined
-ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 CORRECT = "Correct the names in the annotations."
 
 
@@ -84,36 +83,25 @@ def find_similar(folders: Sequence[Path], names: Sequence[str]) -> dict[str, str
         folders: image folders.
         names: names of missing files, relative to a folder.
     """
-    wanted = {key for name in names for key in _keys(name)}
-    files: dict[str, list[str]] = defaultdict(list)
+    wanted = {end for name in names for end in _ends(name)}
+    files: dict[str, set[str]] = defaultdict(set)
     for file in (file for folder in folders for file in image_files(folder)):
-        for key in wanted.intersection(_keys(file)):
-            files[key].append(file)
-    similar = ((name, _most_similar(name, files)) for name in names)
-    return {name: file for name, file in similar if file is not None}
+        for end in wanted.intersection(_ends(file)):
+            if len(files[end]) < 2:  # two are as ambiguous as thousands
+                files[end].add(file)
+    longest = {name: next((files[end] for end in _ends(name) if end in files), set()) for name in names}
+    return {name: next(iter(found)) for name, found in longest.items() if len(found) == 1}
 
 
 def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name.replace("\\", "/")).casefold()
 
 
-def _keys(name: str) -> tuple[str, str]:
-    """Return the last part of a name with and without its extension."""
-    last = _plain(name).rpartition("/")[2]
-    return last, os.path.splitext(last)[0]
-
-
-def _most_similar(name: str, similar: Mapping[str, Sequence[str]]) -> str | None:
-    """Return the file that shares the most folders with a name; None if there is none, or if several do."""
-    last, stem = _keys(name)
-    # 'a.b' may be 'a.b.jpg', else 'a.jpg'
-    files = sorted(
-        set(similar.get(last) or similar.get(stem, ())), key=lambda file: -_shared_folders(name, file)
-    )
-    is_clear = len(files) == 1 or (
-        files and _shared_folders(name, files[0]) > _shared_folders(name, files[1])
-    )
-    return files[0] if is_clear else None
+def _ends(name: str) -> list[str]:
+    """Return the ends of a name after each `/`, the longest first, each with and without its extension."""
+    parts = _plain(name).split("/")
+    ends = ["/".join(parts[start:]) for start in range(len(parts))]
+    return [form for end in ends for form in (end, os.path.splitext(end)[0])]
 
 
 def _shared_folders(name: str, file: str) -> int:
@@ -131,7 +119,7 @@ def _difference(name: str, file: str, folders: Sequence[Path]) -> tuple[str, str
         words.append("with '/' instead of '\\'")
     stem, ending = os.path.splitext(changed)
     meant_ending = os.path.splitext(file)[1]
-    if _keys(name)[0] == _keys(file)[1]:
+    if _ends(name)[-2] == _ends(file)[-1]:
         words.append(f"with '{meant_ending}' appended")
         changed += meant_ending
     elif ending != meant_ending:

@@ -7,11 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from mlic.data.bad_images import ENDINGS
 from mlic.data.readers.label_text import option
 from mlic.data.readers.tabular import IMAGE_NAME, SIGNS, TextTable
 from mlic.errors import InputError
 
+ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 SAMPLES = 50
 SHOWN = 12
 _REFUSED = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://|(^|[/\\])\.\.([/\\]|$)")  # later, and never shortened
