@@ -4,7 +4,9 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from mlic.data.readers.common import build_table, labels_of_names, objects, parse_json, safe_file_names
 from mlic.data.readers.folders import (
@@ -15,7 +17,7 @@ from mlic.data.readers.folders import (
     parts_of_files,
     subfolder_of,
 )
-from mlic.data.table import LabelTable
+from mlic.data.table import UNKNOWN, LabelTable
 from mlic.errors import InputError, check_choice
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,8 @@ def read_coco(
     """Read the categories of each image from COCO instances JSON; boxes and masks are ignored.
 
     Every category of the files becomes a class, even if it has no images. Ids may have gaps, as they do in COCO, and
-    each file has its own ids: categories of several files are the same class if their names are equal.
+    each file has its own ids: categories of several files are the same class if their names are equal. Classes that are
+    not among the categories of a file are unknown for its images.
 
     Several files such as `instances_train2017.json` and `instances_val2017.json` give the images their parts, and so do
     folders in the file names of one file, such as `train2017/000000000009.jpg`. Without a `test` part, `val` is the
@@ -58,29 +61,38 @@ def read_coco(
     check_choice("data.reader.crowd", crowd, ("keep", "drop"))
     check_choice("data.reader.unannotated", unannotated, ("keep", "drop"))
     files, folders = annotation_files(annotations, "a COCO instances JSON file"), image_folders(images)
+    contents = [_read_file(file, crowd, extension) for file in files]
+    classes = list(dict.fromkeys(name for content in contents for name in content.classes))
     names: list[str] = []
     places: list[str] = []
-    labels: list[set[str]] = []
     parts: list[str] = []
-    classes: dict[str, None] = {}
-    for file, part in zip(files, parts_of_files(files), strict=True):
-        file_names, file_labels, categories = _read_file(file, crowd, extension)
-        prefix = subfolder_of(file, folders, file_names)
-        names += [prefix + name for name in file_names]
-        labels += file_labels
-        parts += [part] * len(file_names)
-        places += [f"{file}, '{name}'" for name in file_names]
-        classes |= dict.fromkeys(categories)
+    for file, content, part in zip(files, contents, parts_of_files(files), strict=True):
+        prefix = subfolder_of(file, folders, content.names)
+        names += [prefix + name for name in content.names]
+        places += [f"{file}, '{name}'" for name in content.names]
+        parts += [part] * len(content.names)
     source = ", ".join(map(str, files))
-    matrix, _ = labels_of_names(labels, list(classes), source, places.__getitem__)
+    sets = [labels for content in contents for labels in content.labels]
+    labels, _ = labels_of_names(sets, classes, source, places.__getitem__)
+    first = 0
+    for file, content in zip(files, contents, strict=True):
+        others = ~np.isin(classes, content.classes)
+        if others.any():
+            logger.warning(
+                "%s: the labels of %d classes that it does not list are unknown", file, others.sum()
+            )
+        labels[first : first + len(content.names), others] = UNKNOWN
+        first += len(content.names)
+    if not any(parts):
+        parts = [part_named(name.partition("/")[0]) for name in names]
     return build_table(
         source,
         folders,
         names,
-        matrix,
-        list(classes),
+        labels,
+        classes,
         places.__getitem__,
-        parts=_parts(parts if any(parts) else [part_named(name.partition("/")[0]) for name in names]),
+        parts=_parts(parts),
         unannotated=unannotated,
     )
 
@@ -96,14 +108,19 @@ def _parts(parts: Sequence[str]) -> Sequence[str] | None:
     return ["test" if part == "val" else part for part in parts]
 
 
-def _read_file(file: Path, crowd: str, extension: str | None) -> tuple[list[str], list[set[str]], list[str]]:
-    """Return the file names, their class names, and all class names of one file."""
+class _Content(NamedTuple):
+    """File names, the class names of each image, and all class names of one file."""
+
+    names: list[str]
+    labels: list[set[str]]
+    classes: list[str]
+
+
+def _read_file(file: Path, crowd: str, extension: str | None) -> _Content:
     content = parse_json(file.read_bytes(), str(file), EXPECTED)
     content = content if isinstance(content, dict) else {}
-    names, categories = (
-        _by_id(file, content, "images", "file_name"),
-        _by_id(file, content, "categories", "name"),
-    )
+    names = _by_id(file, content, "images", "file_name")
+    categories = _by_id(file, content, "categories", "name")
     if not names:
         raise InputError(f"{file}: the list 'images' is empty; expected at least one image.")
     ids = list(names)
@@ -127,7 +144,7 @@ def _read_file(file: Path, crowd: str, extension: str | None) -> tuple[list[str]
         if not is_crowd or crowd == "keep":
             labels[image].add(str(categories[category]))
     logger.info("%s: of %d annotations %d are crowd regions (%s)", file, len(entries), crowds, crowd)
-    return safe, list(labels.values()), classes
+    return _Content(safe, list(labels.values()), classes)
 
 
 def _by_id(file: Path, content: dict[str, Any], section: str, key: str) -> dict[Any, Any]:

@@ -217,13 +217,6 @@ def read_text(file: Path) -> str:
         raise InputError(f"{file}: not UTF-8 text ({error.reason}).") from None
 
 
-def label_matrix(num_images: int, num_classes: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return labels uint8 (N, C) with 1 at each pair of row and column."""
-    labels = np.zeros((num_images, num_classes), dtype=np.uint8)
-    labels[rows, columns] = 1
-    return labels
-
-
 def column_of(classes: Sequence[str], name: str, place: str) -> int:
     """Return the column of a class.
 

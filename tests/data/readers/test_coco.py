@@ -113,7 +113,9 @@ def test_several_files_give_parts_and_unite_categories_by_name(tmp_path: Path):
     table = read_coco(str(tmp_path / "annotations" / "*.json"), tmp_path)
     assert table.classes == ("bird", "cat", "dog")
     assert table.file_names.tolist() == ["train2017/a.jpg", "train2017/b.jpg", "val2017/a.jpg"]
-    assert table.labels.tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 1]]
+    assert table.labels.tolist() == [[-1, 1, 0], [-1, 0, 1], [0, -1, 1]], (
+        "what a file does not list is unknown"
+    )
     assert table.parts is not None and table.parts.tolist() == ["train", "train", "test"]
     write_instances(val, {"c.jpg": "dog"}, {1: "dog"})
     with pytest.raises(InputError, match="the same file name is in more than one folder"):
