@@ -200,6 +200,8 @@ def _parts_of_values(
     meanings: dict[str, str]
     if settings.values is not None:
         meanings = {_plain_value(value): part for value, part in settings.values.items()}
+        truths = {TRUTHS[value]: part for value, part in meanings.items() if value in TRUTHS}
+        meanings = {value: truths[truth] for value, truth in TRUTHS.items() if truth in truths} | meanings
     elif found <= PART_NAMES.keys():
         meanings = PART_NAMES
     elif numbered and found == {"0", "1", "2"}:

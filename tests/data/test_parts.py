@@ -43,6 +43,7 @@ def given(table: LabelTable, cells: list[str], column: str = "part", **options: 
         (["1", "0.0"], {"column": "is_test"}, ["test", "train"]),
         (["0", "1", "2"], {"values": {0: "train", 1: "val", 2: "test"}}, ["train", "val", "test"]),
         (["True", "False"], {"values": {False: "test", True: "train"}}, ["train", "test"]),
+        (["1", "0"], {"values": {True: "val", False: "train"}}, ["val", "train"]),
         (["1", "2", "3"], {"folds": 3, "fold": 3}, ["train", "train", "test"]),
         (["fold_0", "fold_1"], {"folds": 2}, ["test", "train"]),
     ],
