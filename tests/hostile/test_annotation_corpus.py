@@ -87,7 +87,7 @@ CSV: dict[str, Case] = {
     "many columns": Case(f"file_name,{','.join(f'c{n}' for n in range(MANY))}\na.jpg{',1' * MANY}\n", MANY),
     "many equal columns": Case(f"file_name{',c' * MANY}\na.jpg{',1' * MANY}\n", "each column needs its own name"),
     "listed twice": Case("file_name,labels\na.jpg,cat\nb.jpg,dog\na.jpg,cat\n", GOOD),
-    "listed twice otherwise": Case("file_name,labels\na.jpg,cat\n./a.jpg,dog|cat\n", "several rows"),
+    "listed twice otherwise": Case("file_name,labels\na.jpg,cat\n./a.jpg,dog|cat\n", "line 3: the labels of 'a.jpg'"),
     "a step up": Case("file_name,labels\na..b.jpg,cat\nsub/../../a.jpg,cat\n", f"line 3: 'sub/../../a.jpg' {LEAVES}"),
     "absolute": Case("file_name,labels\n/etc/passwd,cat\n", f"line 2: '/etc/passwd' {LEAVES}"),
     "of windows": Case("file_name,labels\nC:\\a.jpg,cat\n", LEAVES),

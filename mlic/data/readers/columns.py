@@ -136,6 +136,8 @@ class LabelColumns:
         text = texts[0]
         confidence = [column for column in columns if _plain(column) == "confidence"]
         others = [c for c in columns if self.kinds[c] == "signs" and c not in (text, *confidence)]
+        if _plain(text) not in LABEL_NAMES:
+            texts = [*filter(self._are("text"), columns)]
         if len(texts) > 1:
             self._ask("several columns may hold the labels", [[column] for column in texts])
         if self.kinds[text] == "signs":

@@ -147,50 +147,43 @@ def _read_text(
 ) -> tuple[np.ndarray, np.ndarray, list[str], str]:
     """Return rows (M,), their labels (M, C), class names and the form in words, from a column of text."""
     cells = table.columns[chosen[0]]
-    single = len({*names}) < len(names)
+    cells_of: dict[str, set[str]] = defaultdict(set)
+    for name, cell in zip(names, cells, strict=True):
+        cells_of[name].add(cell)
+    share = sum(len(found) > 1 for found in cells_of.values()) / len(cells_of)
+    single = rows == "label" or len(chosen) > 1 or (rows is None and share >= REPEATED)
     labels_of, form = split_cells(cells, table.place, separator=separator, classes=classes, single=single)
     sets = [frozenset(labels_of[cell]) for cell in cells]
-    if len(chosen) == 1 and not _is_row_a_label(table, names, sets, rows):
+    if rows is None and 0 < share < REPEATED and all(len(found) < 2 for found in sets):
+        raise InputError(
+            f"{table.files[0]}: {share:.1%} of the images have several rows with different labels. Unite them with "
+            "data.reader.rows=label, or list each image once, with all its labels."
+        )
+    if not single or (rows is None and any(len(found) > 1 for found in sets)):
         labels, found = labels_of_names(sets, classes, table.files[0], table.place)
         return np.arange(len(table)), labels, found, form
     signs = columns.read_signs(chosen[1:])[0][:, 0] if chosen[1:] else np.ones(len(table))
-    first: dict[str, int] = {}
-    present: dict[str, set[str]] = defaultdict(set)
-    absent: dict[str, set[str]] = defaultdict(set)
-    for row, (name, labels, sign) in enumerate(zip(names, sets, signs, strict=True)):
-        first.setdefault(name, row)
-        (present if sign == 1 else absent)[name].update(labels)
-        if both := present[name] & absent[name]:
-            raise InputError(f"{table.place(row)}: '{name}' both has and has not the label '{both.pop()}'.")
-    kept = [*first.values()]
+    present: dict[str, set[str]] = {name: set() for name in cells_of}
+    absent: dict[str, set[str]] = {name: set() for name in cells_of}
+    for name, labels_of_row, sign in zip(names, sets, signs, strict=True):
+        (present if sign == 1 else absent)[name].update(labels_of_row)
+    if both := [name for name in cells_of if present[name] & absent[name]]:
+        raise InputError(
+            f"{table.files[0]}: rows of '{both[0]}' say that it has a label, and that it has not."
+        )
+    images, kept = np.unique(np.array(names, dtype=object), return_index=True)
+
+    def place(image: int) -> str:
+        return table.place(kept[image])
+
     known = classes or sorted(frozenset().union(*sets))
-    labels, found = labels_of_names(
-        [present[name] for name in first], known, table.files[0], lambda i: table.place(kept[i])
-    )
+    labels, found = labels_of_names([present[name] for name in images], known, table.files[0], place)
     form += ", one row a label"
     if any(absent.values()):
-        seen, _ = labels_of_names(
-            [absent[name] for name in first], known, table.files[0], lambda i: table.place(kept[i])
-        )
+        seen, _ = labels_of_names([absent[name] for name in images], known, table.files[0], place)
         labels[(labels == 0) & (seen == 0)] = UNKNOWN
         form += f", absent where '{chosen[1]}' is 0, unknown where there is no row"
-    return np.array(kept), labels, found, form
-
-
-def _is_row_a_label(
-    table: TextTable, names: Sequence[str], labels: Sequence[frozenset[str]], rows: str | None
-) -> bool:
-    """Return True if the labels of an image are in several rows, one in each."""
-    of_image: dict[str, set[frozenset[str]]] = defaultdict(set)
-    for name, found in zip(names, labels, strict=True):
-        of_image[name].add(found)
-    share = sum(len(found) > 1 for found in of_image.values()) / len(of_image)
-    if rows is None and share and (share < REPEATED or any(len(found) > 1 for found in labels)):
-        raise InputError(
-            f"{table.files[0]}: {share:.0%} of the images have several rows with different labels. Unite them with "
-            "data.reader.rows=label, or list each image once, with all its labels."
-        )
-    return rows == "label" or (rows is None and share > 0)
+    return kept, labels, found, form
 
 
 def _without(

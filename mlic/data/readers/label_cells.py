@@ -112,10 +112,10 @@ def _recognise(cells: Counter[str], place: Callable[[str], str], single: bool) -
         if all(2 * len(_explained(names, other)) <= len(names) for other in fitting if other != chosen):
             break
     else:
-        explained = [separator for separator in occurring if _explained(cells, separator)]
-        asked = [*fitting, *(s for s in occurring if s in SURE), *explained]
-        # names such as "dining table" have blanks, but their parts are no labels
-        return _ask(cells, asked, place, "can be joined labels") if asked and not single else None
+        # names such as "dining table" contain blanks, but so do two labels that occur only together
+        return _ask(cells, occurring, place, "can be joined labels") if occurring and not single else None
+    if occurring[0] != chosen:  # one that is rarer in names
+        _ask(cells, occurring, place, "can be joined labels")
     if reason := _doubt(cells, chosen, single):
         _ask(cells, [chosen], place, reason)
     return chosen
@@ -129,12 +129,13 @@ def _doubt(cells: Counter[str], separator: str, single: bool) -> str | None:
     for cell, number in cells.items():
         counts.update(dict.fromkeys(labels[cell], number))
         pairs.update(dict.fromkeys(pairwise(labels[cell]), number))
-    least = 2 if separator in DOUBTFUL else 3
-    # names with an underscore for a blank, as dining_table, and numbers contain no separator
-    whole = all(label.isdigit() for label in counts) or any("_" in label for label in counts)
-    for (left, right), number in pairs.items() if not whole else ():
+    least = 1 if separator in DOUBTFUL else 3
+    # numbers, and names with an underscore for a blank, such as dining_table, are whole
+    numbers = all(label.isdigit() for label in counts)
+    whole = numbers or any("_" in label for label in counts)
+    for (left, right), number in pairs.items() if not numbers else ():
         rarer, other = sorted((counts[left], counts[right]))
-        if number >= least and (other == number or (separator == " " and rarer == number > 2)):
+        if number >= least and (other == number or (separator == " " and not whole and rarer == number > 2)):
             return f"'{left}' and '{right}' occur only together"
     if separator in SURE:
         return "there are several rows an image" if single else None

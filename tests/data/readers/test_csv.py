@@ -1,5 +1,8 @@
 """Tables in the style of public sets: read as they are meant, or asked about, with settings that answer."""
 
+import csv
+import io
+import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -8,6 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlic.data import LabelTable, read_csv
 from mlic.data.table import UNKNOWN
@@ -189,3 +194,79 @@ def test_a_form_is_read_or_asked_about_and_each_answer_is_offered(name: str, rea
     else:
         with pytest.raises(InputError, match="no column names files in"):
             read(form.text, form.images)
+
+
+NAMES = (
+    "cat", "dog", "person", "dining table", "hot dog", "salt & pepper", "AC/DC", "NA", "007", "none", "True", "Tür",
+    "dog, small", "x;y", "partly_cloudy", "red car", "red bus", "é", "1", "3.5", "a cat.", "[x]",
+)  # fmt: skip
+EXTRAS: dict[str, Callable[[int], str]] = {
+    "is_valid": lambda row: str(row % 2),
+    "patient": lambda row: f"p{row // 3}",
+    "Age": lambda row: str(30 + row),
+    "taken": lambda row: f"2020-01-{row % 3 + 1:02d}",
+    "note": lambda row: f"a {'nice' if row % 2 else 'blurred'} one, row {row}",
+    "": str,
+}
+
+
+class Written(NamedTuple):
+    """A table as it is written, and the labels that are meant."""
+
+    content: bytes
+    wanted: dict[str, set[str]]
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Written:
+    """Write random labels in a random form."""
+    separator = draw(st.sampled_from(["|", ";", ", ", " ", " / "]))
+    pool = [name for name in NAMES if (separator.strip() or ",") not in name]
+    classes = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=5, unique=True))
+    images = draw(st.lists(st.sets(st.sampled_from(classes)), min_size=1, max_size=14))
+    form = draw(st.sampled_from(["joined", "json", "python", "1/0", "True/False", "1/-1", "1.0/", "rows"]))
+    name = draw(st.sampled_from(["{}.jpg", "{}", "C:\\x\\{}.jpg", "set/{}.jpg"]))
+    key = draw(st.sampled_from(["labels", "Tags", "x"]))
+    if key == "x":  # a column of 0 and 1 with any name is a class
+        images = [labels - {"1", "True"} for labels in images]
+    more = draw(st.sets(st.sampled_from([*EXTRAS]), max_size=3))
+    rows: list[dict[str, str]] = []
+    for number, labels in enumerate(images):
+        row = {"image": name.format(number)}
+        chosen = sorted(labels)
+        extras = {column: EXTRAS[column](number) for column in more}
+        joined = {"joined": separator.join(chosen), "json": json.dumps(chosen), "python": str(chosen)}
+        if form in joined:
+            rows.append({**row, key: joined[form], **extras})
+        elif form == "rows":
+            rows += [{**row, key: label, **extras} for label in chosen or [""]]
+        else:
+            signs = form.split("/")
+            rows.append({**row, **{label: signs[label not in labels] for label in classes}, **extras})
+    stream = io.StringIO()
+    header = draw(st.permutations([*rows[0]]))
+    writer = csv.DictWriter(stream, header, delimiter=draw(st.sampled_from(",;\t")))
+    writer.writeheader()
+    writer.writerows(rows)
+    encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]))
+    return Written(
+        stream.getvalue().encode(encoding), {f"{n}.jpg": labels for n, labels in enumerate(images)}
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(written=tables())
+def test_a_table_is_read_as_it_is_meant_or_asked_about(
+    written: Written, tmp_path_factory: pytest.TempPathFactory
+):
+    folder = tmp_path_factory.getbasetemp() / "random"
+    folder.mkdir(exist_ok=True)
+    for file in {*folder.iterdir()} ^ {folder / name for name in written.wanted}:
+        file.unlink() if file.exists() else file.touch()
+    table = tmp_path_factory.getbasetemp() / "random.csv"
+    table.write_bytes(written.content)
+    try:
+        read = labels_of(read_csv(table, folder))
+    except InputError:
+        return
+    assert read == {name: "|".join(sorted(labels)) for name, labels in written.wanted.items()}
