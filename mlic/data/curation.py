@@ -22,7 +22,7 @@ class CurationReport:
         min_images: the count below which classes were dropped (a share is converted to a count).
         dropped_classes: maps each dropped class to its number of images in the subset.
         not_in_subset: number of images left out by `num_images`.
-        unlabelled: number of images without labels after rare classes were dropped.
+        unlabelled: number of images without a class after rare classes were dropped; all their labels are 0 or unknown.
         unlabelled_dropped: True if these images were dropped.
     """
 
@@ -75,7 +75,7 @@ def curate(
     if not frequent.any():
         raise InputError(_no_class_left(subset, counts, min_images))
     curated = subset.select_classes(frequent)
-    without = ~curated.labels.any(axis=1)
+    without = ~curated.positives.any(axis=1)
     if unlabelled == "drop":
         curated = curated.select(np.flatnonzero(~without))
     if not len(curated):

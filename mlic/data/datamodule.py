@@ -52,7 +52,8 @@ class MultiLabelDataModule(L.LightningDataModule):
     """Reads annotations and images and yields batches of (inputs, targets, rows).
 
     Inputs are uint8 images (B, 3, H, W) ((B, P) for an ensemble) or, with a feature source, float32 features
-    (B, *feature_shape). Targets are float32 (B, C). Rows are int64 (B,), row numbers in `table`.
+    (B, *feature_shape). Targets are float32 (B, C): 1, 0 or, where the label is unknown, -1. Rows are int64
+    (B,), row numbers in `table`.
 
     Attributes (after `setup`):
         table: curated labels, sorted by file name.
@@ -190,7 +191,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         if len(self.table) != images:
             self.group_copies()
             self.split = stratified_split(self.table, self.split_settings)
-        counts = self.table.labels[self.split.train].sum(axis=0, dtype=np.int64)
+        counts = self.table.select(self.split.train).counts()
         self.class_weights = class_weights(counts, self.table.classes, **self.weight_options)
         self._dataset = self._make_dataset()
 
@@ -216,7 +217,8 @@ class MultiLabelDataModule(L.LightningDataModule):
         self.digests = self.hash_images(self.table.paths())
         self.table = self.table.group_copies(self.digests)
         copies = find_copies(self.digests)
-        differ = copies[(self.table.labels[copies[:, 0]] != self.table.labels[copies[:, 1]]).any(axis=1)]
+        one, other = self.table.labels[copies[:, 0]], self.table.labels[copies[:, 1]]
+        differ = copies[(one + other == 1).any(axis=1)]  # 1 and 0; an unknown label contradicts nothing
         if len(copies):
             logger.info(
                 "%d images are copies of other images and stay in the same part of the split", len(copies)

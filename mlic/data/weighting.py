@@ -21,7 +21,7 @@ def class_weights(
     `f` is 1 for `none`, `1 / sqrt(n)` for `inverse_sqrt`, and `1 / n` for `inverse`.
 
     Args:
-        counts: number of training images of each class (C,); 0 counts as 1, so that the weight stays finite.
+        counts: number of training images known to have each class (C,); 0 counts as 1, so that the weight stays finite.
         classes: C names.
         scheme: `none`, `inverse_sqrt` or `inverse`.
         scale: factors by class name; 1 for other classes.

@@ -11,10 +11,22 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """Predicted and true labels, both bool (N, C)."""
+    """Predicted and true labels.
+
+    Attributes:
+        predicted: bool (N, C); never True for an unknown label.
+        targets: bool (N, C), True where the image has the class.
+        known: bool (N, C), True where the label is known; None if all are.
+    """
 
     predicted: np.ndarray
     targets: np.ndarray
+    known: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Remove predictions of unknown labels, which are neither right nor wrong."""
+        if self.known is not None:
+            object.__setattr__(self, "predicted", self.predicted & self.known)
 
     def summarise(
         self, weights: np.ndarray | None = None
@@ -26,13 +38,13 @@ class Decisions:
         """
         hits = self.predicted & self.targets
         true, predicted, positive = (_count(flags, weights) for flags in (hits, self.predicted, self.targets))
-        total = np.float64(len(hits)) if weights is None else weights.sum(axis=0, dtype=np.float64)
+        total = self._count_known(weights)
         precision, recall, f1 = precision_recall_f1(true, predicted, positive)
         per_class = {"precision": precision, "recall": recall, "f1": f1, "support": positive}
 
         macro = {name: mean_of_defined(per_class[name]) for name in ("precision", "recall", "f1")}
         micro = precision_recall_f1(true.sum(axis=0), predicted.sum(axis=0), positive.sum(axis=0))
-        samples = _sample_means(hits, self.predicted, self.targets, weights)
+        samples = self._sample_means(hits, weights)
         averages = {}
         for average, values in (("micro", micro), ("macro", macro.values()), ("samples", samples)):
             averages |= {f"{name}_{average}": value for name, value in zip(macro, values, strict=True)}
@@ -41,6 +53,34 @@ class Decisions:
         averages["cf1"] = harmonic_mean(macro["precision"], macro["recall"])
         averages |= dict(zip(("op", "or", "of1"), micro, strict=True))
         return averages, per_class
+
+    def _count_known(self, weights: np.ndarray | None) -> np.ndarray | np.float64:
+        """Return the weighted number of images with a known label, of each class if it differs between them."""
+        if self.known is not None:
+            return _count(self.known, weights)
+        return np.float64(len(self.targets)) if weights is None else weights.sum(axis=0, dtype=np.float64)
+
+    def _sample_means(self, hits: np.ndarray, weights: np.ndarray | None) -> list[np.ndarray]:
+        """Return means over images of the precision, recall and F1 of each image; 0 where undefined.
+
+        Images without a known label are left out.
+        """
+        true, chosen, positive = (
+            np.count_nonzero(flags, axis=1).astype(np.float64)
+            for flags in (hits, self.predicted, self.targets)
+        )
+        pairs = ((true, chosen), (true, positive), (2 * true, chosen + positive))
+        ratios = [np.divide(a, b, out=np.zeros(len(a)), where=b > 0) for a, b in pairs]
+        if self.known is not None:
+            counted = np.any(self.known, axis=1, keepdims=True)
+            weights = counted.astype(np.float32) if weights is None else weights * counted
+        if weights is None:
+            return [ratio.mean(keepdims=True) for ratio in ratios]
+        total = weights.sum(axis=0, dtype=np.float64)
+        return [
+            np.divide(ratio @ weights, total, out=np.full(total.shape, np.nan), where=total > 0)
+            for ratio in ratios
+        ]
 
 
 def precision_recall_f1(
@@ -74,21 +114,6 @@ def _count(flags: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     if weights is None:
         return np.count_nonzero(flags, axis=0)[:, None].astype(np.float64)
     return (flags.T.astype(np.float32) @ weights).astype(np.float64)
-
-
-def _sample_means(
-    hits: np.ndarray, predicted: np.ndarray, targets: np.ndarray, weights: np.ndarray | None
-) -> list[np.ndarray]:
-    """Return means over images of the precision, recall and F1 of each image; 0 where undefined."""
-    true, chosen, positive = (
-        np.count_nonzero(flags, axis=1).astype(np.float64) for flags in (hits, predicted, targets)
-    )
-    pairs = ((true, chosen), (true, positive), (2 * true, chosen + positive))
-    ratios = [np.divide(a, b, out=np.zeros(len(a)), where=b > 0) for a, b in pairs]
-    if weights is None:
-        return [ratio.mean(keepdims=True) for ratio in ratios]
-    total = weights.sum(axis=0, dtype=np.float64)
-    return [ratio @ weights / total for ratio in ratios]
 
 
 def _balanced_accuracy(

@@ -1,4 +1,7 @@
-"""Error analysis: confused classes, wrong labels, co-occurring classes, and images with extreme losses."""
+"""Error analysis: confused classes, wrong labels, co-occurring classes, and images with extreme losses.
+
+Unknown labels are never errors, and rates are taken over images whose label is known.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,14 +32,14 @@ def confusions(
 
     Returns:
         Columns class, confused_with, images (number of cases), share (of the images where the class is missed) and
-        usual_share (of all images), sorted by class and then by excess.
+        usual_share (of all images whose label is known), sorted by class and then by excess.
     """
     decided = _decide(predictions, threshold)
     missed = decided.targets & ~decided.predicted
     false = decided.predicted & ~decided.targets
     together = missed.T.astype(np.float32) @ false.astype(np.float32)
     share = together / np.maximum(missed.sum(axis=0), 1)[:, None]
-    usual = false.mean(axis=0)
+    usual = false.sum(axis=0) / np.maximum(predictions.known.sum(axis=0), 1)
     excess = np.where(together > 0, share - usual, 0)
     rows = []
     for index, name in enumerate(predictions.classes):
@@ -77,21 +80,23 @@ def co_occurrence(targets: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     """List pairs of classes that occur together.
 
     Args:
-        targets: targets (N, C) of 0 and 1.
+        targets: targets (N, C) of 1, 0 and -1 (unknown).
         classes: C names.
 
     Returns:
         Columns first, second, images (with both classes) and lift (the ratio to the number expected if the two were
-        independent, images * N / (images of first * images of second)). Most images first, then in the order of
-        classes.
+        independent, images * N / (images of first * images of second), where N and the numbers of images are counted
+        among images with known labels of both). Most images first, then in the order of classes.
     """
-    flags = np.asarray(targets).astype(np.float32)
-    together = (flags.T @ flags).astype(np.int64)
-    counts = np.diagonal(together)
+    positive, known = ((np.asarray(targets) >= least).astype(np.float32) for least in (1, 0))
+    together, one, either = (
+        (first.T @ second).astype(np.int64)
+        for first, second in ((positive, positive), (positive, known), (known, known))
+    )
     first, second = np.nonzero(np.triu(together, k=1))
     names, images = np.array(list(classes), dtype=object), together[first, second]
     frame = pd.DataFrame({"first": names[first], "second": names[second], "images": images})
-    frame["lift"] = images * len(flags) / (counts[first] * counts[second])
+    frame["lift"] = images * either[first, second] / (one[first, second] * one[second, first])
     return frame.sort_values("images", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -119,10 +124,17 @@ def ap_by_training_images(
 
 
 def image_losses(predictions: Predictions) -> np.ndarray:
-    """Compute the binary cross-entropy of each image, the unweighted mean over classes: float64 (N,), in nats."""
-    wrong = np.abs(predictions.scores.astype(np.float64) - predictions.targets)
+    """Compute the binary cross-entropy of each image, float64 (N,), in nats.
+
+    It is the unweighted mean over the classes whose label is known; NaN for an image without a known label.
+    """
+    wrong = np.abs(predictions.scores.astype(np.float64) - predictions.positives)
     # scores that were rounded to 0 or 1 in float32 are replaced by the adjacent numbers
-    return -np.log1p(-np.minimum(wrong, 1 - np.finfo(np.float32).epsneg)).mean(axis=1)
+    losses = -np.log1p(-np.minimum(wrong, 1 - np.finfo(np.float32).epsneg))
+    known = predictions.known
+    count = known.sum(axis=1)
+    total = np.where(known, losses, 0).sum(axis=1)
+    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
 
 def gallery_rows(
@@ -136,10 +148,11 @@ def gallery_rows(
         order.
     """
     losses = image_losses(predictions)
+    judged = np.flatnonzero(~np.isnan(losses))
     errors = single_errors(predictions, threshold)["row"].drop_duplicates()
     return {
-        "lowest_loss": np.argsort(losses, kind="stable")[:count],
-        "highest_loss": np.argsort(-losses, kind="stable")[:count],
+        "lowest_loss": judged[np.argsort(losses[judged], kind="stable")[:count]],
+        "highest_loss": judged[np.argsort(-losses[judged], kind="stable")[:count]],
         "confident_errors": errors.to_numpy()[:count],
     }
 

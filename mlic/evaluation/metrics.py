@@ -1,7 +1,8 @@
 """Definitions of all metrics, used during training and for saved predictions.
 
 Macro means are taken over the classes with positives in the split (for areas, with both outcomes); the other classes
-are listed.
+are listed. Unknown labels take no part in any metric: the figures of a class are those of its known images, micro
+averages are taken over the known labels, and the figures of an image over its known labels.
 """
 
 import math
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mlic.data.table import UNKNOWN
 from mlic.errors import InputError
 from mlic.evaluation.decisions import Decisions, mean_of_defined
 from mlic.evaluation.ranking import Ranking
@@ -31,17 +33,18 @@ def evaluate_scores(
 
     Args:
         scores: float (N, C), such as the sigmoid of logits; higher means more likely.
-        targets: targets (N, C) of 0 and 1.
+        targets: targets (N, C) of 1, 0 and -1 (unknown).
         classes: C different names.
         threshold: labels with a score above it are predicted; one number, or one per class (C,).
 
     Returns:
         The metrics named in METRICS (float, None if undefined for all classes); `per_class` with ap, auc, precision,
-        recall, f1 (float or None) and support (int) of each class; and `undefined`, which lists under `positives` the
-        classes without positives and under `auc` those with only one outcome.
+        recall, f1 (float or None) and support (int) of each class, and known (int, the number of images whose label is
+        known) if any label is unknown; and `undefined`, which lists under `positives` the classes without positives and
+        under `auc` those with only one outcome.
 
     Raises:
-        InputError: the shapes do not match, a score is not finite, or a target is neither 0 nor 1.
+        InputError: the shapes do not match, a score is not finite, or a target is not 1, 0 or -1.
     """
     scored = ScoredImages(scores, targets, classes, threshold)
     averages, per_class = scored.summarise()
@@ -50,10 +53,13 @@ def evaluate_scores(
     )
     names = [str(name) for name in classes]
     supports = per_class["support"][:, 0].astype(int).tolist()
-    table = {
+    table: dict[str, dict[str, float | None]] = {
         name: dict(zip(("ap", "auc", "precision", "recall", "f1", "support"), (*row, support), strict=True))
         for name, row, support in zip(names, rows, supports, strict=True)
     }
+    if scored.known is not None:
+        for name, count in zip(names, scored.known.sum(axis=0).tolist(), strict=True):
+            table[name]["known"] = count
     return {
         **{name: _plain(averages[name])[0] for name in METRICS},
         "per_class": table,
@@ -65,7 +71,13 @@ def evaluate_scores(
 
 
 class ScoredImages:
-    """Checked scores and targets, which are sorted once and then summarised for any weights of the images."""
+    """Checked scores and targets, which are sorted once and then summarised for any weights of the images.
+
+    Attributes:
+        scores: float (N, C).
+        targets: bool (N, C), True where the image has the class.
+        known: bool (N, C), True where the label is known; None if all are.
+    """
 
     def __init__(
         self,
@@ -75,26 +87,31 @@ class ScoredImages:
         threshold: float | np.ndarray = 0.5,
     ) -> None:
         """Check and sort the arguments of `evaluate_scores`."""
-        self.scores, self.targets = check_scores(scores, targets, classes)
+        self.scores, self.targets, self.known = check_scores(scores, targets, classes)
         # float64, because a threshold between two adjacent float32 scores must not be rounded to one of them
         limits = np.asarray(threshold, dtype=np.float64)
         if limits.shape not in ((), (len(classes),)) or np.isnan(limits).any():
             raise InputError(
                 f"threshold: expected one number, or one for each of {len(classes)} classes, got {threshold}."
             )
-        self.decisions = Decisions(self.scores > limits, self.targets)
+        self.decisions = Decisions(self.scores > limits, self.targets, self.known)
 
     @cached_property
     def _class_rankings(self) -> Ranking:
-        columns = np.ascontiguousarray(self.scores.T)
-        return Ranking.build(columns, np.ascontiguousarray(self.targets.T), len(self.scores))
+        return self._rank(len(self.targets.T))
 
     @cached_property
     def _micro_ranking(self) -> Ranking:
-        scores, targets = (
-            np.ascontiguousarray(values.T).reshape(1, -1) for values in (self.scores, self.targets)
+        return self._rank(1)
+
+    def _rank(self, rankings: int) -> Ranking:
+        """Rank the labels of each class, or of all classes pooled in one ranking."""
+        scores, targets, known = (
+            None if values is None else np.ascontiguousarray(values.T).reshape(rankings, -1)
+            for values in (self.scores, self.targets, self.known)
         )
-        return Ranking.build(scores, targets, len(self.scores))
+        assert scores is not None and targets is not None
+        return Ranking.build(scores, targets, len(self.scores), known)
 
     def summarise(
         self, weights: np.ndarray | None = None, names: Sequence[str] = METRICS
@@ -117,8 +134,16 @@ class ScoredImages:
 
 def check_scores(
     scores: np.ndarray, targets: np.ndarray, classes: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores (N, C) as float32 or float64 and targets (N, C) as bool; raise an InputError if invalid."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Check scores and targets.
+
+    Returns:
+        Scores (N, C) as float32 or float64; bool (N, C), True for targets of 1; and bool (N, C), True for known
+        targets, or None if all are known.
+
+    Raises:
+        InputError: see `evaluate_scores`.
+    """
     scores, targets = np.asarray(scores), np.asarray(targets)
     if scores.ndim != 2 or scores.shape != targets.shape or scores.shape[1] != len(classes):
         raise InputError(
@@ -138,12 +163,23 @@ def check_scores(
             "finite. A diverged loss, or broken features or weights, cause such scores."
         )
     positive = targets == 1
-    if not (positive | (targets == 0)).all():
-        row, column = np.argwhere(~(positive | (targets == 0)))[0]
+    known = positive | (targets == 0)
+    if known.all():
+        return scores, positive, None
+    valid = known | (targets == UNKNOWN)
+    if not valid.all():
+        row, column = np.argwhere(~valid)[0]
         raise InputError(
-            f"the target of row {row}, class '{classes[column]}' is {targets[row, column]}: expected 0 or 1."
+            f"the target of row {row}, class '{classes[column]}' is {targets[row, column]}: expected 0, 1, or "
+            f"{UNKNOWN} if it is unknown."
         )
-    return scores, positive
+    return scores, positive, known
+
+
+def known_labels(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores and targets (both of any one shape) of the known labels, in one dimension."""
+    known = targets != UNKNOWN
+    return scores[known], targets[known]
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

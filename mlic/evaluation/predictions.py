@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mlic.data.table import UNKNOWN
 from mlic.errors import InputError
 from mlic.evaluation.metrics import check_scores
 from mlic.runs.folder import replacing
@@ -21,11 +22,11 @@ class Predictions:
     Attributes:
         file_names: names of the images (N,), relative to their folder.
         scores: float32 (N, C).
-        targets: uint8 (N, C), 0 or 1.
+        targets: int8 (N, C), 1 if the image has the class, 0 if it does not, -1 if it is unknown.
         classes: C names of any characters.
 
     Raises:
-        InputError: shapes do not match, scores are not finite, or targets are not 0 or 1.
+        InputError: shapes do not match, scores are not finite, or targets are not 1, 0 or -1.
     """
 
     file_names: np.ndarray
@@ -36,7 +37,7 @@ class Predictions:
     def __post_init__(self) -> None:
         """Check the fields and convert them to the dtypes above."""
         classes = tuple(str(name) for name in self.classes)
-        scores, targets = check_scores(self.scores, self.targets, classes)
+        scores, _, _ = check_scores(self.scores, self.targets, classes)
         file_names = np.asarray(self.file_names, dtype=object)
         if file_names.shape != (len(scores),):
             raise InputError(
@@ -45,7 +46,7 @@ class Predictions:
         for name, value in (
             ("file_names", file_names),
             ("scores", scores.astype(np.float32, copy=False)),
-            ("targets", targets.astype(np.uint8)),
+            ("targets", np.asarray(self.targets).astype(np.int8)),
             ("classes", classes),
         ):
             object.__setattr__(self, name, value)
@@ -54,12 +55,22 @@ class Predictions:
         """Number of images."""
         return len(self.file_names)
 
+    @property
+    def positives(self) -> np.ndarray:
+        """Bool (N, C), True where the image has the class."""
+        return self.targets == 1
+
+    @property
+    def known(self) -> np.ndarray:
+        """Bool (N, C), True where the label is known."""
+        return self.targets != UNKNOWN
+
     def select(self, rows: np.ndarray | Sequence[int]) -> "Predictions":
         """Return the predictions of some rows (indices or a mask), in this order."""
         return Predictions(self.file_names[rows], self.scores[rows], self.targets[rows], self.classes)
 
     def write_parquet(self, path: str | Path) -> None:
-        """Write file_name, `score:<class>` float32 and `target:<class>` uint8 atomically."""
+        """Write file_name, `score:<class>` float32 and `target:<class>` int8 atomically."""
         columns = {"file_name": self.file_names.astype(str).astype(object)}
         columns |= {SCORE + name: self.scores[:, index] for index, name in enumerate(self.classes)}
         columns |= {TARGET + name: self.targets[:, index] for index, name in enumerate(self.classes)}

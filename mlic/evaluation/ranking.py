@@ -17,7 +17,8 @@ class Ranking:
     """Rankings of N items for C classes: the runs of equal scores with a positive, class after class, best first.
 
     Attributes:
-        falling: negated scores (C, N), so that the best comes first in numpy's order.
+        falling: negated scores (C, N), so that the best comes first in numpy's order; infinity for unknown labels,
+            which are below every positive and therefore outside of all runs.
         targets: bool (C, N).
         num_images: number of images; items whose indices differ by a multiple of it share an image and its weight.
         run_values: value of `falling` in each run (G,).
@@ -25,6 +26,7 @@ class Ranking:
         starts: number of items of the class above each run (G,).
         sizes: number of items in each run (G,).
         positives: number of positives in each run (G,).
+        known: bool (C, N), True where the label is known; None if all are.
     """
 
     falling: np.ndarray
@@ -35,11 +37,14 @@ class Ranking:
     starts: np.ndarray
     sizes: np.ndarray
     positives: np.ndarray
+    known: np.ndarray | None
 
     @classmethod
-    def build(cls, scores: np.ndarray, targets: np.ndarray, num_images: int) -> "Ranking":
-        """Rank float scores (C, N) with bool targets (C, N); neither may be empty."""
-        falling = -scores
+    def build(
+        cls, scores: np.ndarray, targets: np.ndarray, num_images: int, known: np.ndarray | None = None
+    ) -> "Ranking":
+        """Rank float scores (C, N) with bool targets (C, N), not empty; `known` is that of the attributes."""
+        falling = -scores if known is None else np.where(known, -scores, np.inf)
         values, owner = (
             falling[targets],
             np.repeat(np.arange(len(targets)), np.count_nonzero(targets, axis=1)),
@@ -58,9 +63,8 @@ class Ranking:
             bounds[0, begin:end] = row.searchsorted(run_values[begin:end], side="left")
             bounds[1, begin:end] = row.searchsorted(run_values[begin:end], side="right")
         positives = np.diff(np.append(first, len(values)))
-        return cls(
-            falling, targets, num_images, run_values, first_run, bounds[0], bounds[1] - bounds[0], positives
-        )
+        sizes = bounds[1] - bounds[0]
+        return cls(falling, targets, num_images, run_values, first_run, bounds[0], sizes, positives, known)
 
     @cached_property
     def _membership(self) -> sparse.csr_array:
@@ -121,8 +125,12 @@ class Ranking:
             precision_sum[present] = np.add.reduceat(positives * precision, first, axis=0)
             area_above[present] = np.add.reduceat(positives * (false_seen - tied / 2), first, axis=0)
             total_positives[present] = np.add.reduceat(positives, first, axis=0)
-        images = self.num_images if weights is None else weights.sum(axis=0, dtype=np.float64)
-        total = images * (num_items / self.num_images)
+        if self.known is None:
+            images = self.num_images if weights is None else weights.sum(axis=0, dtype=np.float64)
+            total = images * (num_items / self.num_images)
+        else:
+            of_image = self.known.reshape(num_classes, -1, self.num_images).sum(axis=1, dtype=np.float64)
+            total = of_image.sum(axis=1, keepdims=True) if weights is None else of_image @ weights
         pairs = total_positives * (total - total_positives)
         return _divide(precision_sum, total_positives), 1 - _divide(area_above, pairs)
 

@@ -39,17 +39,21 @@ def fit_thresholds(scores: np.ndarray, targets: np.ndarray, *, shrinkage: float 
 
     Args:
         scores: probabilities (N, C) of the val part.
-        targets: targets (N, C) of 0 and 1.
+        targets: targets (N, C) of 1, 0 and -1 (unknown); unknown labels are ignored.
         shrinkage: number of positives at which the threshold of a class itself has half the weight; 0 for no shrinkage.
 
     Raises:
         InputError: see `check_scores`.
     """
     columns = [str(index) for index in range(np.shape(scores)[-1])]
-    scores, targets = check_scores(scores, targets, columns)
-    common = best_threshold(scores.ravel(), targets.ravel())
+    scores, targets, known = check_scores(scores, targets, columns)
+    used = np.broadcast_to(True, scores.shape) if known is None else known
+    common = best_threshold(scores[used], targets[used])
     common = 0.5 if common is None else common
-    own = [best_threshold(*column) for column in zip(scores.T, targets.T, strict=True)]
+    own = [
+        best_threshold(column[rows], wanted[rows])
+        for column, wanted, rows in zip(scores.T, targets.T, used.T, strict=True)
+    ]
     unshrunk = np.array([common if value is None else value for value in own])
     positives = targets.sum(axis=0)
     trust = positives / np.maximum(positives + shrinkage, 1)

@@ -98,7 +98,7 @@ class FeatureDataset(Dataset[Batch]):
     """
 
     def __init__(self, rows: FeatureRows, targets: np.ndarray | Tensor) -> None:
-        """Combine N rows and targets (N, C) of 0 and 1.
+        """Combine N rows and targets (N, C) of 1, 0 and -1 (unknown).
 
         Raises:
             ValueError: their numbers differ or are 0.

@@ -111,7 +111,7 @@ class CachedFeatures:
 
         Args:
             paths: N images.
-            targets: targets (N, C) of 0 and 1.
+            targets: targets (N, C) of 1, 0 and -1 (unknown).
 
         Raises:
             InputError: rows were removed after `extract`.

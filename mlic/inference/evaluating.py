@@ -24,6 +24,7 @@ from mlic.inference.building import build
 from mlic.inference.classifier import CALIBRATED, Classifier
 from mlic.inference.labelled import LabelledSet, read_split
 from mlic.inference.seen import fingerprints, images_seen
+from mlic.models.losses import check_loss
 from mlic.runs.removed_settings import drop_removed
 
 logger = logging.getLogger(__name__)
@@ -152,6 +153,7 @@ def _loss(classifier: Classifier, logits: Tensor, table: LabelTable) -> float | 
         return None
     weights = np.array(classifier.saved.class_weights, dtype=np.float32)
     loss = build(drop_removed(classifier.config["loss"], "loss"), weights, packages=classifier.packages)
+    check_loss(loss, table.labels)
     # contiguous by row, as in training, because the memory layout determines the order of summation
     targets = torch.from_numpy(np.ascontiguousarray(table.labels, dtype=np.float32))
     return loss(logits.contiguous(), targets).item()

@@ -156,7 +156,7 @@ def match_classes(
         )
     column = {name: index for index, name in enumerate(table.classes)}
     scored = tuple(name for name in classes if name in column or missing_classes == "absent")
-    labels = np.zeros((len(table), len(scored)), dtype=np.uint8)
+    labels = np.zeros((len(table), len(scored)), dtype=np.int8)
     for place, name in enumerate(scored):
         if name in column:
             labels[:, place] = table.labels[:, column[name]]

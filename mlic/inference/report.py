@@ -53,7 +53,9 @@ def write(output: Path, evaluated: EvaluatedRun, description: dict[str, Any]) ->
 def log_evaluation(output: Path, evaluated: EvaluatedRun) -> None:
     """Log the metrics and the overlap with the training images of the run."""
     logger.info("%s", metrics_table(evaluated.metrics))
-    total, in_run = len(evaluated.predictions), evaluated.in_run
+    total, in_run, known = len(evaluated.predictions), evaluated.in_run, evaluated.predictions.known
+    if not known.all():
+        logger.info("%d of %d labels are unknown and take no part in the metrics", (~known).sum(), known.size)
     if in_run is None:
         logger.warning(
             "it is unknown whether the run was trained on any of these %d images: neither its checkpoint nor "

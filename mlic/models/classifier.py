@@ -55,7 +55,7 @@ class MultiLabelClassifier(L.LightningModule):
 
         Args:
             head: maps features (B, *feature_shape) to logits (B, C).
-            loss: maps logits (B, C) and targets (B, C) to a scalar.
+            loss: maps logits (B, C) and targets (B, C) of 1, 0 and -1 (unknown) to a scalar.
             optimizer: maps parameters to an optimizer, such as a partial of `torch.optim.Adam`.
             classes: C names in the order of the logits.
             backbone: backbone; None if batches contain features.

@@ -1,6 +1,7 @@
 """Losses of logits and targets, weighted by class and averaged over batch and classes.
 
-All losses are means over the same labels and have a similar scale, so that learning rates are transferable.
+All losses are means over the same labels and have a similar scale, so that learning rates are transferable. Unknown
+labels, targets of -1, are left out.
 """
 
 from collections.abc import Sequence
@@ -10,15 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mlic.data.table import UNKNOWN
 from mlic.errors import InputError
 
 SMALLEST_ERROR = 1e-12
 
 
 class WeightedLoss(nn.Module):
-    """Mean over batch and classes of `w_c * term(logit, target)`; subclasses define the terms.
+    """Mean over the known labels of a batch of `w_c * term(logit, target)`; subclasses define the terms.
 
     `class_weights` corresponds to PyTorch's `weight`: it scales the terms of present and absent labels of a class.
+    Unknown labels are left out here, so that the terms of a subclass never get one, and their logits have a gradient of
+    exactly 0.
     """
 
     class_weights: Tensor
@@ -41,10 +45,18 @@ class WeightedLoss(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Compute the scalar loss of logits (B, C) and targets (B, C) in [0, 1], both floating point."""
+        """Compute the scalar loss of logits and targets, both floating point (B, C).
+
+        Targets are in [0, 1], or -1 where the label is unknown. The loss is 0 if no label of the batch is known.
+        """
+        known = targets >= 0
+        targets = targets.clamp(min=0)
         if self.label_smoothing:
             targets = targets.lerp(torch.full_like(targets, 0.5), self.label_smoothing)
-        return (self.class_weights * self.terms(logits, targets)).mean()
+        terms = torch.where(known, self.class_weights * self.terms(logits, targets), 0)
+        # a mean over all labels times a factor that is exactly 1 if all are known. Nothing here depends on a value on
+        # the GPU, which would have to be waited for in each step
+        return terms.mean() * (known.numel() / known.sum().clamp(min=1))
 
     def terms(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the loss of each label (B, C) from logits (B, C) and smoothed targets (B, C)."""
@@ -166,6 +178,23 @@ class AsymmetricLoss(WeightedLoss):
         else:  # exact also for large logits, where 1 - score rounds to 0
             absent = _focus(torch.sigmoid(logits), self.gamma_neg) * functional.softplus(logits)
         return torch.lerp(absent, present, targets)
+
+
+def check_loss(loss: nn.Module, labels: np.ndarray) -> None:
+    """Check that a loss leaves out unknown labels if there are any.
+
+    Args:
+        loss: loss of logits and targets.
+        labels: labels (N, C) of 1, 0 and -1 (unknown).
+
+    Raises:
+        InputError: labels are unknown, and the loss is not a `WeightedLoss`.
+    """
+    if not isinstance(loss, WeightedLoss) and (labels == UNKNOWN).any():
+        raise InputError(
+            f"loss: some labels are unknown (targets of {UNKNOWN}), and {type(loss).__name__} does not leave them out. "
+            "Make it a subclass of mlic.models.losses.WeightedLoss that defines `terms`, or choose another loss."
+        )
 
 
 def _focus(error: Tensor, gamma: float) -> Tensor:

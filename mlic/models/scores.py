@@ -15,7 +15,7 @@ class CollectedScores(NamedTuple):
 
     rows: np.ndarray  # (N,) int64
     logits: Tensor  # (N, C) float32, on the CPU
-    targets: Tensor  # (N, C) float32, on the CPU
+    targets: Tensor  # (N, C) float32, -1 where unknown, on the CPU
 
     @property
     def scores(self) -> np.ndarray:

@@ -20,7 +20,7 @@ PART_STYLES = {"train": (RUN_COLOURS[0], "o"), "val": (RUN_COLOURS[1], "s"), "te
 
 
 def label_figure(dataset: Mapping[str, Any]) -> Figure | None:
-    """Draw the share of train, val and test images with each label, the most frequent on top.
+    """Draw the share of train, val and test images (where it is known) with each label, the most frequent on top.
 
     Args:
         dataset: content of dataset.json; the result is None if it has no counts.
@@ -33,7 +33,9 @@ def label_figure(dataset: Mapping[str, Any]) -> Figure | None:
     figure = new_figure(width=PANEL_WIDTH, height=1.3 + ROW_HEIGHT * len(names))
     axes = figure.add_subplot()
     for part in parts:
-        shares = [100 * counts[part].get(name, 0) / images[part] for name in names]
+        # of the images whose label is known, which are all unless the record says otherwise
+        known = dataset.get("known", {}).get(part, {})
+        shares = [100 * counts[part].get(name, 0) / max(known.get(name, images[part]), 1) for name in names]
         colour, marker = PART_STYLES[part]
         shown = [share if share > 0 else np.nan for share in shares]
         label = f"{part} ({images[part]:,})"
@@ -136,16 +138,16 @@ def co_occurrence_figure(targets: np.ndarray, classes: Sequence[str]) -> Figure 
     """Draw the share of images with the row's label that also have the column's label (20 most frequent labels).
 
     Args:
-        targets: targets (N, C) of 0 and 1.
+        targets: targets (N, C) of 1, 0 and -1 (unknown). Images whose label of the column is unknown are left out.
         classes: C names; the result is None if fewer than two occur.
     """
-    counts = targets.sum(axis=0)
+    counts = (targets == 1).sum(axis=0)
     chosen = np.argsort(-counts, kind="stable")[:PAIR_CLASSES]
     chosen = chosen[counts[chosen] > 0]
     if len(chosen) < 2:
         return None
-    flags = targets[:, chosen].astype(np.float64)
-    share = 100 * (flags.T @ flags) / counts[chosen][:, None]
+    positive, known = ((targets[:, chosen] >= least).astype(np.float64) for least in (1, 0))
+    share = 100 * (positive.T @ positive) / np.maximum(positive.T @ known, 1)
     np.fill_diagonal(share, np.nan)
     side = max(PANEL_WIDTH, 1.6 + 0.18 * len(chosen))
     figure = new_figure(width=side, height=side + 0.3)

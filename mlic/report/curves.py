@@ -1,8 +1,9 @@
-"""Points of precision-recall and ROC curves: micro, macro and of one class."""
+"""Points of precision-recall and ROC curves: micro, macro and of one class. Unknown labels are left out."""
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from mlic.evaluation.metrics import known_labels
 from mlic.evaluation.predictions import Predictions
 
 GRID = np.linspace(0, 1, 201)
@@ -37,7 +38,7 @@ def micro_curve(kind: str, predictions: Predictions) -> Points | None:
     Returns:
         (x, y), thinned to MAX_POINTS; None without positives or, for `roc`, with only one outcome.
     """
-    return _curve(kind, predictions.scores.ravel(), predictions.targets.ravel())
+    return _curve(kind, predictions.scores, predictions.targets)
 
 
 def class_curve(kind: str, predictions: Predictions, name: str) -> Points | None:
@@ -55,7 +56,7 @@ def macro_curve(kind: str, predictions: Predictions) -> Points | None:
     its true positive rate is interpolated between false positive rates. Classes without a curve are excluded.
     """
     heights = []
-    for scores, targets in zip(predictions.scores.T, predictions.targets.T, strict=True):
+    for scores, targets in map(known_labels, predictions.scores.T, predictions.targets.T):
         if not _has_curve(kind, targets):
             continue
         if kind == "pr":
@@ -70,6 +71,7 @@ def macro_curve(kind: str, predictions: Predictions) -> Points | None:
 
 
 def _curve(kind: str, scores: np.ndarray, targets: np.ndarray) -> Points | None:
+    scores, targets = known_labels(scores, targets)
     if not _has_curve(kind, targets):
         return None
     return _thin(*(precision_recall if kind == "pr" else roc)(scores, targets))

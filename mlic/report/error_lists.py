@@ -101,7 +101,7 @@ def error_browser(
 
 
 def _true_labels(run: ReportedRun, row: int) -> list[str]:
-    return [run.classes[column] for column in np.flatnonzero(predictions_of(run).targets[row]).tolist()]
+    return [run.classes[column] for column in np.flatnonzero(predictions_of(run).positives[row]).tolist()]
 
 
 def _confused(confused: pd.DataFrame, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

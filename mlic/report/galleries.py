@@ -39,6 +39,7 @@ class Photograph:
         loss: binary cross-entropy of the image.
         true: true labels; good if they were predicted.
         predicted: predicted labels, the most confident first; good if they are true.
+        unknown: predicted labels of which nobody knows whether they are true.
         image: `data:` address of the thumbnail, or None.
         map_image: `data:` address of the thumbnail with the activation map, or None.
         map_label: label of the activation map.
@@ -48,6 +49,7 @@ class Photograph:
     loss: float
     true: list[Label]
     predicted: list[Label]
+    unknown: list[Label]
     image: str | None
     map_image: str | None = None
     map_label: str = ""
@@ -80,10 +82,10 @@ def build_galleries(run: ReportedRun, thumbnails: Thumbnails, *, count: int) -> 
         count: maximum number of photographs per gallery.
     """
     predictions = predictions_of(run)
-    losses, predicted = image_losses(predictions), decide(predictions)
+    losses = image_losses(predictions)
     chosen = gallery_rows(predictions, count=count)
     # images without labels have the lowest losses of all, but there is nothing to see
-    labelled = np.flatnonzero(predictions.targets.any(axis=1))
+    labelled = np.flatnonzero(predictions.positives.any(axis=1))
     if len(labelled):
         chosen["lowest_loss"] = labelled[
             gallery_rows(predictions.select(labelled), count=count)["lowest_loss"]
@@ -91,22 +93,21 @@ def build_galleries(run: ReportedRun, thumbnails: Thumbnails, *, count: int) -> 
     return [
         Gallery(
             key,
-            [_photograph(run, row, float(losses[row]), predicted[row], thumbnails) for row in rows.tolist()],
+            [_photograph(run, row, float(losses[row]), thumbnails) for row in rows.tolist()],
         )
         for key, rows in chosen.items()
     ]
 
 
-def _photograph(
-    run: ReportedRun, row: int, loss: float, predicted: np.ndarray, thumbnails: Thumbnails
-) -> Photograph:
-    predictions = predictions_of(run)
-    scores, true = predictions.scores[row], predictions.targets[row].astype(bool)
-    name = str(predictions.file_names[row])
+def _photograph(run: ReportedRun, row: int, loss: float, thumbnails: Thumbnails) -> Photograph:
+    predictions = predictions_of(run).select([row])
+    scores, predicted = predictions.scores[0], decide(predictions)[0]
+    true, known = predictions.positives[0], predictions.known[0]
+    name = str(predictions.file_names[0])
 
     def labels(flags: np.ndarray, good: np.ndarray) -> list[Label]:
         order = sorted(np.flatnonzero(flags).tolist(), key=lambda column: -scores[column])
         return [Label(run.classes[column], float(scores[column]), bool(good[column])) for column in order]
 
-    image = thumbnails.data_uri(name)
-    return Photograph(name, loss, labels(true, predicted), labels(predicted, true), image)
+    shown = labels(true, predicted), labels(predicted & known, true), labels(predicted & ~known, true)
+    return Photograph(name, loss, *shown, thumbnails.data_uri(name))

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mlic.figures import new_figure
+from mlic.figures import GREY, new_figure
 from mlic.report.galleries import Gallery, Label, Photograph
 from mlic.report.run_figures import shorten
 from mlic.report.thumbnails import Thumbnails
@@ -17,7 +17,7 @@ COLUMNS = 4
 
 
 def gallery_figure(gallery: Gallery, thumbnails: Thumbnails) -> Figure:
-    """Draw the photographs with their labels: right ones in green, wrong and missed ones in red."""
+    """Draw the photographs with their labels: right ones in green, wrong and missed in red, unknown in grey."""
     lines = max(1, -(-len(gallery.photographs) // COLUMNS))
     figure = new_figure(width=2.5 * COLUMNS, height=3.2 * lines + 0.4)
     figure.suptitle(gallery.title, fontweight="bold")
@@ -36,11 +36,12 @@ def gallery_figure(gallery: Gallery, thumbnails: Thumbnails) -> Figure:
 
 
 def label_lines(photograph: Photograph) -> list[tuple[str, str]]:
-    """Return (colour, text) lines of the right, wrong and missed labels."""
+    """Return (colour, text) lines of the right, wrong, missed and unknown labels."""
     groups = (
         (GREEN, "found", [label for label in photograph.predicted if label.good]),
         (RED, "wrong", [label for label in photograph.predicted if not label.good]),
         (RED, "missed", [label for label in photograph.true if not label.good]),
+        (GREY, "unknown", photograph.unknown),
     )
     return [(colour, _line(title, labels)) for colour, title, labels in groups if labels]
 

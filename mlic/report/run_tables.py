@@ -114,14 +114,19 @@ def data_table(runs: Sequence[ReportedRun]) -> Table:
             "split", "split", meaning="first letters of the hash over file names, labels, seed and fractions"
         ),
     )
-    return Table(
-        "data", "Images and labels", columns, [Row([Cell(run.name), *map(Cell, _data(run))]) for run in runs]
-    )
+    shares = {run.name: 1 - run.test.known.mean() for run in runs if run.test is not None}
+    notes = [
+        f"{name}: {share:.1%} of the test labels are unknown and take no part in any figure."
+        for name, share in shares.items()
+        if share > 0
+    ]
+    rows = [Row([Cell(run.name), *map(Cell, _data(run))]) for run in runs]
+    return Table("data", "Images and labels", columns, rows, notes)
 
 
 def _data(run: ReportedRun) -> list[Any]:
     images, curation = run.dataset.get("images", {}), run.dataset.get("curation", {})
-    labels = None if run.test is None else float(run.test.targets.sum(axis=1).mean())
+    labels = None if run.test is None else float(run.test.positives.sum(axis=1).mean())
     without = [] if run.test is None else undefined_classes(run)
     return [
         *(images.get(part) for part in ("train", "val", "test")),
@@ -135,7 +140,7 @@ def _data(run: ReportedRun) -> list[Any]:
 
 def undefined_classes(run: ReportedRun) -> list[str]:
     """Return the classes without positives among the test images."""
-    counts = [] if run.test is None else run.test.targets.sum(axis=0)
+    counts = [] if run.test is None else run.test.positives.sum(axis=0)
     return [name for name, count in zip(run.classes, counts, strict=True) if count == 0]
 
 

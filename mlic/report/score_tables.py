@@ -207,19 +207,27 @@ def class_table(runs: Sequence[ReportedRun], metrics: dict[str, dict[str, dict[s
     """Build the table of the average precision of each class in each run, with its numbers of images."""
     tested = [run for run in runs if run.name in metrics]
     names = sorted({name for run in tested for name in run.classes})
+    some_unknown = any("known" in item for run in tested for item in metrics[run.name][HALF].values())
     columns = [
         Column("class", "class"),
         Column("train_images", "train images", "integer", meaning="maximum over runs"),
         Column("test_images", "test images", "integer", meaning="maximum over runs"),
+        *(
+            [Column("test_known", "of known", "integer", meaning="test images whose label is known")]
+            * some_unknown
+        ),
         *(Column(f"ap:{run.name}", run.name, "score", "average precision", better="high") for run in tested),
     ]
     rows = []
     for name in names:
         train = [run.dataset.get("counts", {}).get("train", {}).get(name) for run in tested]
-        known = [metrics[run.name][HALF].get(name, {}) for run in tested]
-        counts = (train, [item.get("support") for item in known])
+        found = [metrics[run.name][HALF].get(name, {}) for run in tested]
+        counts = [
+            train,
+            *([item.get(key) for item in found] for key in ("support", "known")[: 1 + some_unknown]),
+        ]
         cells = [Cell(max((n for n in values if n is not None), default=None)) for values in counts]
-        scores = [item.get("ap") for item in known]
+        scores = [item.get("ap") for item in found]
         rows.append(Row([Cell(name), *cells, *_best_of(scores)]))
     note = "Bold: best of each class. A class without test images has no average precision."
     return Table("classes", "Average precision of each class", columns, rows, [note])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch.utils.tensorboard import SummaryWriter
 
+from mlic.evaluation.metrics import known_labels
 from mlic.figures import report_style
 from mlic.report.comparison import predictions_of
 from mlic.report.galleries import Gallery
@@ -27,7 +28,8 @@ def export_run(run: ReportedRun, galleries: Sequence[Gallery], thumbnails: Thumb
         earlier.unlink()
     test = predictions_of(run)
     with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
-        for name, scores, targets in zip(test.classes, test.scores.T, test.targets.T, strict=True):
+        columns = map(known_labels, test.scores.T, test.targets.T)
+        for name, (scores, targets) in zip(test.classes, columns, strict=True):
             if targets.any():
                 writer.add_pr_curve(f"test/{name}", targets, scores)
         with report_style():

@@ -40,14 +40,14 @@ SHOWN_CLASSES = 12
 def dataset_table(datamodule: MultiLabelDataModule) -> str:
     """Format the images per part and, for each class (most frequent first), images per part and class weight."""
     table, split = datamodule.table, datamodule.split
-    columns: dict[str, Any] = {
-        part: table.labels[getattr(split, part)].sum(axis=0, dtype=int) for part in datamodule.parts
-    }
+    columns: dict[str, Any] = {part: table.select(getattr(split, part)).counts() for part in datamodule.parts}
     frame = pd.DataFrame({**columns, "weight": datamodule.class_weights}, index=list(table.classes))
     frame = frame.sort_values("train", ascending=False, kind="stable")
     parts = ", ".join(f"{len(getattr(split, part))} {part}" for part in PARTS)
     dropped = len(datamodule.full_table.classes) - len(table.classes)
     title = f"{len(table)} images ({parts}), {len(table.classes)} classes ({dropped} dropped as too rare)"
+    if not table.known.all():
+        title += f"; {1 - table.known.mean():.1%} of the labels are unknown"
     return f"{title}\n{frame.to_string(float_format='%.3f', max_rows=SHOWN_CLASSES, show_dimensions=False)}"
 
 
@@ -74,14 +74,19 @@ def describe_dataset(datamodule: MultiLabelDataModule) -> dict[str, Any]:
     def by_class(values: np.ndarray, classes: Sequence[str] = table.classes) -> dict[str, Any]:
         return dict(zip(classes, values.tolist(), strict=True))
 
-    rows = {part: getattr(split, part) for part in PARTS}
+    parts = {part: table.select(getattr(split, part)) for part in PARTS}
+    known = {}
+    if not table.known.all():
+        known = {part: by_class(images.known.sum(axis=0)) for part, images in parts.items()}
     return {
         "classes": list(table.classes),
-        "images": {part: len(rows[part]) for part in PARTS},
+        "images": {part: len(images) for part, images in parts.items()},
         "counts": {
-            **{part: by_class(table.labels[rows[part]].sum(axis=0, dtype=np.int64)) for part in PARTS},
+            **{part: by_class(images.counts()) for part, images in parts.items()},
             "before_curation": by_class(datamodule.full_table.counts(), datamodule.full_table.classes),
         },
+        # images whose label is known, where it is not in all images
+        **({"known": known} if known else {}),
         "class_weights": by_class(datamodule.class_weights.astype(float)),
         "curation": datamodule.curation.as_dict(),
         "bad_images": {str(path): reason for path, reason in datamodule.bad_images.items()},
@@ -167,7 +172,7 @@ def write_results(
             Predictions(
                 file_names=np.asarray(datamodule.table.file_names)[collected.rows],
                 scores=collected.scores,
-                targets=collected.targets.numpy().astype(np.uint8),
+                targets=collected.targets.numpy(),
                 classes=datamodule.table.classes,
             ).write_parquet(folder.predictions(part))
     folder.write_json(METRICS_FILE, model.results)

@@ -60,8 +60,7 @@ def make_folds(datamodule: MultiLabelDataModule, number: int | None) -> list[Fol
 
 def _make_fold(datamodule: MultiLabelDataModule, train: np.ndarray, val: np.ndarray) -> Fold:
     table = datamodule.table
-    counts = table.labels[train].sum(axis=0, dtype=np.int64)
-    weights = class_weights(counts, table.classes, **datamodule.weight_options)
+    weights = class_weights(table.select(train).counts(), table.classes, **datamodule.weight_options)
     return Fold(train, val, weights, _standardization(datamodule.loader_of(train)))
 
 

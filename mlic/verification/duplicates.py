@@ -20,13 +20,14 @@ def find_duplicates(table: LabelTable, digests: np.ndarray) -> list[Finding]:
 
 
 def _compare(table: LabelTable, row: int, first: int) -> Finding:
-    own, other = (table.labels[place].astype(bool) for place in (row, first))
+    own, other = table.labels[row], table.labels[first]
+    conflicts = own + other == 1  # 1 and 0; an unknown label contradicts nothing
     names = {"file_name": table.file_names[row], "same_as": table.file_names[first]}
-    if (own == other).all():
-        return Finding("duplicate", **names, detail="same labels")
     differences = [
         f"only {where}: {SEPARATOR.join(table.classes[column] for column in np.flatnonzero(labels))}"
-        for where, labels in (("here", own & ~other), ("there", other & ~own))
+        for where, labels in (("here", conflicts & (own == 1)), ("there", conflicts & (other == 1)))
         if labels.any()
     ]
+    if not differences:
+        return Finding("duplicate", **names, detail="same labels")
     return Finding("conflicting_duplicate", **names, detail="; ".join(differences))

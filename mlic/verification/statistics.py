@@ -1,4 +1,4 @@
-"""Statistics of labels: classes, images, and pairs of classes."""
+"""Statistics of labels: classes, images, and pairs of classes. Unknown labels count as absent unless stated."""
 
 from typing import Any
 
@@ -20,12 +20,13 @@ def class_table(table: LabelTable) -> pd.DataFrame:
         table: N images, C classes.
 
     Returns:
-        Columns `class`, `images`, `share` (of all images) and `alone` (images without other classes).
+        Columns `class`, `images`, `share` (of the images whose label is known) and `alone` (images without other
+        classes).
     """
     counts = table.counts()
-    alone = table.labels[table.labels.sum(axis=1) == 1].sum(axis=0, dtype=np.int64)
+    alone = table.select(table.positives.sum(axis=1) == 1).counts()
     columns: dict[str, Any] = {"class": table.classes, "images": counts}
-    columns |= {"share": counts / max(1, len(table)), "alone": alone}
+    columns |= {"share": counts / np.maximum(table.known.sum(axis=0), 1), "alone": alone}
     made = pd.DataFrame(columns)
     return made.sort_values("images", ascending=False, kind="stable", ignore_index=True)
 
@@ -38,9 +39,7 @@ def add_parts(classes: pd.DataFrame, table: LabelTable, trial: SplitTrial) -> pd
         table: curated images that were split.
         trial: split of `table`.
     """
-    parts = {
-        part: table.labels[rows].sum(axis=0, dtype=np.int64) for part, rows in trial.split.parts().items()
-    }
+    parts = {part: table.select(rows).counts() for part, rows in trial.split.parts().items()}
     added = pd.DataFrame(parts, index=pd.Index(table.classes), dtype="Int64")
     return classes.join(added, on="class")
 
@@ -70,7 +69,7 @@ def pair_table(table: LabelTable, most: int = PAIRS) -> pd.DataFrame:
     for start in range(
         0, len(table), BLOCK_ROWS
     ):  # in blocks, because a sparse copy is larger than the table itself
-        block = csr_matrix(table.labels[start : start + BLOCK_ROWS], dtype=np.int64)
+        block = csr_matrix(table.labels[start : start + BLOCK_ROWS] == 1, dtype=np.int64)
         both = both + block.T @ block
     pairs = triu(both, k=1).tocoo()
     numbers = np.asarray(pairs.data, dtype=np.int64)
@@ -83,7 +82,7 @@ def pair_table(table: LabelTable, most: int = PAIRS) -> pd.DataFrame:
 
 def label_summary(table: LabelTable) -> dict[str, Any]:
     """Return the numbers of images, classes, labels, labels per image, and of images with 0, 1, 2, ... labels."""
-    per_image = table.labels.sum(axis=1, dtype=np.int64)
+    per_image = table.positives.sum(axis=1, dtype=np.int64)
     numbers, images = np.unique(per_image, return_counts=True)
     return {
         "images": len(table),

@@ -133,7 +133,7 @@ def test_weights_are_repetitions_of_images(simulate: Simulate, names: Names) -> 
         ([[0.1, 0.2]], [[0, 1]], ["a"], 0.5, r"must both be \(images, classes\)"),
         (np.zeros((0, 1)), np.zeros((0, 1)), ["a"], 0.5, "metrics require images"),
         ([[0.1, np.nan]], [[0, 1]], ["a", "b"], 0.5, "score of row 0, class 'b' is nan"),
-        ([[0.1, 0.3]], [[0, 2]], ["a", "b"], 0.5, "target of row 0, class 'b' is 2: expected 0 or 1"),
+        ([[0.1, 0.3]], [[0, 2]], ["a", "b"], 0.5, "target of row 0, class 'b' is 2: expected 0, 1, or -1"),
         ([[0.1, 0.3]], [[0, 1]], ["a", "b"], np.zeros(3), "one number, or one for each of 2 classes"),
     ],
 )

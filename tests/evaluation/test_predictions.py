@@ -28,7 +28,7 @@ def test_round_trip_keeps_every_bit(predictions: Predictions, tmp_path: Path) ->
     assert read.classes == predictions.classes
     assert np.array_equal(read.scores, predictions.scores)
     assert np.array_equal(read.targets, predictions.targets)
-    assert (read.scores.dtype, read.targets.dtype) == (np.float32, np.uint8)
+    assert (read.scores.dtype, read.targets.dtype) == (np.float32, np.int8)
     assert [file.name for file in path.parent.iterdir()] == ["test.parquet"]
 
 
@@ -50,7 +50,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     ("score", "target", "message"),
     [
         (np.nan, 1, "score of row 0, class 'a' is nan"),
-        (0.5, 3, "target of row 0.*0 or 1"),
+        (0.5, 3, "target of row 0.*0, 1, or -1"),
         ("high", 1, "high"),
     ],
 )

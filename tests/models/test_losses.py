@@ -80,3 +80,54 @@ def test_configs_hold_the_defaults_of_the_classes(tmp_path: Path):
         plain = kind(WEIGHTS)
         logits, targets = torch.randn(5, 4), torch.ones(5, 4)
         assert torch.equal(made(logits, targets), plain(logits, targets))
+
+
+class Squared(WeightedLoss):
+    """A loss of a user, who writes nothing about unknown labels."""
+
+    def terms(self, logits: Tensor, targets: Tensor) -> Tensor:
+        assert (targets >= 0).all()
+        return (logits - targets) ** 2
+
+
+@pytest.mark.parametrize("kind", [*LOSSES, Squared])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_unknown_labels_cost_nothing_and_get_no_gradient(
+    kind: type[WeightedLoss], smoothing: float, batch: tuple[Tensor, Tensor]
+):
+    logits, targets = batch
+    loss = kind(WEIGHTS, label_smoothing=smoothing)
+    unknown = torch.rand(logits.shape, generator=torch.Generator().manual_seed(1)) < 0.3
+    unknown[:, 3] = True
+    logits = logits.clone().requires_grad_()
+    value = loss(logits, torch.where(unknown, -1, targets))
+    value.backward()
+    assert logits.grad is not None
+    assert (logits.grad[unknown] == 0).all() and logits.grad[~unknown & (targets == 1)].all()
+
+    # the mean over the known labels, as from a loss of each class on its own known images
+    parts = [
+        kind(WEIGHTS[column : column + 1], label_smoothing=smoothing)(
+            logits[~unknown[:, column], column, None], targets[~unknown[:, column], column, None]
+        )
+        * (~unknown[:, column]).sum()
+        for column in range(3)
+    ]
+    torch.testing.assert_close(value, torch.stack(parts).sum() / (~unknown).sum())
+
+    nothing = loss(logits, torch.full_like(targets, -1))
+    (gradient,) = torch.autograd.grad(nothing, logits)
+    assert nothing.item() == 0 and not gradient.any()
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_without_unknown_labels_the_loss_is_the_plain_mean_to_the_bit(
+    kind: type[WeightedLoss], batch: tuple[Tensor, Tensor]
+):
+    loss = kind(WEIGHTS)
+    masked, plain = (part.clone().requires_grad_() for part in (batch[0], batch[0]))
+    loss(masked, batch[1]).backward()
+    expected = (loss.class_weights * loss.terms(plain, batch[1])).mean()
+    expected.backward()
+    assert loss(masked, batch[1]) == expected
+    assert masked.grad is not None and plain.grad is not None and torch.equal(masked.grad, plain.grad)
