@@ -17,6 +17,7 @@ NOT_CLASSES = frozenset({
     "is_valid", "is_train", "is_test", "is_val", "split", "subset", "part", "partition", "fold", "kfold", "train",
     "test", "val", "valid", "validation", "dev", "index", "id", "image_id", "unnamed_0", "sex", "gender", "age",
     "patient_age", "patient_gender", "patient_sex", "patient_id", "patient", "year", "month", "day", "width", "height",
+    "view", "view_position", "frontal_lateral", "ap_pa", "date", "time", "source", "path", "url",
 })  # fmt: skip
 LABEL_NAMES = frozenset({
     "label", "labels", "tag", "tags", "class", "classes", "class_name", "classname", "label_name", "labelname",
@@ -151,7 +152,8 @@ class LabelColumns:
                 )
             return [*others, text], True
         if others and not (self.classes and self.classes.isdisjoint(others)):
-            self._ask("labels may be in a column of text, or in columns of 0 and 1", [[text], others])
+            both = [[text, *others]] if len(others) == 1 else []
+            self._ask("labels may be in a column of text, or in columns of 0 and 1", [[text], others, *both])
         if confidence and self.kinds[confidence[0]] != "signs":
             raise InputError(
                 f"{self.header}: '{confidence[0]}' is not only 0 and 1. Keep the rows of labels that are sure, or take "
@@ -161,9 +163,12 @@ class LabelColumns:
 
     def _check_signs(self, columns: list[str], signs: list[str]) -> None:
         """Ask about columns beside those of 0 and 1 that may be classes, and about those that may be none."""
-        others = [*filter(self._are("text", "numbers"), columns)]
-        if wrong := [*filter(self._is_nearly_signs, others)] or (others if len(signs) < FEW else []):
+        if wrong := [*filter(self._is_nearly_signs, filter(self._are("text", "numbers"), columns))]:
             self._refuse_cell(wrong[0], wrong)
+        if texts := [
+            *filter(self._may_be_labels if len(signs) >= FEW else bool, filter(self._are("text"), columns))
+        ]:
+            self._refuse_cell(texts[0], texts)
         words = [c for c in signs if any(cell[:1] in {*"tTfF"} for cell in {*self.table.columns[c]})]
         runs = [
             [*filter(self._are("blank"), columns)],
@@ -179,6 +184,11 @@ class LabelColumns:
                 "all columns of classes in data.reader.label_columns=[...]."
             )
 
+    def _may_be_labels(self, column: str) -> bool:
+        """Return True for text of several values that repeat, unlike titles and comments."""
+        cells = [cell for cell in self.table.columns[column] if cell]
+        return 1 < len({*cells}) < len(cells)
+
     def _is_nearly_signs(self, column: str) -> bool:
         """Return True for counts, probabilities, and columns of 0 and 1 with misspelt cells."""
         cells = [cell.lower() for cell in self.table.columns[column] if cell]
@@ -190,7 +200,7 @@ class LabelColumns:
         row = next((row for row, cell in enumerate(cells) if cell.lower() not in known), 0)
         raise InputError(
             f"{self.table.place(row)}: column '{column}' is '{cells[row][:60]}'; expected 0 or 1. Ignore columns that "
-            f"are not classes with {setting('ignore_columns', others)}, or list those that are in "
+            f"are not classes with {setting('ignore_columns', others)}, or list those with labels in "
             "data.reader.label_columns=[...]."
         )
 

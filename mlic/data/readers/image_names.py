@@ -63,6 +63,10 @@ def find_names(
         options = " or ".join(option("image_column", column) for column in found)
         raise InputError(f"{table.files[0]}: several columns name images in {folders[0]}. Set {options}.")
     column = min(found, key=lambda column: (names[column] != table.columns[column], column != "file_name"))
+    if exists(_apply([column], changes[column], exists, extension)[0]):
+        raise InputError(
+            f"{table.files[0]}, line 1: expected a header, but '{column}' is an image. Add a header."
+        )
     change, added = changes[column], (extension,) if extension else filter(None, changes[column].endings)
     removed = f" without {change.folders} leading folder(s)" if change.folders else ""
     return (

@@ -29,6 +29,7 @@ RECORDS_TRIED = 200
 NAMES_SHOWN = 5
 IMAGE_NAME = re.compile(r"\.(jpe?g|png|gif|bmp|tiff?|webp|heic|avif|jp2|dcm)$", re.IGNORECASE)
 _COUNT = re.compile(r"\A\s*(\d+)[ \t]*(?=\r?\n)")
+_EXCEL = re.compile(r"\Asep=.\r?\n")  # names the delimiter to Excel
 _WORD = re.compile(r"[^\W\d_]+")
 
 Records = list[tuple[list[str], int]]  # cells, and the line on which they end
@@ -98,6 +99,7 @@ def _read(file: Path, delimiter: str | None, encoding: str | None) -> tuple[list
         records, forms = _json_lines(file), ["JSON lines"]
     else:
         text, name = _decode(file, encoding)
+        text = _EXCEL.sub("\n", text)
         if start := _COUNT.match(text):  # as in CelebA, the first line is the number of rows
             count, text = int(start[1]), "\n" * start[0].count("\n") + text[start.end() :]
         delimiter = _delimiter(file, text, delimiter)

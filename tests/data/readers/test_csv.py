@@ -142,8 +142,7 @@ FORMS: dict[str, Form] = {
     "bits in a list": Form('image,label\na.jpg,"[1, 1]"\nb.jpg,"[0, 0]"\n', JPG, AB, (), {"classes": ["cat", "dog"]}),
     "paths of Windows": Form("path;tags\nC:\\x\\s\\a.jpg;cat|dog\nC:\\x\\s\\b.jpg;\n", "s/a.jpg s/b.jpg",
                              {"s/a.jpg": "cat|dog", "s/b.jpg": ""}),
-    "true and false": Form("name,cat,dog,taken\na.jpg,TRUE,True,5/1/20\nb.jpg,FALSE,False,5/2/20\n", JPG, AB,
-                           ({"ignore_columns": ["taken"]},)),
+    "true and false": Form("name,cat,dog,taken\na.jpg,TRUE,True,5/1/20\nb.jpg,FALSE,False,5/2/20\n", JPG, AB),
     "1 and blank": Form("name,cat,dog\na.jpg,1.0,1.0\nb.jpg,,\n", JPG, AB),
     "1 and -1 below a count": Form("2\ncat dog \na.jpg  1  1\nb.jpg -1 -1\n", JPG, AB),
     "blank beside 0 and 1": Form("name,cat,dog\na.jpg,1,1\nb.jpg,0,\n", JPG, {"a.jpg": "cat|dog", "b.jpg": "dog?"},
@@ -154,7 +153,15 @@ FORMS: dict[str, Form] = {
     "is_valid": Form("name,cat,is_valid\na.jpg,1,0\n", JPG, {"a.jpg": "cat"}, ({"ignore_columns": ["is_valid"]},)),
     "is_valid beside labels": Form("name,labels,is_valid\na.jpg,cat|dog,0\nb.jpg,,1\n", JPG, AB),
     "text beside one column of 0 and 1": Form("name,cat,patient no,Age Years\na.jpg,1,p7,40\n", JPG, {"a.jpg": "cat"},
-                                              ({"ignore_columns": ["patient no", "Age Years"]},)),
+                                              ({"ignore_columns": ["patient no"]},)),
+    "text that repeats beside columns of 0 and 1": Form(
+        "name,species,blurred,night,rain\na.jpg,cat,1,0,0\nb.jpg,cat,0,1,0\nc.jpg,dog,0,0,1\n", JPG,
+        {"a.jpg": "blurred", "b.jpg": "night", "c.jpg": "rain"}, ({"ignore_columns": ["species"]},),
+    ),
+    "one row a label that is present or not": Form(
+        "name,label,present\na.jpg,cat,1\na.jpg,dog,0\nb.jpg,dog,1\n", JPG, {"a.jpg": "cat", "b.jpg": "cat?|dog"},
+        ({"label_columns": ["label", "present"]},),
+    ),
     "counts": Form("name,cat,dog,cow\na.jpg,1,2,0\nb.jpg,0,1,1\n", JPG, {"a.jpg": "cat", "b.jpg": "cow"},
                    ({"ignore_columns": ["dog"]},)),
     "ages": Form("name,age\na.jpg,34\nb.jpg,50\n", JPG, {"a.jpg": "34", "b.jpg": "50"}, ({"label_columns": ["age"]},)),
@@ -194,6 +201,43 @@ def test_a_form_is_read_or_asked_about_and_each_answer_is_offered(name: str, rea
     else:
         with pytest.raises(InputError, match="no column names files in"):
             read(form.text, form.images)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,cat|dog\nb,cat\n", "expected a header, but 'a' is an image"),
+        ("a.jpg,cat|dog\nb.jpg,cat\n", "expected the names of the columns"),
+        ("name,labels\na.jpg,cat, dog\n", "line 2: 3 fields, but the header has 2"),
+        ("3\ncat dog\na.jpg 1 0\n", "its first line is 3, but 1 rows follow"),
+        ("name;a,b\na;1,0\nb;0,1\n", "divide all lines into equally many cells"),
+        ("name,labels\na.jpg,кошка\n".encode("cp1251"), "not UTF-8 text"),
+        ("name,labels\na.jpg,['cat' 'dog']\n", "look like a JSON or Python list"),
+        ("name,tags,confidence\na.jpg,cat,.5\n", "is not only 0 and 1"),
+        ("name,cat,dog\na.jpg,1,0\na.jpg,0,1\n", "List each image once"),
+        (
+            "name,labels\na.jpg,cat\na.jpg,dog\nb.jpg,cat\nc.jpg,cat\nd.jpg,cat\ne.jpg,\nf.jpg,\n",
+            "data.reader.rows=label",
+        ),
+    ],
+)
+def test_what_cannot_be_read_rightly_is_refused(text: str | bytes, message: str, read: Read):
+    with pytest.raises(InputError, match=message):
+        read(text, JPG)
+
+
+def test_a_spreadsheet_is_read_or_its_package_named(tmp_path: Path):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["name", "cat", "dog"], ["007", True, 1], ["b", False, 0]):
+        book.active.append(row)
+    book.save(tmp_path / "labels.xlsx")
+    for name in ("007.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match="in another form"):
+        read_csv(tmp_path / "labels.xlsx", tmp_path)
+    table = read_csv(tmp_path / "labels.xlsx", tmp_path, label_columns=["cat", "dog"])
+    assert labels_of(table) == {"007.jpg": "cat|dog", "b.jpg": ""}
 
 
 NAMES = (
