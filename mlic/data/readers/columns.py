@@ -38,7 +38,6 @@ class LabelColumns:
         self,
         table: TextTable,
         names: str,
-        *,
         label_columns: Sequence[str] | None = None,
         ignore_columns: Sequence[str] | None = None,
         other_columns: Sequence[str] = (),

@@ -82,15 +82,7 @@ def read_csv(
     table = read_tables(files, delimiter, encoding)
     name_column, found_names, words = find_names(table, folders, image_column, extension)
     names = _names_in_folders(table, folders, found_names)
-    columns = LabelColumns(
-        table,
-        name_column,
-        label_columns=label_columns,
-        ignore_columns=ignore_columns,
-        other_columns=other_columns,
-        classes=classes,
-        unknown=unknown,
-    )
+    columns = LabelColumns(table, name_column, label_columns, ignore_columns, other_columns, classes, unknown)
     chosen, are_signs = columns.choose()
     if are_signs:
         kept = np.arange(len(table))

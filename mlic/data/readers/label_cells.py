@@ -50,7 +50,8 @@ def split_cells(
     if separator is not None:
         separator = check_separator(separator)
         for cell in cells:
-            refuse_list(cell, place(cell), separator, classes)
+            if cell.startswith(("[", "{")):  # finding the place takes time
+                refuse_list(cell, place(cell), separator, classes)
     elif not {*cells} <= {*given}:
         separator = _fitting(cells, given)
         if separator is None and any(cell.startswith(("[", "{")) for cell in cells):
