@@ -2,7 +2,7 @@
 
 Each resample draws N of N images with replacement and computes all metrics on them. The draws depend only on the
 seed and the number of images, so that runs on the same images use the same resamples. Their differences are therefore
-paired, which removes most of the variance.
+paired, which removes most of the variance. Unknown labels of an image are unknown in each of its draws.
 
 Resamples repeat images, and a repeated positive raises average precision, so that the mean over resamples is higher
 than the metric itself. The percentiles are therefore shifted by metric minus mean. In simulations of 30 classes with

@@ -55,6 +55,20 @@ def test_photographs_are_chosen_by_rule_and_labels_say_what_was_wrong(run: Repor
     assert [words for _, words in label_lines(worst)] == ["wrong: b 0.95", "missed: a 0.20"]
 
 
+def test_a_predicted_label_of_unknown_truth_is_neither_right_nor_wrong(
+    tmp_path: Path, folder: Path, write_run: Callable[..., Path]
+):
+    targets = np.array([[1, -1], [1, 0], [-1, 1], [-1, -1]], dtype=np.int8)
+    scores = np.array([[0.9, 0.7], [0.8, 0.1], [0.4, 0.7], [0.9, 0.9]], dtype=np.float32)
+    run = read_run(write_run(tmp_path / "run", scores, targets, "ab", file_names=NAMES, images=folder))
+    found = {item.key: item.photographs for item in build_galleries(run, Thumbnails([], 64), count=4)}
+    assert found["confident_errors"] == []
+    best = {item.file_name: item for item in found["lowest_loss"]}
+    assert sorted(best) == NAMES[:3]  # nothing is known of the last
+    assert [words for _, words in label_lines(best["0.jpg"])] == ["found: a 0.90", "unknown: b 0.70"]
+    assert best["0.jpg"].loss == pytest.approx(-np.log(0.9))
+
+
 def test_thumbnails_are_small_and_gaps_where_no_picture_of_the_folder_is(folder: Path):
     small = Thumbnails([folder], 64)
     address = small.data_uri("1.jpg")

@@ -25,6 +25,7 @@ from mlic.features.dataset import FeatureDataset, MemoryRows
 from mlic.models import MultiLabelClassifier, WeightedBCE
 from mlic.models.losses import check_loss
 from mlic.tune import tune
+from mlic.verification.duplicates import find_duplicates
 
 Labels = dict[str, tuple[str, ...]]
 CLASSES = ("circle", "cross", "square", "triangle")
@@ -140,3 +141,6 @@ def test_a_copy_of_which_less_is_known_does_not_contradict(caplog: pytest.LogCap
     module.hash_images = lambda paths: np.array([b"1", b"1", b"1"], dtype="S32")
     module.group_copies()
     assert "1 images are copies of other images but have different labels: 'c'" in caplog.text
+    same, conflicting = find_duplicates(module.table, module.digests)
+    assert (same.kind, same.detail) == ("duplicate", "same labels")
+    assert (conflicting.kind, conflicting.detail) == ("conflicting_duplicate", "only there: x")
