@@ -21,7 +21,7 @@ from mlic.data.images import FULL_BITS, DraftSize, ImageReference, check_bits_st
 from mlic.data.parts import read_annotations, with_parts
 from mlic.data.sampling import EpochSeededSampler, RowSampler
 from mlic.data.split_settings import PARTS, SplitSettings
-from mlic.data.splitting import Split, split_hash, stratified_split
+from mlic.data.splitting import Split, check_sizes, split_hash, stratified_split
 from mlic.data.table import LabelTable
 from mlic.data.weighting import class_weights
 from mlic.errors import InputError, check_choice
@@ -184,10 +184,15 @@ class MultiLabelDataModule(L.LightningDataModule):
             return
         if not hasattr(self, "table"):
             self.read()
-        # Split before extraction, which may take hours, to find errors early; split again if it drops images.
-        self.group_copies()
-        self.split, images = stratified_split(self.table, self.split_settings), len(self.table)
-        self.extract()
+        if self.group_images is None:
+            # Split before extraction, which may take hours, to find errors early; split again if it drops images.
+            self.group_copies()
+            self.split, images = stratified_split(self.table, self.split_settings), len(self.table)
+            self.extract()
+        else:  # groups of near duplicates are known after extraction
+            check_sizes(self.table, self.split_settings)
+            images = None
+            self.extract()
         if len(self.table) != images:
             self.group_copies()
             self.split = stratified_split(self.table, self.split_settings)

@@ -21,11 +21,13 @@ class GroupSettings:
         value: name of the column; number of leading folders (None: the folder of the file); or regular expression,
             whose first group, or else the whole match, identifies the group.
         on_divided: `error` or `warn` if given parts divide a group.
+        threshold: least similarity of near duplicates, a cosine of whitened features.
     """
 
     by: str | None = None
     value: str | int | None = None
     on_divided: str = "error"
+    threshold: float = 0.6
 
 
 @dataclass(frozen=True)

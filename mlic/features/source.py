@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mlic.data.images import DraftSize, ImageReference
+from mlic.errors import InputError
 from mlic.features.dataset import FeatureDataset, MemoryRows, StreamedRows
 from mlic.features.extraction import ExtractionResult, extract_features, join_results
 from mlic.features.memory import available_memory
+from mlic.features.near_duplicates import descriptors
 from mlic.features.reader import ConcatenatedReader
 from mlic.features.sampling import FeatureSampler
 from mlic.features.store import size_of
@@ -66,6 +69,12 @@ class CachedFeatures:
         self.draft_sizes = draft_size if isinstance(draft_size, tuple) else (draft_size,) * len(self.members)
         self._paths: Sequence[ImageReference] = ()
         self._served: FeatureDataset | None = None
+
+    @property
+    def can_compare(self) -> bool:
+        """True if `descriptors` can be called, and the rows of the last `dataset` are in memory."""
+        known = len(self.members) == 1 or not any(member.pool == "flatten" for member in self.members)
+        return known and self._served is not None and isinstance(self._served.rows, MemoryRows)
 
     def extract(self, paths: Sequence[ImageReference]) -> dict[ImageReference, str]:
         """Compute missing rows.
@@ -133,6 +142,22 @@ class CachedFeatures:
             rows = MemoryRows(reader.gather(np.arange(len(digests))), device)
         self._served = FeatureDataset(rows, targets)
         return self._served
+
+    def descriptors(self) -> Tensor:
+        """Return vectors float32 (N, F) of the images of the last `dataset`, to find near duplicates.
+
+        Raises:
+            InputError: features are flattened maps of several networks.
+            ValueError: `dataset` was not called yet.
+        """
+        if self._served is None:
+            raise ValueError("call `dataset` first")
+        flattened = [member for member in self.members if member.pool == "flatten"]
+        if flattened and len(self.members) > 1:
+            raise InputError(
+                "near duplicates are not supported for an ensemble with model.backbone.pool=flatten: use pool=avg."
+            )
+        return descriptors(self._served.rows, int(flattened[0].network.num_features) if flattened else None)
 
     def training_sampler(self, rows: np.ndarray, seed: int) -> FeatureSampler:
         """Return a sampler of rows of the last `dataset` with a new order in each epoch.

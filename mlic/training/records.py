@@ -51,7 +51,9 @@ def dataset_table(datamodule: MultiLabelDataModule) -> str:
     return f"{title}\n{frame.to_string(float_format='%.3f', max_rows=SHOWN_CLASSES, show_dimensions=False)}"
 
 
-def write_dataset(folder: RunFolder, datamodule: MultiLabelDataModule) -> None:
+def write_dataset(
+    folder: RunFolder, datamodule: MultiLabelDataModule, *, near_duplicates: dict[str, Any] | None = None
+) -> None:
     """Write dataset.json and split.csv.
 
     split.csv contains the sha256 of each image file, so that a later evaluation can identify training images.
@@ -59,11 +61,14 @@ def write_dataset(folder: RunFolder, datamodule: MultiLabelDataModule) -> None:
     Args:
         folder: the run folder.
         datamodule: data module with digests, after `setup`.
+        near_duplicates: number of test images with a near duplicate in train, and the threshold; None if not counted.
     """
     table, split = datamodule.table, datamodule.split
-    folder.write_json(DATASET_FILE, describe_dataset(datamodule))
+    folder.write_json(DATASET_FILE, {**describe_dataset(datamodule), "near_duplicates": near_duplicates})
     digests = datamodule.digests.astype(str)
     frame = pd.DataFrame({"file_name": table.file_names, "split": split.names(len(table)), "sha256": digests})
+    if datamodule.group_images is not None:
+        frame["group"] = table.groups  # resuming checks the split without features
     write_atomically(folder.path / SPLIT_FILE, escape_table(frame).to_csv(index=False))
 
 

@@ -171,9 +171,12 @@ def _check_data(config: DictConfig, run: RunFolder) -> None:
     folders = [recorded] if isinstance(recorded, str) else recorded
     datamodule.hash_images = lambda paths: hash_files(paths, hash_index(config)).digests
     datamodule.read_labels(_name_in(folders, path) for path in described.get("bad_images") or {})
+    names, digests, groups = _read_images(run)
+    if groups is not None and names == list(datamodule.table.file_names):
+        # near duplicates, whose features may not be stored any more
+        datamodule.table = datamodule.table.join_groups(groups)
     datamodule.group_copies()
     table = datamodule.table
-    names, digests = _read_images(run)
     if names == list(table.file_names):
         changed = np.asarray(names)[datamodule.digests.astype(str) != digests]
         if len(changed):
@@ -195,14 +198,15 @@ def _name_in(folders: Sequence[str], path: str) -> str:
     return next((name for name in names if not name.startswith("..")), names[0])
 
 
-def _read_images(run: RunFolder) -> tuple[list[str], np.ndarray]:
-    """Return file name and sha256 of each image of the run in the order of its table."""
+def _read_images(run: RunFolder) -> tuple[list[str], np.ndarray, np.ndarray | None]:
+    """Return file name, sha256 and group (if recorded) of each image of the run in the order of its table."""
     file = run.path / SPLIT_FILE
     try:
-        columns = pd.read_csv(file, usecols=["file_name", "sha256"], dtype=str, na_filter=False)
-    except (OSError, ValueError) as error:  # errors of pandas are ValueErrors
+        columns = pd.read_csv(file, dtype=str, na_filter=False)
+        names, digests = columns["file_name"].map(restore_cell).tolist(), columns["sha256"].to_numpy(str)
+    except (OSError, ValueError, KeyError) as error:  # most errors of pandas are ValueErrors
         raise InputError(f"resume: '{file}' cannot be used: {error}. {ANEW}") from error
-    return [restore_cell(name) for name in columns["file_name"]], columns["sha256"].to_numpy(str)
+    return names, digests, columns["group"].to_numpy(str) if "group" in columns else None
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -235,6 +239,7 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
         settings.setdefault("model.backbone.mirror", False)
         for key, value in (("unlisted", "error"), ("official", "use"), ("groups.on_divided", "error")):
             settings.setdefault(f"data.split.{key}", value)
+        settings.setdefault("data.split.groups.threshold", 0.6)
     differences = [
         f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
         for key in sorted(there.keys() | here.keys())

@@ -31,6 +31,7 @@ from mlic.runs.system_errors import translated_errors
 from mlic.seeds import check_seed
 from mlic.settings import check_options
 from mlic.training.devices import check_shared_output, head_threads, with_processes
+from mlic.training.near_duplicates import near_duplicates_in_train, set_grouping
 from mlic.training.records import (
     complete_checkpoint,
     dataset_table,
@@ -106,7 +107,7 @@ def run(config: DictConfig) -> Results:
             prepare_folder(config, folder, earlier)
             with status.phase("records"):
                 if not is_resumed:
-                    write_dataset(folder, datamodule)
+                    write_dataset(folder, datamodule, near_duplicates=near_duplicates_in_train(datamodule))
                     write_model(folder, backbone, model.head, config.model.name)
                 log_settings(config, trainer.loggers)
         device = trainer.strategy.root_device
@@ -251,6 +252,7 @@ def _make_datamodule(config: DictConfig, backbone: Backbone, trainer: L.Trainer)
     elif config.features.augment is not None:
         options = OmegaConf.to_container(config.features.augment)
         datamodule.augmentation = backbone.augmentation(**options)
+    set_grouping(datamodule)
     return datamodule
 
 
