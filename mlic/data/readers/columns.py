@@ -74,7 +74,7 @@ class LabelColumns:
         cells = {cell.lower() for cell in values} - {""}
         if not cells:
             return "blank"
-        if cells & SIGNS.keys() and cells <= SIGNS.keys() | self.meanings.keys():
+        if cells <= SIGNS.keys() | self.meanings.keys():
             return "signs"
         return "numbers" if all(map(_NUMBER.fullmatch, cells)) else "text"
 

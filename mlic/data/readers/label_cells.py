@@ -13,6 +13,7 @@ from mlic.errors import InputError
 
 SURE = (";", ",", "\t", "\n")  # rare in class names; "|" is taken for a separator wherever it occurs
 DOUBTFUL = ("/", "&", "+", " ")
+IN_NAMES = ("-", ":", "_")
 WORDS = {" ": "blanks", "\t": "tabs", "\n": "line breaks"}
 _ADJACENT_TEXTS = re.compile(r"""["']\s+["']""")
 Labels = Mapping[str, list[str]]
@@ -114,7 +115,8 @@ def _recognise(cells: Counter[str], place: Callable[[str], str], single: bool) -
             break
     else:
         # names such as "dining table" contain blanks, but so do two labels that occur only together
-        return _ask(cells, occurring, place, "can be joined labels") if occurring and not single else None
+        asked = occurring or [separator for separator in IN_NAMES if fits(cells, separator)]
+        return _ask(cells, asked, place, "can be joined labels") if asked and not single else None
     if occurring[0] != chosen:  # one that is rarer in names
         _ask(cells, occurring, place, "can be joined labels")
     if reason := _doubt(cells, chosen, single):

@@ -202,7 +202,7 @@ def _divides(file: Path, text: str, delimiter: str) -> bool:
         (header, _), *records = islice(_records(file, text, delimiter), RECORDS_TRIED)
     except (InputError, ValueError):  # malformed, or no line at all
         return False
-    if delimiter == " " and any(character in name for name in header for character in ",\t;|"):
+    if delimiter == " " and any(character in text.lstrip().partition("\n")[0] for character in ",\t;|"):
         return False
     return (len(header) > 1 and all(len(cells) == len(header) for cells, _ in records)) or (
         bool(records) and _lacks_first_name(header, records)
