@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from mlic.data.file_names import leaves_folder
 from mlic.data.readers.label_text import option
 from mlic.data.readers.tabular import IMAGE_NAME, SIGNS, TextTable
 from mlic.errors import InputError
@@ -56,7 +57,11 @@ def find_names(
     columns = [image_column] if image_column else list(table.columns)
     changes = {column: _change(table.columns[column], exists, extension) for column in columns}
     found = [column for column in columns if changes[column].share > 0.5]
-    found = found or [column for column in columns if changes[column].share]
+    # where most images are missing, a few numbers of another column may be names of files by chance
+    named = [
+        column for column in columns if column == "file_name" or IMAGE_NAME.search(table.columns[column][0])
+    ]
+    found = found or [column for column in named if changes[column].share]
     found = found or [image_column or _unfound(table, folders[0], prefixed)]
     names = {column: _apply(table.columns[column], changes[column], exists, extension) for column in found}
     if any(other != names[found[0]] for other in names.values()):
@@ -67,13 +72,11 @@ def find_names(
         raise InputError(
             f"{table.files[0]}, line 1: expected a header, but '{column}' is an image. Add a header."
         )
-    change, added = changes[column], (extension,) if extension else filter(None, changes[column].endings)
-    removed = f" without {change.folders} leading folder(s)" if change.folders else ""
-    return (
-        column,
-        names[column],
-        " + ".join([f"'{column}'{removed}", *filter(None, [" or ".join(map(repr, added))])]),
-    )
+    change = changes[column]
+    words = f"'{column}'" + (f" without {change.folders} leading folder(s)" if change.folders else "")
+    if added := [extension] if extension else [*filter(None, change.endings)]:
+        words += " + " + " or ".join(map(repr, added))
+    return column, names[column], words
 
 
 def _searcher(table: TextTable, folders: Sequence[Path]) -> tuple[Exists, Callable[[str], list[str]]]:
@@ -95,7 +98,7 @@ def _searcher(table: TextTable, folders: Sequence[Path]) -> tuple[Exists, Callab
 
     def exists(name: str) -> bool:
         folder, _, last = name.rpartition("/")
-        return bool(last) and last in listing(folder)
+        return bool(last) and not leaves_folder(name) and last in listing(folder)
 
     return exists, lambda start: sorted(name for name in listing("") if name.startswith(start))
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -178,6 +179,10 @@ FORMS: dict[str, Form] = {
                                    ({"classes": ["0", "1"]},)),
     "two columns of names": Form("id,name,tags\nb,a.jpg,cat\na,b.jpg,dog\n", JPG, {"a.jpg": "cat", "b.jpg": "dog"},
                                  ({"image_column": "name"},)),
+    "numbers that are names of files by chance": Form(
+        "age,image,tags\n7,x.jpg,cat\n8,y.jpg,dog\n9,z.jpg,cat\n", "7.jpg",
+        {"x.jpg": "cat", "y.jpg": "dog", "z.jpg": "cat"},
+    ),
     "ids of the same images": Form("id,file_name,tags\na,a.jpg,cat\nb,b.jpg,dog\n", JPG,
                                    {"a.jpg": "cat", "b.jpg": "dog"}),
     "a comma in a name": Form(
@@ -208,6 +213,18 @@ def test_a_form_is_read_or_asked_about_and_each_answer_is_offered(name: str, rea
     else:
         with pytest.raises(InputError, match="no column names files in"):
             read(form.text, form.images)
+
+
+def test_no_folder_outside_that_of_the_images_is_listed(
+    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    listed: list[Path] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: [listed.append(Path(folder)), scandir(folder)][1])
+    with pytest.raises(InputError, match="leaves the image folder"):
+        read("file_name,labels\n/etc/passwd,cat\n../labels.csv,dog\nC:\\x,cat\n", "a.jpg")
+    photos = (tmp_path / "photos").resolve()
+    assert listed and all(folder.resolve().is_relative_to(photos) for folder in listed)
 
 
 @pytest.mark.parametrize(
