@@ -95,10 +95,15 @@ def read_csv(
         labels, found = _without(table, labels, found, no_label, ask=classes is None)
     used = {*chosen, name_column} - {*other_columns}
     left = [name for name in table.columns if name not in used]
-    for name in other_columns if len(kept) < len(table) else ():
-        cells = np.array([table.columns[name]], dtype=object).T
-        first_rows(names, cells, table.place, f"values in column '{name}'")
     of_file = parts_of_files(files)
+    parts = [of_file[file] for file, _ in table.origins]
+    # rows of one image must agree in all that decides its part
+    for name, values in {
+        "part": parts,
+        **{f"column '{name}'": table.columns.get(name) for name in other_columns},
+    }.items():
+        if values is not None and len(kept) < len(table):
+            first_rows(names, np.array([values], dtype=object).T, table.place, f"values of the {name}")
     logger.info(
         "%s%s: names from %s, labels from %s (%s): %d classes, %.1f labels an image%s.%s",
         *(", ".join(map(str, files[:NAMES_SHOWN])), table.form, words, _listed(chosen), form, len(found)),
@@ -112,7 +117,7 @@ def read_csv(
         labels,
         found,
         lambda row: table.place(kept[row]),
-        parts=[of_file[table.origins[row][0]] for row in kept],
+        parts=[parts[row] for row in kept],
         columns={name: [table.columns[name][row] for row in kept] for name in left},
     )
 

@@ -227,6 +227,15 @@ def test_no_folder_outside_that_of_the_images_is_listed(
     assert listed and all(folder.resolve().is_relative_to(photos) for folder in listed)
 
 
+def test_rows_of_one_image_agree_in_columns_that_decide_its_part(read: Read):
+    text = "image,label,patient,note\na.jpg,cat,p1,x\na.jpg,dog,p1,y\nb.jpg,cat,p2,z\n"
+    table = read(text, JPG, other_columns=["patient", "absent"])
+    assert labels_of(table) == {"a.jpg": "cat|dog", "b.jpg": "cat"}
+    assert table.columns["patient"].tolist() == ["p1", "p2"]
+    with pytest.raises(InputError, match="values of the column 'note' of"):
+        read(text, JPG, other_columns=["note"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
