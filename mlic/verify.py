@@ -55,10 +55,14 @@ def verify(config: DictConfig) -> "Verification":
     folder = open_output(config.output, config.data.get("annotations"))
     with locked_folder(folder.path):
         verification = verify_data(config.data, check=config.check)
+        if config.near_duplicates and verification.table.classes:
+            # torch and timm take seconds to import
+            from mlic.verification.near_duplicates import write_near_duplicates
+
+            verification = verification.with_findings(write_near_duplicates(config, folder))
         write(folder, verification, config.data, check=config.check, seed=config.seed)
         log_findings(folder, verification)
         if config.labels == "suspect" and verification.table.classes:
-            # torch and timm take seconds to import
             from mlic.verification.suspects import write_suspects
 
             write_suspects(config, folder)

@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,10 @@ class Verification:
     summary: dict[str, Any]
     classes: pd.DataFrame
     pairs: pd.DataFrame
+
+    def with_findings(self, findings: list[Finding]) -> Self:
+        """Return the same verification with more findings."""
+        return replace(self, findings=sort_findings([*self.findings, *findings]))
 
 
 def verify_data(data: DictConfig, *, check: str = "full") -> Verification:

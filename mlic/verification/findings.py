@@ -18,6 +18,7 @@ KINDS = {
     "missing_image": "annotated, but the file is missing",
     "split": "the split cannot be made",
     "rare_class": "too rare for every part of the split",
+    "near_duplicate": "looks like a copy of an image in another part; data.split.groups.by=duplicates prevents it",
     "duplicate": "copy of another image with the same labels",
     "unannotated_image": "in the folder, but not annotated",
     "few_test_images": "fewer than 10 images in test, so that the figures of the class are uncertain",
@@ -35,7 +36,7 @@ class Finding:
         kind: one of `KINDS`.
         file_name: file name as annotated, or relative to the image folder.
         class_name: name of a rare class.
-        same_as: file name of the image with the same bytes.
+        same_as: file name of the image with the same bytes, or of the near duplicate.
         detail: description of the problem.
     """
 

@@ -24,7 +24,9 @@ NAMES_SHOWN = 3
 PROBLEMS, CLASSES, PAIRS, SUMMARY = "problems.csv", "classes.csv", "class_pairs.csv", "verification.json"
 FIGURES = "figures"
 SUSPECTS, SUSPECT_IMAGES, SUSPECT_SHEET = "suspects.csv", "suspect_images.csv", "suspect_images.png"
+NEAR_DUPLICATES, NEAR_DUPLICATE_SHEET = "near_duplicates.csv", "near_duplicates.png"
 FILES = (PROBLEMS, CLASSES, PAIRS, SUMMARY, SUSPECTS, SUSPECT_IMAGES, SUSPECT_SHEET)
+FILES += (NEAR_DUPLICATES, NEAR_DUPLICATE_SHEET)
 _NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
