@@ -17,6 +17,7 @@ from benchmarks.extraction import extraction_bound
 from benchmarks.groups import groups
 from benchmarks.labels import labels
 from benchmarks.memory import peak_memory
+from benchmarks.near_duplicates import near_duplicates
 from benchmarks.precision import decoding, number_format
 from benchmarks.rows import Row, as_table
 from benchmarks.setting import Setting, describe_machine, load_average
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "labels": labels,
     "groups": groups,
     "memory": peak_memory,
+    "duplicates": near_duplicates,
     "shards": tar_shards,
     "agreement": agreement,
     "suspects": suspects,

@@ -16,6 +16,7 @@ from mlic.features.dataset import FeatureRows
 logger = logging.getLogger(__name__)
 
 BLOCK_ROWS = 2048
+READ_VALUES = 16_000_000
 # Pairs in memory; beyond, they are reduced to one edge for each image of a group.
 MOST_EDGES = 4_000_000
 LARGE_GROUP = 0.05
@@ -68,8 +69,10 @@ def descriptors(rows: FeatureRows, channels: int | None = None) -> Tensor:
         channels: number F of channels if features are flattened maps (F * h * w,).
     """
     parts = []
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = rows.gather(torch.arange(start, min(start + BLOCK_ROWS, len(rows))))
+    # maps may have half a million values
+    step = max(1, READ_VALUES // rows.gather(torch.arange(1)).numel())
+    for start in range(0, len(rows), step):
+        block = rows.gather(torch.arange(start, min(start + step, len(rows))))
         parts.append(block.reshape(len(block), channels or block.shape[1], -1).mean(dim=2))
     return whiten(torch.cat(parts))
 
