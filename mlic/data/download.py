@@ -73,6 +73,8 @@ def unpack(archive: Path, member: str, target: Path) -> Path:
         TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as new,
         zipfile.ZipFile(archive) as source,
     ):
-        # removes '..' and drive letters from names and makes no links: nothing is written elsewhere
-        source.extractall(new, [name for name in source.namelist() if f"{name}/".startswith(f"{member}/")])
+        for name in source.namelist():
+            if f"{name}/".startswith(f"{member}/"):
+                # removes '..' and drive letters from names and makes no links: nothing is written elsewhere
+                source.extract(name, new)
         return (Path(new) / member).rename(target)

@@ -90,7 +90,7 @@ def test_a_column_that_cannot_be_used_is_named_with_what_there_is(table: LabelTa
         (["train"], {"files": "list.txt"}, "only one of them"),
     ):
         with pytest.raises(InputError, match=message):
-            given(table, cells, **options)
+            given(table, cells, "part", **options)
     with pytest.raises(InputError, match="no such column; there are 'a', 'b'"):
         with_parts(
             replace(table, columns={"a": table.file_names, "b": table.file_names}), SplitSettings(column="c")

@@ -117,7 +117,7 @@ def test_the_sources_write_csv_by_one_function():
     assert len(lines) >= 5 and all("escape_table(" in line for line in lines)
     # findings escape each cell; the columns of epochs.csv are metrics
     users = [path.name for path in SOURCES if re.search(r"csv\.(Dict)?[wW]riter", path.read_text())]
-    assert users == ["epoch_table.py", "findings.py"]
+    assert users == ["callbacks.py", "findings.py"]
 
 
 def test_a_sweeps_table_is_escaped_and_printed_without_escapes(

@@ -154,7 +154,7 @@ def test_links_in_an_archive_lead_nowhere(tmp_path: Path):
     through = make_zip(tmp_path / "b.zip", ("photos/out", b"/tmp", link), ("photos/out/evil", b"1", 0))
     upward = make_zip(tmp_path / "c.zip", ("photos/../../evil", b"1", 0))
     for archive, member in ((through, "photos"), (upward, "photos/../../evil")):
-        with pytest.raises(InputError, match="cannot be unpacked"):
+        with pytest.raises(OSError, match="evil"):
             unpack(archive, member, tmp_path / "again" / "evil")
     assert not list(tmp_path.rglob("evil"))
 

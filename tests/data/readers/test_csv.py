@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
@@ -260,11 +261,8 @@ def test_what_cannot_be_read_rightly_is_refused(text: str | bytes, message: str,
 
 
 def test_a_spreadsheet_is_read_or_its_package_named(tmp_path: Path):
-    openpyxl = pytest.importorskip("openpyxl")
-    book = openpyxl.Workbook()
-    for row in (["name", "cat", "dog"], ["007", True, 1], ["b", False, 0]):
-        book.active.append(row)
-    book.save(tmp_path / "labels.xlsx")
+    rows = [["007", True, 1], ["b", False, 0]]
+    pd.DataFrame(rows, columns=["name", "cat", "dog"]).to_excel(tmp_path / "labels.xlsx", index=False)
     for name in ("007.jpg", "b.jpg"):
         (tmp_path / name).touch()
     with pytest.raises(InputError, match="in another form"):
