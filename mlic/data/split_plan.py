@@ -3,8 +3,10 @@
 import logging
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
+import pandas as pd
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 
 from mlic.data.split_settings import PARTS, SplitSettings
@@ -25,6 +27,11 @@ class Split:
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
+
+    @classmethod
+    def of(cls, codes: np.ndarray) -> Self:
+        """Create a split from the part of each row, int64 (N,), as its number in `PARTS`."""
+        return cls(*(np.flatnonzero(codes == code) for code in range(len(PARTS))))
 
     def parts(self) -> dict[str, np.ndarray]:
         """Return the rows of train, val and test by name."""
@@ -76,25 +83,20 @@ class SplitPlan:
     def _check_sizes(self) -> tuple[int, int, int]:
         """Return the sizes of train, val and test in the pool; a part with a share above 0 has at least one image."""
         shares = {part: getattr(self.settings, part) for part in ("test", "val") if part not in self.given}
+        listed = [f"data.split.{name}={share}" for name, share in shares.items()]
         if self.num_folds is not None:
-            shares["test"] = _check_folds(len(self.table), self.settings)
-        for name, share in shares.items():
-            if not (isinstance(share, int | float) and 0 <= share < 1):
-                raise InputError(
-                    f"data.split.{name}={share}: expected a share of all images, at least 0 and below 1."
-                )
-        listed = " and ".join(f"data.split.{name}={share}" for name, share in shares.items())
-        if sum(shares.values()) >= 1 - 1e-9:
-            raise InputError(f"{listed} leave no images for training; lower them.")
+            _check_folds(len(self.table), self.num_folds, self.settings.fold)
+            shares["test"], listed[0] = 1 / self.num_folds, f"data.split.folds={self.num_folds}"
         sizes = {
             name: max(1, round(share * len(self.table))) if share else 0 for name, share in shares.items()
         }
         num_test, num_val = sizes.get("test", 0), sizes.get("val", 0)
-        if (left := len(self.pool) - num_test - num_val) < 1:
+        left = len(self.pool) - num_test - num_val
+        if left < 1 or sum(shares.values()) > 1 - 1e-9:
             given = f" (without the given {' and '.join(self.given)} images)" if self.given else ""
             raise InputError(
-                f"{len(self.pool)} images{given} are too few for a split of "
-                f"{' and '.join(f'{name}={share}' for name, share in shares.items()) or 'one image each'}."
+                f"{len(self.pool)} images{given} are too few: {' and '.join(listed) or 'the given parts'} leave none "
+                "for training."
             )
         return left, num_val, num_test
 
@@ -108,9 +110,11 @@ class SplitPlan:
             rest, test = self._carve(labels, self.pool, num_test)
         else:
             rest, test = self.folds(labels)[self.settings.fold]
-        train, val = self._carve(labels, rest, num_val)
-        fixed = [np.flatnonzero(self.codes == code) for code in range(len(PARTS))]
-        return Split(*(np.sort(np.concatenate(each)) for each in zip((train, val, test), fixed, strict=True)))
+        drawn = (*self._carve(labels, rest, num_val), test)
+        codes = self.codes.copy()
+        for code, rows in enumerate(drawn):
+            codes[rows] = code
+        return Split.of(codes)
 
     def folds(self, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return (other rows, rows of the fold) for each fold, sorted."""
@@ -192,27 +196,20 @@ class SplitPlan:
                     refine=self.settings.groups.by is not None,
                 )
             ]
-        return Split(*(np.flatnonzero(codes == code) for code in range(len(PARTS))))
+        return Split.of(codes)
 
     def _check_groups(self, groups: np.ndarray) -> None:
         """Check that no group is divided by given or kept parts."""
-        number = groups.max() + 1
-        in_part = np.stack(
-            [np.bincount(groups[self.codes == code], minlength=number) > 0 for code in range(len(PARTS))]
-        )
-        divided = in_part.sum(axis=0) > 1
-        if self.table.parts is not None:  # a training image beside those of a given val or test part
-            is_fixed = np.isin(self.table.parts, ("val", "test"))
-            fixed, others = (
-                np.bincount(groups[rows], minlength=number) > 0 for rows in (is_fixed, ~is_fixed)
-            )
-            divided |= fixed & others
+        in_pool = np.isin(np.arange(len(groups)), self.pool)
+        parts = pd.DataFrame({"part": np.where(self.codes < 0, np.nan, self.codes), "in_pool": in_pool})
+        # several parts, or training images beside those of a given val or test part
+        divided = (parts.groupby(groups).nunique() > 1).any(axis=1).to_numpy()
         if not divided.any():
             return
-        names = self.table.file_names[np.isin(groups, np.flatnonzero(divided))]
+        names = self.table.file_names[divided[groups]]
         message = (
-            f"{divided.sum()} of {number} groups of images that belong together (such as files of the same bytes) are "
-            f"divided by the given parts: {len(names)} images, such as '{names[0]}'"
+            f"{divided.sum()} of {len(divided)} groups of images that belong together (such as files of the same "
+            f"bytes) are divided by the given parts: {len(names)} images, such as '{names[0]}'"
         )
         if self.settings.groups.on_divided == "error":
             raise InputError(
@@ -259,22 +256,13 @@ def given_parts(table: LabelTable) -> tuple[str, ...]:
     return () if table.parts is None else tuple(part for part in PARTS if part in table.parts)
 
 
-def _check_folds(num_images: int, settings: SplitSettings) -> float:
-    """Check the settings of a fold, and return its share of the images."""
-    folds, fold, val = settings.folds, settings.fold, settings.val
-    assert folds is not None
+def _check_folds(num_images: int, folds: int, fold: int) -> None:
     if not 2 <= folds <= num_images:
         raise InputError(f"data.split.folds={folds}: expected from 2 to {num_images}, the number of images.")
     if not 0 <= fold < folds:
         raise InputError(
             f"data.split.fold={fold}: expected from 0 to {folds - 1}, because data.split.folds={folds}."
         )
-    if not 0 <= val < 1 - 1 / folds:
-        raise InputError(
-            f"data.split.val={val}: with data.split.folds={folds} it must be below {1 - 1 / folds:.3g} to leave images "
-            "for training."
-        )
-    return 1 / folds
 
 
 def _strata(labels: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The settings of a split, `data.split` in the config."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from mlic.errors import InputError, check_choice
@@ -73,9 +73,11 @@ class SplitSettings:
         """
         if isinstance(options, cls):
             return options
-        given = _known(cls, "", options)
-        given["groups"] = GroupSettings(**_known(GroupSettings, "groups.", given.get("groups") or {}))
-        settings = cls(**given)
+        given = _plain(options)
+        try:
+            settings = cls(**{**given, "groups": GroupSettings(**(given.get("groups") or {}))})
+        except (AttributeError, TypeError) as error:  # not a mapping, or an unknown name
+            raise InputError(f"data.split: {error}.", key="data.split") from error
         settings._check()
         return settings
 
@@ -85,6 +87,11 @@ class SplitSettings:
 
     def _check(self) -> None:
         check_seed("data.split.seed", self.seed)
+        for part, share in (("test", self.test), ("val", self.val)):
+            if not 0 <= share < 1:
+                raise InputError(
+                    f"data.split.{part}={share}: expected a share of all images, at least 0 and below 1."
+                )
         for key, value, choices in (
             ("on_missing", self.on_missing, ("error", "warn")),
             ("unlisted", self.unlisted, ("error", "train", "drop")),
@@ -113,13 +120,3 @@ class SplitSettings:
 def _plain(value: Any) -> Any:
     """Convert nested mappings, also those of OmegaConf, to dicts."""
     return {key: _plain(value[key]) for key in value} if isinstance(value, Mapping) else value
-
-
-def _known(kind: type[SplitSettings | GroupSettings], prefix: str, options: Any) -> dict[str, Any]:
-    if not isinstance(options, Mapping):
-        raise InputError(f"data.split.{prefix}".rstrip(".") + f": must be a mapping, got {options}.")
-    names = [each.name for each in fields(kind)]
-    for name in options:
-        if name not in names:
-            raise InputError(f"data.split.{prefix}{name}: must be one of {', '.join(names)}.")
-    return _plain(options)

@@ -147,15 +147,11 @@ def _describe_lacking(table: LabelTable, trial: SplitTrial) -> str:
     places = []
     for part in PARTS:
         names = [f"{name} ({counts[name]} images)" for name, parts in trial.lacking.items() if part in parts]
-        places += (
-            [f"{part}{' (given)' * (part in given)} has no images of {', '.join(names)}"] if names else []
-        )
-    drop = (
-        f"Drop rare classes with data.min_images_per_class={trial.least}"
-        if trial.least
-        else "Use more images"
-    )
-    remedies = [drop]
+        if names:
+            places.append(f"{part}{' (given)' if part in given else ''} has no images of {', '.join(names)}")
+    remedies = ["Use more images"]
+    if trial.least:
+        remedies = [f"Drop rare classes with data.min_images_per_class={trial.least}"]
     # shares and seed change nothing in parts that are given or kept
     drawn = [part for part in ("test", "val") if part not in given]
     if drawn and table.kept is None:
