@@ -1,8 +1,8 @@
-"""Extraction with `Trainer.predict`: a module that computes features, and a callback that stores them."""
+"""Extraction with `Trainer.predict`: the images, a module that computes features, and a callback that stores them."""
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
-from mlic.data.image_dataset import PADDING, ImageBatch, image_loader
+from mlic.data.image_dataset import PADDING, ImageBatch, ImageDataset, Item, Transform, image_loader
 from mlic.data.images import ImageReference
 from mlic.errors import InputError
-from mlic.features.hashing import DIGEST_DTYPE
-from mlic.features.images import HashedImages, RankSampler
+from mlic.features.hashing import DIGEST_DTYPE, state_of
 from mlic.features.shard import DTYPES, finite_rows
 from mlic.features.store import FeatureStore
 from mlic.features.writer import ShardWriter
@@ -49,6 +48,61 @@ class PendingImages:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.paths)
+
+
+class HashedImages(ImageDataset):
+    """Images that are unchanged since they were hashed; others are black images with the row number `PADDING`."""
+
+    def __init__(
+        self,
+        references: Sequence[ImageReference],
+        states: np.ndarray,
+        transform: Transform,
+        draft_size: int | None,
+        bits_stored: int,
+    ) -> None:
+        """Create a dataset from the result of `hash_files`.
+
+        Args:
+            references: N images.
+            states: size, mtime and ctime (N, 3) when they were hashed.
+            transform: maps a PIL image to uint8 (3, H, W).
+            draft_size: see `mlic.data.open_image`.
+            bits_stored: see `mlic.data.open_image`.
+        """
+        super().__init__(references, transform, draft_size=draft_size, bits_stored=bits_stored, strict=False)
+        self.states = states
+
+    def __getitem__(self, row: int) -> Item:
+        """Decode one row."""
+        item = super().__getitem__(row)
+        if item[1] == PADDING:
+            return item
+        try:
+            is_same = state_of(self.references[row]) == tuple(self.states[row].tolist())  # pyright: ignore[reportArgumentType]
+        except OSError:
+            is_same = False
+        return item if is_same else self.black("it changed while it was read")
+
+
+class RankSampler(Sampler[int]):
+    """Yields every n-th image for one of n processes, each image once, without padding or repetition.
+
+    A process without images gets one index of padding, so that it takes part in collective operations.
+    """
+
+    def __init__(self, num_images: int, rank: int, num_processes: int) -> None:
+        """Select the images of process `rank` from `num_images`."""
+        own = range(rank, num_images, num_processes)
+        self.indices: Sequence[int] = own if len(own) else [PADDING]
+
+    def __len__(self) -> int:
+        """Return the number of indices."""
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the indices in ascending order."""
+        return iter(self.indices)
 
 
 class FeatureExtractor(L.LightningModule):

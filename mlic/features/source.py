@@ -1,6 +1,7 @@
 """Cached features as a source of training data: missing features are computed first."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,9 @@ from torch import Tensor
 
 from mlic.data.images import DraftSize, ImageReference
 from mlic.errors import InputError
-from mlic.features.dataset import FeatureDataset, MemoryRows, StreamedRows
+from mlic.features.dataset import ConcatenatedReader, FeatureDataset, MemoryRows, StreamedRows
 from mlic.features.extraction import ExtractionResult, extract_features, join_results
-from mlic.features.memory import available_memory
 from mlic.features.near_duplicates import descriptors
-from mlic.features.reader import ConcatenatedReader
 from mlic.features.sampling import FeatureSampler
 from mlic.features.store import size_of
 from mlic.models.backbone import FrozenBackbone
@@ -24,6 +23,8 @@ from mlic.models.ensemble import Backbone, EnsembleBackbone
 logger = logging.getLogger(__name__)
 
 MEMORY_SHARE = 0.5  # share of the free memory for features
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 class CachedFeatures:
@@ -175,3 +176,19 @@ def _free_on(device: torch.device) -> float:
     if device.type == "cpu":
         return float("inf")
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
+def available_memory() -> int:
+    """Return the bytes available without swapping; on Linux within the limit of the control group of the job."""
+    for line in _MEMINFO.read_text().splitlines() if _MEMINFO.exists() else []:
+        if line.startswith("MemAvailable:"):
+            return min(int(line.split()[1]) * 1024, _left_in_group(_CGROUP))
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**32
+
+
+def _left_in_group(root: Path) -> int:
+    try:
+        own = root / Path("/proc/self/cgroup").read_text().strip().rpartition("::/")[2]
+        return int((own / "memory.max").read_text()) - int((own / "memory.current").read_text())
+    except (OSError, ValueError):  # no control groups, or no limit ("max")
+        return 2**62

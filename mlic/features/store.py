@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from mlic.errors import InputError, check_choice
+from mlic.features.dataset import FeatureReader
 from mlic.features.hashing import DIGEST_DTYPE
-from mlic.features.reader import FeatureReader
 from mlic.features.shard import (
     DTYPES,
     FORMAT_VERSION,

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from mlic.command_line import program
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
-from mlic.features.memory import available_memory
+from mlic.features.source import available_memory
 from mlic.models import AsymmetricLoss, Backbone, DenseHead, FocalLoss, Standardization, WeightedBCE
 from mlic.runs.folder import (
     SETTINGS_FILE,

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mlic.features.dataset import FeatureDataset, MemoryRows, StreamedRows
-from mlic.features.reader import ConcatenatedReader
+from mlic.features.dataset import ConcatenatedReader, FeatureDataset, MemoryRows, StreamedRows
 from mlic.features.sampling import FeatureSampler
 from mlic.features.store import FeatureStore
 
