@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlic.data.images import image_suffixes
 from mlic.data.split_settings import PARTS, SplitSettings
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
@@ -27,20 +28,11 @@ PART_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-# columns in which True marks a part; what is_train does not mark may be val or test
+# columns in which yes marks a part; what is_train does not mark may be val or test
 FLAGS = {
     f"{start}{name}": part for start in ("", "is_") for name, part in PART_NAMES.items() if part != "train"
 }
-TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-# ways in which the name in a list may differ from that of the image, the strictest first: (listed, image) -> key
-NAME_FORMS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
-    (str, str),
-    (str, lambda name: splitext(name)[0]),
-    (lambda name: splitext(name)[0], lambda name: splitext(name)[0]),
-    (basename, basename),
-    (basename, lambda name: splitext(basename(name))[0]),
-    (lambda name: splitext(basename(name))[0], lambda name: splitext(basename(name))[0]),
-)
+TRUTHS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 
 
 def read_annotations(
@@ -158,18 +150,13 @@ def _complete(table: LabelTable, source: str, settings: SplitSettings) -> LabelT
             "data.split.unlisted=drop to leave them out, or data.split.unlisted=train to train on them.",
             key="data.split.unlisted",
         )
-    counts = Counter(map(str, table.parts))  # pyright: ignore[reportArgumentType]
-    listed = ", ".join(f"{counts[part]} {part}" for part in PARTS if counts[part])
-    carved = [part for part in ("val", "test") if not counts[part] and getattr(settings, part)]
-    shares = " and ".join(f"{part} (data.split.{part}={getattr(settings, part)})" for part in carved)
+    counts = {part: (table.parts == part).sum() for part in PARTS}
+    listed = ", ".join(f"{count} {part}" for part, count in counts.items() if count)
+    drawn = " and ".join(part for part in ("val", "test") if not counts[part] and getattr(settings, part))
     logger.info(
         "parts from %s: %s images%s%s",
-        source,
-        listed,
-        f"; {without.sum()} images without a part (data.split.unlisted={settings.unlisted})"
-        if without.any()
-        else "",
-        f"; {shares} will be taken from train by stratification" if carved else "",
+        *(source, listed, f"; {without.sum()} images had no part" if without.any() else ""),
+        f"; {drawn} will be taken from train by stratification" if drawn else "",
     )
     return table
 
@@ -177,18 +164,17 @@ def _complete(table: LabelTable, source: str, settings: SplitSettings) -> LabelT
 def _parts_of_column(values: np.ndarray, settings: SplitSettings) -> np.ndarray:
     if settings.folds is None:
         return _parts_of_values(values, str(settings.column), settings)
-    found, inverse = np.unique(values.astype(str), return_inverse=True)
-    numbers = [re.search(r"(\d+)(\.0*)?$", value) for value in found]
-    folds = [int(number[1]) for number in numbers if number]
-    if len(folds) < len(found) or len(set(folds)) != settings.folds or settings.fold not in folds:
+    # such as 3, 3.0 or fold_3
+    numbers = pd.Series(values).astype(str).str.extract(r"(\d+)(?:\.0*)?$")[0].astype(float).fillna(-1)
+    found = set(numbers)
+    if -1 in found or len(found) != settings.folds or settings.fold not in found:
         raise InputError(
             f"data.split.column={settings.column}: with data.split.folds={settings.folds} and "
             f"data.split.fold={settings.fold}, expected {settings.folds} numbers of folds, one of them "
             f"{settings.fold}; found {_describe_values(values)}.",
             key="data.split.column",
         )
-    names = np.where(np.array(folds) == settings.fold, "test", "train").astype(object)
-    return names[inverse]
+    return np.where(numbers == settings.fold, "test", "train").astype(object)
 
 
 def _parts_of_values(
@@ -197,17 +183,16 @@ def _parts_of_values(
     """Return the part of each value; empty values have none. With `numbered`, 0, 1, 2 are train, val, test."""
     plain = pd.Series(values, dtype=object).map(_plain_value)
     found = set(plain) - {""}
+    flag = name.strip().lower()
     meanings: dict[str, str]
     if settings.values is not None:
         meanings = {_plain_value(value): part for value, part in settings.values.items()}
-        truths = {TRUTHS[value]: part for value, part in meanings.items() if value in TRUTHS}
-        meanings = {value: truths[truth] for value, truth in TRUTHS.items() if truth in truths} | meanings
     elif found <= PART_NAMES.keys():
         meanings = PART_NAMES
     elif numbered and found == {"0", "1", "2"}:
-        meanings = dict(zip(("0", "1", "2"), PARTS, strict=True))
-    elif found <= TRUTHS.keys() and (flag := name.strip().lower()) in FLAGS:
-        meanings = {value: FLAGS[flag] if TRUTHS[value] else "train" for value in found}
+        meanings = dict(zip("012", PARTS, strict=True))
+    elif found <= {"0", "1"} and flag in FLAGS:
+        meanings = {"0": "train", "1": FLAGS[flag]}
     else:
         raise InputError(_ask(values, found, name), key="data.split.values")
     if missing := sorted(found - meanings.keys()):
@@ -220,25 +205,20 @@ def _parts_of_values(
 
 
 def _plain_value(value: Any) -> str:
-    """Return a value in lower case, and whole numbers without decimals."""
-    return re.sub(r"^(\d+)\.0*$", r"\1", str(value).strip().lower())
+    """Return a value in lower case, whole numbers without decimals, and yes and no as 1 and 0."""
+    plain = re.sub(r"^(\d+)\.0*$", r"\1", str(value).strip().lower())
+    return TRUTHS.get(plain, plain)
 
 
 def _ask(values: np.ndarray, found: set[str], name: str) -> str:
     """Return the message for values with several possible meanings, with the setting for each."""
-    readings = []
-    if len(found) == 2 and found <= TRUTHS.keys():
-        yes, no = sorted(found, key=TRUTHS.__getitem__, reverse=True)
-        marked = [(no, yes)] if "train" in name.lower() else [(yes, no), (no, yes)]
-        readings += [
-            f"{value}: {part}, {other}: train" for value, other in marked for part in ("val", "test")
-        ]
-    elif found == {"0", "1", "2"}:
-        readings.append("0: train, 1: val, 2: test")
-    elif not all(value[-1].isdigit() for value in found):
-        readings.append(", ".join(f"{value}: ..." for value in sorted(found)[:VALUES_SHOWN]))
-    settings = [f"'data.split.values={{{reading}}}'" for reading in readings]
-    if len(found) > 1 and all(value[-1].isdigit() for value in found):
+    readings = {2: [("train", "test"), ("test", "train")], 3: [PARTS]}.get(len(found), [])
+    meanings = [zip(sorted(found), parts, strict=True) for parts in readings]
+    settings = [
+        f"'data.split.values={{{', '.join(f'{value}: {part}' for value, part in meaning)}}}'"
+        for meaning in meanings
+    ]
+    if len(found) > 2 and all(value[-1].isdigit() for value in found):
         settings.append(
             f"data.split.folds={len(found)} data.split.fold={min(found)} (numbers of folds, the test fold)"
         )
@@ -255,14 +235,28 @@ def _describe_values(values: np.ndarray) -> str:
 
 
 def _parts_of_files(table: LabelTable, settings: SplitSettings) -> np.ndarray:
-    if not isinstance(settings.files, Mapping):
-        names, values = _read_pairs(str(settings.files), settings)
-        return _listed(table, names, _parts_of_values(values, str(settings.files), settings, numbered=True))
-    names, parts = [], []
-    for part, file in settings.files.items():
-        names += (lines := _read_lines(file))
-        parts += [part] * len(lines)
-    return _listed(table, names, np.array(parts, dtype=object))
+    """Return the part of each image from a file of names for each part, or from one file of names and parts."""
+    files = settings.files
+    if isinstance(files, Mapping):
+        pairs = [(name, part) for part, file in files.items() for name in _read_lines(file)]
+    else:
+        pairs = _read_pairs(str(files))
+    names, values = (np.array(column, dtype=object) for column in zip(*pairs, strict=True))
+    rows = match_names(names, table.file_names, "data.split.files")
+    rows, values = rows[rows >= 0], values[rows >= 0]  # also without a header
+    if not isinstance(files, Mapping):
+        values = _parts_of_values(values, str(files), settings, numbered=True)
+    listed = pd.DataFrame({"row": rows, "part": values}).drop_duplicates()
+    twice = listed.loc[listed["row"].duplicated(keep=False)]
+    if len(twice):
+        row = twice["row"].tolist()[0]
+        parts = " and ".join(twice["part"][twice["row"] == row])
+        raise InputError(
+            f"data.split.files: '{table.file_names[row]}' is listed in both {parts}.", key="data.split.files"
+        )
+    given = np.full(len(table), "", dtype=object)
+    given[rows] = values
+    return given
 
 
 def _read_lines(file: str) -> list[str]:
@@ -278,8 +272,8 @@ def _read_lines(file: str) -> list[str]:
     return names
 
 
-def _read_pairs(file: str, settings: SplitSettings) -> tuple[list[str], np.ndarray]:
-    """Read lines of a name and a part, separated by a comma, a tab or blanks; a header is skipped."""
+def _read_pairs(file: str) -> list[tuple[str, str]]:
+    """Read lines of a name and a part, separated by a comma, a semicolon, a tab or blanks."""
     rows = [re.fullmatch(r"(.*\S)\s*[,;\s]\s*(\S+)", line) for line in _read_lines(file)]
     if None in rows:
         raise InputError(
@@ -288,30 +282,10 @@ def _read_pairs(file: str, settings: SplitSettings) -> tuple[list[str], np.ndarr
             "'data.split.files={train: train.txt, test: test.txt}'.",
             key="data.split.files",
         )
-    pairs = [(row[1].strip().strip('"'), row[2].strip('"')) for row in rows if row]
-    known = {*PART_NAMES, *TRUTHS, *map(_plain_value, settings.values or ())}
-    first = _plain_value(pairs[0][1])
-    if len(pairs) > 1 and first not in known and not first.isdigit():
-        pairs = pairs[1:]
-    return [name for name, _ in pairs], np.array([value for _, value in pairs], dtype=object)
+    return [(row[1].strip('"'), row[2].strip('"')) for row in rows if row]
 
 
-def _listed(table: LabelTable, names: list[str], parts: np.ndarray) -> np.ndarray:
-    """Return the part of each row of the table, from lists of names and their parts."""
-    rows = match_names(names, table.file_names, "data.split.files")
-    given = np.full(len(table), "", dtype=object)
-    for row, part in zip(rows.tolist(), parts, strict=True):
-        if row >= 0 and given[row] not in ("", part):
-            raise InputError(
-                f"data.split.files: '{table.file_names[row]}' is listed in both {given[row]} and {part}.",
-                key="data.split.files",
-            )
-        if row >= 0:
-            given[row] = part
-    return given
-
-
-def match_names(names: Sequence[str], file_names: np.ndarray, key: str) -> np.ndarray:
+def match_names(names: Sequence[str] | np.ndarray, file_names: np.ndarray, key: str) -> np.ndarray:
     """Find images by names that may lack extension or folder.
 
     All names are compared in one way, the strictest that finds an image. The log has the number of names that are not
@@ -328,8 +302,9 @@ def match_names(names: Sequence[str], file_names: np.ndarray, key: str) -> np.nd
     Raises:
         InputError: no name is found, or a name belongs to several images.
     """
-    for of_name, of_image in NAME_FORMS:
-        keys, wanted = pd.Index(list(map(of_image, file_names))), pd.Index(list(map(of_name, names)))
+    # the strictest way first
+    for form in (str, _without_extension, lambda name: _without_extension(basename(name))):
+        keys, wanted = pd.Index(list(map(form, file_names))), pd.Index(list(map(form, names)))
         if wanted.isin(keys).any():
             break
     else:
@@ -355,6 +330,11 @@ def match_names(names: Sequence[str], file_names: np.ndarray, key: str) -> np.nd
             "%s: %d of %d names are not in the annotations, such as %s", key, len(missing), len(names), shown
         )
     return np.where(found < 0, -1, np.flatnonzero(unique)[found])
+
+
+def _without_extension(name: str) -> str:
+    stem, ending = splitext(name)
+    return stem if ending.lower() in image_suffixes() else name
 
 
 def _kept_parts(table: LabelTable, keep: str) -> np.ndarray:

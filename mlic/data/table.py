@@ -1,5 +1,6 @@
 """The label table, the common form of all annotation formats."""
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from mlic.data.images import ImageReference
 from mlic.errors import InputError
 
 NAMES_SHOWN = 5
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 UNKNOWN = -1
 
 
@@ -220,15 +222,13 @@ class LabelTable:
         """
         if self.groups is None:
             return replace(self, groups=groups)
-        # rows are connected to the first row of each of their groups; connected rows are one group
-        size, rows, firsts = len(self), [], []
-        for numbers in (self.groups, groups):
-            _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
-            rows.append(np.arange(size))
-            firsts.append(first[inverse])
-        edges = (np.concatenate(rows), np.concatenate(firsts))
-        graph = coo_matrix((np.ones(2 * size, dtype=bool), edges), shape=(size, size))
-        return replace(self, groups=connected_components(graph, directed=False)[1].astype(np.int64))
+        # each row connects its old group with its new one; connected groups become one
+        _, old = np.unique(self.groups, return_inverse=True)
+        _, new = np.unique(groups, return_inverse=True)
+        size = len(self)
+        graph = coo_matrix((np.ones(size, dtype=bool), (old, size + new)), shape=(2 * size, 2 * size))
+        _, joined = connected_components(graph, directed=False)
+        return replace(self, groups=joined[old].astype(np.int64))
 
 
 def is_text(name: str) -> bool:
@@ -256,7 +256,7 @@ def check_class_names(classes: Sequence[str], place: str = "", labels: np.ndarra
     if "" in classes:
         raise InputError(f"{start}a class has an empty name; every class needs a name.")
     for name in classes:
-        if not name.isprintable() and (not is_text(name) or any(map(_is_control, name))):
+        if not is_text(name) or _CONTROL.search(name):
             raise InputError(
                 f"{start}the class name {name!r} contains a control character or is not valid text; correct it."
             )
@@ -264,34 +264,22 @@ def check_class_names(classes: Sequence[str], place: str = "", labels: np.ndarra
     plain = [" ".join(name.lower().split()) for name in plain]
     if len(set(plain)) == len(classes):  # a million columns take a second
         return
-    forms: dict[str, list[int]] = defaultdict(list)
+    forms: dict[str, dict[str, int]] = defaultdict(dict)
     for column, name in enumerate(plain):
-        forms[name].append(column)
-    for columns in forms.values():
-        alike = {classes[column]: column for column in columns}
-        if len(alike) > 1:
-            _refuse_alike(start, alike, labels)
-
-
-def _refuse_alike(start: str, alike: dict[str, int], labels: np.ndarray | None) -> None:
-    """Raise an error for class names (with their columns) that differ only in form."""
-    names = sorted(alike)
-    if len({unicodedata.normalize("NFC", name) for name in names}) == 1:
-        codes = " and ".join(map(ascii, names))
-        raise InputError(
-            f"{start}two classes look alike, '{names[0]}': {codes} differ only in Unicode normalization. "
-            "Write them in one form (NFC)."
+        forms[name][classes[column]] = column
+    for alike in forms.values():
+        if len(alike) == 1:  # the same name twice, which is refused when the table is built
+            continue
+        # names that look the same are shown with escapes
+        show = repr if len({unicodedata.normalize("NFC", name) for name in alike}) > 1 else ascii
+        listed = " and ".join(
+            show(name) if labels is None else f"{show(name)} ({(labels[:, column] == 1).sum()} images)"
+            for name, column in sorted(alike.items())
         )
-    counts = ["" if labels is None else f" ({(labels[:, alike[name]] == 1).sum()} images)" for name in names]
-    listed = " and ".join(f"'{name}'{count}" for name, count in zip(names, counts, strict=True))
-    raise InputError(
-        f"{start}class names that differ only in case or whitespace: {listed}. Use one spelling, or rename one "
-        "if they are different classes."
-    )
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) == "Cc"
+        raise InputError(
+            f"{start}class names differ only in case, whitespace or Unicode normalization: "
+            f"{listed}. Use one spelling, or rename one if they are different classes."
+        )
 
 
 def _refuse_repeats(sorted_names: np.ndarray, what: str) -> None:

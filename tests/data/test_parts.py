@@ -56,7 +56,7 @@ def test_a_column_gives_the_parts(table: LabelTable, cells: list[str], options: 
     ("cells", "column", "readings"),
     [
         (["0", "1", "2"], "partition", 2),
-        (["True", "False"], "flag", 4),
+        (["True", "False"], "flag", 2),
         (["0", "1"], "is_train", 2),
         (["1", "2", "3", "4"], "fold", 1),
     ],
@@ -78,7 +78,7 @@ def test_a_column_with_several_meanings_asks_with_settings_that_work(
 
 def test_a_column_that_cannot_be_used_is_named_with_what_there_is(table: LabelTable):
     for cells, options, message in (
-        (["a", "b"], {}, r"Expected names of parts .*'data\.split\.values=\{a: \.\.\., b: \.\.\.\}'"),
+        (["a", "b"], {}, r"Expected names of parts .*'data\.split\.values=\{a: train, b: test\}'"),
         (["0", "1", "7"], {"values": {0: "train", 1: "test"}}, "has no part for '7'"),
         (
             ["train", "test"],

@@ -96,7 +96,7 @@ CSV: dict[str, Case] = {
     "an address": Case("file_name,labels\nfile:///etc/passwd,cat\n", "line 2: 'file:///etc/passwd' is an address"),
     "NUL in a name": Case("file_name,labels\na\0.jpg,cat\n", r"line 2: the file name of the image is 'a\\x00.jpg'"),
     "escape in a label": Case("file_name,labels\na.jpg,\x1b[31mcat\n", "contains a control character"),
-    "labels that look alike": Case(f"file_name,labels\na.jpg,{ALIKE[0]}\nb.jpg,{ALIKE[1]}\n", "two classes look alike"),
+    "labels that look alike": Case(f"file_name,labels\na.jpg,{ALIKE[0]}\nb.jpg,{ALIKE[1]}\n", "differ only in case"),
     "right to left and joined": Case("file_name,labels\na.jpg,קטן|👩‍🚀\n", {"a.jpg": {"קטן", "👩‍🚀"}}),
     "code as a label": Case("file_name,labels\na.jpg,<script>|=cmd()\n", {"a.jpg": {"<script>", "=cmd()"}}),
     "not in the classes": Case("file_name,labels\na.jpg,cta\n", "label 'cta' is not", {"classes": ["cat", "dog"]}),
