@@ -31,13 +31,8 @@ class DurableCheckpoints(TorchCheckpointIO):
         Args:
             checkpoint: checkpoint in the layout of Lightning.
             path: path of the file; its folder is created.
-            storage_options: options of remote files; must be None.
-
-        Raises:
-            TypeError: `storage_options` is not None.
+            storage_options: not used; checkpoints are local files.
         """
-        if storage_options is not None:
-            raise TypeError("checkpoints are local files and do not support storage_options")
         target, step = Path(path), (checkpoint.get("epoch"), checkpoint.get("global_step"))
         if step == self._step and self._written != target and _link(self._written, target):
             return

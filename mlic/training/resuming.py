@@ -48,6 +48,12 @@ WITHOUT_EFFECT = (
     "trainer.accelerator", "trainer.strategy", "trainer.plugins", "trainer.enable_progress_bar",
     "trainer.enable_model_summary", "trainer.log_every_n_steps",
 )  # fmt: skip
+# settings that runs of earlier versions do not have, and the values that correspond to what those versions did
+ADDED_LATER = {
+    "trainer.num_nodes": 1, "data.bits_stored": FULL_BITS, "model.backbone.mirror": False,
+    "data.split.unlisted": "error", "data.split.official": "use", "data.split.groups.on_divided": "error",
+    "data.split.groups.threshold": 0.6,
+}  # fmt: skip
 SHOWN_DIFFERENCES = 10
 SHOWN_IMAGES = 3
 ANEW = "Set another output, or resume=null to start again."
@@ -118,11 +124,10 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
         has_epochs = (run.path / EPOCHS_FILE).is_file() or any(run.checkpoints.glob("*.ckpt"))
         return EarlierRun(refused=f"there is no '{missing[0]}' to continue from." if has_epochs else None)
     try:
-        step = _step_of(last)
-        for path in needed[1:]:
-            load_checkpoint(path, mmap=True)
-    except InputError as error:
-        return EarlierRun(refused=str(error))
+        checkpoints = [load_checkpoint(path, mmap=True) for path in needed]
+        step = int(checkpoints[0]["global_step"])
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        return EarlierRun(refused=f"its checkpoints cannot be used: {error}")
     _check_data(config, run)
     return EarlierRun(checkpoint=last, step=step, seconds=status.get("seconds", {}))
 
@@ -209,13 +214,6 @@ def _read_images(run: RunFolder) -> tuple[list[str], np.ndarray, np.ndarray | No
     return names, digests, columns["group"].to_numpy(str) if "group" in columns else None
 
 
-def _step_of(checkpoint: Path) -> int:
-    try:
-        return int(load_checkpoint(checkpoint, mmap=True)["global_step"])
-    except (InputError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"there is no step to continue from. {error}") from error
-
-
 def _settings(config: DictConfig) -> DictConfig:
     placed = OmegaConf.merge(config, {"output": "."})
     return OmegaConf.create(OmegaConf.to_container(placed, resolve=True))  # pyright: ignore[reportReturnType]
@@ -234,12 +232,8 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
     for settings in (there, here):
         # the choice of devices does not affect results
         settings["trainer.devices"] = count_devices(settings.get("trainer.devices"))
-        settings.setdefault("trainer.num_nodes", 1)
-        settings.setdefault("data.bits_stored", FULL_BITS)
-        settings.setdefault("model.backbone.mirror", False)
-        for key, value in (("unlisted", "error"), ("official", "use"), ("groups.on_divided", "error")):
-            settings.setdefault(f"data.split.{key}", value)
-        settings.setdefault("data.split.groups.threshold", 0.6)
+        for key, value in ADDED_LATER.items():
+            settings.setdefault(key, value)
     differences = [
         f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
         for key in sorted(there.keys() | here.keys())

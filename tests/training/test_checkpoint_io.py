@@ -72,8 +72,3 @@ def test_a_checkpoint_of_a_moved_folder_names_its_new_place(tmp_path: Path):
         "best_k_models": {best: score},
     }  # fmt: skip
     assert loaded["table"] == {"rows": ""}
-
-
-def test_storage_options_are_refused(tmp_path: Path):
-    with pytest.raises(TypeError, match="storage_options"):
-        DurableCheckpoints().save_checkpoint(checkpoint(1), tmp_path / "a.ckpt", storage_options={})
