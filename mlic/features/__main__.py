@@ -3,7 +3,6 @@
 python -m mlic.features action=prune days=30 dir=<folder>
 """
 
-import sys
 from pathlib import Path
 
 import hydra
@@ -12,8 +11,6 @@ from omegaconf import DictConfig
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
 from mlic.settings import check_settings
-
-FORMER_ARGUMENTS = {"list", "verify", "prune", "--days", "--dir"}
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="features")
@@ -31,9 +28,6 @@ def main(config: DictConfig) -> None:
 
 def command() -> None:
     """Run `python -m mlic.features`."""
-    former = [argument for argument in sys.argv[1:] if argument.partition("=")[0] in FORMER_ARGUMENTS]
-    if former:
-        sys.exit(f"'{former[0]}': expected settings as key=value, such as action=prune days=30 dir=<folder>.")
     run_command(main, keys=["dir"])
 
 

@@ -67,7 +67,6 @@ def test_prune_removes_only_what_was_not_used(filled: Filled, capsys: pytest.Cap
         (["action=verify", "dir=a=b, c"], 0, "no feature stores in 'a=b, c'"),
         (["+dri=a"], 1, "'dri' is not a setting of mlic.features"),
         (["action=prune"], 1, "days: must be given with action=prune, such as days=30"),
-        (["prune", "--days", "30"], 1, "such as action=prune days=30"),
     ],
 )
 def test_command_line(arguments: list[str], status: int, message: str, run_server: Any, tmp_path: Path):
