@@ -124,17 +124,23 @@ def run_server(own_cache: Path) -> Iterator[RunServer]:
 
 
 TINY_RUN = (
-    "data=csv", "data.split.test=0.2", "data.split.val=0.2", "data.num_workers=0", "data.batch_size=8",
+    "data.split.test=0.2", "data.split.val=0.2", "data.num_workers=0", "data.batch_size=8",
     "model=timm", "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false",
     "model.backbone.precision=float32", "model.recipe.hidden=[16]", "model.recipe.dropout=0.2", "trainer=cpu",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def tiny_arguments(tiny_csv: tuple[Path, Path]) -> tuple[str, ...]:
+def tiny_settings() -> tuple[str, ...]:
+    """Settings of a run that takes a second, without those of its data."""
+    return TINY_RUN
+
+
+@pytest.fixture(scope="session")
+def tiny_arguments(tiny_settings: tuple[str, ...], tiny_csv: tuple[Path, Path]) -> tuple[str, ...]:
     """Command line of a run that takes a second, on cached or live features."""
     annotations, images = tiny_csv
-    return (*TINY_RUN, f"data.annotations={annotations}", f"data.images={images}")
+    return ("data=csv", *tiny_settings, f"data.annotations={annotations}", f"data.images={images}")
 
 
 @pytest.fixture(scope="session")

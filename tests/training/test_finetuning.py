@@ -81,11 +81,6 @@ def test_a_run_starts_from_the_head_and_backbone_of_another(first: Path, tuned: 
     assert np.abs(scores_of(first) - scores_of(tuned[0])).max() > 0.01
 
 
-def test_cached_features_of_a_trained_backbone_are_refused(tiny_config: MakeConfig):
-    with pytest.raises(InputError, match=r"model\.backbone\.unfreeze=2 trains .* set features=live"):
-        train(tiny_config("model.backbone.unfreeze=2"))
-
-
 def test_augmented_training_varies_training_images_only(
     make_run: MakeRun, predicts_as_tested: Callable[..., Any]
 ):

@@ -112,13 +112,20 @@ def make_foreign(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("resume", ["auto", "null"])
-def test_a_folder_of_another_project_is_refused(resume: str, tiny_config: MakeConfig, tmp_path: Path):
-    before = make_foreign(tmp_path / "run")
-    with pytest.raises(
-        InputError, match=r"^output: '.*run' is not a run folder and not empty \(checkpoints, config"
+def test_a_folder_that_holds_something_else_is_refused(resume: str, tiny_config: MakeConfig, tmp_path: Path):
+    make_foreign(tmp_path / "foreign")
+    search = tmp_path / "search"
+    search.mkdir()
+    RunFolder(search).write_json("status.json", {"state": "finished", "error": None, "seconds": {}})
+    (search / "trials.csv").write_text("trial,score\n")
+    for folder, reason in (
+        ("foreign", "not a run folder and not empty"),
+        ("search", "the folder of a search"),
     ):
-        train(tiny_config(f"resume={resume}"))
-    assert content_of(tmp_path / "run", but=(".lock",)) == before
+        before = content_of(tmp_path / folder)
+        with pytest.raises(InputError, match=rf"^output: '.*{folder}' is {reason}"):
+            train(tiny_config(f"resume={resume}", output=tmp_path / folder))
+        assert content_of(tmp_path / folder, but=(".lock",)) == before
 
 
 def test_a_run_that_was_killed_in_its_preparation_is_begun_by_resume(tiny_config: MakeConfig, tmp_path: Path):
@@ -126,17 +133,6 @@ def test_a_run_that_was_killed_in_its_preparation_is_begun_by_resume(tiny_config
     folder.write_json("status.json", {"state": "running", "error": None, "seconds": {}})
     train(tiny_config("resume=auto", "trainer.max_epochs=1"))
     assert read_record(folder.path, "status.json")[0]["state"] == "finished"
-
-
-def test_the_folder_of_a_search_is_not_a_place_for_a_run(tiny_config: MakeConfig, tmp_path: Path):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    RunFolder(folder).write_json("status.json", {"state": "finished", "error": None, "seconds": {}})
-    (folder / "trials.csv").write_text("trial,score\n")
-    before = content_of(folder)
-    with pytest.raises(InputError, match=r"^output: '.*run' is the folder of a search"):
-        train(tiny_config())
-    assert content_of(folder, but=(".lock",)) == before
 
 
 @pytest.mark.slow

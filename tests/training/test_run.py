@@ -162,11 +162,6 @@ def test_other_loggers_hold_curves_and_settings(without_val: Path):
     assert set(read_json(without_val / "dataset.json")["class_weights"].values()) == {1.0}
 
 
-def test_early_stopping_without_val_is_refused(tiny_config: MakeConfig):
-    with pytest.raises(InputError, match=r"early_stopping monitors the val part, but data\.split\.val is 0"):
-        train(tiny_config("data.split.val=0", "callbacks=early_stopping"))
-
-
 def test_same_seed_same_weights_other_seed_others(cached: Path, make_run: MakeRun):
     again, other = (make_run(*LEARNING, "features.dtype=float32", f"seed={seed}") for seed in (0, 1))
     first, again, other = (load(folder, "last")["state_dict"] for folder in (cached, again, other))

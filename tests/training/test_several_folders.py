@@ -16,16 +16,13 @@ from mlic.report.thumbnails import Thumbnails, image_folders
 from mlic.train import train
 from mlic.verify import verify
 
-SETTINGS = (
-    "data.split.test=0.2", "data.split.val=0.2", "data.num_workers=0", "data.batch_size=8", "model=timm",
-    "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false", "model.backbone.precision=float32",
-    "model.recipe.hidden=[16]", "trainer=cpu", "trainer.max_epochs=1", "features.num_workers=0",
-)  # fmt: skip
-
 
 @pytest.mark.slow
 def test_every_command_reads_several_folders(
-    tiny_coco: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_coco: tuple[Path, Path],
+    tiny_settings: tuple[str, ...],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ):
     annotations, images = tiny_coco
     for number, file in enumerate(sorted(images.iterdir())):
@@ -35,8 +32,9 @@ def test_every_command_reads_several_folders(
     (tmp_path / "images_1" / "images" / "shapes_01.jpg").write_bytes(b"")
     data = ["data=coco", f"data.annotations={annotations}", f"data.images='{tmp_path}/images_*/images'"]
     options = [*data, "data.on_bad_image=drop"]
+    settings = (*tiny_settings, "trainer.max_epochs=1", "features.num_workers=0")
     run, store = tmp_path / "run", f"features.dir={tmp_path / 'store'}"
-    results = train(compose(*SETTINGS, *options, store, output=run))
+    results = train(compose(*settings, *options, store, output=run))
     dataset = json.loads((run / "dataset.json").read_text())
     assert dataset["source"]["images"] == [
         str(tmp_path / f"images_{number}" / "images") for number in range(2)
@@ -61,7 +59,7 @@ def test_every_command_reads_several_folders(
     listed = f"data.images=[{tmp_path}/images_0/images,{tmp_path}/images_1/images]"
     caplog.set_level(logging.INFO)
     again = train(
-        compose(*SETTINGS, *data[:2], listed, "data.on_bad_image=drop", store, "resume=auto", output=run)
+        compose(*settings, *data[:2], listed, "data.on_bad_image=drop", store, "resume=auto", output=run)
     )
     assert again == results and "already finished" in caplog.text
 
@@ -71,4 +69,4 @@ def test_every_command_reads_several_folders(
     assert {"more.jpg", "shapes_01.jpg"} <= set(problems["file_name"])
     shutil.copy(images / "shapes_00.jpg", tmp_path / "images_1" / "images")
     with pytest.raises(InputError, match="the same file name is in more than one folder"):
-        train(compose(*SETTINGS, *options, store, output=tmp_path / "twice"))
+        train(compose(*settings, *options, store, output=tmp_path / "twice"))

@@ -20,13 +20,6 @@ from mlic.predict import predict
 from mlic.report.thumbnails import Thumbnails, image_folders
 from mlic.train import train
 
-SETTINGS = (
-    "data.split.test=0.2", "data.split.val=0.2", "data.num_workers=0", "data.batch_size=8", "model=timm",
-    "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false", "model.backbone.precision=float32",
-    "model.recipe.hidden=[16]", "trainer=cpu", "trainer.max_epochs=2",
-)  # fmt: skip
-CACHED = ("features.num_workers=0",)
-
 
 @pytest.fixture
 def shards(
@@ -45,18 +38,26 @@ def shards(
     return folder
 
 
-def train_on(data: tuple[str, ...], output: Path, *overrides: str) -> dict[str, Any]:
-    return train(
-        compose(*SETTINGS, *data, f"features.dir={output.parent / 'store'}", *overrides, output=output)
+@pytest.fixture
+def train_on(tiny_settings: tuple[str, ...], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """A function (output, overrides) -> results of a run on cached features."""
+    options = (
+        *tiny_settings,
+        "trainer.max_epochs=2",
+        "features.num_workers=0",
+        f"features.dir={tmp_path / 'store'}",
     )
+    return lambda output, *overrides: train(compose(*options, *overrides, output=output))
 
 
 @pytest.mark.slow
-def test_a_run_on_shards_is_a_run_on_files(shards: Path, tiny_csv: tuple[Path, Path], tmp_path: Path):
+def test_a_run_on_shards_is_a_run_on_files(
+    shards: Path, train_on: Callable[..., Any], tiny_csv: tuple[Path, Path], tmp_path: Path
+):
     tars = ("data=webdataset", f"data.images='{shards}/train-{{00..02}}.tar'")
     files = ("data=csv", f"data.annotations={tiny_csv[0]}", f"data.images={tiny_csv[1]}")
     run = tmp_path / "tars"
-    assert train_on(tars, run, *CACHED) == train_on(files, tmp_path / "files", *CACHED)
+    assert train_on(run, *tars) == train_on(tmp_path / "files", *files)
     split = pd.read_csv(run / "split.csv")
     assert split["file_name"].tolist()[0] == "train-00.tar/shapes_00.jpg"
     assert split["sha256"].tolist() == pd.read_csv(tmp_path / "files" / "split.csv")["sha256"].tolist()
@@ -88,7 +89,7 @@ def test_a_run_on_shards_is_a_run_on_files(shards: Path, tiny_csv: tuple[Path, P
 
 
 @pytest.mark.slow
-def test_live_features_read_shards_in_workers(shards: Path, tmp_path: Path):
+def test_live_features_read_shards_in_workers(shards: Path, tiny_settings: tuple[str, ...], tmp_path: Path):
     tars = (
         "data=webdataset",
         f"data.images={shards}",
@@ -96,18 +97,20 @@ def test_live_features_read_shards_in_workers(shards: Path, tmp_path: Path):
         "data.num_workers=2",
         "data.decode=exact",
     )
-    results = train(compose(*SETTINGS, *tars, "trainer.max_epochs=1", output=tmp_path / "live"))
+    results = train(compose(*tiny_settings, *tars, "trainer.max_epochs=1", output=tmp_path / "live"))
     assert np.isfinite(results["test"]["loss"])
 
 
 @pytest.mark.slow
-def test_bad_samples_and_images_follow_one_option(shards: Path, pack: Callable[..., bytes], tmp_path: Path):
+def test_bad_samples_and_images_follow_one_option(
+    shards: Path, train_on: Callable[..., Any], pack: Callable[..., bytes], tmp_path: Path
+):
     broken = {"0.jpg": b"\xff\xd8\xff", "0.json": '{"labels": ["circle"]}', "1.jpg": b"no labels"}
     (shards / "train-03.tar").write_bytes(pack(broken))
     tars = ("data=webdataset", f"data.images={shards}", "trainer.max_epochs=1")
     with pytest.raises(InputError, match=r"train-03.tar/1\.\*: expected one image"):
-        train_on(tars, tmp_path / "error", *CACHED)
-    train_on(tars, tmp_path / "drop", "data.on_bad_image=drop", *CACHED)
+        train_on(tmp_path / "error", *tars)
+    train_on(tmp_path / "drop", *tars, "data.on_bad_image=drop")
     (bad,) = json.loads((tmp_path / "drop" / "dataset.json").read_text())["bad_images"]
     assert bad.endswith("/train-03.tar/0.jpg")
 
