@@ -4,11 +4,11 @@ import logging
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from mlic.data.images import ImageReference, image_files
+from mlic.data.images import ImageReference, image_files, image_suffixes
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
 
@@ -38,7 +38,9 @@ def leave_out(bad: Mapping[ImageReference, str], table: LabelTable, on_bad_image
         for name, image in zip(table.file_names, table.paths(), strict=True)
         if image in bad and isinstance(image, Path) and not os.path.lexists(image)
     ]
-    cause = explain_missing(table.folders, missing)
+    cause = explain_missing(table.folders, missing, {*table.file_names} - {*missing})
+    if not cause and len(missing) == len(table):
+        cause = describe_images(table.folders)
     lines = sorted(f"  {image}: {reason}" for image, reason in bad.items())[:SHOWN]
     if len(bad) > SHOWN:
         lines.append(f"  and {len(bad) - SHOWN} more; mlic.verify lists all")
@@ -52,7 +54,9 @@ def leave_out(bad: Mapping[ImageReference, str], table: LabelTable, on_bad_image
     logger.warning("%d images cannot be used and are left out:\n%s", len(bad), listing)
 
 
-def explain_missing(folders: Sequence[Path], missing: Sequence[str]) -> str | None:
+def explain_missing(
+    folders: Sequence[Path], missing: Sequence[str], present: Collection[str] = ()
+) -> str | None:
     r"""Return the common cause and its remedy if most of the files are missing for one cause, else None.
 
     Names are compared with those of the images in the folders, without regard to extension, case, Unicode form, folders
@@ -61,17 +65,28 @@ def explain_missing(folders: Sequence[Path], missing: Sequence[str]) -> str | No
     Args:
         folders: image folders.
         missing: names of missing files, relative to a folder.
+        present: names of the files that exist; settings that would change them are not suggested.
     """
     if not missing:
         return None
     tried = missing[:: max(1, len(missing) // TRIED)][:TRIED]
     similar = find_similar(folders, tried)
-    causes = Counter(_difference(name, file, folders) for name, file in similar.items())
+    endings = {os.path.splitext(name)[1] for name in present}
+    causes = Counter(_difference(name, file, folders, endings) for name, file in similar.items())
     (words, remedy), found = causes.most_common(1)[0] if causes else (("", ""), 0)
     if found <= len(tried) // 2:
         return None
     number = f"{found} of {len(tried)}{' tested' if len(tried) < len(missing) else ''}"
     return f"{words}, {number} exist. {remedy}"
+
+
+def describe_images(folders: Sequence[Path]) -> str:
+    """Return a sentence with an example of the images in the folders."""
+    file = next((file for folder in folders for file in image_files(folder)), None)
+    if file is None:
+        return f"There are no images in {folders[0]}."
+    pattern = f" If all its folders hold images, set data.images='{folders[0]}/*'." if "/" in file else ""
+    return f"Images in {folders[0]} have names such as '{file}'.{pattern}"
 
 
 def find_similar(folders: Sequence[Path], names: Sequence[str]) -> dict[str, str]:
@@ -110,8 +125,8 @@ def _shared_folders(name: str, file: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _difference(name: str, file: str, folders: Sequence[Path]) -> tuple[str, str]:
-    """Return in words how a name becomes that of a file, and the remedy."""
+def _difference(name: str, file: str, folders: Sequence[Path], endings: set[str]) -> tuple[str, str]:
+    """Return in words how a name becomes that of a file, and the remedy, which keeps names with these endings."""
     words: list[str] = []
     settings: list[str] = []
     changed = name.replace("\\", "/")
@@ -125,17 +140,22 @@ def _difference(name: str, file: str, folders: Sequence[Path]) -> tuple[str, str
     elif ending != meant_ending:
         words.append(f"with the extension '{meant_ending}' instead of theirs")
         changed = stem + meant_ending
-    settings += [f"data.reader.extension={meant_ending}"] if os.path.splitext(name)[1] != meant_ending else []
+    # readers replace the extensions of images only
+    replaced = ending == "" or ending.lower() in image_suffixes()
+    if ending != meant_ending and replaced and endings <= {meant_ending}:
+        settings.append(f"data.reader.extension={meant_ending}")
     kept = _shared_folders(changed, file) + 1
     before, there = changed.split("/")[:-kept], file.split("/")[:-kept]
     if before and not there:
         words.append(f"without the leading '{'/'.join(before)}/'")
         own = folders[0].resolve()
-        if len(folders) == 1 and own.parts[-len(before) :] == tuple(before):
+        if len(folders) == 1 and not endings and own.parts[-len(before) :] == tuple(before):
             settings.append(f"data.images={own.parents[len(before) - 1]}")
     elif there and not before:
         words.append(f"with '{'/'.join(there)}/' in front")
-        settings += [f"data.images={folders[0].joinpath(*there)}"] if len(folders) == 1 else []
+        settings += (
+            [f"data.images={folders[0].joinpath(*there)}"] if len(folders) == 1 and not endings else []
+        )
     elif before:
         words.append("in other folders")
     rest, meant = "/".join(changed.split("/")[-kept:]), "/".join(file.split("/")[-kept:])

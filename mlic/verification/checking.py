@@ -93,7 +93,7 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
     if table.classes:
         unannotated = find_unannotated(table.folders, table.file_names)
         missing = [table.file_names[row] for row in inspected.missing]
-        if cause := explain_missing(table.folders, missing):
+        if cause := explain_missing(table.folders, missing, {*table.file_names} - {*missing}):
             findings.append(Finding("file_names", detail=cause))
         findings += unannotated + find_missing(
             table.folders, missing, {item.file_name for item in unannotated}

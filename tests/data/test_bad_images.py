@@ -32,6 +32,7 @@ def photos(tmp_path: Path) -> Path:
     [
         ("a_{}", "With '.jpg' appended, 5 of 6 exist. Set data.reader.extension=.jpg."),
         ("a_{}.png", "With the extension '.jpg' instead of theirs, 5 of 6 exist. Set data.reader.extension=.jpg."),
+        ("a_{}.0", "With the extension '.jpg' instead of theirs, 5 of 6 exist. Correct"),  # not that of an image
         ("inner\\b_{}.jpg", r"With '/' instead of '\', 5 of 6 exist. Correct"),
         ("A_{}.jpg", "In other case, 5 of 6 exist. Correct"),
         ("a_{}.JPG", "With the extension '.jpg' instead of theirs, 5 of 6 exist. Set data.reader.extension=.jpg."),
@@ -59,7 +60,10 @@ def test_some_missing_files_are_left_out_and_most_are_not(photos: Path, caplog: 
     names = ["a_0.jpg", "a_1.jpg", "a_2.jpg", "a_3"]
     leave_out_missing(photos, names, ["a_3"], "drop")
     assert "1 images cannot be used and are left out" in caplog.text
-    assert "With '.jpg' appended, 1 of 1 exist" in caplog.text
+    assert "With '.jpg' appended, 1 of 1 exist. Set" in caplog.text
+    (photos / "a_5.png").touch()  # the setting would change the other names, too
+    leave_out_missing(photos, [*names, "a_5.png"], ["a_3"], "drop")
+    assert "With '.jpg' appended, 1 of 1 exist. Correct" in caplog.text
     names = ["a_0.jpg", "a_1", "a_2", "a_3"]
     with pytest.raises(InputError, match="3 of 4 images cannot be used"):
         leave_out_missing(photos, names, names[1:], "drop")
