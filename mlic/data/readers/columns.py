@@ -1,11 +1,14 @@
 """Find the columns of a table that hold labels, and read columns of 0 and 1."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import NoReturn
 
 import numpy as np
 
+from mlic.data.parts import FLAGS, PART_NAMES
 from mlic.data.readers.label_cells import fits
 from mlic.data.readers.label_text import setting
 from mlic.data.readers.tabular import SIGNS, TextTable
@@ -17,7 +20,8 @@ NOT_CLASSES = frozenset({
     "is_valid", "is_train", "is_test", "is_val", "split", "subset", "part", "partition", "fold", "kfold", "train",
     "test", "val", "valid", "validation", "dev", "index", "id", "image_id", "unnamed_0", "sex", "gender", "age",
     "patient_age", "patient_gender", "patient_sex", "patient_id", "patient", "year", "month", "day", "width", "height",
-    "view", "view_position", "frontal_lateral", "ap_pa", "date", "time", "source", "path", "url",
+    "view", "view_position", "frontal_lateral", "ap_pa", "date", "time", "source", "path", "url", "done", "checked",
+    "reviewed", "verified", "labeled", "labelled", "annotated",
 })  # fmt: skip
 LABEL_NAMES = frozenset({
     "label", "labels", "tag", "tags", "class", "classes", "class_name", "classname", "label_name", "labelname",
@@ -26,8 +30,10 @@ LABEL_NAMES = frozenset({
 })  # fmt: skip
 MEANINGS = {"ignore": UNKNOWN, "zero": 0, "one": 1}
 NAMES_OF = {"-1": "-1", "-1.0": "-1", "": "blank"}
+EVIDENT = {"yes": "one", "y": "one", "x": "one", "no": "zero", "n": "zero"}
 FEW = 3  # columns of 0 and 1 from which they are taken for the classes although other columns hold text
 _NUMBER = re.compile(r"[-+\d\s.,:/etz]*\d[-+\d\s.,:/etz]*")  # also dates and times, in lower case
+_KEY = re.compile(r"[\w +.%/?-]+", re.ASCII)
 _SHARE = re.compile(r"[01]?\.\d+|[01]")
 
 
@@ -47,6 +53,7 @@ class LabelColumns:
         """Sort the columns by the form of their cells; the arguments are those of `read_csv`."""
         self.table, self.header, self.chosen = table, f"{table.files[0]}, line 1", label_columns
         self.classes, self.asks = {*(classes or ())}, ignore_columns is None
+        self.ignored = list(ignore_columns or ())
         after = [column for column in table.columns if column != names]
         for key, listed in (("ignore_columns", ignore_columns), ("label_columns", label_columns)):
             if isinstance(listed, str):
@@ -108,10 +115,11 @@ class LabelColumns:
         ]:  # a column such as `is_valid` would be learnt like any other
             raise InputError(
                 f"{self.header}: columns that are usually not classes: {', '.join(odd)}. Ignore them with "
-                f"{setting('ignore_columns', odd)}. If they are classes, set data.reader.ignore_columns=[] or "
-                "list all classes in data.reader.classes=[...]."
+                f"{self._ignoring(odd)}.{self._hint_of_parts(odd)} If they are classes, set "
+                "data.reader.ignore_columns=[] or list all classes in data.reader.classes=[...]."
             )
         if not signs:
+            self._refuse_equal_forms([*filter(self._are("text", "numbers"), columns)])
             self._ask("no column is known to hold labels", [[column] for column in columns or self.columns])
         self._check_signs(columns, signs)
         return signs, True
@@ -139,7 +147,10 @@ class LabelColumns:
         if _plain(text) not in LABEL_NAMES:
             texts = [*filter(self._are("text"), columns)]
         if len(texts) > 1:
-            self._ask("several columns may hold the labels", [[column] for column in texts])
+            self._ask(
+                "several columns may hold the labels",
+                [*([column] for column in texts), *([others] if others else [])],
+            )
         if self.kinds[text] == "signs":
             values = sorted({*self.table.columns[text]} - {""})
             if self.classes and self.classes <= {*values}:
@@ -147,7 +158,8 @@ class LabelColumns:
             if text not in self.classes:
                 raise InputError(
                     f"{self.header}: column '{text}' of 0 and 1 is one class, or names two. Set "
-                    f"{setting('classes', [*others, text])} or {setting('classes', values)}."
+                    f"{setting('classes', [*others, text])} or {setting('classes', values)}"
+                    + (f", or leave it out with {self._ignoring([text])}." if others else ".")
                 )
             return [*others, text], True
         if others and not (self.classes and self.classes.isdisjoint(others)):
@@ -156,7 +168,7 @@ class LabelColumns:
         if confidence and self.kinds[confidence[0]] != "signs":
             raise InputError(
                 f"{self.header}: '{confidence[0]}' is not only 0 and 1. Keep the rows of labels that are sure, or take "
-                f"all rows for labels with {setting('ignore_columns', confidence)}."
+                f"all rows for labels with {self._ignoring(confidence)}."
             )
         return [text, *confidence], False
 
@@ -179,7 +191,7 @@ class LabelColumns:
         for run in filter(None, runs):
             raise InputError(
                 f"{self.header}: these columns are blank, apart from the other columns of 0 and 1, or in another form: "
-                f"{', '.join(run)}. Ignore those that are not classes, with {setting('ignore_columns', run)}, or list "
+                f"{', '.join(run)}. Ignore those that are not classes, with {self._ignoring(run)}, or list "
                 "all columns of classes in data.reader.label_columns=[...]."
             )
 
@@ -197,11 +209,51 @@ class LabelColumns:
         known = SIGNS.keys() | self.meanings.keys() | {""}
         cells = self.table.columns[column]
         row = next((row for row, cell in enumerate(cells) if cell.lower() not in known), 0)
+        wrong = sorted({cell.lower() for cell in cells} - known)
+        meaning = ""
+        if self._is_nearly_signs(column) and len(wrong) <= FEW:
+            meaning = f", or {_ask_meanings(wrong)}"
         raise InputError(
             f"{self.table.place(row)}: column '{column}' is '{cells[row][:60]}'; expected 0 or 1. Ignore columns that "
-            f"are not classes with {setting('ignore_columns', others)}, or list those with labels in "
-            "data.reader.label_columns=[...]."
+            f"are not classes with {self._ignoring(others)}, or list those with labels in "
+            f"data.reader.label_columns=[...]{meaning}."
         )
+
+    def _refuse_equal_forms(self, columns: list[str]) -> None:
+        """Refuse several columns of the same words, none of which holds the labels by itself, or of numbers."""
+        words_of = {
+            column: {cell.lower() for cell in self.table.columns[column]} - {""} for column in columns
+        }
+        times = Counter(chain.from_iterable(words_of.values()))
+        equal = [column for column in columns if any(times[word] > 1 for word in words_of[column])]
+        words = sorted({*chain.from_iterable(words_of[column] for column in equal)})
+        if len(columns) > 1 and all(self.kinds[column] == "numbers" for column in columns):
+            raise InputError(
+                f"{self.header}: the cells of {', '.join(columns)[:60]} are numbers such as "
+                f"{self.table.columns[columns[0]][0]}. Write 1 where an image has the class, else 0 "
+                f"(choose a threshold for probabilities); or if one column holds class names, set one of "
+                + ", ".join(setting("label_columns", [column]) for column in columns[:3])
+            )
+        if len(equal) < 2:
+            return
+        blank = [""] if any("" in self.table.columns[column] for column in equal) else []
+        raise InputError(
+            f"{self.header}: {', '.join(equal)[:60]} hold the same words, {', '.join(map(repr, words[:FEW]))}. "
+            + (
+                f"If they say whether an image has the class, {_ask_meanings([*words, *blank])}."
+                if len(words) <= FEW
+                else "One label in each of several columns cannot be read: join those of an image by '|' in one column."
+            )
+        )
+
+    def _ignoring(self, columns: Sequence[str]) -> str:
+        """Return the setting that ignores more columns; those that are ignored without it must be in it, too."""
+        odd = [column for column in self.columns if self._is_odd(column) and self.kinds[column] != "blank"]
+        return setting("ignore_columns", [*dict.fromkeys([*self.ignored, *odd, *columns])])
+
+    def _hint_of_parts(self, columns: list[str]) -> str:
+        found = [column for column in columns if column.lower() in {*FLAGS, *PART_NAMES, "is_train", "split"}]
+        return f" If one gives the parts, set data.split.column={found[0]}." if found else ""
 
     def _ask(self, reason: str, choices: list[list[str]]) -> NoReturn:
         shown = "\n".join(f"  {setting('label_columns', choice)}" for choice in choices[:12])
@@ -242,6 +294,17 @@ class LabelColumns:
         ]
         words += [f", {NAMES_OF[cell]} is no" for cell in unclear]
         return labels, f"columns of 1 and 0{''.join(words)}"
+
+
+def _ask_meanings(cells: Sequence[str]) -> str:
+    """Return what to do about cells that are not 0 and 1; a meaning that is not evident is left open."""
+    if not all(map(_KEY.fullmatch, filter(None, cells))):  # not possible as keys in a command
+        return f"write 1 and 0 instead of {', '.join(map(repr, filter(None, cells)))}"
+    meanings = ",".join(f"{NAMES_OF.get(cell, cell)}:{EVIDENT.get(cell, '...')}" for cell in cells)
+    return (
+        f"set 'data.reader.unknown={{{meanings}}}', each of one (the image has the class), zero (it does not) or "
+        "ignore (not known)"
+    )
 
 
 def _plain(column: str) -> str:

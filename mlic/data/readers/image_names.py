@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from mlic.data.bad_images import describe_images, explain_missing
 from mlic.data.file_names import leaves_folder
 from mlic.data.readers.label_text import option
 from mlic.data.readers.tabular import IMAGE_NAME, SIGNS, TextTable
@@ -15,6 +16,7 @@ from mlic.errors import InputError
 ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 SAMPLES = 50
 SHOWN = 12
+TRIED = 4  # columns compared with all images below the folders
 _REFUSED = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://|(^|[/\\])\.\.([/\\]|$)")  # later, and never shortened
 Exists = Callable[[str], bool]
 
@@ -62,7 +64,7 @@ def find_names(
         column for column in columns if column == "file_name" or IMAGE_NAME.search(table.columns[column][0])
     ]
     found = found or [column for column in named if changes[column].share]
-    found = found or [image_column or _unfound(table, folders[0], prefixed)]
+    found = found or [image_column or _unfound(table, folders, prefixed)]
     names = {column: _apply(table.columns[column], changes[column], exists, extension) for column in found}
     if any(other != names[found[0]] for other in names.values()):
         options = " or ".join(option("image_column", column) for column in found)
@@ -150,7 +152,7 @@ def _apply(cells: Sequence[str], change: _Change, exists: Exists, extension: str
     return [names[cell] for cell in cells]
 
 
-def _unfound(table: TextTable, folder: Path, prefixed: Callable[[str], list[str]]) -> str:
+def _unfound(table: TextTable, folders: Sequence[Path], prefixed: Callable[[str], list[str]]) -> str:
     """Return the column that must name the images although none of them exists."""
     if "file_name" in table.columns:
         return "file_name"
@@ -164,11 +166,19 @@ def _unfound(table: TextTable, folder: Path, prefixed: Callable[[str], list[str]
         for name in (prefixed(cell) if len(cell) > 1 else ())
     ]
     shown = ", ".join(f"{column} ({cell[:SAMPLES]})" for column, cell in first.items())
-    raise InputError(
-        f"{table.files[0]}: no column names files in {folder}. Columns, with their first cells: {shown}. "
-        + (
-            f"Set {' or '.join(hints[:4])}."
-            if hints
-            else "Correct data.images, or set data.reader.image_column."
+    if hints:
+        remedy = f"Set {' or '.join(hints[:4])}."
+    else:
+        cells = {column: [*dict.fromkeys(filter(None, table.columns[column]))] for column in [*first][:TRIED]}
+        causes = ((column, explain_missing(folders, names)) for column, names in cells.items())
+        remedy = next(
+            (
+                f"{option('image_column', column)}: {cause[0].lower()}{cause[1:]}"
+                for column, cause in causes
+                if cause
+            ),
+            f"{describe_images(folders)} Correct data.images, or set data.reader.image_column.",
         )
+    raise InputError(
+        f"{table.files[0]}: no column names files in {folders[0]}. Columns, with their first cells: {shown}. {remedy}"
     )

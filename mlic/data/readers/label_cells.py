@@ -55,11 +55,10 @@ def split_cells(
                 refuse_list(cell, place(cell), separator, classes)
     elif not {*cells} <= {*given}:
         separator = _fitting(cells, given)
+        if separator is None and (bits := _bits(cells)):
+            return {"": [], **_classes_of_bits(bits, place, classes)}, "as 0 and 1 in one cell"
         if separator is None and any(cell.startswith(("[", "{")) for cell in cells):
             return {"": [], **_lists(cells, place, classes)}, "as lists"
-        if separator is None and (length := _length_of_bits(cells)):
-            bits = {cell: re.findall("[01]", cell) for cell in cells}
-            return {"": [], **_bits(bits, length, place, classes)}, "as 0 and 1 in one cell"
         separator = separator or _recognise(cells, place, single)
     if separator is None:
         return {"": [], **{cell: [cell] for cell in cells}}, "one in a cell"
@@ -169,6 +168,11 @@ def _ask(
 
 
 def _lists(cells: Collection[str], place: Callable[[str], str], classes: Sequence[str] | None) -> Labels:
+    if choices := next((cell for cell in cells if cell.startswith('{"choices"')), ""):
+        raise InputError(
+            f"{place(choices)}: a CSV export of Label Studio. Export the project as JSON, and read it with "
+            "data=labelstudio."
+        )
     labels: dict[str, list[str]] = {}
     for cell in cells:
         found = _list(cell)
@@ -176,9 +180,6 @@ def _lists(cells: Collection[str], place: Callable[[str], str], classes: Sequenc
             refuse_list(cell, place(cell), "|", classes)
             raise InputError(f"{place(cell)}: '{cell[:60]}' is not a list, unlike other cells.")
         labels[cell] = found
-    lengths = {len(found) for found in labels.values()}
-    if len(lengths) == 1 and (length := lengths.pop()) > 1 and {*chain(*labels.values())} <= {"0", "1"}:
-        return _bits(labels, length, place, classes)
     return labels
 
 
@@ -196,18 +197,22 @@ def _list(cell: str) -> list[str] | None:
     return None
 
 
-def _length_of_bits(cells: Collection[str]) -> int:
-    """Return the number of bits if all cells are equally many bits, such as 0 1 0, else 0."""
-    lengths = {len(re.findall("[01]", cell)) for cell in cells if re.fullmatch(r"[01]([ ,;|]*[01])+", cell)}
-    matched = sum(re.fullmatch(r"[01]([ ,;|]*[01])+", cell) is not None for cell in cells)
-    return lengths.pop() if matched == len(cells) and len(lengths) == 1 else 0
+def _bits(cells: Collection[str]) -> dict[str, str]:
+    """Return the bits of each cell if all are equally many bits, such as `0 1 0` or `[0, 1, 0]`, else nothing."""
+    # NumPy prints [0 1 0] and [0. 1. 0.]
+    bits = {cell: re.sub(r"""[\s\[\](),;|"']|\.0?(?=\D|$)""", "", cell) for cell in cells}
+    lengths = {len(found) for found in bits.values()}
+    are_bits = len(lengths) == 1 and all(re.fullmatch("[01]{2,}", found) for found in bits.values())
+    return bits if are_bits else {}
 
 
-def _bits(bits: Labels, length: int, place: Callable[[str], str], classes: Sequence[str] | None) -> Labels:
-    if classes is None or len(classes) != length:
-        cell = next(iter(bits))
+def _classes_of_bits(
+    bits: Mapping[str, str], place: Callable[[str], str], classes: Sequence[str] | None
+) -> Labels:
+    cell, first = next(iter(bits.items()))
+    if classes is None or len(classes) != len(first):
         raise InputError(
-            f"{place(cell)}: '{cell[:60]}' looks like one 0 or 1 per class. List the {length} class names in this "
+            f"{place(cell)}: '{cell[:60]}' looks like one 0 or 1 per class. List the {len(first)} class names in this "
             f"order in data.reader.classes=[...]. If the numbers are class names, set {setting('classes', ['0', '1'])}."
         )
     return {

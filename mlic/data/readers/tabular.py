@@ -102,6 +102,11 @@ def _read(file: Path, delimiter: str | None, encoding: str | None) -> tuple[list
         text = _EXCEL.sub("\n", text)
         if start := _COUNT.match(text):  # as in CelebA, the first line is the number of rows
             count, text = int(start[1]), "\n" * start[0].count("\n") + text[start.end() :]
+        if text.lstrip()[:1] in ("{", "[", "<"):
+            raise InputError(
+                f"{file}: JSON or XML, not a table. Read annotations of COCO, Pascal VOC and Label Studio with "
+                "data=coco, data=voc and data=labelstudio; write others as a table with one row per image."
+            )
         delimiter = _delimiter(file, text, delimiter)
         records = list(_records(file, text, delimiter))
         forms = [name, "" if delimiter == "," else DELIMITERS.get(delimiter, f"'{delimiter}'")]
@@ -127,7 +132,10 @@ def _check(file: Path, header: list[str], records: Records, count: int | None) -
             "'file_name,labels'."
         )
     if repeated := sorted(name for name, times in Counter(header).items() if times > 1)[:NAMES_SHOWN]:
-        raise InputError(f"{file}, line 1: each column needs its own name; repeated: {', '.join(repeated)}.")
+        raise InputError(
+            f"{file}, line 1: each column needs its own name; repeated: {', '.join(repeated)}. If this is "
+            "the first image, add a header."
+        )
     if len(records) == 1:
         raise InputError(f"{file}: no rows below the header; expected one row per image.")
     for cells, line in records[1:]:

@@ -140,6 +140,8 @@ FORMS: dict[str, Form] = {
                   {"Tür.jpg": "grün|weiß", "b.jpg": "weiß"}),
     "UTF-16": Form("name\ttags\na.jpg\tcat, dog\nb.jpg\t\nc.jpg\tcat\n".encode("utf-16"), JPG, ABC,
                    ({"separator": ","},)),
+    "bits as NumPy prints them": Form("image,label\na.jpg,[1. 1.]\nb.jpg,[0. 0.]\n", JPG, AB, (),
+                                      {"classes": ["cat", "dog"]}),
     "an index column": Form(",image,cat,dog\n0,a.jpg,1,1\n1,b.jpg,0,0\n", JPG, AB),
     "bits in a list": Form('image,label\na.jpg,"[1, 1]"\nb.jpg,"[0, 0]"\n', JPG, AB, (), {"classes": ["cat", "dog"]}),
     "paths of Windows": Form("path;tags\nC:\\x\\s\\a.jpg;cat|dog\nC:\\x\\s\\b.jpg;\n", "s/a.jpg s/b.jpg",
@@ -171,6 +173,19 @@ FORMS: dict[str, Form] = {
                      {"a.jpg": "cat|dog", "b.jpg": "cat", "c.jpg": "dog"}, ({"separator": "-"},)),
     "yes and no": Form("image,cat,dog\na.jpg,yes,yes\nb.jpg,no,no\n", JPG, AB, (),
                        {"unknown": {"yes": "one", "no": "zero"}}),
+    "yes and no, asked about": Form("image,cat,dog\na.jpg,Yes,Yes\nb.jpg,No,No\n", JPG, AB,
+                                    ({"unknown": {"no": "zero", "yes": "one"}},)),
+    "a column that says who has checked": Form("image,cat,dog,checked\na.jpg,1,1,1\nb.jpg,0,0,1\n", JPG, AB,
+                                               ({"ignore_columns": ["checked"]},)),
+    "columns to ignore, asked about one after the other": Form(
+        "image,rating,cat,sex,dog\na.jpg,3,1,f,1\nb.jpg,0,0,m,0\n", JPG, AB, ({"ignore_columns": ["sex", "rating"]},),
+    ),
+    "a class that may be the labels": Form("image,cat,dog,target\na.jpg,1,1,1\nb.jpg,0,0,1\n", JPG, AB,
+                                           ({"ignore_columns": ["target"]},)),
+    "columns of text beside columns of 0 and 1": Form(
+        "image,cat,dog,cow,labels,target\na.jpg,1,1,0,cat,x\nb.jpg,0,0,0,cow,y\n", JPG, AB,
+        ({"label_columns": ["cat", "dog", "cow"]},),
+    ),
     "counts": Form("name,cat,dog,cow\na.jpg,1,2,0\nb.jpg,0,1,1\n", JPG, {"a.jpg": "cat", "b.jpg": "cow"},
                    ({"ignore_columns": ["dog"]},)),
     "ages": Form("name,age\na.jpg,34\nb.jpg,50\n", JPG, {"a.jpg": "34", "b.jpg": "50"}, ({"label_columns": ["age"]},)),
@@ -246,6 +261,21 @@ def test_rows_of_one_image_agree_in_columns_that_decide_its_part(read: Read):
         ("3\ncat dog\na.jpg 1 0\n", "its first line is 3, but 1 rows follow"),
         ("name;a,b\na;1,0\nb;0,1\n", "divide all lines into equally many cells"),
         ("name,labels\na.jpg,кошка\n".encode("cp1251"), "not UTF-8 text"),
+        ("name,cat,dog\na.jpg,x,\nb.jpg,,x\n", "unknown={x:one,blank:...}'"),
+        ("name,cat,dog\na.jpg,✓,\nb.jpg,,✓\n", "write 1 and 0 instead of '✓'"),
+        ("name,cat,dog,cow\na.jpg,1,0,1\nb.jpg,0,1,2\nc.jpg,0,0,1\n", "unknown={2:...}'"),
+        ("name,cat,dog\na.jpg,0.7,0.2\nb.jpg,0.1,0.9\n", "are numbers such as 0.7"),
+        (
+            "name,one,two\na.jpg,cat,dog\nb.jpg,cow,pig\nc.jpg,dog,cow\nd.jpg,pig,cat\n",
+            "One label in each of several columns cannot",
+        ),
+        ("name,cat,is_valid\na.jpg,1,0\n", "parts, set data.split.column=is_valid"),
+        ('{"images": []}', "JSON or XML, not a table"),
+        (
+            'name,choice\na.jpg,dog\nb.jpg,"{""choices"": [""cat"", ""dog""]}"\n',
+            "read it with data=labelstudio",
+        ),
+        ("name,tags\nd,cat\ne,dog\n", "have names such as 'a.jpg'"),
         ("name,labels\na.jpg,['cat' 'dog']\n", "look like a JSON or Python list"),
         ("name,tags,confidence\na.jpg,cat,.5\n", "is not only 0 and 1"),
         ("name,cat,dog\na.jpg,1,0\na.jpg,0,1\n", "List each image once"),
@@ -256,8 +286,13 @@ def test_rows_of_one_image_agree_in_columns_that_decide_its_part(read: Read):
     ],
 )
 def test_what_cannot_be_read_rightly_is_refused(text: str | bytes, message: str, read: Read):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=re.escape(message)):
         read(text, JPG)
+
+
+def test_the_folder_of_the_images_is_named_if_it_is_below_the_given_one(read: Read, tmp_path: Path):
+    with pytest.raises(InputError, match=f"data.reader.extension=.jpg data.images={tmp_path}/photos/train"):
+        read("name,tags\na,cat\nb,dog\n", "train/a.jpg train/b.jpg")
 
 
 def test_a_spreadsheet_is_read_or_its_package_named(tmp_path: Path):
