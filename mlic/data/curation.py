@@ -73,7 +73,10 @@ def curate(
     counts = subset.counts()
     frequent = counts >= min_images
     if not frequent.any():
-        raise InputError(_no_class_left(subset, counts, min_images))
+        raise InputError(
+            f"no classes are left after curation: data.min_images_per_class requires {min_images} of {len(subset)} "
+            f"images, but no class has more than {counts.max(initial=0)}. Lower it."
+        )
     curated = subset.select_classes(frequent)
     without = ~curated.positives.any(axis=1)
     if unlabelled == "drop":
@@ -98,14 +101,9 @@ def curate(
 def _subset(table: LabelTable, num_images: int | None, seed: int) -> LabelTable:
     if num_images is None:
         return table
-    if num_images < 1:
+    if not 1 <= num_images <= len(table):
         raise InputError(
-            f"data.num_images={num_images}: expected a whole number of at least 1, or null for all."
-        )
-    if num_images > len(table):
-        raise InputError(
-            f"data.num_images={num_images}, but there are only {len(table)} images. "
-            "Ask for fewer, or null for all."
+            f"data.num_images={num_images}: expected from 1 to {len(table)}, the number of images, or null for all."
         )
     draws = [
         blake2b(f"{seed}/{name}".encode(errors="surrogatepass"), digest_size=16).digest()
@@ -117,26 +115,10 @@ def _subset(table: LabelTable, num_images: int | None, seed: int) -> LabelTable:
 
 def _min_count(min_images_per_class: int | float, num_images: int) -> int:
     value = min_images_per_class
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not (0 <= value < 1 or value == value // 1 > 0)
-    ):
+    if not (0 <= value < 1 or value == value // 1 > 0):
         raise InputError(
             f"data.min_images_per_class={value}: expected a whole number of images, "
             "or a share of them between 0 and 1."
         )
     # 0.1 * 30 is 3.0000000000000004, which must not be rounded up to 4
     return math.ceil(value * num_images - 1e-9) if value < 1 else int(value)
-
-
-def _no_class_left(table: LabelTable, counts: np.ndarray, min_images: int) -> str:
-    most = (
-        f"the most frequent, '{table.classes[counts.argmax()]}', has {counts.max()}"
-        if len(counts)
-        else "there are no classes"
-    )
-    return (
-        f"no classes are left after curation: data.min_images_per_class requires {min_images} of {len(table)} "
-        f"images, but {most}. Lower it."
-    )

@@ -29,7 +29,6 @@ from mlic.errors import InputError, check_choice
 logger = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 256
-COPIES_SHOWN = 3
 
 
 class FeatureSource(Protocol):
@@ -229,13 +228,10 @@ class MultiLabelDataModule(L.LightningDataModule):
                 "%d images are copies of other images and stay in the same part of the split", len(copies)
             )
         if len(differ):
-            names = self.table.file_names[differ[:COPIES_SHOWN]]
             logger.warning(
-                "%d images are copies of other images but have different labels: %s%s. Correct one of each pair; "
-                "mlic.verify lists all.",
-                len(differ),
-                ", ".join(f"'{copy}' (copy of '{first}')" for copy, first in names),
-                ", ..." if len(differ) > COPIES_SHOWN else "",
+                "%d images are copies of other images but have different labels, such as '%s' and '%s'. Correct one of "
+                "each pair; mlic.verify lists all.",
+                *(len(differ), *self.table.file_names[differ[0]]),
             )
 
     def _read(self) -> LabelTable:

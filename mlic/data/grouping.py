@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from mlic.data.parts import NAMES_SHOWN, column_values
+from mlic.data.parts import column_values
 from mlic.data.split_settings import GroupSettings
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
@@ -43,6 +43,14 @@ def with_groups(table: LabelTable, settings: GroupSettings) -> LabelTable:
     keys = _KEYS[settings.by](table, settings.value)
     _, groups = np.unique(keys, return_inverse=True)
     alone = np.flatnonzero(keys == "")
+    if len(alone) and settings.by != "column":
+        raise InputError(
+            f"data.split.groups.by={settings.by} with data.split.groups.value={settings.value} finds no group for "
+            f"{len(alone)} of {len(table)} images, such as '{table.file_names[alone[0]]}'. It must match all file "
+            "names, such as '^(.*)_' for the part of the name before the last underscore; or point data.images at "
+            "the folder above.",
+            key="data.split.groups.value",
+        )
     groups[alone] = len(table) + alone
     table = table.join_groups(groups)
     _, sizes = np.unique(groups, return_counts=True)
@@ -58,11 +66,6 @@ def with_groups(table: LabelTable, settings: GroupSettings) -> LabelTable:
 
 
 def _by_column(table: LabelTable, value: str | int | None) -> np.ndarray:
-    if value is None:
-        raise InputError(
-            "data.split.groups.by=column requires data.split.groups.value, the name of the column.",
-            key="data.split.groups.value",
-        )
     cells = column_values(table, str(value), "data.split.groups.value")
     return np.array([str(cell).strip() for cell in cells], dtype=object)
 
@@ -76,12 +79,6 @@ def _by_folder(table: LabelTable, value: str | int | None) -> np.ndarray:
         )
     folders = [PurePosixPath(name).parts[:-1] for name in table.file_names]
     keys = ["/".join(parts if value is None else parts[: int(value)]) for parts in folders]
-    if "" in keys:
-        raise InputError(
-            f"data.split.groups.by=folder: '{table.file_names[keys.index('')]}' is not in a folder. Point "
-            "data.images at the folder above, or use data.split.groups.by=name.",
-            key="data.split.groups.by",
-        )
     return np.array(keys, dtype=object)
 
 
@@ -95,15 +92,6 @@ def _by_name(table: LabelTable, value: str | int | None) -> np.ndarray:
         ) from error
     found = [pattern.search(name) for name in table.file_names]
     keys = [match[1 if pattern.groups else 0] or "" if match else "" for match in found]
-    without = [name for name, key in zip(table.file_names, keys, strict=True) if not key]
-    if without:
-        shown = ", ".join(f"'{name}'" for name in without[:NAMES_SHOWN])
-        raise InputError(
-            f"data.split.groups.value={value}: the regular expression finds no group in {len(without)} of {len(table)} "
-            f"file names, such as {shown}. Write one that matches all, such as '^(.*)_' for what precedes the last "
-            "underscore.",
-            key="data.split.groups.value",
-        )
     return np.array(keys, dtype=object)
 
 

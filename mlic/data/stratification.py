@@ -8,7 +8,6 @@ applied to the sums of the labels of each group.
 import numpy as np
 
 # Limits of the refinement, so that it takes no longer than the assignment. Many groups need little refinement.
-STARTS, STARTED_GROUPS = 5, 10_000
 STEPS, STEPPED_GROUPS = 2000, 20_000_000
 CANDIDATES, SMALLEST_GAIN = 300, 1e-12
 
@@ -32,8 +31,7 @@ def stratify_groups(
         wanted: rows of each stratum that each part needs (P, S).
         wanted_rows: rows that each part needs (P,).
         seed: seed of the order of groups of equal size and of ties.
-        refine: afterwards move and exchange groups as long as that brings the shares closer to the wanted ones, from
-            several random orders, and return the best result.
+        refine: afterwards move and exchange groups as long as that brings the shares closer to the wanted ones.
 
     Returns:
         int64 (N,), the part of each row.
@@ -41,15 +39,10 @@ def stratify_groups(
     _, number_of = np.unique(groups, return_inverse=True)
     sizes = np.bincount(number_of)
     sums = np.stack([np.bincount(number_of, weights=column) for column in strata.T], axis=1)
-    random = np.random.RandomState(seed)
-    if not refine:
-        return _assign(sums, sizes, wanted, wanted_rows, random)[number_of]
-    sums, wanted = np.column_stack([sums, sizes]), np.column_stack([wanted, wanted_rows])
-    tries = []
-    for _ in range(min(STARTS, 1 + STARTED_GROUPS // len(sizes))):
-        part_of = _assign(sums[:, :-1], sizes, wanted[:, :-1], wanted_rows, random)
-        tries.append((_refine(part_of, sums, wanted), part_of))
-    return min(tries, key=lambda each: each[0])[1][number_of]
+    part_of = _assign(sums, sizes, wanted, wanted_rows, np.random.RandomState(seed))
+    if refine:
+        _refine(part_of, np.column_stack([sums, sizes]), np.column_stack([wanted, wanted_rows]))
+    return part_of[number_of]
 
 
 def _assign(
@@ -79,7 +72,7 @@ def _assign(
     return part_of
 
 
-def _refine(part_of: np.ndarray, sums: np.ndarray, wanted: np.ndarray) -> float:
+def _refine(part_of: np.ndarray, sums: np.ndarray, wanted: np.ndarray) -> None:
     """Move or exchange groups, each time those that help most, until nothing helps.
 
     This minimizes the sum over parts and strata of the squared error of the share of the stratum.
@@ -110,7 +103,6 @@ def _refine(part_of: np.ndarray, sums: np.ndarray, wanted: np.ndarray) -> float:
                 products[:, place] += sign * moved
                 error[place] += sign * scaled[group]
             part_of[group] = part
-    return float((error**2).sum())
 
 
 def _exchange(part_of: np.ndarray, scaled: np.ndarray, change: np.ndarray) -> list[tuple[int, int]]:

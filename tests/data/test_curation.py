@@ -58,9 +58,9 @@ def test_the_subset_depends_on_the_seed_and_each_name_alone(make_table: MakeTabl
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_images_per_class": 10}, r"requires 10 of 10 images, but the most frequent, 'often', has 9"),
+        ({"min_images_per_class": 10}, r"requires 10 of 10 images, but no class has more than 9"),
         ({"min_images_per_class": 1.5}, "data.min_images_per_class=1.5"),
-        ({"num_images": 11}, "data.num_images=11, but there are only 10 images"),
+        ({"num_images": 11}, "data.num_images=11: expected from 1 to 10"),
         ({"num_images": 0}, "data.num_images=0"),
         ({"unlabelled": "no"}, "data.unlabelled: must be one of"),
     ],

@@ -44,13 +44,13 @@ def test_groups_by_column_folder_or_name(table: LabelTable, by: str, value: Any,
 @pytest.mark.parametrize(
     ("by", "value", "message"),
     [
-        ("column", None, r"requires data\.split\.groups\.value"),
+        ("column", None, r"groups\.value=None: the annotations have no such column"),
         ("column", "sex", "no such column; there are 'patient'"),
         ("folder", "p", "expected the number of leading folders"),
-        ("folder", 0, "is not in a folder"),
+        ("folder", 0, "finds no group for 4 of 4 images"),
         ("name", "(", "not a regular expression"),
-        ("name", "^p1", r"finds no group in 2 of 4 file names, such as 'p2/s1/a\.jpg'"),
-        ("name", None, "finds no group in 4 of 4"),
+        ("name", "^p1", r"finds no group for 2 of 4 images, such as 'p2/s1/a\.jpg'"),
+        ("name", None, "finds no group for 4 of 4"),
     ],
 )
 def test_groupings_that_cannot_be_are_refused(table: LabelTable, by: str, value: Any, message: str):

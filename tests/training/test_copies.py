@@ -41,7 +41,7 @@ def test_copies_stay_in_one_part_and_other_labels_of_them_are_told(
     assert "30 images are copies of other images and stay in the same part of the split" in caplog.text
     # the first of the copies by name has other labels than the rest of them and the original
     assert (
-        "30 images are copies of other images but have different labels: 'copy_01.jpg' (copy of 'copy_00.jpg')"
+        "30 images are copies of other images but have different labels, such as 'copy_01.jpg' and 'copy_00.jpg'"
         in caplog.text
     )
     assert train(config) == results and "already finished, skipped" in caplog.text

@@ -215,7 +215,7 @@ def test_annotations_that_cannot_be_read_are_one_finding(data_set, verify_set, m
         ("data.annotations=absent.csv", r"absent\.csv: no such file"),
         ("data.images=absent", r"absent: no such folder. data.images must be"),
         ("data.split.test=1.5", r"data.split.test=1.5: expected a share"),
-        ("data.num_images=99", r"data.num_images=99, but there are only 24 images"),
+        ("data.num_images=99", r"data.num_images=99: expected from 1 to 24"),
         ("data.reader.separator=''", r"data.reader.separator is empty"),
         ("check=deep", r"check: must be one of full, quick, got 'deep'"),
         ("seed=-1", r"seed=-1: expected a whole number from 0 to 4294967295"),
