@@ -5,10 +5,9 @@ import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from itertools import takewhile
 from pathlib import Path
 
-from mlic.data.images import ImageReference, image_files, image_suffixes
+from mlic.data.images import ImageReference, image_files, image_suffixes, without_image_extension
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
 
@@ -16,7 +15,6 @@ logger = logging.getLogger(__name__)
 
 SHOWN = 10
 TRIED = 1000  # missing names that are examined
-CORRECT = "Correct the names in the annotations."
 
 
 def leave_out(bad: Mapping[ImageReference, str], table: LabelTable, on_bad_image: str) -> None:
@@ -72,12 +70,15 @@ def explain_missing(
     tried = missing[:: max(1, len(missing) // TRIED)][:TRIED]
     similar = find_similar(folders, tried)
     endings = {os.path.splitext(name)[1] for name in present}
-    causes = Counter(_difference(name, file, folders, endings) for name, file in similar.items())
-    (words, remedy), found = causes.most_common(1)[0] if causes else (("", ""), 0)
+    remedies = {name: _remedy(name, file, folders, endings) for name, file in similar.items()}
+    remedy, found = Counter(remedies.values()).most_common(1)[0] if remedies else ("", 0)
     if found <= len(tried) // 2:
         return None
-    number = f"{found} of {len(tried)}{' tested' if len(tried) < len(missing) else ''}"
-    return f"{words}, {number} exist. {remedy}"
+    example = next(name for name in remedies if remedies[name] == remedy)
+    return (
+        f"{found} of {len(tried)}{' tested' if len(tried) < len(missing) else ''} missing names differ from files only "
+        f"in extension, case, Unicode form, folders or slashes: '{example}' from '{similar[example]}'. {remedy}"
+    )
 
 
 def describe_images(folders: Sequence[Path]) -> str:
@@ -119,50 +120,19 @@ def _ends(name: str) -> list[str]:
     return [form for end in ends for form in (end, os.path.splitext(end)[0])]
 
 
-def _shared_folders(name: str, file: str) -> int:
-    """Return the number of folders, before the last part, that two names share."""
-    pairs = zip(_plain(name).split("/")[-2::-1], _plain(file).split("/")[-2::-1], strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _difference(name: str, file: str, folders: Sequence[Path], endings: set[str]) -> tuple[str, str]:
-    """Return in words how a name becomes that of a file, and the remedy, which keeps names with these endings."""
-    words: list[str] = []
+def _remedy(name: str, file: str, folders: Sequence[Path], endings: set[str]) -> str:
+    """Return the settings that make the name that of the file and keep names with these endings, or other advice."""
     settings: list[str] = []
-    changed = name.replace("\\", "/")
-    if changed != name:
-        words.append("with '/' instead of '\\'")
-    stem, ending = os.path.splitext(changed)
-    meant_ending = os.path.splitext(file)[1]
-    if _ends(name)[-2] == _ends(file)[-1]:
-        words.append(f"with '{meant_ending}' appended")
-        changed += meant_ending
-    elif ending != meant_ending:
-        words.append(f"with the extension '{meant_ending}' instead of theirs")
-        changed = stem + meant_ending
+    ending, meant = os.path.splitext(name)[1], os.path.splitext(file)[1]
     # readers replace the extensions of images only
-    replaced = ending == "" or ending.lower() in image_suffixes()
-    if ending != meant_ending and replaced and endings <= {meant_ending}:
-        settings.append(f"data.reader.extension={meant_ending}")
-    kept = _shared_folders(changed, file) + 1
-    before, there = changed.split("/")[:-kept], file.split("/")[:-kept]
-    if before and not there:
-        words.append(f"without the leading '{'/'.join(before)}/'")
-        own = folders[0].resolve()
-        if len(folders) == 1 and not endings and own.parts[-len(before) :] == tuple(before):
-            settings.append(f"data.images={own.parents[len(before) - 1]}")
-    elif there and not before:
-        words.append(f"with '{'/'.join(there)}/' in front")
-        settings += (
-            [f"data.images={folders[0].joinpath(*there)}"] if len(folders) == 1 and not endings else []
-        )
-    elif before:
-        words.append("in other folders")
-    rest, meant = "/".join(changed.split("/")[-kept:]), "/".join(file.split("/")[-kept:])
-    if unicodedata.normalize("NFC", rest) != unicodedata.normalize("NFC", meant):
-        words.append("in other case")
-    if rest.casefold() != meant.casefold():
-        words.append("in the other Unicode form")
-    listed = ", ".join(words)
-    remedy = f"Set {' '.join(settings)}." if len(settings) == len(words) else CORRECT
-    return listed[0].upper() + listed[1:], remedy
+    if ending != meant and endings <= {meant} and (not ending or ending.lower() in image_suffixes()):
+        settings.append(f"data.reader.extension={meant}")
+        name = without_image_extension(name) + meant
+    if name != file:
+        path = folders[0].resolve() / file
+        # the folder in which the name is that of the file
+        place = next((place for place in path.parents if place / name == path), None)
+        if place is None or endings or len(folders) > 1:
+            return "Correct the names in the annotations."
+        settings.append(f"data.images={place}")
+    return f"Set {' '.join(settings)}."

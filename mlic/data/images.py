@@ -208,6 +208,12 @@ def image_suffixes() -> frozenset[str]:
     return MORE_SUFFIXES | own
 
 
+def without_image_extension(name: str) -> str:
+    """Return a file name without its extension, if that is one of images."""
+    stem, extension = os.path.splitext(name)
+    return stem if extension.lower() in image_suffixes() else name
+
+
 def image_files(folder: Path) -> Iterator[str]:
     """Yield the names, relative to the folder, of all visible files with an extension of images.
 

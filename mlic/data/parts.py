@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from inspect import Parameter, signature
 from pathlib import Path
-from posixpath import basename, splitext
+from posixpath import basename
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mlic.data.images import image_suffixes
+from mlic.data.images import without_image_extension
 from mlic.data.split_settings import PARTS, SplitSettings
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
@@ -303,7 +303,7 @@ def match_names(names: Sequence[str] | np.ndarray, file_names: np.ndarray, key: 
         InputError: no name is found, or a name belongs to several images.
     """
     # the strictest way first
-    for form in (str, _without_extension, lambda name: _without_extension(basename(name))):
+    for form in (str, without_image_extension, lambda name: without_image_extension(basename(name))):
         keys, wanted = pd.Index(list(map(form, file_names))), pd.Index(list(map(form, names)))
         if wanted.isin(keys).any():
             break
@@ -330,11 +330,6 @@ def match_names(names: Sequence[str] | np.ndarray, file_names: np.ndarray, key: 
             "%s: %d of %d names are not in the annotations, such as %s", key, len(missing), len(names), shown
         )
     return np.where(found < 0, -1, np.flatnonzero(unique)[found])
-
-
-def _without_extension(name: str) -> str:
-    stem, ending = splitext(name)
-    return stem if ending.lower() in image_suffixes() else name
 
 
 def _kept_parts(table: LabelTable, keep: str) -> np.ndarray:

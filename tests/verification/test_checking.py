@@ -272,10 +272,7 @@ def test_one_cause_of_many_missing_files_is_named(data_set, verify_set, tmp_path
         file.rename(file.with_suffix(".jpg"))
     verify_set(data_set)
     found = problems()
-    assert found[0] == (
-        "file_names",
-        "With the extension '.jpg' instead of theirs, 24 of 24 exist. Set data.reader.extension=.jpg.",
-    )
+    assert found[0][0] == "file_names" and found[0][1].endswith("Set data.reader.extension=.jpg.")
     assert ("split", "no usable images") in found
 
 

@@ -46,10 +46,7 @@ def test_names_are_searched_in_all_folders(photos: Path):
     bad = {table.paths()[3]: "no such file"}
     with pytest.raises(InputError, match=r"images_1/images/missing.jpg: no such file"):
         leave_out(bad, table, "error")
-    assert (
-        explain_missing(folders, ["a", "b"])
-        == "With '.jpg' appended, 2 of 2 exist. Set data.reader.extension=.jpg."
-    )
+    assert "Set data.reader.extension=.jpg." in str(explain_missing(folders, ["a", "b"]))
 
 
 def test_a_name_in_two_folders_is_refused(photos: Path):
