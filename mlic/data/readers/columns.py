@@ -30,6 +30,7 @@ LABEL_NAMES = frozenset({
 })  # fmt: skip
 MEANINGS = {"ignore": UNKNOWN, "zero": 0, "one": 1}
 NAMES_OF = {"-1": "-1", "-1.0": "-1", "": "blank"}
+SCORES = ("score", "probability", "prob")  # of the label in the same row, if from 0 to 1
 EVIDENT = {"yes": "one", "y": "one", "x": "one", "no": "zero", "n": "zero"}
 FEW = 3  # columns of 0 and 1 from which they are taken for the classes although other columns hold text
 _NUMBER = re.compile(r"[-+\d\s.,:/etz]*\d[-+\d\s.,:/etz]*")  # also dates and times, in lower case
@@ -141,8 +142,9 @@ class LabelColumns:
 
     def _with_text(self, columns: list[str], texts: list[str]) -> tuple[list[str], bool]:
         """Choose where a column of text may hold the labels."""
+        texts = [column for column in texts if self.kinds[column] != "signs"] or texts
         text = texts[0]
-        confidence = [column for column in columns if _plain(column) == "confidence"]
+        confidence = [column for column in columns if self._is_confidence(column)]
         others = [c for c in columns if self.kinds[c] == "signs" and c not in (text, *confidence)]
         if _plain(text) not in LABEL_NAMES:
             texts = [*filter(self._are("text"), columns)]
@@ -171,6 +173,12 @@ class LabelColumns:
                 f"all rows for labels with {self._ignoring(confidence)}."
             )
         return [text, *confidence], False
+
+    def _is_confidence(self, column: str) -> bool:
+        cells = {*self.table.columns[column]}
+        return _plain(column) == "confidence" or (
+            _plain(column) in SCORES and all(map(_SHARE.fullmatch, cells))
+        )
 
     def _check_signs(self, columns: list[str], signs: list[str]) -> None:
         """Ask about columns beside those of 0 and 1 that may be classes, and about those that may be none."""
@@ -221,6 +229,11 @@ class LabelColumns:
 
     def _refuse_equal_forms(self, columns: list[str]) -> None:
         """Refuse several columns of the same words, none of which holds the labels by itself, or of numbers."""
+        mostly = [
+            c for c in columns if 2 * sum(cell in SIGNS for cell in self.table.columns[c]) > len(self.table)
+        ]
+        if len(mostly) > 1:
+            self._refuse_cell(mostly[0], mostly)
         words_of = {
             column: {cell.lower() for cell in self.table.columns[column]} - {""} for column in columns
         }

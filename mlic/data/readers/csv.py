@@ -12,7 +12,7 @@ from mlic.data.readers.common import build_table, column_of, first_rows, labels_
 from mlic.data.readers.folders import Paths, annotation_files, image_folders, parts_of_files, subfolder_of
 from mlic.data.readers.image_names import find_names
 from mlic.data.readers.label_cells import split_cells
-from mlic.data.readers.label_text import option
+from mlic.data.readers.label_text import option, setting
 from mlic.data.readers.tabular import TextTable, read_tables
 from mlic.data.table import NAMES_SHOWN, UNKNOWN, LabelTable
 from mlic.errors import InputError, check_choice
@@ -20,7 +20,10 @@ from mlic.errors import InputError, check_choice
 logger = logging.getLogger(__name__)
 
 # words for "no label" that are also possible names of a class
-NO_LABEL = frozenset({"no finding", "no findings", "none", "nothing", "no label", "nan", "na", "n/a", "null"})
+NO_LABEL = frozenset({
+    "no finding", "no findings", "no_finding", "no label", "no_label", "none", "nothing", "nan", "na", "n/a", "null",
+    "-",
+})  # fmt: skip
 REPEATED = 0.2  # share of images with several rows from which a row is taken for one label
 
 
@@ -175,12 +178,24 @@ def _read_text(
 
     known = classes or sorted(frozenset().union(*sets))
     labels, found = labels_of_names([present[name] for name in images], known, table.files[0], place)
+    if rows is None and not chosen[1:] and min(len(known), len(images)) > 1:
+        _refuse_all_pairs(table, chosen[0], [len(found) == len(known) for found in present.values()])
     form += ", one row a label"
     if any(absent.values()):
         seen, _ = labels_of_names([absent[name] for name in images], known, table.files[0], place)
         labels[(labels == 0) & (seen == 0)] = UNKNOWN
         form += f", absent where '{chosen[1]}' is 0, unknown where there is no row"
     return kept, labels, found, form
+
+
+def _refuse_all_pairs(table: TextTable, column: str, complete: Sequence[bool]) -> None:
+    """Refuse one row per image and class, of which another column states in words or numbers which are true."""
+    if all(complete):
+        raise InputError(
+            f"{table.files[0]}: each image has all classes of '{column}', one per row. If another column states which "
+            f"are true, set {setting('label_columns', [column, 'COLUMN'])} and, for words, their meaning, such as "
+            "'data.reader.unknown={yes:one,no:zero}'. If all are true, set data.reader.rows=label."
+        )
 
 
 def _without(

@@ -16,6 +16,8 @@ DOUBTFUL = ("/", "&", "+", " ")
 IN_NAMES = ("-", ":", "_")
 WORDS = {" ": "blanks", "\t": "tabs", "\n": "line breaks"}
 _ADJACENT_TEXTS = re.compile(r"""["']\s+["']""")
+_LIST = re.compile(r"""[\[{]|\((\)|['"\d].*\)$)""")
+_VALUE = re.compile(r"\w\s*[:=]\s*[\d.]+$")
 Labels = Mapping[str, list[str]]
 
 
@@ -57,14 +59,20 @@ def split_cells(
         separator = _fitting(cells, given)
         if separator is None and (bits := _bits(cells)):
             return {"": [], **_classes_of_bits(bits, place, classes)}, "as 0 and 1 in one cell"
-        if separator is None and any(cell.startswith(("[", "{")) for cell in cells):
+        if separator is None and any(map(_LIST.match, cells)):
             return {"": [], **_lists(cells, place, classes)}, "as lists"
         separator = separator or _recognise(cells, place, single)
     if separator is None:
         return {"": [], **{cell: [cell] for cell in cells}}, "one in a cell"
     labels = {cell: split(cell, separator) for cell in cells}
     if classes is None and cells:
-        refuse_combinations(sorted({*chain.from_iterable(labels.values())}), place(next(iter(cells))))
+        names, first = sorted({*chain.from_iterable(labels.values())}), place(next(iter(cells)))
+        if names and all(map(_VALUE.search, names)):
+            raise InputError(
+                f"{first}: labels such as '{names[0]}' look like a class with a value. Keep the names of those that "
+                "the image has; or, if these are the names, list all in data.reader.classes=[...]."
+            )
+        refuse_combinations(names, first)
     return {"": [], **labels}, f"separated by {WORDS.get(separator, repr(separator))}"
 
 

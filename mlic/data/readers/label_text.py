@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from mlic.errors import InputError
 
-_BARE = re.compile(r"[A-Za-z_][\w/.-]*")  # needs no quotes in a shell or in Hydra
+_BARE = re.compile(
+    r"(?!(?i:null|nan|inf|true|false)$)[A-Za-z_][\w/.-]*"
+)  # needs no quotes in a shell or in Hydra
 CELL_SHOWN = 60
 SEPARATORS = (",", ";", "|", "\t", "/", "&", "+", " ")  # the first that fits is suggested
 
