@@ -135,7 +135,7 @@ def split_hash(table: LabelTable, settings: SplitSettings | None = None, **optio
     if (groups := group_numbers(table)) is not None:
         digest.update(groups.tobytes())
         if settings.groups.by is not None:
-            digest.update(b"refined")
+            digest.update(b"refined 2")  # increase when the refinement gives other splits
     for parts in (table.parts, table.kept):
         if parts is not None:
             digest.update("\0".join(("parts", *parts)).encode())

@@ -193,15 +193,10 @@ class LabelTable:
         return replace(self, labels=self.labels[:, chosen], classes=classes)
 
     def _take(self, rows: np.ndarray) -> Self:
-        return replace(
-            self,
-            file_names=self.file_names[rows],
-            labels=self.labels[rows],
-            groups=None if self.groups is None else self.groups[rows],
-            parts=None if self.parts is None else self.parts[rows],
-            kept=None if self.kept is None else self.kept[rows],
-            columns={name: values[rows] for name, values in self.columns.items()},
-        )
+        arrays = {key: getattr(self, key) for key in ("file_names", "labels", "groups", "parts", "kept")}
+        taken = {key: None if values is None else values[rows] for key, values in arrays.items()}
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return replace(self, **taken, columns=columns)
 
     def group_copies(self, digests: np.ndarray) -> Self:
         """Return the same table with images of identical bytes in one group.
