@@ -20,8 +20,7 @@ from mlic.data.split_settings import SplitSettings
 from mlic.data.splitting import check_sizes, try_split
 from mlic.data.table import LabelTable
 from mlic.errors import InputError, check_choice
-from mlic.verification.duplicates import find_duplicates
-from mlic.verification.files import find_missing, find_unannotated
+from mlic.verification.files import find_duplicates, find_missing, find_unannotated
 from mlic.verification.findings import Finding, sort_findings
 from mlic.verification.images import CHECKS, InspectedImages, inspect_images
 from mlic.verification.statistics import add_parts, class_table, label_summary, pair_table

@@ -1,12 +1,10 @@
 """Findings of a verification; each is one row of problems.csv."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
-from mlic.escaping import escape_cell
+import pandas as pd
 
 # kinds and their descriptions, in the order of problems.csv: those that distort metrics come first
 KINDS = {
@@ -59,13 +57,7 @@ def count_kinds(findings: Iterable[Finding]) -> dict[str, int]:
     return {kind: counts[kind] for kind in KINDS if counts[kind]}
 
 
-def to_csv(findings: Iterable[Finding]) -> str:
-    """Return the content of problems.csv.
-
-    All fields are quoted, because file names may contain commas, quotes and line breaks.
-    """
-    stream = io.StringIO()
-    writer = csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([escape_cell(value) for value in astuple(finding)] for finding in findings)
-    return stream.getvalue()
+def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
+    """Return the table of problems.csv, one row per finding."""
+    # the string dtype of pandas refuses names that are not UTF-8
+    return pd.DataFrame([astuple(finding) for finding in findings], columns=list(COLUMNS), dtype=object)

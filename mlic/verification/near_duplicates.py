@@ -12,10 +12,9 @@ from mlic.runs.folder import RunFolder, replacing_together
 from mlic.training.run import prepare_features
 from mlic.verification.findings import Finding
 from mlic.verification.report import NEAR_DUPLICATE_SHEET, NEAR_DUPLICATES, write_table
-from mlic.verification.sheets import write_sheet
+from mlic.verification.sheets import write_pair_sheet
 
 MOST_PAIRS = 10_000
-PAIRS_ON_SHEET = 12
 
 
 def write_near_duplicates(config: DictConfig, folder: RunFolder) -> list[Finding]:
@@ -46,24 +45,24 @@ def write_near_duplicates(config: DictConfig, folder: RunFolder) -> list[Finding
     same = (table.labels[first] == table.labels[second]).all(axis=1)
     columns = {"file_name": table.file_names[first], "near": table.file_names[second]}
     columns |= {"similarity": similarities, "part": parts[first], "near_part": parts[second]}
-    found, paths = pd.DataFrame({**columns, "same_labels": same.astype(int)}), table.paths()
-    shown = []
-    for place, pair in enumerate(pairs[order][:PAIRS_ON_SHEET].tolist()):
-        caption = f"{place + 1}. similarity {similarities[place]:.3f}"
-        shown += [(paths[row], f"{caption}\n{table.file_names[row]} ({parts[row]})") for row in pair]
-    with replacing_together(folder.path) as new:
-        write_table(new / NEAR_DUPLICATES, found)
-        title = "Near duplicates, in pairs"
-        write_sheet(new / NEAR_DUPLICATE_SHEET, shown, title=title, bits_stored=datamodule.bits_stored)
-    return [
+    columns["same_labels"] = same.astype(int)
+    found = [
         Finding(
-            "near_duplicate",
-            row["file_name"],
-            same_as=row["near"],
-            detail=f"{row['part']} and {row['near_part']}, similarity {row['similarity']:.3f}",
+            "near_duplicate", name, same_as=near, detail=f"{part} and {near_part}, similarity {value:.3f}"
         )
-        for row in found.query("part != near_part").to_dict("records")
+        for name, near, value, part, near_part, _ in zip(*columns.values(), strict=True)
     ]
+    with replacing_together(folder.path) as new:
+        write_table(new / NEAR_DUPLICATES, pd.DataFrame(columns))
+        write_pair_sheet(
+            new / NEAR_DUPLICATE_SHEET,
+            table,
+            ((each.file_name, each.same_as, each.detail) for each in found),
+            title="Near duplicates, in pairs",
+            bits_stored=datamodule.bits_stored,
+        )
+    divided = parts[first] != parts[second]
+    return [finding for finding, apart in zip(found, divided, strict=True) if apart]
 
 
 def _most_similar(

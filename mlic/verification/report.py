@@ -1,10 +1,12 @@
 """Output of a verification: files and log messages."""
 
+import csv
 import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -14,7 +16,8 @@ from mlic.escaping import escape_table, printable
 from mlic.runs.folder import RunFolder, refuse_foreign_folder, replacing_together, write_atomically
 from mlic.verification.checking import Verification
 from mlic.verification.figures import write_figures
-from mlic.verification.findings import KINDS, Finding, count_kinds, to_csv
+from mlic.verification.findings import KINDS, Finding, count_kinds, findings_table
+from mlic.verification.sheets import write_pair_sheet
 from mlic.verification.statistics import count_images
 
 logger = logging.getLogger(__name__)
@@ -24,9 +27,10 @@ NAMES_SHOWN = 3
 PROBLEMS, CLASSES, PAIRS, SUMMARY = "problems.csv", "classes.csv", "class_pairs.csv", "verification.json"
 FIGURES = "figures"
 SUSPECTS, SUSPECT_IMAGES, SUSPECT_SHEET = "suspects.csv", "suspect_images.csv", "suspect_images.png"
+DUPLICATE_SHEET = "duplicates.png"
 NEAR_DUPLICATES, NEAR_DUPLICATE_SHEET = "near_duplicates.csv", "near_duplicates.png"
 FILES = (PROBLEMS, CLASSES, PAIRS, SUMMARY, SUSPECTS, SUSPECT_IMAGES, SUSPECT_SHEET)
-FILES += (NEAR_DUPLICATES, NEAR_DUPLICATE_SHEET)
+FILES += (DUPLICATE_SHEET, NEAR_DUPLICATES, NEAR_DUPLICATE_SHEET)
 _NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
@@ -69,22 +73,34 @@ def write(folder: RunFolder, verification: Verification, data: DictConfig, *, ch
         "seconds": seconds,
         "images_per_second": len(verification.table) / seconds,
     }
+    conflicts = [finding for finding in verification.findings if finding.kind == "conflicting_duplicate"]
     with replacing_together(folder.path) as new:
-        _write_text(new / PROBLEMS, to_csv(verification.findings))
+        # quoted, because file names may contain commas, quotes and line breaks
+        write_table(new / PROBLEMS, findings_table(verification.findings), quoting=csv.QUOTE_ALL)
         write_table(new / CLASSES, verification.classes)
         write_table(new / PAIRS, verification.pairs)
         RunFolder(new).write_json(SUMMARY, summary)
+        if conflicts:
+            write_pair_sheet(
+                new / DUPLICATE_SHEET,
+                verification.table,
+                (
+                    (finding.file_name, finding.same_as, "same bytes, different labels")
+                    for finding in conflicts
+                ),
+                title="Copies with different labels, in pairs",
+                bits_stored=data.bits_stored,
+            )
         before, after = count_images(verification.classes)
         usable = verification.table.select(verification.inspected.usable)
         write_figures(new / FIGURES, usable, before, after, seed=seed, bits_stored=data.bits_stored)
+    if not conflicts:  # an earlier check may have found some
+        (folder.path / DUPLICATE_SHEET).unlink(missing_ok=True)
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV atomically."""
-    _write_text(path, escape_table(table).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-
-
-def _write_text(path: Path, text: str) -> None:
+def write_table(path: Path, table: pd.DataFrame, **options: Any) -> None:
+    """Write a table as CSV atomically; `options` are those of `pandas.DataFrame.to_csv`."""
+    text = escape_table(table).to_csv(index=False, float_format="%.6g", lineterminator="\n", **options)
     # file names that are not UTF-8 are written as their bytes on disk, other lone surrogates as escapes
     text = _NO_CHARACTER.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     write_atomically(path, text, errors="surrogateescape")
@@ -137,9 +153,12 @@ def _describe_labels(verification: Verification) -> Iterable[str]:
 
 
 def _describe(finding: Finding) -> str:
-    place = finding.file_name or finding.class_name
-    same = f" = {finding.same_as}" if finding.same_as else ""
-    return f"{place}{same}: {finding.detail}" if finding.detail and place else place + finding.detail
+    name, detail = finding.file_name or finding.class_name, finding.detail
+    if not name or (finding.kind == "annotations" and detail.startswith(name)):  # the error names the file
+        return detail
+    sign = "≈" if finding.kind == "near_duplicate" else "="
+    pair = f"{name} {sign} {finding.same_as}" if finding.same_as else name
+    return f"{pair}: {detail}" if detail else pair
 
 
 def _printable(text: str) -> str:

@@ -1,20 +1,24 @@
 """Contact sheets: pictures of the images that a person should look at."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
 from mlic.data.images import FULL_BITS, ImageReference, open_image
+from mlic.data.table import LabelTable
 from mlic.errors import InputError
 from mlic.figures import PNG_DPI, new_figure, report_style
 from mlic.runs.folder import replacing
 
 PIXELS = 320
 CAPTION_WIDTH, CAPTION_LINES = 38, 6
+PAIRS_ON_SHEET = 12
 CELL_WIDTH, CELL_HEIGHT = 2.6, 3.4  # inches
 
 
@@ -61,3 +65,29 @@ def write_sheet(path: Path, images: Sequence[tuple[ImageReference, str]], **opti
     """Write the figure of `image_sheet` as a PNG file."""
     with report_style(), replacing(path, durable=False) as file:
         image_sheet(images, **options).savefig(file, format="png", dpi=PNG_DPI)
+
+
+def write_pair_sheet(
+    path: Path,
+    table: LabelTable,
+    pairs: Iterable[tuple[str, str, str]],
+    *,
+    title: str,
+    bits_stored: int = FULL_BITS,
+) -> None:
+    """Write a sheet of the first pairs of images side by side, with their names and labels.
+
+    Args:
+        path: PNG file.
+        table: images and their labels.
+        pairs: two file names, and what is said about them.
+        title: heading of the sheet.
+        bits_stored: see `mlic.data.open_image`.
+    """
+    paths, images = table.paths(), []
+    for number, (*names, relation) in enumerate(islice(pairs, PAIRS_ON_SHEET), start=1):
+        for row in np.searchsorted(table.file_names, np.array(names, dtype=object)).tolist():
+            labels = ", ".join(table.classes[column] for column in np.flatnonzero(table.positives[row]))
+            caption = f"{number}. {relation}\n{table.file_names[row]}\nlabels: {labels or 'none'}"
+            images.append((paths[row], caption))
+    write_sheet(path, images, title=title, bits_stored=bits_stored)

@@ -1,6 +1,7 @@
 """Each kind of finding, row by row."""
 
 import json
+import logging
 import os
 import signal
 from pathlib import Path
@@ -117,6 +118,11 @@ def test_duplicates_with_other_labels_come_first(data_set, verify_set, tmp_path,
         ("duplicate", "a2.png", "a1.png", "same labels"),
     ]
     assert [row[1] for row in found if row[0] == "bad_image"] == ["broken1.png", "broken2.png"]
+    with Image.open(tmp_path / "out" / "duplicates.png") as sheet:
+        assert sheet.width > 2 * sheet.height  # two pairs in one row
+    data_set.labels |= {"sub/a3.png": "cat", "z2.png": "cat"}
+    verify_set(data_set)
+    assert not (tmp_path / "out" / "duplicates.png").exists()
 
 
 def test_images_and_annotations_without_each_other(data_set, verify_set, make_png, problems):
@@ -192,7 +198,8 @@ def test_odd_names_survive_the_csv(data_set, verify_set, problems):
     assert [restore_cell(row[1]) for row in problems()] == [*sorted(names), latin]
 
 
-def test_annotations_that_cannot_be_read_are_one_finding(data_set, verify_set, make_png, tmp_path, problems):
+def test_annotations_that_cannot_be_read_are_one_finding(data_set, make_png, tmp_path, problems, caplog):
+    caplog.set_level(logging.INFO)
     make_png(data_set.images / "copy.png", seed=1)  # the bytes of the first image
     data_set.add("bad.png", "cat").write_bytes(b"")
     data_set.write()
@@ -200,6 +207,7 @@ def test_annotations_that_cannot_be_read_are_one_finding(data_set, verify_set, m
     data_set.annotations.write_text("\n".join([*lines[:3], "n.png,cat,dog,cow", *lines[3:]]))
     config = compose(*data_set.arguments(), output=tmp_path / "out", config_name="verify")
     assert len(verify(config).findings) == 3
+    assert f"    {data_set.annotations}, line 4: 4 fields" in caplog.text  # the path once
     found = problems()
     assert found[0][:2] == ("annotations", str(data_set.annotations))
     assert "labels.csv, line 4: 4 fields, but the header has 2" in found[0][2]

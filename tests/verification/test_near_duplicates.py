@@ -1,5 +1,7 @@
 """Near duplicates that the split would divide are findings, with a table and a sheet."""
 
+import logging
+
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -8,7 +10,7 @@ from mlic.config import compose
 from mlic.verify import verify
 
 
-def test_divided_pairs_are_findings(tmp_path, tiny_labels, tiny_arguments):
+def test_divided_pairs_are_findings(tmp_path, tiny_labels, tiny_arguments, caplog):
     random = np.random.default_rng(0)
     images = tmp_path / "images"
     images.mkdir()
@@ -39,7 +41,9 @@ def test_divided_pairs_are_findings(tmp_path, tiny_labels, tiny_arguments):
         pairs = pd.read_csv(output / "near_duplicates.csv")
         return [(each.file_name, each.same_as) for each in findings if each.kind == "near_duplicate"], pairs
 
-    found, pairs = check()
+    with caplog.at_level(logging.INFO):
+        found, pairs = check()
+    assert f"    {found[0][0]} ≈ {found[0][1]}: " in caplog.text
     assert (pairs["file_name"].str.rpartition("_")[0] == pairs["near"].str.rpartition("_")[0]).all()
     assert len(pairs) == 40 and set(pairs["same_labels"]) == {1}
     divided = pairs[pairs["part"] != pairs["near_part"]]
