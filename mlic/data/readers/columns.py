@@ -234,19 +234,18 @@ class LabelColumns:
         ]
         if len(mostly) > 1:
             self._refuse_cell(mostly[0], mostly)
-        words_of = {
-            column: {cell.lower() for cell in self.table.columns[column]} - {""} for column in columns
-        }
-        times = Counter(chain.from_iterable(words_of.values()))
-        equal = [column for column in columns if any(times[word] > 1 for word in words_of[column])]
-        words = sorted({*chain.from_iterable(words_of[column] for column in equal)})
-        if len(columns) > 1 and all(self.kinds[column] == "numbers" for column in columns):
+        texts = [*filter(self._are("text"), columns)]
+        if len(columns) > 1 and not texts:
             raise InputError(
                 f"{self.header}: the cells of {', '.join(columns)[:60]} are numbers such as "
                 f"{self.table.columns[columns[0]][0]}. Write 1 where an image has the class, else 0 "
                 f"(choose a threshold for probabilities); or if one column holds class names, set one of "
                 + ", ".join(setting("label_columns", [column]) for column in columns[:3])
             )
+        words_of = {column: {cell.lower() for cell in self.table.columns[column]} - {""} for column in texts}
+        times = Counter(chain.from_iterable(words_of.values()))
+        equal = [column for column in texts if any(times[word] > 1 for word in words_of[column])]
+        words = sorted({*chain.from_iterable(words_of[column] for column in equal)})
         if len(equal) < 2:
             return
         blank = [""] if any("" in self.table.columns[column] for column in equal) else []
@@ -255,7 +254,8 @@ class LabelColumns:
             + (
                 f"If they say whether an image has the class, {_ask_meanings([*words, *blank])}."
                 if len(words) <= FEW
-                else "One label in each of several columns cannot be read: join those of an image by '|' in one column."
+                else "One label in each of several columns cannot be read: join those of an image by '|' in one; "
+                f"or, if one of them alone holds the labels, set {setting('label_columns', equal[:1])} or another."
             )
         )
 

@@ -182,6 +182,10 @@ FORMS: dict[str, Form] = {
         "image,class\na.jpg,cat\na.jpg,dog\nb.jpg,cat\nb.jpg,dog\n", JPG,
         {"a.jpg": "cat|dog", "b.jpg": "cat|dog"}, ({"rows": "label"},),
     ),
+    "numbers of equal values beside text": Form(
+        "image,score,likes,words\na.jpg,1,2,cat\nb.jpg,2,1,dog\n", JPG, {"a.jpg": "cat", "b.jpg": "dog"},
+        ({"label_columns": ["words"]},),
+    ),
     "yes and no, asked about": Form("image,cat,dog\na.jpg,Yes,Yes\nb.jpg,No,No\n", JPG, AB,
                                     ({"unknown": {"no": "zero", "yes": "one"}},)),
     "a column that says who has checked": Form("image,cat,dog,checked\na.jpg,1,1,1\nb.jpg,0,0,1\n", JPG, AB,
