@@ -35,7 +35,7 @@ def test_one_class_and_a_batch_larger_than_the_set(with_labels: Callable[..., Di
 
 
 def test_one_image_and_a_few(with_labels: Callable[..., DictConfig]):
-    with pytest.raises(InputError, match="1 images are too few: data.split.test=0.2 and "):
+    with pytest.raises(InputError, match=r"1 images are too few: data\.split\.test=0\.2 and"):
         train(with_labels("file_name,labels", ["shapes_00.jpg,square"]))
     with pytest.raises(InputError, match=r"1 of 1 classes are too rare|too few"):
         train(with_labels("file_name,labels", ["shapes_00.jpg,square", "shapes_01.jpg,"]))
