@@ -64,14 +64,12 @@ def write(folder: RunFolder, verification: Verification, data: DictConfig, *, ch
         check: the check, `full` or `quick`.
         seed: seed of the sample images.
     """
-    seconds = verification.inspected.seconds
     summary = {
         "problems": count_kinds(verification.findings),
         "notes": [asdict(note) for note in verification.notes],
         **verification.summary,
         "check": check,
-        "seconds": seconds,
-        "images_per_second": len(verification.table) / seconds,
+        "seconds": verification.inspected.seconds,
     }
     conflicts = [finding for finding in verification.findings if finding.kind == "conflicting_duplicate"]
     with replacing_together(folder.path) as new:
@@ -89,6 +87,7 @@ def write(folder: RunFolder, verification: Verification, data: DictConfig, *, ch
                     for finding in conflicts
                 ),
                 title="Copies with different labels, in pairs",
+                with_labels=True,
                 bits_stored=data.bits_stored,
             )
         before, after = count_images(verification.classes)

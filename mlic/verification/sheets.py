@@ -73,9 +73,10 @@ def write_pair_sheet(
     pairs: Iterable[tuple[str, str, str]],
     *,
     title: str,
-    bits_stored: int = FULL_BITS,
+    bits_stored: int,
+    with_labels: bool = False,
 ) -> None:
-    """Write a sheet of the first pairs of images side by side, with their names and labels.
+    """Write a sheet of the first pairs of images side by side, with their names.
 
     Args:
         path: PNG file.
@@ -83,11 +84,14 @@ def write_pair_sheet(
         pairs: two file names, and what is said about them.
         title: heading of the sheet.
         bits_stored: see `mlic.data.open_image`.
+        with_labels: also write the labels. After curation the table lacks those of dropped classes.
     """
     paths, images = table.paths(), []
     for number, (*names, relation) in enumerate(islice(pairs, PAIRS_ON_SHEET), start=1):
         for row in np.searchsorted(table.file_names, np.array(names, dtype=object)).tolist():
-            labels = ", ".join(table.classes[column] for column in np.flatnonzero(table.positives[row]))
-            caption = f"{number}. {relation}\n{table.file_names[row]}\nlabels: {labels or 'none'}"
+            caption = f"{number}. {relation}\n{table.file_names[row]}"
+            if with_labels:
+                labels = ", ".join(table.classes[column] for column in np.flatnonzero(table.labels[row] == 1))
+                caption += f"\nlabels: {labels or 'none'}"
             images.append((paths[row], caption))
     write_sheet(path, images, title=title, bits_stored=bits_stored)

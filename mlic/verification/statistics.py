@@ -66,9 +66,8 @@ def pair_table(table: LabelTable, most: int = PAIRS) -> pd.DataFrame:
     """
     counts = table.counts()
     both = csr_matrix((len(table.classes),) * 2, dtype=np.int64)
-    for start in range(
-        0, len(table), BLOCK_ROWS
-    ):  # in blocks, because a sparse copy is larger than the table itself
+    # in blocks, because a sparse copy is larger than the table itself
+    for start in range(0, len(table), BLOCK_ROWS):
         block = csr_matrix(table.labels[start : start + BLOCK_ROWS] == 1, dtype=np.int64)
         both = both + block.T @ block
     pairs = triu(both, k=1).tocoo()

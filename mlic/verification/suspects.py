@@ -71,12 +71,10 @@ def write_suspects(config: DictConfig, folder: RunFolder) -> None:
         write_table(new / SUSPECTS, ranking.labels)
         write_table(new / SUSPECT_IMAGES, ranking.images)
         shown = ranking.images.head(ON_SHEET)
-        places = table.paths()
-        captions = [_caption(row) for row in shown.to_dict("records")]
-        references = [places[row] for row in np.searchsorted(table.file_names, shown["file_name"].to_numpy())]
+        paths, captions = table.paths(), map(_caption, shown.to_dict("records"))
         write_sheet(
             new / SUSPECT_SHEET,
-            list(zip(references, captions, strict=True)),
+            [(paths[row], caption) for row, caption in zip(shown.index.tolist(), captions, strict=True)],
             title="Images whose labels are worth a look",
             bits_stored=datamodule.bits_stored,
         )
@@ -107,10 +105,10 @@ class Ranking:
     """Rankings of labels and images, the most doubtful first.
 
     Attributes:
-        labels: one row per known label: `rank`, `file_name`, `class`, `given` (0 or 1), `score`, `quality`,
-            `image_rank`.
+        labels: one row per known label: `rank`, `file_name`, `class`, `given` (0 or 1), `score`, `quality`; the index
+            is the position in the flattened labels of the table.
         images: one row per image: `rank`, `file_name`, `labels`, `fit`, `unexpected` (labels given with low scores),
-            `expected` (labels not given with high scores).
+            `expected` (labels not given with high scores); the index is the row of the table.
     """
 
     labels: pd.DataFrame
@@ -137,12 +135,9 @@ def rank_suspects(table: LabelTable, scores: np.ndarray, *, most: int) -> Rankin
     scores = scores.astype(np.float64)
     quality = np.where(given, scores, 1 - scores)
     fit = _fit(given, known, scores)
-    order = np.argsort(fit, kind="stable")
-    image_rank = np.empty(len(table), dtype=np.int64)
-    image_rank[order] = np.arange(1, len(table) + 1)
-    rows, columns = np.unravel_index(_lowest(np.where(known, quality, np.inf).ravel(), most), quality.shape)
-    listed = known[rows, columns]
-    rows, columns = rows[listed], columns[listed]
+    # sorts the few lowest of what may be millions of values
+    lowest = pd.Series(np.where(known, quality, np.nan).ravel()).dropna().nsmallest(most)
+    rows, columns = np.unravel_index(lowest.index.to_numpy(), quality.shape)
     labels = pd.DataFrame(
         {
             "rank": np.arange(1, len(rows) + 1),
@@ -150,11 +145,11 @@ def rank_suspects(table: LabelTable, scores: np.ndarray, *, most: int) -> Rankin
             "class": np.array(table.classes, dtype=object)[columns],
             "given": table.labels[rows, columns],
             "score": scores[rows, columns],
-            "quality": quality[rows, columns],
-            "image_rank": image_rank[rows],
-        }
+            "quality": lowest.to_numpy(),
+        },
+        index=lowest.index,
     )
-    order = order[:most]
+    order = np.argsort(fit, kind="stable")[:most]
     doubtful = known & (quality < 0.5)
     images = pd.DataFrame(
         {
@@ -164,7 +159,8 @@ def rank_suspects(table: LabelTable, scores: np.ndarray, *, most: int) -> Rankin
             "fit": fit[order],
             "unexpected": [_names(table, doubtful[row] & given[row], quality[row]) for row in order],
             "expected": [_names(table, doubtful[row] & ~given[row], quality[row]) for row in order],
-        }
+        },
+        index=order,
     )
     return Ranking(labels, images)
 
@@ -180,12 +176,6 @@ def _fit(given: np.ndarray, known: np.ndarray, scores: np.ndarray) -> np.ndarray
 def _names(table: LabelTable, chosen: np.ndarray, quality: np.ndarray) -> str:
     columns = np.flatnonzero(chosen)
     return SEPARATOR.join(table.classes[column] for column in columns[np.argsort(quality[columns])][:NAMED])
-
-
-def _lowest(values: np.ndarray, most: int) -> np.ndarray:
-    """Return the indices of the `most` lowest values in ascending order, without sorting millions of values."""
-    chosen = np.argpartition(values, most - 1)[:most] if most < len(values) else np.arange(len(values))
-    return chosen[np.lexsort((chosen, values[chosen]))]
 
 
 def planted_errors_found(
@@ -220,13 +210,10 @@ def planted_errors_found(
     scores = cross_validated_scores(features, labels, folds, penalty=penalty)
     ranking = rank_suspects(changed, scores, most=2 * planted)
     if kind == "exchanged":
-        rows = np.searchsorted(table.file_names, ranking.images["file_name"].to_numpy())
-        found, planted = wrong[rows].any(axis=1).sum(), int(wrong.any(axis=1).sum())
+        wrong, ranked = wrong.any(axis=1), ranking.images.index
     else:
-        rows = np.searchsorted(table.file_names, ranking.labels["file_name"].to_numpy())
-        columns = np.searchsorted(np.array(table.classes), ranking.labels["class"].to_numpy(str))
-        found = wrong[rows, columns].sum()
-    return planted, len(rows), int(found)
+        wrong, ranked = wrong.ravel(), ranking.labels.index
+    return int(wrong.sum()), len(ranked), int(wrong[ranked].sum())
 
 
 def plant_errors(labels: np.ndarray, kind: str, number: int, random: np.random.Generator) -> np.ndarray:

@@ -29,7 +29,7 @@ def test_a_clean_set_has_no_findings(data_set, verify_set, tmp_path, problems):
     summary = json.loads((tmp_path / "out" / "verification.json").read_text())
     notes = [(note["kind"], note["class_name"]) for note in summary.pop("notes")]
     assert notes == [("few_test_images", "cat"), ("few_test_images", "dog")]
-    assert summary.pop("seconds") > 0 and summary.pop("images_per_second") > 0
+    assert summary.pop("seconds") > 0
     assert summary == {
         "problems": {}, "images": 24, "classes": 2, "labels": 32, "labels_per_image": 32 / 24,
         "unlabelled_images": 0, "images_by_labels": {"1": 16, "2": 8}, "check": "full",

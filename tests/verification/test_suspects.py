@@ -37,7 +37,6 @@ def test_labels_and_images_are_ranked(make_table):
     assert ranking.images["labels"].tolist() == ["cat|dog", "cat", "", "dog"]
     assert ranking.images["unexpected"].tolist() == ["cat", "", "", ""]
     assert ranking.images["expected"].tolist() == ["", "dog", "", ""]
-    assert ranking.labels["image_rank"].tolist() == [1, 2, 4, 3, 2]
 
 
 def test_no_row_is_scored_by_a_model_that_saw_it_and_unknown_labels_take_no_part():
