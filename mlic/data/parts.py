@@ -110,6 +110,10 @@ def with_parts(table: LabelTable, settings: SplitSettings) -> LabelTable:
     else:
         parts, source = None, ""
     if parts is not None and not (parts != "").any():
+        if settings.column is not None or settings.files is not None:
+            raise InputError(
+                f"{source} gives no image a part. Correct it, or do without it.", key="data.split"
+            )
         parts = None
     if parts is not None and settings.folds is not None and settings.column is None:
         raise InputError(

@@ -88,6 +88,7 @@ def test_a_column_that_cannot_be_used_is_named_with_what_there_is(table: LabelTa
         (["1", "2"], {"folds": 2}, "one of them 0; found"),
         (["train", "test", ""], {}, r"20 of 60 images have no part in column 'part', .*unlisted=drop"),
         (["train"], {"files": "list.txt"}, "only one of them"),
+        ([""], {}, "column 'part' gives no image a part"),
     ):
         with pytest.raises(InputError, match=message):
             given(table, cells, "part", **options)
