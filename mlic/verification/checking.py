@@ -22,11 +22,12 @@ from mlic.data.table import LabelTable
 from mlic.errors import InputError, check_choice
 from mlic.verification.files import find_duplicates, find_missing, find_unannotated
 from mlic.verification.findings import Finding, sort_findings
-from mlic.verification.images import CHECKS, InspectedImages, inspect_images
+from mlic.verification.images import InspectedImages, inspect_images
 from mlic.verification.statistics import add_parts, class_table, label_summary, pair_table
 
 logger = logging.getLogger(__name__)
 
+CHECKS = ("full", "quick")
 FEW_TEST_IMAGES = 10
 CURATION_KEYS = ("num_images", "min_images_per_class", "unlabelled", "seed")
 
@@ -74,14 +75,11 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
     split = SplitSettings.of(data.split)
     table, findings = _read(data, split)
     if not findings:
-        _check_settings(table, data, split)
+        check_sizes(_curate(table, data), split)  # before all images are opened
     logger.info("opening %d images (check=%s)", len(table), check)
     bits_stored = check_bits_stored(data.bits_stored)
     inspected = inspect_images(
-        table.paths(),
-        check=check,
-        num_workers=data.num_workers,
-        bits_stored=bits_stored,
+        table.paths(), check=check, num_workers=data.num_workers, bits_stored=bits_stored
     )
     findings += find_unused_bits(inspected.largest_greys, bits_stored)
     findings += [
@@ -177,10 +175,8 @@ def _read(data: DictConfig, split: SplitSettings) -> tuple[LabelTable, list[Find
         return LabelTable.build(folder, names, labels, [], references=references), [finding]
 
 
-def _check_settings(table: LabelTable, data: DictConfig, split: SplitSettings) -> None:
-    """Check the settings of curation and split before all images are opened."""
-    curated, _ = curate(table, **{key: data[key] for key in CURATION_KEYS})
-    check_sizes(curated, split)
+def _curate(table: LabelTable, data: DictConfig) -> LabelTable:
+    return curate(table, **{key: data[key] for key in CURATION_KEYS})[0]
 
 
 def _try_split(
@@ -190,7 +186,7 @@ def _try_split(
     if not len(usable):
         return classes, [Finding("split", detail="no usable images")]
     try:
-        curated, _ = curate(usable, **{key: data[key] for key in CURATION_KEYS})
+        curated = _curate(usable, data)
         trial = try_split(curated, split)
     except InputError as error:  # the settings are valid for all images, but not for the usable ones
         return classes, [Finding("split", detail=f"of the {len(usable)} usable images: {error}")]

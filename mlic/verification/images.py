@@ -12,10 +12,7 @@ import numpy as np
 
 from mlic.data.images import FULL_BITS, ImageReference, full_check, largest_grey, map_images, quick_check
 from mlic.data.tar_images import TarImage
-from mlic.errors import check_choice
 from mlic.features.hashing import DIGEST_DTYPE
-
-CHECKS = ("full", "quick")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +55,9 @@ def inspect_images(
         check: `full` decodes each image; `quick` checks header and end mark, and decodes only in case of doubt.
         bits_stored: see `mlic.data.open_image`.
         num_workers: number of threads. Default: one per core.
-
-    Raises:
-        InputError: `check` is invalid.
     """
-    check_choice("check", check, CHECKS)
     start = time.perf_counter()
-    digests, bad, missing = np.zeros(len(references), dtype=DIGEST_DTYPE), {}, []
-    greys: list[int] = []
+    digests, bad, missing, greys = np.zeros(len(references), dtype=DIGEST_DTYPE), {}, [], []
     inspect = partial(_inspect, bits_stored if check == "full" else None)
     workers = (os.cpu_count() or 1) if num_workers is None else num_workers
     with warnings.catch_warnings():

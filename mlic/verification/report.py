@@ -107,9 +107,8 @@ def write_table(path: Path, table: pd.DataFrame, **options: Any) -> None:
 
 def log_findings(folder: RunFolder, verification: Verification) -> None:
     """Log a description of the data set, the findings of each kind, and the path of the full list."""
-    lines = [*_describe_images(verification), *_describe_labels(verification)]
-    lines += _list_kinds(verification.notes)
-    lines += _list_kinds(verification.findings)
+    lines = [*_describe_data(verification)]
+    lines += [*_list_kinds(verification.notes), *_list_kinds(verification.findings)]
     problems = len(verification.findings)
     lines.append(f"problems: {problems}, all in {folder.path / PROBLEMS}" if problems else "no problems")
     logger.info("%s", "\n".join(_printable(line) for line in lines))
@@ -124,15 +123,12 @@ def _list_kinds(findings: Sequence[Finding]) -> Iterable[str]:
             yield f"    and {count - len(shown)} more"
 
 
-def _describe_images(verification: Verification) -> Iterable[str]:
+def _describe_data(verification: Verification) -> Iterable[str]:
     inspected, number = verification.inspected, len(verification.table)
     yield (
         f"{number} images, {int(inspected.usable.sum())} of them usable "
         f"({inspected.seconds:.1f} s, {number / inspected.seconds:.0f} images/s)"
     )
-
-
-def _describe_labels(verification: Verification) -> Iterable[str]:
     summary, classes = verification.summary, verification.classes
     if classes.empty:
         return
@@ -140,12 +136,10 @@ def _describe_labels(verification: Verification) -> Iterable[str]:
         f"{summary['classes']} classes, {summary['labels']} labels, {summary['labels_per_image']:.2f} per image; "
         f"{summary['unlabelled_images']} images without labels"
     )
-    pairs = zip(classes["class"], classes["images"], strict=True)
-    named = [f"{name} {images}" for name, images in pairs]
-    few = len(named) <= 2 * NAMES_SHOWN
-    yield "images per class: " + ", ".join(
-        named if few else [*named[:NAMES_SHOWN], "...", *named[-NAMES_SHOWN:]]
-    )
+    named = [f"{name} {images}" for name, images in zip(classes["class"], classes["images"], strict=True)]
+    if len(named) > 2 * NAMES_SHOWN:
+        named[NAMES_SHOWN:-NAMES_SHOWN] = ["..."]
+    yield "images per class: " + ", ".join(named)
     together = verification.pairs.head(NAMES_SHOWN).to_dict("records")
     listed = [f"{pair['first']} + {pair['second']} {pair['images']}" for pair in together]
     yield "most often together: " + (", ".join(listed) or "none")
