@@ -115,9 +115,9 @@ def test_no_command_writes_a_formula(
 def test_the_sources_write_csv_by_one_function():
     lines = [line.strip() for path in SOURCES for line in path.read_text().splitlines() if ".to_csv(" in line]
     assert len(lines) >= 5 and all("escape_table(" in line for line in lines)
-    # findings escape each cell; the columns of epochs.csv are metrics
+    # the columns of epochs.csv are metrics
     users = [path.name for path in SOURCES if re.search(r"csv\.(Dict)?[wW]riter", path.read_text())]
-    assert users == ["callbacks.py", "findings.py"]
+    assert users == ["callbacks.py"]
 
 
 def test_a_sweeps_table_is_escaped_and_printed_without_escapes(

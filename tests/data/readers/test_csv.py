@@ -24,21 +24,13 @@ Read = Callable[..., LabelTable]
 
 
 class Form(NamedTuple):
-    """A table, the images in the folder, and what is read.
-
-    Attributes:
-        text: content of the table.
-        images: names of the images, joined by blanks.
-        wanted: class names of each image, joined by `|`; those that are unknown end with `?`.
-        answers: the answer to each question that is asked in turn.
-        options: settings that are given at once.
-    """
+    """A table, the images in the folder, and what is read."""
 
     text: str | bytes
-    images: str
-    wanted: Mapping[str, str]
-    answers: tuple[dict[str, Any], ...] = ()
-    options: Mapping[str, Any] = {}
+    images: str  # names, joined by blanks
+    wanted: Mapping[str, str]  # class names of each image, joined by `|`; those that are unknown end with `?`
+    answers: tuple[dict[str, Any], ...] = ()  # to each question that is asked in turn
+    options: Mapping[str, Any] = {}  # given at once
 
 
 @pytest.fixture
