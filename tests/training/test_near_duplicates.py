@@ -35,11 +35,12 @@ def copied_set(tmp_path_factory, tiny_labels, tiny_arguments):
     )  # fmt: skip
 
 
-def test_near_duplicates_stay_in_one_part_and_the_run_resumes(copied_set, tmp_path, caplog):
+def test_near_duplicates_stay_in_one_part_and_the_run_resumes(copied_set, tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.WARNING)
+    monkeypatch.setattr("mlic.training.near_duplicates.MOST_COMPARED", 15)
     train(compose(*copied_set, output=tmp_path / "plain"))
     warned = json.loads((tmp_path / "plain" / "dataset.json").read_text())["near_duplicates"]
-    assert warned["test_images_in_train"] > 10
+    assert 10 < warned["test_images_in_train"] <= warned["compared"] <= 15
     assert "data.split.groups.by=duplicates" in caplog.text
     grouped = (*copied_set, "data.split.groups.by=duplicates")
     results = train(compose(*grouped, output=tmp_path / "grouped"))

@@ -111,9 +111,8 @@ class LabelColumns:
         signs = [*filter(self._are("signs"), columns)]
         if not signs and len(columns) == 1 and self.kinds[columns[0]] != "numbers":
             return columns, False
-        if odd := [
-            *filter(self._are("signs"), odd)
-        ]:  # a column such as `is_valid` would be learnt like any other
+        # a column such as `is_valid` would be learnt like any other
+        if odd := [*filter(self._are("signs"), odd)]:
             raise InputError(
                 f"{self.header}: columns that are usually not classes: {', '.join(odd)}. Ignore them with "
                 f"{self._ignoring(odd)}.{self._hint_of_parts(odd)} If they are classes, set "
