@@ -1,4 +1,4 @@
-"""Calibration: reliability tables, calibration errors and temperature scaling. Unknown labels are ignored."""
+"""Calibration: reliability tables, calibration errors and temperature scaling."""
 
 from typing import Any
 
@@ -8,10 +8,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 from mlic.errors import InputError
-from mlic.evaluation.metrics import known_labels
 
 BINS = 15
 TEMPERATURES = (0.05, 20.0)
+SHRINKAGE = 5.0  # as for thresholds
+NEWTON_STEPS, PRECISION = 50, 1e-4
 
 
 def reliability_table(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> pd.DataFrame:
@@ -19,7 +20,7 @@ def reliability_table(scores: np.ndarray, targets: np.ndarray, bins: int = BINS)
 
     Args:
         scores: probabilities of any shape: (N, C) pools all classes, (N,) is one class.
-        targets: 1, 0 and -1 (unknown), of the same shape.
+        targets: 0 and 1, of the same shape.
         bins: number of bins; each includes its lower edge, the last also 1.
 
     Returns:
@@ -28,13 +29,14 @@ def reliability_table(scores: np.ndarray, targets: np.ndarray, bins: int = BINS)
     Raises:
         InputError: a score is outside [0, 1], or the shapes differ.
     """
-    scores, targets = _known_probabilities(scores, targets)
-    place = np.minimum((scores * bins).astype(np.int64), bins - 1)
+    scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets)
+    _check_probabilities(scores, targets)
+    place = np.minimum((scores.ravel() * bins).astype(np.int64), bins - 1)
     count = np.bincount(place, minlength=bins)
     edges = np.linspace(0, 1, bins + 1)
     table = pd.DataFrame({"low": edges[:-1], "high": edges[1:]})
     for name, values in (("mean_score", scores), ("observed_frequency", targets)):
-        total = np.bincount(place, weights=values, minlength=bins)
+        total = np.bincount(place, weights=values.ravel(), minlength=bins)
         table[name] = np.divide(total, count, out=np.full(bins, np.nan), where=count > 0)
     table["count"] = count
     return table
@@ -44,12 +46,11 @@ def expected_calibration_error(scores: np.ndarray, targets: np.ndarray, bins: in
     """Compute the mean over all scores of |mean score - observed frequency| of their bin; 0 is best.
 
     This is the binary form of Naeini, Cooper and Hauskrecht (AAAI 2015) with bins of equal width. Arguments and errors
-    are those of `reliability_table`. The result is NaN if no label is known.
+    are those of `reliability_table`.
     """
     table = reliability_table(scores, targets, bins)
     gap = (table["mean_score"] - table["observed_frequency"]).abs()
-    count = table["count"].to_numpy()
-    return float(np.nansum(gap.to_numpy() * count) / count.sum()) if count.any() else np.nan
+    return float(np.nansum(gap.to_numpy() * table["count"].to_numpy()) / np.size(scores))
 
 
 def class_calibration_errors(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> np.ndarray:
@@ -66,14 +67,14 @@ def fit_temperature(scores: np.ndarray, targets: np.ndarray) -> float:
 
     Args:
         scores: probabilities (N, C) of the val part.
-        targets: targets (N, C) of 1, 0 and -1 (unknown).
+        targets: targets (N, C) of 0 and 1.
 
     Raises:
         InputError: a score is outside [0, 1], or the shapes differ.
     """
-    scores, targets = _known_probabilities(scores, targets)
+    _check_probabilities(np.asarray(scores), np.asarray(targets))
     logits = to_logits(scores)
-    signed = np.where(targets == 1, -logits, logits)
+    signed = np.where(np.asarray(targets) == 1, -logits, logits)
 
     def loss(inverse: float) -> float:
         return float(np.logaddexp(0, signed * inverse).mean())
@@ -89,15 +90,68 @@ def apply_temperature(scores: np.ndarray, temperature: float) -> np.ndarray:
     return expit(to_logits(scores) / temperature).astype(scores.dtype)
 
 
+def fit_class_calibration(
+    scores: np.ndarray, targets: np.ndarray, *, shrinkage: float = SHRINKAGE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the probability of each class as sigmoid(slope * score + offset), for scores of any scale.
+
+    This is Platt's logistic calibration. The parameters of a class, for scores of mean 0 and deviation 1 and relative
+    to its frequency, are drawn towards those common to all classes by a normal prior, because a class with few
+    positives does not determine its own.
+
+    Args:
+        scores: scores (N, C).
+        targets: targets (N, C) of 1, 0 and -1 (unknown).
+        shrinkage: weight of the prior, in positives.
+
+    Returns:
+        Slopes and offsets, float64 (C,).
+    """
+    known, positive = targets != -1, targets == 1
+    scores = np.where(known, scores, np.nan).astype(np.float64)
+    mean, deviation = np.nanmean(scores, axis=0), np.nanstd(scores, axis=0) + 1e-12
+    scaled = np.where(known, (scores - mean) / deviation, 0)
+    base = logit((positive.sum(axis=0) + 0.5) / (known.sum(axis=0) + 1))
+
+    def newton(parameters: np.ndarray, centre: np.ndarray, weight: float, *, pooled: bool) -> np.ndarray:
+        """Take one bounded Newton step of parameters (2, C); `pooled` classes share one step."""
+        probability = expit(base + parameters[0] * scaled + parameters[1])
+        error, curvature = (
+            np.where(known, value, 0) for value in (probability - positive, probability * (1 - probability))
+        )
+        gradient = np.stack([(error * scaled).sum(axis=0), error.sum(axis=0)])
+        second = np.stack([(curvature * scaled**power).sum(axis=0) for power in (2, 1, 0)])
+        if pooled:
+            gradient, second = (value.sum(axis=1, keepdims=True) for value in (gradient, second))
+        gradient = gradient + weight * (parameters - centre)
+        slopes, both, offsets = second + np.array([[weight], [0], [weight]]) + 1e-9
+        determinant = slopes * offsets - both**2
+        step = np.stack(
+            [offsets * gradient[0] - both * gradient[1], slopes * gradient[1] - both * gradient[0]]
+        )
+        return parameters - (step / determinant).clip(-1, 1)
+
+    def converged(start: np.ndarray, weight: float, *, pooled: bool) -> np.ndarray:
+        found = start
+        for _ in range(NEWTON_STEPS):
+            before, found = found, newton(found, start, weight, pooled=pooled)
+            if np.abs(found - before).max() < PRECISION:
+                break
+        return found
+
+    common = converged(np.tile([[1.0], [0.0]], scores.shape[1]), 0.0, pooled=True)
+    own = converged(common, shrinkage, pooled=False)
+    slope = own[0] / deviation
+    return slope, base + own[1] - slope * mean
+
+
 def to_logits(scores: np.ndarray) -> np.ndarray:
     """Return the float64 logits of probabilities; 0 and 1 are replaced by the adjacent float32 numbers."""
     limits = np.finfo(np.float32)
     return logit(np.clip(np.asarray(scores, dtype=np.float64), float(limits.tiny), 1 - float(limits.epsneg)))
 
 
-def _known_probabilities(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Check scores and targets, and return those of the known labels in one dimension, scores as float64."""
-    scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets)
+def _check_probabilities(scores: np.ndarray, targets: np.ndarray) -> None:
     if scores.shape != targets.shape or scores.size == 0:
         raise InputError(
             f"scores {scores.shape} and targets {targets.shape} must have the same shape and not be empty."
@@ -106,4 +160,3 @@ def _known_probabilities(scores: np.ndarray, targets: np.ndarray) -> tuple[np.nd
         raise InputError(
             "calibration requires probabilities: all scores must be in [0, 1]. Apply a sigmoid to logits."
         )
-    return known_labels(scores, targets)

@@ -6,6 +6,7 @@ from mlic.models.ensemble import Backbone, EnsembleBackbone
 from mlic.models.heads import DenseHead
 from mlic.models.losses import AsymmetricLoss, FocalLoss, WeightedBCE
 from mlic.models.map_heads import AttentionHead, CSRAHead
+from mlic.models.ridge import RidgeHead
 from mlic.models.schedules import cosine_with_warmup
 from mlic.models.standardization import Standardization, fit_standardization
 
@@ -19,6 +20,7 @@ __all__ = [
     "FocalLoss",
     "FrozenBackbone",
     "MultiLabelClassifier",
+    "RidgeHead",
     "Standardization",
     "WeightedBCE",
     "cosine_with_warmup",

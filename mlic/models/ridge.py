@@ -1,0 +1,342 @@
+"""Ridge regression in closed form: a linear head with its penalty chosen by exact leave-one-out.
+
+The head solves, for each class, `min |y - b - Zw|² + penalty |w|²` with standardised features Z (N, F) and an intercept
+b without penalty. With centred Z, and an eigendecomposition of Z'Z (or of ZZ' where there are fewer images than
+features), the matrix that maps labels to fitted values is
+
+    H = 1/N + U diag(1 / (s + penalty)) U'        with U (N, R), s (R,)
+
+so that one decomposition serves all penalties. The residual of an image in a model that was fitted without it is
+`e_i / (1 - H_ii)` (Allen, The Relationship between Variable Selection and Data Augmentation and a Method for
+Prediction, Technometrics 1974), and the residuals of a group of images in a model without the group are
+`(I - H_gg)⁻¹ e_g`. Both are exact as long as the standardisation, which does not use labels, is not fitted again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+import torch
+from scipy.special import expit
+from torch import Tensor, nn
+
+from mlic.data.table import UNKNOWN
+from mlic.errors import InputError
+from mlic.evaluation.calibration import fit_class_calibration
+from mlic.evaluation.ranking import Ranking
+from mlic.models.standardization import Standardization, fit_standardization
+
+CHUNK_ROWS = 8192
+SUBSET_ROWS = 20_000  # leave-one-out of more images would not choose another penalty
+DUAL_ROWS = 20_000  # the N x N form takes 3 GB and half an hour for so many images
+SMALLEST_SHARE = 1e-12  # squared lengths below this share of the longest are rounding errors
+
+Gather = Callable[[Tensor], Tensor]
+
+
+class RidgeHead(nn.Module):
+    """Power transform, standardisation, one linear layer and a calibration per class; `fit_ridge` sets all weights."""
+
+    slope: Tensor
+    offset: Tensor
+
+    def __init__(
+        self,
+        feature_shape: Sequence[int],
+        num_classes: int,
+        *,
+        power: float = 0.5,
+        penalties: Sequence[float] | float | None = None,
+    ) -> None:
+        """Build the layers, with weights of 0.
+
+        Args:
+            feature_shape: shape of the features of one image.
+            num_classes: width of the output.
+            power: exponent of the power transform `sign(x) |x|^power`; 1 leaves features as they are.
+            penalties: candidates for the penalty, relative to the number of features; default: 17 from 0.01 to 100.
+
+        Raises:
+            InputError: `power` or a penalty is not above 0.
+        """
+        super().__init__()
+        if not 0 < power <= 1:
+            raise InputError(
+                f"head.power={power}: expected a number above 0 and at most 1.", key="head.power"
+            )
+        if penalties is None:
+            penalties = torch.logspace(-2, 2, 17).tolist()
+        candidates = [
+            float(value) for value in ([penalties] if isinstance(penalties, int | float) else penalties)
+        ]
+        if not candidates or min(candidates) <= 0:
+            raise InputError(f"head.penalties={penalties}: expected numbers above 0.", key="head.penalties")
+        self.power, self.penalties = power, tuple(candidates)
+        num_features = prod(feature_shape)
+        self.standardization = Standardization(num_features)
+        self.linear = nn.Linear(num_features, num_classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("slope", torch.ones(num_classes))
+        self.register_buffer("offset", torch.zeros(num_classes))
+
+    def transform(self, input: Tensor) -> Tensor:
+        """Return transformed and standardised features (B, F) of features (B, *feature_shape)."""
+        features = input.flatten(1).float()
+        if self.power != 1:
+            features = features.sign() * features.abs().pow(self.power)
+        return self.standardization(features)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Compute logits float32 (B, C) of features (B, *feature_shape)."""
+        return self.linear(self.transform(input)) * self.slope + self.offset
+
+    def fit_closed_form(
+        self, gather: Gather, targets: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0
+    ) -> "ClosedFormFit":
+        """Set all weights; see `fit_ridge`."""
+        return fit_ridge(self, gather, targets, groups, seed)
+
+
+class RidgeSystem:
+    """Features and labels of some rows, decomposed once for all penalties.
+
+    Attributes:
+        rows: int64 (N,), the rows on which it is fitted.
+        mean: float64 (F,), of the features.
+        axes: float64 (F, R); coordinates of features z are `(z - mean) @ axes`.
+        squares: float64 (R,), the sum of the squared coordinates of all rows on each axis.
+        target_mean: float64 (C,).
+        projected: float64 (R, C), the product of coordinates and labels.
+    """
+
+    def __init__(self, gather: Gather, targets: Tensor, rows: Tensor) -> None:
+        """Decompose the features.
+
+        Args:
+            gather: returns features (B, F) of row numbers (B,).
+            targets: float64 (N, C) of 0 and 1, labels of `rows`.
+            rows: int64 (N,).
+
+        Raises:
+            InputError: there are more features and more images than can be solved.
+        """
+        self.gather, self.rows, self.targets = gather, rows, targets
+        num_features = gather(rows[:1]).shape[1]
+        self.target_mean = targets.mean(dim=0)
+        if len(rows) >= num_features:
+            self._decompose_features(num_features)
+        elif len(rows) <= DUAL_ROWS:
+            self._decompose_images()
+        else:
+            raise InputError(
+                f"head=ridge: {len(rows):,} images with {num_features:,} features each are too many. Set "
+                "model.backbone.pool=avg for fewer features, or use another head."
+            )
+
+    def _decompose_features(self, num_features: int) -> None:
+        device = self.targets.device
+        gram = torch.zeros(num_features, num_features, dtype=torch.float64, device=device)
+        total = torch.zeros(num_features, dtype=torch.float64, device=device)
+        product = torch.zeros(num_features, self.targets.shape[1], dtype=torch.float64, device=device)
+        for places in torch.arange(len(self.rows), device=device).split(CHUNK_ROWS):
+            features = self.gather(self.rows[places])
+            # the products of a chunk are as precise as the features; their sum over all chunks needs more digits
+            gram += features.T @ features
+            product += (features.T @ self.targets[places].to(features.dtype)).double()
+            total += features.sum(dim=0, dtype=torch.float64)
+        self.mean = total / len(self.rows)
+        gram -= len(self.rows) * torch.outer(self.mean, self.mean)
+        self.squares, self.axes = torch.linalg.eigh(gram)
+        self.squares = self.squares.clamp(min=0)
+        centred = product - len(self.rows) * torch.outer(self.mean, self.target_mean)
+        self.projected = self.axes.T @ centred
+
+    def _decompose_images(self) -> None:
+        features = self.gather(self.rows).double()
+        self.mean = features.mean(dim=0)
+        features -= self.mean
+        squares, directions = torch.linalg.eigh(features @ features.T)
+        kept = squares > SMALLEST_SHARE * squares.max()
+        self.squares, directions = squares[kept], directions[:, kept]
+        self.axes = features.T @ (directions / self.squares.sqrt())
+        self.projected = self.squares.sqrt()[:, None] * (directions.T @ (self.targets - self.target_mean))
+
+    def weights(self, penalty: float) -> tuple[Tensor, Tensor]:
+        """Return weights (C, F) and biases (C,) for a penalty."""
+        weight = (self.axes @ (self.projected / (self.squares + penalty)[:, None])).T
+        return weight, self.target_mean - weight @ self.mean
+
+    def left_out_scores(self, penalties: Sequence[float], groups: Tensor, places: Tensor) -> Tensor:
+        """Return the scores of rows in models fitted without them or, for groups of rows, without their group.
+
+        Args:
+            penalties: L penalties.
+            groups: int64 (N,), the group of each row of the system.
+            places: int64 (M,), places in `rows`, with whole groups next to each other.
+
+        Returns:
+            (L, M, C), in the dtype of the features.
+        """
+        scores = [
+            self._left_out_of_chunk(penalties, groups[chunk], chunk) for chunk in _chunks(groups, places)
+        ]
+        return torch.cat(scores, dim=1)
+
+    def _left_out_of_chunk(self, penalties: Sequence[float], groups: Tensor, places: Tensor) -> Tensor:
+        features = self.gather(self.rows[places])
+        # in the precision of the features, because this product takes as long as the decomposition's
+        coordinates = (features - self.mean.to(features)) @ self.axes.to(features)
+        targets, squares = self.targets[places].to(features), self.squares.to(features)
+        explained, projected = (targets - self.target_mean).to(features), self.projected.to(features)
+        scores = features.new_empty(len(penalties), *targets.shape)
+        _, sizes = torch.unique_consecutive(groups, return_counts=True)
+        ends = sizes.cumsum(0)
+        several = [
+            slice(int(end - size), int(end)) for end, size in zip(ends, sizes, strict=True) if size > 1
+        ]
+        for scored, penalty in zip(scores, penalties, strict=True):
+            scaled = coordinates / (squares + penalty)
+            residuals = explained - scaled @ projected
+            leverages = 1 / len(self.rows) + (scaled * coordinates).sum(dim=1)
+            left_out = residuals / (1 - leverages)[:, None]
+            for rows in several:
+                hat = 1 / len(self.rows) + scaled[rows] @ coordinates[rows].T
+                left_out[rows] = torch.linalg.solve(torch.eye(len(hat)).to(hat) - hat, residuals[rows])
+            scored.copy_(targets - left_out)
+        return scores
+
+
+def _chunks(groups: Tensor, places: Tensor) -> Iterator[Tensor]:
+    """Split places into chunks of about `CHUNK_ROWS` that do not divide a group."""
+    _, sizes = torch.unique_consecutive(groups[places], return_counts=True)
+    ends = sizes.cumsum(0).cpu()
+    start = 0
+    while start < len(places):
+        last = int(torch.searchsorted(ends, start + CHUNK_ROWS).clamp(max=len(ends) - 1))
+        yield places[start : int(ends[last])]
+        start = int(ends[last])
+
+
+@dataclass(frozen=True, eq=False)
+class ClosedFormFit:
+    """Result of the fit of a head in closed form.
+
+    Attributes:
+        curve: for each candidate, `penalty`, `map` and `log_loss` of leave-one-out scores.
+        penalty: the chosen one.
+        scores: leave-one-out probabilities of the training images, float32 (N, C).
+    """
+
+    curve: list[dict[str, float]]
+    penalty: float
+    scores: np.ndarray
+
+
+@torch.no_grad()
+def fit_ridge(
+    head: RidgeHead, gather: Gather, targets: np.ndarray, groups: np.ndarray | None = None, seed: int = 0
+) -> ClosedFormFit:
+    """Fit a head in closed form, and choose its penalty by leave-one-out or, with groups, by leave-group-out.
+
+    Classes with unknown labels are solved one by one on the images with known labels, others all together.
+
+    Args:
+        head: head to fit, on the device to compute on.
+        gather: returns features (B, *feature_shape) of row numbers (B,), on any device.
+        targets: labels (N, C) of 1, 0 and -1 (unknown) of the rows that `gather` accepts.
+        groups: int (N,), the group of each row; None if each row is a group.
+        seed: seed of the images on which the penalty is chosen, if there are more than 20,000.
+
+    Raises:
+        InputError: see `RidgeSystem`; or a class has no image with it or none without it.
+    """
+    device = head.linear.weight.device
+    num_rows, num_classes = targets.shape
+    labels = torch.from_numpy(targets).to(device)
+    group_of = (torch.arange(num_rows) if groups is None else torch.from_numpy(groups)).to(device)
+    by_group = group_of.argsort(stable=True)  # the rows of a group next to each other
+    fit_standardization(head, (gather(rows).to(device) for rows in torch.arange(num_rows).split(CHUNK_ROWS)))
+    class_sets = _classes_by_known_rows(targets != UNKNOWN)
+
+    @lru_cache(maxsize=1)  # without unknown labels there is one set, which need not be decomposed again
+    def system(number: int) -> RidgeSystem:
+        columns, known = class_sets[number]
+        rows = by_group[torch.from_numpy(known).to(device)[by_group]]
+        return RidgeSystem(
+            lambda rows: head.transform(gather(rows.cpu()).to(device)),
+            labels[rows][:, columns].double(),
+            rows,
+        )
+
+    candidates = np.array(head.penalties) * head.linear.in_features
+    subset = _choose_groups(group_of, seed)
+    precision, loss = np.full((2, len(candidates), num_classes), np.nan)
+    for number, (columns, _) in enumerate(class_sets):
+        places = subset[system(number).rows].nonzero().flatten()
+        left_out = system(number).left_out_scores(candidates.tolist(), group_of[system(number).rows], places)
+        known_targets = system(number).targets[places].cpu().numpy()
+        for candidate, scores in enumerate(left_out.cpu().numpy()):
+            ranking = Ranking.build(scores.T, known_targets.T == 1, len(scores))
+            precision[candidate, columns] = ranking.summarise()[0][:, 0]
+            loss[candidate, columns] = _calibrated_loss(scores, known_targets)
+
+    # one penalty for all classes: those of single classes are mostly noise, and cost 0.01 of mAP on new images
+    penalty = float(candidates[np.nanmean(precision, axis=1).argmax()])
+    scores = np.empty((num_rows, num_classes), dtype=np.float32)
+    for number, (columns, _) in enumerate(class_sets):
+        weight, bias = system(number).weights(penalty)
+        head.linear.weight[columns], head.linear.bias[columns] = weight.float(), bias.float()
+        scores[:, columns] = _all_scores(system(number), penalty, group_of, num_rows)
+    slope, offset = fit_class_calibration(scores, targets)
+    head.slope.copy_(torch.from_numpy(slope))
+    head.offset.copy_(torch.from_numpy(offset))
+    curve = [
+        {
+            "penalty": float(penalty),
+            "map": float(np.nanmean(of_classes)),
+            "log_loss": float(np.nanmean(losses)),
+        }
+        for penalty, of_classes, losses in zip(candidates, precision, loss, strict=True)
+    ]
+    return ClosedFormFit(curve, penalty, expit(slope * scores + offset).astype(np.float32))
+
+
+def _classes_by_known_rows(known: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return sets of classes (column numbers) whose labels are known for the same rows, and these rows (a mask)."""
+    if known.all():
+        return [(np.arange(known.shape[1]), known[:, 0])]
+    patterns, pattern_of = np.unique(known, axis=1, return_inverse=True)
+    return [(np.flatnonzero(pattern_of.ravel() == number), rows) for number, rows in enumerate(patterns.T)]
+
+
+def _choose_groups(group_of: Tensor, seed: int) -> Tensor:
+    """Return a mask (N,) of random whole groups with about `SUBSET_ROWS` rows."""
+    groups, inverse, sizes = group_of.unique(return_inverse=True, return_counts=True)
+    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).to(group_of.device)
+    chosen = torch.empty_like(order, dtype=torch.bool)
+    chosen[order] = sizes[order].cumsum(0) - sizes[order] < SUBSET_ROWS
+    return chosen[inverse]
+
+
+def _calibrated_loss(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    slope, offset = fit_class_calibration(scores, targets)
+    logits = slope * scores + offset
+    return np.logaddexp(0, np.where(targets == 1, -logits, logits)).mean(axis=0)
+
+
+def _all_scores(system: RidgeSystem, penalty: float, group_of: Tensor, num_rows: int) -> np.ndarray:
+    """Return the scores (N, C) of all rows: left out where the labels are known, else predicted."""
+    weight, bias = system.weights(penalty)
+    scores = np.empty((num_rows, len(bias)), dtype=np.float32)
+    unknown = np.ones(num_rows, dtype=bool)
+    places = torch.arange(len(system.rows), device=group_of.device)
+    rows = system.rows.cpu().numpy()
+    left_out = system.left_out_scores([penalty], group_of[system.rows], places)[0]
+    scores[rows], unknown[rows] = left_out.cpu().numpy(), False
+    for chunk in torch.from_numpy(np.flatnonzero(unknown)).split(CHUNK_ROWS):
+        features = system.gather(chunk.to(group_of.device))
+        scores[chunk.numpy()] = (features @ weight.to(features).T + bias.to(features)).cpu().numpy()
+    return scores
