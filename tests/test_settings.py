@@ -127,7 +127,7 @@ def test_missing_values_and_wrong_kinds_are_named(
         (["optimizer.lr=abc"], "^optimizer.lr: must be float"),
         (["head.hidden=[a]"], r"^head.hidden: must be Sequence\[int\], got "),
         (["callbacks.checkpoint.dirpath=3"], "^callbacks.checkpoint.dirpath: must be "),
-        (["objective=nope"], "^objective='nope': expected train, val, test, a slash, and one of loss, "),
+        (["objective=nope"], "^objective='nope': expected train, val, test, loo, a slash, and one of loss, "),
     ],
 )
 def test_options_are_refused_before_any_work(overrides: list[str], message: str, tmp_path: Path):

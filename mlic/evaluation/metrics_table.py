@@ -15,7 +15,5 @@ def metrics_table(results: dict[str, dict[str, Any]]) -> str:
     frame = pd.DataFrame(
         {part: {name: values.get(name) for name in SHOWN_METRICS} for part, values in results.items()}
     )
-    title = (
-        "metrics of the chosen checkpoint, at threshold 0.5 (calibrated: at those fitted on val, one a class)"
-    )
+    title = "metrics of the selected weights, at threshold 0.5 (calibrated: at the tuned thresholds of each class)"
     return f"{title}\n{frame.astype(float).to_string(float_format='%.4f', na_rep='-')}"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mlic.data.images import DraftSize, ImageReference
 from mlic.errors import InputError
-from mlic.features.dataset import ConcatenatedReader, FeatureDataset, MemoryRows, StreamedRows
+from mlic.features.dataset import ConcatenatedReader, FeatureDataset, FeatureRows, MemoryRows, StreamedRows
 from mlic.features.extraction import ExtractionResult, extract_features, join_results
 from mlic.features.near_duplicates import descriptors
 from mlic.features.sampling import FeatureSampler
@@ -144,6 +144,17 @@ class CachedFeatures:
         self._served = FeatureDataset(rows, targets)
         return self._served
 
+    @property
+    def rows(self) -> FeatureRows:
+        """Rows of the last `dataset`.
+
+        Raises:
+            ValueError: `dataset` was not called yet.
+        """
+        if self._served is None:
+            raise ValueError("call `dataset` first")
+        return self._served.rows
+
     def descriptors(self) -> Tensor:
         """Return vectors float32 (N, F) of the images of the last `dataset`, to find near duplicates.
 
@@ -151,14 +162,12 @@ class CachedFeatures:
             InputError: features are flattened maps of several networks.
             ValueError: `dataset` was not called yet.
         """
-        if self._served is None:
-            raise ValueError("call `dataset` first")
         flattened = [member for member in self.members if member.pool == "flatten"]
         if flattened and len(self.members) > 1:
             raise InputError(
                 "near duplicates are not supported for an ensemble with model.backbone.pool=flatten: use pool=avg."
             )
-        return descriptors(self._served.rows, int(flattened[0].network.num_features) if flattened else None)
+        return descriptors(self.rows, int(flattened[0].network.num_features) if flattened else None)
 
     def training_sampler(self, rows: np.ndarray, seed: int) -> FeatureSampler:
         """Return a sampler of rows of the last `dataset` with a new order in each epoch.

@@ -31,6 +31,7 @@ from mlic.models.standardization import Standardization, fit_standardization
 CHUNK_ROWS = 8192
 SUBSET_ROWS = 20_000  # leave-one-out of more images would not choose another penalty
 DUAL_ROWS = 20_000  # the N x N form takes 3 GB and half an hour for so many images
+SMALLEST = 1e-12
 SMALLEST_SHARE = 1e-12  # squared lengths below this share of the longest are rounding errors
 
 Gather = Callable[[Tensor], Tensor]
@@ -67,7 +68,7 @@ class RidgeHead(nn.Module):
                 f"head.power={power}: expected a number above 0 and at most 1.", key="head.power"
             )
         if penalties is None:
-            penalties = torch.logspace(-2, 2, 17).tolist()
+            penalties = np.logspace(-2, 2, 17).tolist()
         candidates = [
             float(value) for value in ([penalties] if isinstance(penalties, int | float) else penalties)
         ]
@@ -86,7 +87,8 @@ class RidgeHead(nn.Module):
         """Return transformed and standardised features (B, F) of features (B, *feature_shape)."""
         features = input.flatten(1).float()
         if self.power != 1:
-            features = features.sign() * features.abs().pow(self.power)
+            # the slope of a root is infinite at 0, which would make activation maps undefined
+            features = features.sign() * features.abs().clamp(min=SMALLEST).pow(self.power)
         return self.standardization(features)
 
     def forward(self, input: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from mlic.runs.folder import (
     EPOCHS_FILE,
     METRICS_FILE,
     MODEL_FILE,
+    PENALTIES_FILE,
     STATUS_FILE,
     THRESHOLDS_FILE,
     RunFolder,
@@ -38,6 +39,8 @@ class ReportedRun:
         overrides: overrides of the command line, such as "model=vgg16".
         epochs: content of epochs.csv.
         val, test: predictions, sorted by file name.
+        loo: leave-one-out predictions of the training images, of a head in closed form.
+        penalties: content of penalties.csv, of a head in closed form.
         thresholds: float64 (C,), one per class of `test`; None if they cannot be tuned.
         thresholds_from: origin of the thresholds in words.
         notes: notes about missing and broken files.
@@ -53,6 +56,8 @@ class ReportedRun:
     epochs: pd.DataFrame | None = None
     val: Predictions | None = None
     test: Predictions | None = None
+    loo: Predictions | None = None
+    penalties: pd.DataFrame | None = None
     thresholds: np.ndarray | None = None
     thresholds_from: str = ""
     notes: list[str] = field(default_factory=list)
@@ -61,6 +66,11 @@ class ReportedRun:
     def state(self) -> str:
         """`finished`, `failed`, `interrupted`, `running`, or `unknown` if status.json cannot be read."""
         return str(self.status.get("state", "unknown"))
+
+    @property
+    def held_back(self) -> Predictions | None:
+        """Predictions on which thresholds and temperature are tuned: of val or, without it, leave-one-out."""
+        return self.loo if self.val is None else self.val
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -85,8 +95,10 @@ def read_run(path: Path) -> ReportedRun:
     if run.state == FINISHED:
         folder = RunFolder(path)
         run.dataset, run.metrics = _json(run, DATASET_FILE), _json(run, METRICS_FILE)
-        run.epochs = _read(run, path / EPOCHS_FILE, _epochs)
+        run.penalties = _read(run, path / PENALTIES_FILE, _numbers, optional=True)
+        run.epochs = _read(run, path / EPOCHS_FILE, _epochs, optional=run.penalties is not None)
         run.val = _read(run, folder.predictions("val"), _predictions, optional=True)
+        run.loo = _read(run, folder.predictions("loo"), _predictions, optional=True)
         run.test = _read(run, folder.predictions("test"), _predictions)
         _find_thresholds(run)
     return run
@@ -115,13 +127,17 @@ def _read(
 
 
 def _epochs(file: Path) -> pd.DataFrame:
-    epochs = pd.read_csv(file)
-    words = [str(name) for name in epochs.columns if not pd.api.types.is_numeric_dtype(epochs[name])]
-    if "epoch" not in epochs.columns or words:
+    return _numbers(file, first="epoch")
+
+
+def _numbers(file: Path, first: str = "penalty") -> pd.DataFrame:
+    table = pd.read_csv(file)
+    words = [str(name) for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
+    if first not in table.columns or words:
         raise InputError(
-            f"expected columns of numbers including 'epoch'; not numeric: {', '.join(words[:3])}"
+            f"expected columns of numbers including '{first}'; not numeric: {', '.join(words[:3])}"
         )
-    return epochs
+    return table
 
 
 def _predictions(file: Path) -> Predictions:
@@ -142,9 +158,10 @@ def _find_thresholds(run: ReportedRun) -> None:
             run.thresholds_from = THRESHOLDS_FILE
             return
         run.notes.append(f"thresholds.json has none for {', '.join(absent)}")
-    if run.val is not None and run.val.classes == run.classes:
-        run.thresholds = fit_thresholds(run.val.scores, run.val.targets).per_class
-        run.thresholds_from = "tuned on the val predictions"
+    held_back = run.held_back
+    if held_back is not None and held_back.classes == run.classes:
+        run.thresholds = fit_thresholds(held_back.scores, held_back.targets).per_class
+        run.thresholds_from = f"tuned on the {'val' if run.val is not None else 'loo'} predictions"
     else:
         run.notes.append(
             "no calibrated metrics: there are neither thresholds nor val predictions to tune them on"

@@ -23,6 +23,7 @@ from mlic.report.run_figures import (
     Styles,
     curve_figure,
     interval_figure,
+    penalty_figure,
     run_training_figure,
     training_figure,
 )
@@ -78,6 +79,7 @@ def draw_sections(
             f"training_{metric}", f"{title} over the epochs", training_figure(runs, styles, metric)
         )
     ]
+    training += files.save("penalties", "Leave-one-out over the penalties", penalty_figure(runs, styles))
     intervals = interval_figure(comparison, styles) if at_half else None
     test = files.save("test_map", "Test mAP with its interval", intervals)
     for kind, name in CURVE_NAMES.items():

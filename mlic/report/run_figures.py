@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from mlic.figures import FAINT, INK, PANEL_HEIGHT, PANEL_WIDTH, RunStyle, new_figure
 from mlic.report.comparison import HALF, Comparison
@@ -22,6 +22,7 @@ TRAINED = {
     "precision_micro": "Precision (micro)",
     "recall_micro": "Recall (micro)",
 }
+PENALTY_METRICS = {"loo/map": "Leave-one-out mAP", "loo/log_loss": "Leave-one-out log loss"}
 PART_DASHES = {"train": (0, (3, 1.5)), "val": "solid"}
 PART_LINES = [Line2D([], [], color=INK, ls=line, label=part) for part, line in PART_DASHES.items()]
 CURVE_AXES = {"pr": ("recall", "precision"), "roc": ("false positive rate", "true positive rate")}
@@ -79,6 +80,29 @@ def run_training_figure(run: ReportedRun, styles: Styles) -> Figure | None:
         axes.set_ylim(bottom=0)
     panels[-1].set_xlabel("epoch")
     figure.legend(handles=PART_LINES, loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+def penalty_figure(runs: Sequence[ReportedRun], styles: Styles) -> Figure | None:
+    """Draw the leave-one-out mAP and log loss of heads in closed form over their penalties; None without such runs."""
+    drawn = [run for run in runs if run.penalties is not None]
+    known = [name for name in PENALTY_METRICS if any(name in run.penalties for run in drawn)]  # pyright: ignore[reportOperatorIssue]
+    if not known:
+        return None
+    figure = new_figure(width=PANEL_WIDTH, height=0.5 + 1.7 * len(known))
+    panels = figure.subplots(len(known), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, metric in zip(panels, known, strict=True):
+        for run in drawn:
+            if run.penalties is not None and metric in run.penalties:
+                axes.plot(
+                    run.penalties["penalty"], run.penalties[metric], ".-", color=styles[run.name].colour
+                )
+        axes.set_xscale("log")
+        axes.set_title(PENALTY_METRICS[metric])
+    # the default labels of powers need mathtext, which is off because of $ in names
+    panels[-1].xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    panels[-1].set_xlabel("penalty")
+    add_legend(figure, styles, [run.name for run in drawn])
     return figure
 
 

@@ -62,6 +62,15 @@ def training_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRu
         values = [None, None, None, item.train_auc, item.train_precision, item.train_recall]
         rows.append(_row(f"{item.network} ({SOURCE})", values, reference=True))
     notes = ["The selected checkpoint, without dropout, on its training images at threshold 0.5."]
+    if any("loo" in run.metrics for run in runs):
+        columns += (Column("loo_map", "leave-one-out mAP", "score", better="high"),)
+        left_out = [run.metrics.get("loo", {}).get("map") for run in runs] + [None] * len(references)
+        rows = [
+            Row([*row.cells, Cell(value)], row.reference) for row, value in zip(rows, left_out, strict=True)
+        ]
+        notes.append(
+            "Leave-one-out: each training image scored by the head fitted without it, or without its group."
+        )
     notes += [NOTE, TRAINING_NOTE] if references else []
     # no best run is marked, because on training images it would be the one that overfits most
     return Table("training", "Table 2. Training", columns, rows, notes)

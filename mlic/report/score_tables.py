@@ -94,7 +94,8 @@ def _test_notes(comparison: Comparison, with_reference: bool) -> list[str]:
     notes = [
         f"Small numbers: {level} interval, bootstrap over the test images.",
         "A label is predicted if its score is above the threshold: 0.5, or one calibrated threshold per class.",
-        "Calibrated thresholds are tuned on val for the F1 of each class: they raise CF1, but may lower OF1.",
+        "Calibrated thresholds are tuned for the F1 of each class: they raise CF1, but may lower OF1.",
+        "They are tuned on val or, without it, on leave-one-out scores.",
         "Bold: best of its column among runs with the same test images.",
         f"Star: significantly better than the next (paired, Holm-corrected, p < {1 - comparison.level:.2g}).",
     ]
@@ -162,7 +163,7 @@ def _pair_cells(comparison: Comparison, threshold: str, item: Difference) -> lis
 
 
 def calibration_table(runs: Sequence[ReportedRun]) -> Table:
-    """Build the table of calibration errors on test, before and after temperature scaling on val."""
+    """Build the table of calibration errors on test, before and after temperature scaling on held-back scores."""
     columns = (
         RUN,
         Column(
@@ -182,9 +183,10 @@ def _calibration(run: ReportedRun) -> list[Any]:
     if not ((test.scores >= 0) & (test.scores <= 1)).all():
         return [None, None, None, source]
     before = expected_calibration_error(test.scores, test.targets)
-    if run.val is None or not len(run.val):
+    held_back = run.held_back
+    if held_back is None or not len(held_back):
         return [before, None, None, source]
-    temperature = fit_temperature(run.val.scores, run.val.targets)
+    temperature = fit_temperature(held_back.scores, held_back.targets)
     after = expected_calibration_error(apply_temperature(test.scores, temperature), test.targets)
     return [before, temperature, after, source]
 

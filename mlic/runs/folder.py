@@ -17,11 +17,12 @@ STATUS_FILE = "status.json"
 STATUS_TEXT = '"seconds": {'  # does not occur in a status.json of other programs
 SETTINGS_FILE, DATASET_FILE, MODEL_FILE, SPLIT_FILE = "config.yaml", "dataset.json", "model.json", "split.csv"
 METRICS_FILE, THRESHOLDS_FILE, EPOCHS_FILE = "metrics.json", "thresholds.json", "epochs.csv"
+PENALTIES_FILE = "penalties.csv"  # of a head in closed form, in place of epochs
 OVERRIDES_FILE = ".hydra/overrides.yaml"  # in folders without a format version
 # of a run besides its status; whatever else lies in its folder is left alone. First what a run could go on from
 RESULT_FILES = (
-    "checkpoints/*.ckpt", SETTINGS_FILE, METRICS_FILE, THRESHOLDS_FILE, EPOCHS_FILE, DATASET_FILE, MODEL_FILE,
-    SPLIT_FILE, "predictions/*.parquet", "tensorboard/events.out.tfevents.*",
+    "checkpoints/*.ckpt", SETTINGS_FILE, METRICS_FILE, THRESHOLDS_FILE, EPOCHS_FILE, PENALTIES_FILE,
+    DATASET_FILE, MODEL_FILE, SPLIT_FILE, "predictions/*.parquet", "tensorboard/events.out.tfevents.*",
 )  # fmt: skip
 # of a search, whose winner is a run in a folder below
 TRIALS_FILE = "trials.csv"
@@ -56,7 +57,7 @@ class RunFolder:
         return self.checkpoints / "best.ckpt"
 
     def predictions(self, part: str) -> Path:
-        """Return the path of the scores and targets of `val` or `test`."""
+        """Return the path of the scores and targets of `val`, `test` or `loo`."""
         return self.path / "predictions" / f"{part}.parquet"
 
     def has_results(self) -> bool:

@@ -43,8 +43,10 @@ def _summarize(config: DictConfig, compare: Compare | None) -> None:
     folder = Path(config.hydra.sweep.dir)
     table = sweep_table(folder, config.hydra.job.config.override_dirname.exclude_keys)
     escape_table(table).to_csv(folder / TABLE_FILE, index=False)
-    shown = table.drop(columns=["folder", "error"]).to_string(
-        index=False, float_format="%.4f", na_rep="-", justify="left", max_colwidth=JOB_WIDTH
+    shown = (
+        table.drop(columns=["folder", "error"])
+        .dropna(axis=1, how="all")
+        .to_string(index=False, float_format="%.4f", na_rep="-", justify="left", max_colwidth=JOB_WIDTH)
     )
     print(printable(f"\n{shown}\n\nsweep: {folder}"), flush=True)
     for job, state, error in zip(table["job"], table["state"], table["error"], strict=True):

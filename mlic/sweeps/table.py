@@ -11,7 +11,7 @@ from mlic.runs.folder import METRICS_FILE, STATUS_FILE
 from mlic.runs.reading import read_record
 from mlic.sweeps.jobs import job_overrides, planned_jobs, shared_overrides
 
-SHOWN_METRICS = (("val", "map"), ("test", "map"))
+SHOWN_METRICS = (("val", "map"), ("loo", "map"), ("test", "map"))
 NUMBERS = [*(f"{part} {name}" for part, name in SHOWN_METRICS), "seconds"]
 COLUMNS = ["job", "state", *NUMBERS, "folder", "error"]
 

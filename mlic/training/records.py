@@ -30,9 +30,10 @@ from mlic.runs.folder import (
     replacing,
     write_atomically,
 )
+from mlic.training.closed_form import LEFT_OUT
 
 DEFAULT_THRESHOLD = 0.5
-PREDICTED_PARTS = ("val", "test")
+PREDICTED_PARTS = ("val", "test", LEFT_OUT)
 LOGGED_SETTINGS = ("seed", "data", "model", "head", "loss", "optimizer", "scheduler")
 SHOWN_CLASSES = 12
 
@@ -127,26 +128,28 @@ def write_model(folder: RunFolder, backbone: Backbone, head: nn.Module, name: st
 
 
 def tune_thresholds(model: MultiLabelClassifier) -> dict[str, Any]:
-    """Tune thresholds on the scores of the val part, and compute the test metrics with those of each class.
+    """Tune thresholds on val or leave-one-out scores, and compute the test metrics with those of each class.
 
     Args:
         model: model after `Trainer.test`; `test_calibrated`, in the layout of `test`, is added to `results` if there
-            are a val and a test part.
+            are thresholds and a test part.
 
     Returns:
-        The content of thresholds.json: `common`, `per_class` by name, and `fitted_on`: "val", or None without
-        a val part, in which case all are 0.5.
+        The content of thresholds.json: `common`, `per_class` by name, and `fitted_on`: "val", "loo", or None without
+        such scores, in which case all are 0.5.
     """
-    val, test = model.predictions.get("val"), model.predictions.get("test")
-    if val is None:
+    test = model.predictions.get("test")
+    part = next((part for part in ("val", LEFT_OUT) if part in model.predictions), None)
+    if part is None:
         per_class = dict.fromkeys(model.classes, DEFAULT_THRESHOLD)
         return {"common": DEFAULT_THRESHOLD, "per_class": per_class, "fitted_on": None}
-    fitted = fit_thresholds(val.scores, val.targets.numpy())
+    held_back = model.predictions[part]
+    fitted = fit_thresholds(held_back.scores, held_back.targets.numpy())
     if test is not None:
         calibrated = evaluate_scores(test.scores, test.targets.numpy(), model.classes, fitted.per_class)
         model.results["test_calibrated"] = {"loss": model.results["test"]["loss"], **calibrated}
     per_class = dict(zip(model.classes, fitted.per_class.tolist(), strict=True))
-    return {"common": float(fitted.common), "per_class": per_class, "fitted_on": "val"}
+    return {"common": float(fitted.common), "per_class": per_class, "fitted_on": part}
 
 
 def complete_checkpoint(path: str | Path, **info: Any) -> None:

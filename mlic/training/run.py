@@ -30,6 +30,13 @@ from mlic.runs.status import RunStatus
 from mlic.runs.system_errors import translated_errors
 from mlic.seeds import check_seed
 from mlic.settings import check_options
+from mlic.training.closed_form import (
+    check_closed_form,
+    fit_closed_form,
+    is_closed_form,
+    save_closed_form,
+    write_penalties,
+)
 from mlic.training.devices import check_shared_output, head_threads, with_processes
 from mlic.training.near_duplicates import near_duplicates_in_train, set_grouping
 from mlic.training.records import (
@@ -98,10 +105,16 @@ def run(config: DictConfig) -> Results:
         # again: how many numbers were drawn so far depends on what features were found
         _seed_generators(config)
         model = _make_model(config, backbone, datamodule)
+        closed_form = is_closed_form(model.head)
+        if closed_form:
+            check_closed_form(model, datamodule, config.init_from)
         _check_training(trainer, model, datamodule)
+        fit = None
         if not is_resumed:
             with status.phase("fit"):
                 _set_first_weights(trainer, model, backbone, datamodule, start)
+                if closed_form:
+                    fit = fit_closed_form(model, datamodule, trainer.strategy.root_device)
         if trainer.is_global_zero:
             status.start()
             prepare_folder(config, folder, earlier)
@@ -111,14 +124,21 @@ def run(config: DictConfig) -> Results:
                     write_model(folder, backbone, model.head, config.model.name)
                 log_settings(config, trainer.loggers)
         device = trainer.strategy.root_device
-        with status.phase("fit"), head_threads(model, backbone.feature_shape, datamodule.batch_size, device):
-            trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
+        if fit is None:
+            with (
+                status.phase("fit"),
+                head_threads(model, backbone.feature_shape, datamodule.batch_size, device),
+            ):
+                trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
         with status.phase("test"):
             _test(trainer, model, datamodule)
             thresholds = tune_thresholds(model)
+        best = best_checkpoint(trainer) if fit is None else save_closed_form(trainer, folder)
         if trainer.is_global_zero:
             with status.phase("records"):
-                if best := best_checkpoint(trainer):
+                if fit is not None:
+                    write_penalties(folder, trainer, fit)
+                if best is not None:
                     weights = datamodule.class_weights.tolist()
                     complete_checkpoint(
                         best, thresholds=thresholds, class_weights=weights, precision=backbone.precision
@@ -306,7 +326,7 @@ def _set_first_weights(
     seen = SeenImages(own[split.train], own[split.val])
     if start is not None:
         seen = seen.join(start_from(start, model, backbone, datamodule))
-    else:
+    elif not is_closed_form(model.head):
         # a live backbone processes the training part once for this
         device = trainer.strategy.root_device
         model.to(device)

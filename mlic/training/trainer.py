@@ -20,6 +20,7 @@ from mlic.evaluation.metrics import METRICS
 from mlic.inference.checkpoint import load_checkpoint
 from mlic.runs.processes import cluster_environment
 from mlic.runs.trainer_signals import OwnSignals
+from mlic.training.closed_form import LEFT_OUT
 from mlic.training.resuming import EarlierRun
 
 OURS = ("mlic.", "lightning.")
@@ -72,9 +73,10 @@ def check_objective(objective: str) -> None:
         InputError: `objective` is not the name of a metric.
     """
     part, _, metric = objective.partition("/")
-    if part not in PARTS or metric not in MONITORED:
+    parts = (*PARTS, LEFT_OUT)
+    if part not in parts or metric not in MONITORED:
         raise InputError(
-            f"objective='{objective}': expected {', '.join(PARTS)}, a slash, and one of {', '.join(MONITORED)}."
+            f"objective='{objective}': expected {', '.join(parts)}, a slash, and one of {', '.join(MONITORED)}."
         )
 
 

@@ -1,0 +1,116 @@
+"""Heads that are fitted in closed form, without epochs: any head with a method `fit_closed_form`."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+
+from mlic.data import MultiLabelDataModule
+from mlic.errors import InputError
+from mlic.evaluation.calibration import to_logits
+from mlic.features.source import CachedFeatures
+from mlic.models import MultiLabelClassifier
+from mlic.models.ridge import ClosedFormFit, Gather
+from mlic.models.scores import CollectedScores
+from mlic.runs.folder import PENALTIES_FILE, RunFolder, write_atomically
+
+logger = logging.getLogger(__name__)
+
+LEFT_OUT = "loo"  # name of the leave-one-out scores of the training images among the parts of a run
+
+
+def is_closed_form(head: nn.Module) -> bool:
+    """Return True if the head is fitted in closed form instead of by epochs."""
+    return hasattr(head, "fit_closed_form")
+
+
+def check_closed_form(
+    model: MultiLabelClassifier, datamodule: MultiLabelDataModule, init_from: str | None
+) -> None:
+    """Refuse settings without meaning for a head without epochs.
+
+    Raises:
+        InputError: `init_from` is set, images are augmented, or the backbone is trained.
+    """
+    if init_from is not None:
+        raise InputError("init_from has no effect on a head in closed form. Remove it.", key="init_from")
+    if datamodule.augmentation is not None:
+        raise InputError("a head in closed form has no epochs in which images change: set features=cached.")
+    if model.backbone is not None and model.backbone.trained_stages:
+        raise InputError(
+            "a head in closed form cannot train a backbone: set model.backbone.unfreeze=0.",
+            key="model.backbone.unfreeze",
+        )
+
+
+def fit_closed_form(
+    model: MultiLabelClassifier, datamodule: MultiLabelDataModule, device: torch.device
+) -> ClosedFormFit:
+    """Fit the head of a model on the training part.
+
+    Args:
+        model: model whose head is fitted; `results` and `predictions` get the leave-one-out scores as `loo`.
+        datamodule: data module after `setup`.
+        device: device to compute on.
+
+    Returns:
+        The result of the head's `fit_closed_form`.
+
+    Raises:
+        InputError: the head cannot be fitted on these data.
+    """
+    head: Any = model.to(device).head
+    table, rows = datamodule.table, datamodule.split.train
+    groups = None if table.groups is None else np.unique(table.groups[rows], return_inverse=True)[1]
+    labels = table.labels[rows]
+    fit = head.fit_closed_form(_gather(model, datamodule, device), labels, groups, seed=datamodule.seed)
+    left_out = CollectedScores(
+        rows, torch.from_numpy(to_logits(fit.scores)).float(), torch.from_numpy(labels.astype(np.float32))
+    )
+    model.predictions[LEFT_OUT], model.results[LEFT_OUT] = left_out, model.evaluate(left_out)
+    return fit
+
+
+def _gather(model: MultiLabelClassifier, datamodule: MultiLabelDataModule, device: torch.device) -> Gather:
+    rows = torch.from_numpy(datamodule.split.train)
+    if isinstance(datamodule.features, CachedFeatures):
+        stored = datamodule.features.rows
+        return lambda wanted: stored.gather(rows[wanted])
+    # a live backbone processes the training part once
+    with torch.no_grad():
+        batches = [model.features(batch[0].to(device)).cpu() for batch in datamodule.loader("train")]
+    features = torch.cat(batches)
+    return lambda wanted: features[wanted]
+
+
+def save_closed_form(trainer: L.Trainer, folder: RunFolder) -> Path | None:
+    """Write the checkpoint of a fitted head after `Trainer.test`; None if checkpoints are turned off."""
+    callback = trainer.checkpoint_callback
+    if not isinstance(callback, ModelCheckpoint):
+        return None
+    path = Path(callback.dirpath or folder.checkpoints) / folder.best_checkpoint.name
+    trainer.save_checkpoint(path)
+    return path
+
+
+def write_penalties(folder: RunFolder, trainer: L.Trainer, fit: ClosedFormFit) -> None:
+    """Write penalties.csv and log the curve, one step per candidate, in increasing order of penalties."""
+    curve = pd.DataFrame(fit.curve).rename(
+        columns=lambda name: name if name == "penalty" else f"{LEFT_OUT}/{name}"
+    )
+    write_atomically(folder.path / PENALTIES_FILE, curve.to_csv(index=False))
+    for step, row in enumerate(curve.to_dict("records")):
+        for sink in trainer.loggers:
+            sink.log_metrics({str(name): float(value) for name, value in row.items()}, step=step)
+    first, last = curve["penalty"].iloc[[0, -1]]
+    at_end = len(curve) > 1 and fit.penalty in (first, last)
+    logger.info(
+        "penalty %.4g chosen among %d by leave-one-out%s",
+        *(fit.penalty, len(curve), ", at the end of the candidates: extend head.penalties" if at_end else ""),
+    )
