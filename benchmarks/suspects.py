@@ -3,11 +3,11 @@
 import numpy as np
 from omegaconf import DictConfig
 
-from benchmarks.logistic_regression import cached_features
+from benchmarks.head_candidates import stored_features
 from benchmarks.rows import Row
 from benchmarks.setting import Setting
 from mlic.config import compose
-from mlic.data import LabelTable, read_csv
+from mlic.data import LabelTable
 from mlic.data.splitting import stratified_folds
 from mlic.verification.cross_validation import cross_validated_scores
 from mlic.verification.suspects import plant_errors, rank_suspects
@@ -19,9 +19,8 @@ FIRST = (20, 50, 60, 100)
 def suspects(setting: Setting) -> list[Row]:
     """Plant 30 exchanged images, and flip 3 % of the labels; report the errors among the first places."""
     options = compose(output=setting.work, config_name="verify").suspects
-    table = read_csv(setting.data / "labels.csv", setting.data / "images")
-    table = table.select_classes(table.counts() >= FOLDS)
-    features = cached_features(table, setting.overrides()).astype(np.float32)
+    table, maps = stored_features([*setting.overrides(), f"data.min_images_per_class={FOLDS}"])
+    features = maps.flatten(1).numpy()
     planted = {
         "exchanged": min(30, len(table) // 10),
         "flipped": max(2, round(0.03 * table.counts().sum())),

@@ -1,0 +1,89 @@
+"""The nested cross-validation of heads, on a tiny random network."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from benchmarks.head_candidates import FEATURES, HEADS, Fitted
+from benchmarks.head_scores import Scores, blend
+from benchmarks.heads import BLENDS, COMMON_HEADS, Candidate, Sizes, Study, main
+from mlic.config import compose
+from mlic.data import LabelTable
+from mlic.settings import check_settings
+
+
+def test_all_features_compose(tmp_path: Path):
+    for overrides in FEATURES.values():
+        data = ("data=csv", "data.annotations=a", "data.images=b", "trainer=cpu")
+        check_settings(compose(*data, *overrides, output=tmp_path), "train")
+
+
+def test_no_image_is_in_the_training_part_and_in_the_test_part(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    labels = (rng.random((120, 4)) < 0.3).astype(np.int8)
+    table = LabelTable.build(tmp_path, [f"{row:03}.jpg" for row in range(120)], labels, tuple("abcd"))
+    study = Study(tmp_path, tmp_path, Sizes(folds=3, seeds=2))
+    for seed in range(2):
+        tested = []
+        for fold in range(3):
+            train, test = study.rows(table, None, seed, fold)
+            few, same = study.rows(table, 30, seed, fold)
+            assert len(np.union1d(train, test)) == 120 and len(train) + len(test) == 120
+            assert set(few) < set(train) and abs(len(few) - 30) <= 3 and np.array_equal(same, test)
+            tested.append(test)
+        assert np.array_equal(np.sort(np.concatenate(tested)), np.arange(120))
+    assert not np.array_equal(study.rows(table, None, 0, 0)[1], study.rows(table, None, 1, 0)[1])
+
+
+def test_figures_of_scores_agree_with_scikit_learn_and_differences_are_paired(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    labels = (rng.random((90, 3)) < 0.4).astype(np.int8)
+    table = LabelTable.build(tmp_path, [f"{row:03}.jpg" for row in range(90)], labels, tuple("abc"))
+
+    def fitted(rows: np.ndarray, noise: float) -> Fitted:
+        logits = labels[rows] + noise * rng.normal(size=(len(rows), 3))
+        return Fitted(rows, logits, np.array([1.0, 2.0, 4.0]), np.full(3, 0.5), 1.0, np.nan)
+
+    folds = np.array_split(rng.permutation(90), 2)
+    good, bad = ({(0, fold): fitted(rows, noise) for fold, rows in enumerate(folds)} for noise in (0.3, 3.0))
+    weights = rng.multinomial(90, np.full(90, 1 / 90), size=200).T.astype(np.float32)
+    scores = Scores(table, weights, good)
+    for key, result in good.items():
+        expected = average_precision_score(labels[result.rows], result.logits, average="macro")
+        assert scores.maps[key] == pytest.approx(expected, abs=1e-6)
+        drawn = np.repeat(np.arange(len(result.rows)), weights[result.rows, 0].astype(int))
+        resampled = average_precision_score(labels[result.rows][drawn], result.logits[drawn], average="macro")
+        assert scores.resampled[key][0] == pytest.approx(resampled, abs=1e-6)
+    difference, low, high = (
+        float(part.strip("()"))
+        for part in scores.minus(Scores(table, weights, bad)).replace("to ", "").split()
+    )
+    assert 0 < low < difference < high
+    mean = blend(good[0, 0], bad[0, 0], standardised=False)
+    assert np.allclose(mean.logits, (good[0, 0].logits + bad[0, 0].logits) / 2)
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_command_makes_its_tables_and_continues(
+    tiny_csv: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(tiny_csv[1], data / "images")
+    # the report's head counts persons by half
+    (data / "labels.csv").write_text(tiny_csv[0].read_text().replace("circle", "person"))
+    arguments = ["--data", str(data), "--out", str(out), "--quick"]
+    assert main(arguments) == 0
+    tables = (out / "heads.md").read_text()
+    assert tables in capsys.readouterr().out
+    for name in (*COMMON_HEADS, *BLENDS, *HEADS):
+        assert f"| {name} |" in tables
+    finished = {file: file.stat().st_mtime_ns for file in out.rglob("*.npz")}
+    removed = Study(data, out, Sizes()).file(Candidate("lite0", "linear"), 0, 1)
+    removed.unlink()
+    assert main([*arguments, "--table-only"]) == 0 and not removed.exists()
+    assert main(arguments) == 0
+    assert {file for file, made in finished.items() if file.stat().st_mtime_ns != made} == {removed}
