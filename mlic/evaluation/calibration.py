@@ -108,19 +108,30 @@ def fit_class_calibration(
         Slopes and offsets, float64 (C,).
     """
     known, positive = targets != -1, targets == 1
-    scores = np.where(known, scores, np.nan).astype(np.float64)
-    mean, deviation = np.nanmean(scores, axis=0), np.nanstd(scores, axis=0) + 1e-12
-    scaled = np.where(known, (scores - mean) / deviation, 0)
+    scores = np.where(known, scores, np.nan).astype(np.float32)
+    mean = np.nanmean(scores, axis=0, dtype=np.float64)
+    deviation = np.nanstd(scores, axis=0, dtype=np.float64) + 1e-12
+    # float32, because the search takes most of its time to read these arrays
+    scaled = np.where(known, (scores - mean) / deviation, 0).astype(np.float32)
+    label, weight_of = positive.astype(np.float32), known.astype(np.float32)
     base = logit((positive.sum(axis=0) + 0.5) / (known.sum(axis=0) + 1))
 
     def newton(parameters: np.ndarray, centre: np.ndarray, weight: float, *, pooled: bool) -> np.ndarray:
         """Take one bounded Newton step of parameters (2, C); `pooled` classes share one step."""
-        probability = expit(base + parameters[0] * scaled + parameters[1])
-        error, curvature = (
-            np.where(known, value, 0) for value in (probability - positive, probability * (1 - probability))
+        probability = expit(
+            (base + parameters[1]).astype(np.float32) + parameters[0].astype(np.float32) * scaled
         )
-        gradient = np.stack([(error * scaled).sum(axis=0), error.sum(axis=0)])
-        second = np.stack([(curvature * scaled**power).sum(axis=0) for power in (2, 1, 0)])
+        error = (probability - label) * weight_of
+        curvature = probability * (1 - probability) * weight_of
+        slanted = curvature * scaled
+        gradient = np.stack([_column_products(error, scaled), error.sum(axis=0, dtype=np.float64)])
+        second = np.stack(
+            [
+                _column_products(slanted, scaled),
+                slanted.sum(axis=0, dtype=np.float64),
+                curvature.sum(axis=0, dtype=np.float64),
+            ]
+        )
         if pooled:
             gradient, second = (value.sum(axis=1, keepdims=True) for value in (gradient, second))
         gradient = gradient + weight * (parameters - centre)
@@ -143,6 +154,10 @@ def fit_class_calibration(
     own = converged(common, shrinkage, pooled=False)
     slope = own[0] / deviation
     return slope, base + own[1] - slope * mean
+
+
+def _column_products(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.einsum("nc,nc->c", one, other).astype(np.float64)
 
 
 def to_logits(scores: np.ndarray) -> np.ndarray:
