@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from hydra.utils import instantiate
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
+from omegaconf import DictConfig
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
@@ -24,8 +25,7 @@ from mlic.evaluation.calibration import to_logits
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
 from mlic.evaluation.thresholds import fit_thresholds
-from mlic.models.ridge import RidgeHead
-from mlic.runs.folder import STATUS_FILE, RunFolder
+from mlic.runs.folder import STATUS_FILE, THRESHOLDS_FILE, RunFolder
 from mlic.training.run import prepare_features, run
 
 _IMAGES = (
@@ -33,7 +33,15 @@ _IMAGES = (
     "model.backbone.mirror=true",
 )  # fmt: skip
 _LITE2 = ("model=efficientnet_lite2", *_IMAGES)
-_NAME = "tf_efficientnet_lite2.in1k"
+_LITES = tuple(f"tf_efficientnet_lite{number}.in1k" for number in range(3))
+
+
+def _members(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides of networks side by side, each with images of 352 and of 448 pixels."""
+    members = (f"{{name: {name},image_size: {size}}}" for name in names for size in (352, 448))
+    return ("model=ensemble", *_IMAGES, f"model.backbone.members=[{','.join(members)}]")
+
+
 FEATURES: dict[str, tuple[str, ...]] = {
     "lite2": _LITE2,
     "lite0 + lite1 + lite2": ("model=ensemble", *_IMAGES),
@@ -48,11 +56,8 @@ FEATURES: dict[str, tuple[str, ...]] = {
         "model.backbone.mirror=false",
     ),
     "lite2, 260 px, centre crop of 0.89, without mirror image": ("model=efficientnet_lite2",),
-    "lite2, 352 and 448 px": (
-        "model=ensemble",
-        *_IMAGES,
-        f"model.backbone.members=[{{name: {_NAME}}},{{name: {_NAME},image_size: 448}}]",
-    ),
+    "lite2, 352 and 448 px": _members(_LITES[2:]),
+    "lite0 + lite1 + lite2, 352 and 448 px": _members(_LITES),
     "maps of lite2": (*_LITE2, "model.backbone.pool=none"),
 }
 
@@ -60,13 +65,17 @@ _RECIPE = (
     "head.standardize=true", "model.recipe.dropout=0.6", "model.recipe.hidden_dropout=0.5",
     "model.recipe.batch_size=128", "trainer.max_epochs=30", "callbacks=weight_average",
 )  # fmt: skip
-_TRAINED: dict[str, tuple[str, ...]] = {
+# heads that are trained by ordinary runs, and their settings; only ridge chooses something
+RUNS: dict[str, tuple[str, ...]] = {
+    "ridge, power 0.5": ("head=ridge", "head.power=0.5"),
+    "ridge, power 1": ("head=ridge", "head.power=1"),
     "report's head": (
         "model.recipe.hidden=[256]", "model.recipe.dropout=0.6", "model.recipe.batch_size=32",
         "trainer.max_epochs=40",
     ),
     "dense 1024": ("model.recipe.hidden=[1024]", *_RECIPE),
     "linear": ("head=linear", *_RECIPE),
+    "linear, 150 epochs": ("head=linear", *_RECIPE, "trainer.max_epochs=150"),
     "residual attention": ("head=csra", *_RECIPE),
     "attention": ("head=attention", *_RECIPE),
 }  # fmt: skip
@@ -80,12 +89,12 @@ class Problem:
     """Features and labels of all images, and the rows to train on and to test on.
 
     Attributes:
-        features: float32 (N, *feature_shape), of the rows of `table`.
-        overrides: the overrides of the backbone that computed them.
+        table: labels of N images.
+        features: float32 (N, *feature_shape).
+        overrides: the overrides of the backbone that computed them, and of all runs.
         train, test: row numbers.
         seed: seed of what is random in a fit.
-        work: temporary folder.
-        epochs: number of epochs in place of the recipe's; None keeps it.
+        work: temporary folder of runs.
     """
 
     table: LabelTable
@@ -95,7 +104,6 @@ class Problem:
     test: np.ndarray
     seed: int
     work: Path
-    epochs: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +113,9 @@ class Fitted:
     Attributes:
         rows: int64 (M,), the test rows.
         logits: float64 (M, C), of the test rows.
-        spread: float64 (C,), standard deviation of the logits over the training rows.
-        thresholds: float64 (C,), probabilities above which a label is predicted.
+        spread: float64 (C,), standard deviation of the logits of the training rows; left out one by one, for ridge.
+        thresholds: float64 (C,), probabilities above which a label is predicted; 0.5 where the head chooses none.
         seconds: duration of the fit with all that it chooses.
-        chosen: the penalty chosen within the training rows, or NaN.
     """
 
     rows: np.ndarray
@@ -116,7 +123,6 @@ class Fitted:
     spread: np.ndarray
     thresholds: np.ndarray
     seconds: float
-    chosen: float
 
 
 def stored_features(overrides: Sequence[str]) -> tuple[LabelTable, Tensor]:
@@ -126,19 +132,6 @@ def stored_features(overrides: Sequence[str]) -> tuple[LabelTable, Tensor]:
     table, source = datamodule.table, datamodule.features
     dataset = source.dataset(table.paths(), table.labels)
     return table, dataset.__getitems__(range(len(table)))[0].float()
-
-
-def fit_ridge(problem: Problem, power: float) -> Fitted:
-    """Fit a ridge head, whose penalty, calibration and thresholds come from leave-one-out scores."""
-    start = time.perf_counter()
-    features, labels = problem.features[problem.train], problem.table.labels[problem.train]
-    head = RidgeHead(features.shape[1:], labels.shape[1], power=power)
-    fit = head.fit_closed_form(lambda rows: features[rows], labels)
-    thresholds = fit_thresholds(fit.scores, labels).per_class
-    seconds = time.perf_counter() - start
-    with torch.no_grad():
-        logits = head(problem.features[problem.test]).double().numpy()
-    return Fitted(problem.test, logits, to_logits(fit.scores).std(axis=0), thresholds, seconds, fit.penalty)
 
 
 def fit_logistic(problem: Problem) -> Fitted:
@@ -163,7 +156,7 @@ def fit_logistic(problem: Problem) -> Fitted:
     thresholds = fit_thresholds(inner[best], labels).per_class
     seconds = time.perf_counter() - start
     logits, spread = to_logits(test_scores), to_logits(train_scores).std(axis=0)
-    return Fitted(problem.test, logits, spread, thresholds, seconds, PENALTIES[best])
+    return Fitted(problem.test, logits, spread, thresholds, seconds)
 
 
 def _logistic_scores(
@@ -179,49 +172,42 @@ def _logistic_scores(
     return np.asarray(train_scores), np.asarray(test_scores)
 
 
-def fit_trained(problem: Problem, name: str) -> Fitted:
-    """Train a head by an ordinary run with fixed settings; it chooses nothing, and its thresholds are 0.5."""
-    table = problem.table
-    frame = pd.DataFrame(table.labels, columns=list(table.classes))
-    frame.insert(0, "file_name", table.file_names)
-    frame["part"] = "none"
-    frame.loc[problem.train, "part"], frame.loc[problem.test, "part"] = "train", "test"
+def fit_run(problem: Problem, name: str) -> Fitted:
+    """Train a head of `RUNS` by an ordinary run."""
+    table, rows = problem.table, np.sort(np.concatenate([problem.train, problem.test]))
+    frame = pd.DataFrame(table.labels[rows], columns=list(table.classes))
+    frame.insert(0, "file_name", table.file_names[rows])
+    frame["part"] = np.where(np.isin(rows, problem.test), "test", "train")
     shutil.rmtree(problem.work, ignore_errors=True)
     problem.work.mkdir(parents=True)
-    labels = problem.work.resolve() / "labels.csv"
-    frame[frame["part"] != "none"].to_csv(labels, index=False)
-    overrides = [
+    labels, folder = problem.work.resolve() / "labels.csv", RunFolder(problem.work / "run")
+    frame.to_csv(labels, index=False)
+    weights = name == "report's head" and "person" in table.classes
+    config = compose(
         "data=csv", f"data.annotations='{labels}'", f"data.images='{table.image_dir}'",
         "data.reader.ignore_columns=[]", "data.split.column=part", "data.split.val=0",
-        "data.split.on_missing=warn", "trainer=cpu", f"seed={problem.seed}", *_TRAINED[name], *problem.overrides,
-    ]  # fmt: skip
-    if name == "report's head" and "person" in table.classes:
-        overrides.append("+data.class_weights.scale={person: 0.5}")
-    if problem.epochs:
-        overrides.append(f"trainer.max_epochs={problem.epochs}")
-    folder = RunFolder(problem.work / "run")
-    config = compose(*overrides, output=folder.path)
+        "data.split.on_missing=warn", "trainer=cpu", f"seed={problem.seed}",
+        *(["+data.class_weights.scale={person: 0.5}"] if weights else []),
+        *RUNS[name], *problem.overrides, output=folder.path,
+    )  # fmt: skip
     run(config)
     found = Predictions.read_parquet(folder.predictions("test"))
-    position = {name: place for place, name in enumerate(found.file_names)}
-    order = [position[name] for name in table.file_names[problem.test]]
-    columns = [found.classes.index(name) for name in table.classes]
-    head = instantiate(config.head)(problem.features.shape[1:], len(table.classes))
-    state = torch.load(folder.best_checkpoint, weights_only=True)["state_dict"]
-    head.load_state_dict(
-        {key.removeprefix("head."): value for key, value in state.items() if key.startswith("head.")}
-    )
-    with torch.no_grad():
-        spread = head.eval()(problem.features[problem.train]).std(dim=0).numpy()[columns]
+    assert found.classes == table.classes and (found.file_names == table.file_names[problem.test]).all()
     seconds = json.loads((folder.path / STATUS_FILE).read_text())["seconds"]["fit"]
+    thresholds = json.loads((folder.path / THRESHOLDS_FILE).read_text())["per_class"]
+    spread = _training_logits(problem, folder, config.head).std(axis=0)
     shutil.rmtree(problem.work)
-    logits = to_logits(found.scores)[order][:, columns]
-    return Fitted(problem.test, logits, spread, np.full(len(columns), 0.5), seconds, np.nan)
+    limits = np.array([thresholds[label] for label in table.classes])
+    return Fitted(problem.test, to_logits(found.scores), spread, limits, seconds)
 
 
-HEADS: dict[str, Callable[[Problem], Fitted]] = {
-    "ridge, power 0.5": lambda problem: fit_ridge(problem, 0.5),
-    "ridge, power 1": lambda problem: fit_ridge(problem, 1.0),
-    "logistic regression": fit_logistic,
-    **{name: lambda problem, name=name: fit_trained(problem, name) for name in _TRAINED},
-}
+def _training_logits(problem: Problem, folder: RunFolder, config: DictConfig) -> np.ndarray:
+    """Return the leave-one-out logits of the training images, or without them those of the trained head."""
+    if folder.predictions("loo").is_file():
+        return to_logits(Predictions.read_parquet(folder.predictions("loo")).scores)
+    head = instantiate(config)(problem.features.shape[1:], len(problem.table.classes)).eval()
+    state = torch.load(folder.best_checkpoint, weights_only=True)["state_dict"]
+    own = {key.removeprefix("head."): value for key, value in state.items() if key.startswith("head.")}
+    head.load_state_dict(own)
+    with torch.no_grad():
+        return head(problem.features[problem.train]).numpy()

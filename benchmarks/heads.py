@@ -9,7 +9,6 @@ scored once. Scores of each fit are kept in the folder, so that the command cont
 
 import argparse
 import logging
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,48 +18,49 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.head_candidates import FEATURES, HEADS, Fitted, Problem, stored_features
-from benchmarks.head_scores import Scores, blend
-from benchmarks.setting import TINY_NETWORK, describe_machine, load_average
+from benchmarks.head_candidates import (
+    FEATURES,
+    RUNS,
+    Fitted,
+    Problem,
+    fit_logistic,
+    fit_run,
+    stored_features,
+)
+from benchmarks.head_tables import (
+    BASE,
+    COMMON_HEADS,
+    CURVE_HEADS,
+    IMAGE_STEPS,
+    LARGEST,
+    MAPS,
+    RIDGE,
+    SAME_FEATURES,
+    TODAY,
+    Candidate,
+    Tables,
+)
 from mlic.data import LabelTable, stratified_split
-from mlic.evaluation.bootstrap import RESAMPLES, resample_weights
 from mlic.runs.folder import replacing
 
 DEFAULT_DATA = Path(__file__).parent.parent.parent / "shared" / "data" / "coco"
-BASE, TODAY, REPORT, MAPS = "lite2", "dense 1024", "report's head", "maps of lite2"
-SAME_FEATURES = (BASE, "lite0 + lite1 + lite2", "lite0")
-COMMON_HEADS = ("ridge, power 0.5", "ridge, power 1", "logistic regression", TODAY, "linear", REPORT)
-BLENDS = {"mean of standardised logits": True, "mean of logits": False}  # of ridge and dense
-CURVE_HEADS = (TODAY, "logistic regression", "ridge, power 0.5")
-IMAGE_STEPS = tuple(name for name in FEATURES if name.startswith(f"{BASE}, "))
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A head on some features, trained on a number of images; None for the whole training part."""
-
-    features: str
-    head: str
-    images: int | None = None
-
-    @property
-    def folder(self) -> str:
-        """Name of its folder."""
-        return "_".join(re.sub(r"\W+", "_", str(value)) for value in (self.features, self.head, self.images))
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a smoke test does with less."""
+    """Numbers of folds, seeds and training images, the least number of images of a class, and overrides."""
 
     folds: int = 5
     seeds: int = 2
-    min_images: int = 22
     curve: tuple[int, ...] = (100, 200, 400, 800)
-    epochs: int | None = None
+    min_images: int = 22
+    overrides: tuple[str, ...] = ()
 
 
-QUICK = Sizes(folds=2, seeds=1, min_images=5, curve=(20,), epochs=2)
+QUICK = Sizes(
+    folds=2, seeds=1, curve=(20,), min_images=5,
+    overrides=("model.backbone.pretrained=false", "model.backbone.image_size=64", "trainer.max_epochs=2"),
+)  # fmt: skip
 
 
 class Study:
@@ -70,14 +70,16 @@ class Study:
         """Store the settings; nothing is read."""
         self.data, self.out, self.sizes = data.resolve(), out, sizes
         self.keys = [(seed, fold) for seed in range(sizes.seeds) for fold in range(sizes.folds)]
-        self._read: tuple[str, LabelTable, torch.Tensor] | None = None
+        self._kept: dict[str, tuple[LabelTable, torch.Tensor]] = {}
 
     def candidates(self) -> Iterator[Candidate]:
         """Yield all candidates, the most important and fastest first."""
         for features in SAME_FEATURES:
             yield from (Candidate(features, head) for head in COMMON_HEADS)
-        yield from (Candidate(features, COMMON_HEADS[0]) for features in IMAGE_STEPS)
+        yield from (Candidate(features, RIDGE) for features in IMAGE_STEPS)
+        yield Candidate(BASE, "linear, 150 epochs")
         yield from (Candidate(BASE, head, size) for size in self.sizes.curve for head in CURVE_HEADS)
+        yield from (Candidate(LARGEST, head) for head in (RIDGE, TODAY))
         yield from (Candidate(MAPS, head) for head in ("residual attention", "attention"))
 
     def file(self, candidate: Candidate, seed: int, fold: int) -> Path:
@@ -85,28 +87,22 @@ class Study:
         return self.out / candidate.folder / f"seed_{seed}_fold_{fold}.npz"
 
     def overrides(self, features: str) -> list[str]:
-        """Return the overrides of a backbone."""
-        own = list(FEATURES[features])
-        if self.sizes.epochs:
-            if "model=ensemble" in own:
-                return [
-                    "model=ensemble",
-                    "model.backbone.members=[{name: test_efficientnet}]",
-                    *TINY_NETWORK[2:],
-                ]
-            own = [*TINY_NETWORK, *(value for value in own if value.startswith("model.backbone.pool"))]
+        """Return the overrides of a backbone, and of all runs."""
+        own = [*FEATURES[features], *self.sizes.overrides]
+        if self.sizes.overrides:
+            tiny = ("members=[{name: test_efficientnet}]", "name=test_efficientnet")
+            own.append(f"model.backbone.{tiny['model=ensemble' not in own]}")
         return own
 
     def read(self, features: str) -> tuple[LabelTable, torch.Tensor]:
         """Return labels and features, which are kept until others are read."""
-        if self._read is None or self._read[0] != features:
-            self._read = None
-            labels = [
-                "data=csv", f"data.annotations='{self.data / 'labels.csv'}'",
-                f"data.images='{self.data / 'images'}'", f"data.min_images_per_class={self.sizes.min_images}",
-            ]  # fmt: skip
-            self._read = (features, *stored_features([*labels, *self.overrides(features)]))
-        return self._read[1], self._read[2]
+        labels = (
+            "data=csv", f"data.annotations='{self.data / 'labels.csv'}'",
+            f"data.images='{self.data / 'images'}'", f"data.min_images_per_class={self.sizes.min_images}",
+        )  # fmt: skip
+        if features not in self._kept:
+            self._kept = {features: stored_features([*labels, *self.overrides(features)])}
+        return self._kept[features]
 
     def rows(
         self, table: LabelTable, images: int | None, seed: int, fold: int
@@ -124,14 +120,12 @@ class Study:
     def fit(self, candidate: Candidate, seed: int, fold: int) -> None:
         """Fit a candidate on one fold, and keep the result."""
         table, features = self.read(candidate.features)
-        train, test = self.rows(table, candidate.images, seed, fold)
-        work = self.out / "work"
+        parts = self.rows(table, candidate.images, seed, fold)
         overrides = self.overrides(candidate.features)
-        problem = Problem(table, features, overrides, train, test, seed, work, self.sizes.epochs)
-        fitted = HEADS[candidate.head](problem)
-        file = self.file(candidate, seed, fold)
-        with replacing(file) as opened:
-            np.savez(opened, **asdict(fitted))
+        problem = Problem(table, features, overrides, *parts, seed=seed, work=self.out / "work")
+        fitted = fit_run(problem, candidate.head) if candidate.head in RUNS else fit_logistic(problem)
+        with replacing(self.file(candidate, seed, fold)) as file:
+            np.savez(file, **asdict(fitted))
 
     def load(self, candidate: Candidate) -> dict[tuple[int, int], Fitted]:
         """Return the results of a candidate that are there, by seed and fold."""
@@ -141,89 +135,6 @@ class Study:
                 with np.load(file) as arrays:
                     results[key] = Fitted(**{name: arrays[name] for name in Fitted.__dataclass_fields__})
         return results
-
-
-class Tables:
-    """The tables of all results that are there."""
-
-    def __init__(self, study: Study) -> None:
-        """Read the results and compute their figures."""
-        self.study = study
-        self.table = study.read(BASE)[0]
-        # drawn once for all images, so that folds of both seeds count an image equally often
-        weights = np.concatenate(list(resample_weights(len(self.table), RESAMPLES, 0)), axis=1)
-        results = {candidate: study.load(candidate) for candidate in study.candidates()}
-        for features in SAME_FEATURES:
-            ridge, dense = (results[Candidate(features, head)] for head in (COMMON_HEADS[0], TODAY))
-            for name, standardised in BLENDS.items():
-                results[Candidate(features, name)] = {
-                    key: blend(ridge[key], dense[key], standardised=standardised)
-                    for key in ridge
-                    if key in dense
-                }
-        self.scores = {
-            candidate: Scores(self.table, weights, found) for candidate, found in results.items() if found
-        }
-
-    def minus(self, candidate: Candidate, features: str, head: str) -> str:
-        """Return the difference to another candidate, or nothing where one is missing."""
-        first, second = self.scores.get(candidate), self.scores.get(Candidate(features, head))
-        return "" if first is None or second is None or first is second else first.minus(second)
-
-    def heads(self) -> str:
-        """Compare heads on the same features."""
-        columns = (
-            "features", "head", "mAP ± sd", f"minus {TODAY} on the same", f"minus {REPORT} on the same",
-            f"minus {TODAY} on {BASE}", "F1 micro / macro", "log loss", "calibration error", "seconds", "fits",
-        )  # fmt: skip
-        rows = []
-        for features in (*SAME_FEATURES, MAPS):
-            for candidate, own in self.scores.items():
-                if candidate.features == features and candidate.images is None:
-                    rows.append((
-                        features, candidate.head, own.mean(), self.minus(candidate, features, TODAY),
-                        self.minus(candidate, features, REPORT), self.minus(candidate, BASE, TODAY),
-                        f"{own.f1_micro:.3f} / {own.f1_macro:.3f}", f"{own.log_loss:.4f}",
-                        f"{own.calibration_error:.4f}", f"{own.seconds:.1f}", str(len(own.maps)),
-                    ))  # fmt: skip
-        return _markdown(columns, rows)
-
-    def images(self) -> str:
-        """Compare steps of the images, each with ridge."""
-        head = COMMON_HEADS[0]
-        columns = ("features, with " + head, "mAP ± sd", f"minus {BASE} (95 %)", "fits")
-        rows = []
-        for features in (BASE, *IMAGE_STEPS):
-            candidate = Candidate(features, head)
-            if own := self.scores.get(candidate):
-                rows.append((features, own.mean(), self.minus(candidate, BASE, head), str(len(own.maps))))
-        return _markdown(columns, rows)
-
-    def curve(self) -> str:
-        """Compare the first heads on fewer images."""
-        columns = ("training images", *CURVE_HEADS, f"{CURVE_HEADS[2]} minus {TODAY} (95 %)")
-        rows = []
-        for images in self.study.sizes.curve:
-            candidates = [Candidate(BASE, head, images) for head in CURVE_HEADS]
-            own = [self.scores.get(candidate) for candidate in candidates]
-            difference = own[2].minus(own[0]) if own[0] and own[2] else ""
-            rows.append((str(images), *(scores.mean() if scores else "" for scores in own), difference))
-        return _markdown(columns, rows)
-
-    def markdown(self) -> str:
-        """Return all tables."""
-        machine = describe_machine()
-        facts = (
-            f"{len(self.table)} images, {len(self.table.classes)} classes, {self.study.sizes.folds} folds, "
-            f"{self.study.sizes.seeds} seeds. {machine['date'][:10]}, {machine['processor']}, "
-            f"{machine['torch_threads']} thread, load {load_average()[1]}."
-        )
-        return "\n\n".join((facts, self.heads(), self.images(), self.curve())) + "\n"
-
-
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -239,7 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = study.load(candidate).values()
         seconds = np.mean([fitted.seconds for fitted in found])
         print(f"{candidate.folder}: {seconds:.1f} s a fit", flush=True)
-    tables = Tables(study).markdown()
+    results = {candidate: study.load(candidate) for candidate in study.candidates()}
+    tables = Tables(study.read(BASE)[0], results, fits=len(study.keys)).markdown()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "heads.md").write_text(tables)
     print(tables)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from benchmarks.head_candidates import FEATURES, HEADS, Fitted
-from benchmarks.head_scores import Scores, blend
-from benchmarks.heads import BLENDS, COMMON_HEADS, Candidate, Sizes, Study, main
+from benchmarks.head_candidates import FEATURES, RUNS, Fitted
+from benchmarks.head_tables import BLENDS, COMMON_HEADS, Candidate, Scores, blend
+from benchmarks.heads import Sizes, Study, main
 from mlic.config import compose
 from mlic.data import LabelTable
 from mlic.settings import check_settings
@@ -45,7 +45,7 @@ def test_figures_of_scores_agree_with_scikit_learn_and_differences_are_paired(tm
 
     def fitted(rows: np.ndarray, noise: float) -> Fitted:
         logits = labels[rows] + noise * rng.normal(size=(len(rows), 3))
-        return Fitted(rows, logits, np.array([1.0, 2.0, 4.0]), np.full(3, 0.5), 1.0, np.nan)
+        return Fitted(rows, logits, np.array([1.0, 2.0, 4.0]), np.full(3, 0.5), 1.0)
 
     folds = np.array_split(rng.permutation(90), 2)
     good, bad = ({(0, fold): fitted(rows, noise) for fold, rows in enumerate(folds)} for noise in (0.3, 3.0))
@@ -79,7 +79,7 @@ def test_command_makes_its_tables_and_continues(
     assert main(arguments) == 0
     tables = (out / "heads.md").read_text()
     assert tables in capsys.readouterr().out
-    for name in (*COMMON_HEADS, *BLENDS, *HEADS):
+    for name in (*COMMON_HEADS, *BLENDS, *RUNS):
         assert f"| {name} |" in tables
     finished = {file: file.stat().st_mtime_ns for file in out.rglob("*.npz")}
     removed = Study(data, out, Sizes()).file(Candidate("lite0", "linear"), 0, 1)
