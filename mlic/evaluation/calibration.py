@@ -1,4 +1,4 @@
-"""Calibration: reliability tables, calibration errors and temperature scaling."""
+"""Calibration: reliability tables, calibration errors and temperature scaling. Unknown labels are ignored."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 from mlic.errors import InputError
+from mlic.evaluation.metrics import known_labels
 
 BINS = 15
 TEMPERATURES = (0.05, 20.0)
@@ -20,7 +21,7 @@ def reliability_table(scores: np.ndarray, targets: np.ndarray, bins: int = BINS)
 
     Args:
         scores: probabilities of any shape: (N, C) pools all classes, (N,) is one class.
-        targets: 0 and 1, of the same shape.
+        targets: 1, 0 and -1 (unknown), of the same shape.
         bins: number of bins; each includes its lower edge, the last also 1.
 
     Returns:
@@ -29,14 +30,13 @@ def reliability_table(scores: np.ndarray, targets: np.ndarray, bins: int = BINS)
     Raises:
         InputError: a score is outside [0, 1], or the shapes differ.
     """
-    scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets)
-    _check_probabilities(scores, targets)
-    place = np.minimum((scores.ravel() * bins).astype(np.int64), bins - 1)
+    scores, targets = _known_probabilities(scores, targets)
+    place = np.minimum((scores * bins).astype(np.int64), bins - 1)
     count = np.bincount(place, minlength=bins)
     edges = np.linspace(0, 1, bins + 1)
     table = pd.DataFrame({"low": edges[:-1], "high": edges[1:]})
     for name, values in (("mean_score", scores), ("observed_frequency", targets)):
-        total = np.bincount(place, weights=values.ravel(), minlength=bins)
+        total = np.bincount(place, weights=values, minlength=bins)
         table[name] = np.divide(total, count, out=np.full(bins, np.nan), where=count > 0)
     table["count"] = count
     return table
@@ -46,11 +46,12 @@ def expected_calibration_error(scores: np.ndarray, targets: np.ndarray, bins: in
     """Compute the mean over all scores of |mean score - observed frequency| of their bin; 0 is best.
 
     This is the binary form of Naeini, Cooper and Hauskrecht (AAAI 2015) with bins of equal width. Arguments and errors
-    are those of `reliability_table`.
+    are those of `reliability_table`. The result is NaN if no label is known.
     """
     table = reliability_table(scores, targets, bins)
     gap = (table["mean_score"] - table["observed_frequency"]).abs()
-    return float(np.nansum(gap.to_numpy() * table["count"].to_numpy()) / np.size(scores))
+    count = table["count"].to_numpy()
+    return float(np.nansum(gap.to_numpy() * count) / count.sum()) if count.any() else np.nan
 
 
 def class_calibration_errors(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> np.ndarray:
@@ -67,14 +68,14 @@ def fit_temperature(scores: np.ndarray, targets: np.ndarray) -> float:
 
     Args:
         scores: probabilities (N, C) of the val part.
-        targets: targets (N, C) of 0 and 1.
+        targets: targets (N, C) of 1, 0 and -1 (unknown).
 
     Raises:
         InputError: a score is outside [0, 1], or the shapes differ.
     """
-    _check_probabilities(np.asarray(scores), np.asarray(targets))
+    scores, targets = _known_probabilities(scores, targets)
     logits = to_logits(scores)
-    signed = np.where(np.asarray(targets) == 1, -logits, logits)
+    signed = np.where(targets == 1, -logits, logits)
 
     def loss(inverse: float) -> float:
         return float(np.logaddexp(0, signed * inverse).mean())
@@ -166,7 +167,9 @@ def to_logits(scores: np.ndarray) -> np.ndarray:
     return logit(np.clip(np.asarray(scores, dtype=np.float64), float(limits.tiny), 1 - float(limits.epsneg)))
 
 
-def _check_probabilities(scores: np.ndarray, targets: np.ndarray) -> None:
+def _known_probabilities(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Check scores and targets, and return those of the known labels in one dimension, scores as float64."""
+    scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets)
     if scores.shape != targets.shape or scores.size == 0:
         raise InputError(
             f"scores {scores.shape} and targets {targets.shape} must have the same shape and not be empty."
@@ -175,3 +178,4 @@ def _check_probabilities(scores: np.ndarray, targets: np.ndarray) -> None:
         raise InputError(
             "calibration requires probabilities: all scores must be in [0, 1]. Apply a sigmoid to logits."
         )
+    return known_labels(scores, targets)
