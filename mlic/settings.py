@@ -39,8 +39,11 @@ KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     ((str, dict), "data.split.files"),
     ((str,), "model.backbone.name model.backbone.precision model.backbone.unfreeze"),
     ((str, list), "packages runs images model.backbone.weights data.images data.annotations"),
-    ((int,), "top_k batch_size num_workers data.num_images data.num_workers data.split.folds tune.folds"),
-    ((int,), "features.num_workers model.backbone.image_size"),
+    (
+        (int,),
+        "top_k batch_size num_workers data.num_images data.num_workers data.split.folds data.split.fold",
+    ),
+    ((int,), "tune.folds features.num_workers model.backbone.image_size"),
     ((float,), "thresholds days features.memory_gb data.min_images_per_class model.backbone.crop_pct"),
     ((list,), "data.reader.classes data.reader.ignore_columns"),
     ((dict,), "compare compare_options data.class_weights.scale data.split.values features.augment"),

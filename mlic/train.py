@@ -19,22 +19,23 @@ from mlic.sweeps.summary import summarized
 
 
 def train(config: DictConfig) -> dict[str, dict]:
-    """Train and test a classifier.
+    """Train and test a classifier, or one for each fold with `data.split.folds` and without `data.split.fold`.
 
     Args:
         config: composed from `conf/train.yaml`, by Hydra's command line or `mlic.config.compose`.
 
     Returns:
-        The metrics of `train`, `val` and `test`, as in metrics.json.
+        The metrics of `train`, `val` and `test`, as in metrics.json; see also `mlic.training.folds.cross_validate`.
 
     Raises:
         InputError: data, weights or settings cannot be used.
     """
     check_settings(config, "train")
     # torch and timm take seconds to import, so check the command line first
+    from mlic.training.folds import cross_validate, is_cross_validation
     from mlic.training.run import run
 
-    return run(config)
+    return cross_validate(config) if is_cross_validation(config) else run(config)
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="train")

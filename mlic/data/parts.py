@@ -18,7 +18,7 @@ from mlic.data.split_settings import PARTS, SplitSettings
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
 from mlic.escaping import restore_cell
-from mlic.runs.folder import SPLIT_FILE
+from mlic.runs.folder import SPLIT_FILE, fold_folders
 
 logger = logging.getLogger(__name__)
 
@@ -168,17 +168,32 @@ def _complete(table: LabelTable, source: str, settings: SplitSettings) -> LabelT
 def _parts_of_column(values: np.ndarray, settings: SplitSettings) -> np.ndarray:
     if settings.folds is None:
         return _parts_of_values(values, str(settings.column), settings)
-    # such as 3, 3.0 or fold_3
-    numbers = pd.Series(values).astype(str).str.extract(r"(\d+)(?:\.0*)?$")[0].astype(float).fillna(-1)
-    found = set(numbers)
-    if -1 in found or len(found) != settings.folds or settings.fold not in found:
+    numbers = fold_numbers(values, settings)
+    if settings.fold not in numbers:
         raise InputError(
-            f"data.split.column={settings.column}: with data.split.folds={settings.folds} and "
-            f"data.split.fold={settings.fold}, expected {settings.folds} numbers of folds, one of them "
-            f"{settings.fold}; found {_describe_values(values)}.",
-            key="data.split.column",
+            f"data.split.fold={settings.fold}: expected one of the numbers of folds in data.split.column="
+            f"{settings.column}; found {_describe_values(values)}.",
+            key="data.split.fold",
         )
     return np.where(numbers == settings.fold, "test", "train").astype(object)
+
+
+def fold_numbers(values: np.ndarray, settings: SplitSettings) -> np.ndarray:
+    """Return the number of the fold of each image, int64 (N,), from values such as 3, 3.0 or fold_3.
+
+    Raises:
+        InputError: a value has no number, or there are not `settings.folds` different ones.
+    """
+    numbers = (
+        pd.Series(values).astype(str).str.extract(r"(\d{1,9})(?:\.0*)?$")[0].fillna("-1").astype(np.int64)
+    )
+    if -1 in set(numbers) or numbers.nunique() != settings.folds:
+        raise InputError(
+            f"data.split.column={settings.column}: with data.split.folds={settings.folds}, expected "
+            f"{settings.folds} numbers of folds; found {_describe_values(values)}.",
+            key="data.split.column",
+        )
+    return numbers.to_numpy()
 
 
 def _parts_of_values(
@@ -338,6 +353,12 @@ def match_names(names: Sequence[str] | np.ndarray, file_names: np.ndarray, key: 
 
 def _kept_parts(table: LabelTable, keep: str) -> np.ndarray:
     """Return the part of each image in an earlier split; empty for new images."""
+    if folds := fold_folders(keep):
+        raise InputError(
+            f"data.split.keep: '{keep}' is a cross-validation, in which every image is in test once. Expected one run, "
+            f"such as that of a fold: '{folds[0]}'.",
+            key="data.split.keep",
+        )
     file = Path(keep) / SPLIT_FILE if Path(keep).is_dir() else Path(keep)
     try:
         split = pd.read_csv(file, usecols=["file_name", "split"], dtype=str, na_filter=False)

@@ -40,7 +40,8 @@ class SplitSettings:
         seed: seed of the shuffle and of ties.
         on_missing: `error` or `warn` if a part has no image of a class.
         folds: number of folds for cross-validation, one of which is the test part in place of the share `test`.
-        fold: number of the test fold, from 0 to `folds` - 1; with `column`, its value in the column.
+        fold: number of the test fold, from 0 to `folds` - 1; with `column`, its value in the column. In a config it
+            may be null: `mlic.train` then runs all folds (`mlic.training.folds`), and other commands take fold 0.
         column: column of the annotations with the part of each image or, with `folds`, the number of its fold.
         values: maps values of the column to `train`, `val` or `test`; None recognises the usual names.
         files: maps parts to files that list their images, or one file with the part of each image.
@@ -74,6 +75,8 @@ class SplitSettings:
         if isinstance(options, cls):
             return options
         given = _plain(options)
+        if isinstance(given, dict) and given.get("fold", 0) is None:
+            del given["fold"]
         try:
             settings = cls(**{**given, "groups": GroupSettings(**(given.get("groups") or {}))})
         except (AttributeError, TypeError) as error:  # not a mapping, or an unknown name

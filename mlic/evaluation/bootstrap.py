@@ -18,10 +18,12 @@ from itertools import combinations
 import numpy as np
 
 from mlic.errors import InputError
+from mlic.evaluation.decisions import mean_of_defined
 from mlic.evaluation.metrics import METRICS, ScoredImages
 from mlic.evaluation.predictions import Predictions
 
 RESAMPLES, LEVEL = 1000, 0.95
+MEAN_OF_FOLDS = "map_folds"  # mean over the folds of a cross-validation of the mAP within each
 CHUNK = 64  # resamples at a time; the weights of 5,000 images fit in the cache of the processor
 
 
@@ -75,35 +77,63 @@ class Bootstrap:
         Args:
             predictions: scores and targets of N images.
             threshold: see `evaluate_scores`.
-            names: metrics to compute, a subset of METRICS.
+            names: metrics to compute, of METRICS and MEAN_OF_FOLDS, which is skipped for predictions without folds.
             resamples: number of resamples.
             seed: seed of the draws.
 
         Raises:
             InputError: a name is not a metric, or there are fewer than two resamples.
         """
-        unknown = sorted(set(names) - set(METRICS))
+        unknown = sorted(set(names) - {*METRICS, MEAN_OF_FOLDS})
         if unknown or resamples < 2:
             raise InputError(
                 f"unknown metrics {unknown} or fewer than 2 resamples; metrics are {', '.join(METRICS)}."
             )
         self.predictions, self.seed = predictions, seed
         scored = ScoredImages(predictions.scores, predictions.targets, predictions.classes, threshold)
-        self.estimates = {name: float(value[0]) for name, value in scored.summarise(names=names)[0].items()}
-        chunks = [
-            scored.summarise(weights, names)[0]
-            for weights in resample_weights(len(predictions), resamples, seed)
-        ]
-        self.resampled = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
+        folds = _score_folds(predictions) if MEAN_OF_FOLDS in names else []
+        pooled = [name for name in names if name != MEAN_OF_FOLDS]
+
+        def summarise(weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+            averages = scored.summarise(weights, pooled)[0]
+            if folds:
+                averages[MEAN_OF_FOLDS] = _mean_of_folds(folds, weights)
+            return averages
+
+        self.estimates = {name: float(value[0]) for name, value in summarise().items()}
+        chunks = [summarise(weights) for weights in resample_weights(len(predictions), resamples, seed)]
+        self.resampled = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self.estimates}
 
     def interval(self, name: str, level: float = LEVEL) -> Interval | None:
         """Return a metric with its interval, or None if it is undefined."""
-        estimate = self.estimates[name]
+        estimate = self.estimates.get(name, np.nan)
         return (
             None
             if np.isnan(estimate)
             else Interval(estimate, *_interval(estimate, self.resampled[name], level))
         )
+
+
+def _score_folds(predictions: Predictions) -> list[tuple[np.ndarray, ScoredImages]]:
+    """Return the rows and the scored images of each fold; empty for predictions without folds."""
+    if predictions.folds is None:
+        return []
+    rows = [np.flatnonzero(predictions.folds == fold) for fold in np.unique(predictions.folds)]
+    parts = [predictions.select(own) for own in rows]
+    return [
+        (own, ScoredImages(part.scores, part.targets, part.classes))
+        for own, part in zip(rows, parts, strict=True)
+    ]
+
+
+def _mean_of_folds(
+    folds: Sequence[tuple[np.ndarray, ScoredImages]], weights: np.ndarray | None
+) -> np.ndarray:
+    """Return the mean mAP of the folds (R,), with the resamples of all images, so that pairs stay paired."""
+    found = [
+        part.summarise(None if weights is None else weights[rows], ["map"])[0]["map"] for rows, part in folds
+    ]
+    return mean_of_defined(np.stack(found))
 
 
 def resample_weights(num_images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -128,6 +158,10 @@ def why_not_paired(first: Predictions, second: Predictions) -> str | None:
         row = different[0]
         names = f"'{first.file_names[row]}' and '{second.file_names[row]}'"
         return f"different test images or order: {len(different)} rows differ, first {names}"
+    if (first.folds is None) != (second.folds is None):
+        return "only one of them is a cross-validation"
+    if first.folds is not None and (moved := int((first.folds != second.folds).sum())):
+        return f"different folds: {moved} of {len(first)} images were tested in another fold"
     if first.classes != second.classes:
         other = sorted(set(first.classes) ^ set(second.classes))
         return (

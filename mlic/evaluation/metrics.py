@@ -35,7 +35,7 @@ def evaluate_scores(
         scores: float (N, C), such as the sigmoid of logits; higher means more likely.
         targets: targets (N, C) of 1, 0 and -1 (unknown).
         classes: C different names.
-        threshold: labels with a score above it are predicted; one number, or one per class (C,).
+        threshold: labels with a score above it are predicted; one number, one per class (C,), or one per label (N, C).
 
     Returns:
         The metrics named in METRICS (float, None if undefined for all classes); `per_class` with ap, auc, precision,
@@ -90,7 +90,7 @@ class ScoredImages:
         self.scores, self.targets, self.known = check_scores(scores, targets, classes)
         # float64, because a threshold between two adjacent float32 scores must not be rounded to one of them
         limits = np.asarray(threshold, dtype=np.float64)
-        if limits.shape not in ((), (len(classes),)) or np.isnan(limits).any():
+        if limits.shape not in ((), (len(classes),), self.scores.shape) or np.isnan(limits).any():
             raise InputError(
                 f"threshold: expected one number, or one for each of {len(classes)} classes, got {threshold}."
             )

@@ -12,7 +12,7 @@ from mlic.errors import InputError
 from mlic.evaluation.metrics import check_scores
 from mlic.runs.folder import replacing
 
-SCORE, TARGET = "score:", "target:"
+SCORE, TARGET, FOLD = "score:", "target:", "fold"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,7 @@ class Predictions:
         scores: float32 (N, C).
         targets: int8 (N, C), 1 if the image has the class, 0 if it does not, -1 if it is unknown.
         classes: C names of any characters.
+        folds: int64 (N,), of a cross-validation the number of the fold in which each image was tested; else None.
 
     Raises:
         InputError: shapes do not match, scores are not finite, or targets are not 1, 0 or -1.
@@ -33,6 +34,7 @@ class Predictions:
     scores: np.ndarray
     targets: np.ndarray
     classes: tuple[str, ...]
+    folds: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check the fields and convert them to the dtypes above."""
@@ -43,11 +45,15 @@ class Predictions:
             raise InputError(
                 f"{len(file_names)} file names for {len(scores)} rows of scores: expected one per row."
             )
+        folds = None if self.folds is None else np.asarray(self.folds).astype(np.int64)
+        if folds is not None and folds.shape != file_names.shape:
+            raise InputError(f"folds {folds.shape} for {len(scores)} rows of scores: expected one per row.")
         for name, value in (
             ("file_names", file_names),
             ("scores", scores.astype(np.float32, copy=False)),
             ("targets", np.asarray(self.targets).astype(np.int8)),
             ("classes", classes),
+            ("folds", folds),
         ):
             object.__setattr__(self, name, value)
 
@@ -67,11 +73,16 @@ class Predictions:
 
     def select(self, rows: np.ndarray | Sequence[int]) -> "Predictions":
         """Return the predictions of some rows (indices or a mask), in this order."""
-        return Predictions(self.file_names[rows], self.scores[rows], self.targets[rows], self.classes)
+        folds = None if self.folds is None else self.folds[rows]
+        return Predictions(self.file_names[rows], self.scores[rows], self.targets[rows], self.classes, folds)
 
     def write_parquet(self, path: str | Path) -> None:
-        """Write file_name, `score:<class>` float32 and `target:<class>` int8 atomically."""
+        """Write a parquet file atomically.
+
+        Its columns are file_name, fold (of a cross-validation), `score:<class>` float32 and `target:<class>` int8.
+        """
         columns = {"file_name": self.file_names.astype(str).astype(object)}
+        columns |= {} if self.folds is None else {FOLD: self.folds}
         columns |= {SCORE + name: self.scores[:, index] for index, name in enumerate(self.classes)}
         columns |= {TARGET + name: self.targets[:, index] for index, name in enumerate(self.classes)}
         with replacing(Path(path)) as file:
@@ -91,11 +102,12 @@ class Predictions:
         except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
             # pandas does not validate its own metadata in the file
             raise InputError(f"{path}: cannot be read as a parquet file ({error!r}).") from error
-        classes = _classes_of(path, [str(name) for name in frame.columns])
+        classes = _classes_of(path, [str(name) for name in frame.columns if name != FOLD])
         try:
             scores = frame[[SCORE + name for name in classes]].to_numpy(dtype=np.float32)
             targets = frame[[TARGET + name for name in classes]].to_numpy(dtype=np.float32)
-            return cls(frame["file_name"].to_numpy(dtype=object), scores, targets, classes)
+            folds = frame[FOLD].to_numpy(dtype=np.int64) if FOLD in frame.columns else None
+            return cls(frame["file_name"].to_numpy(dtype=object), scores, targets, classes, folds)
         except (
             TypeError,
             ValueError,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mlic.errors import InputError
 from mlic.models.classifier import BACKBONE_PREFIX, CHECKPOINT_KEY
-from mlic.runs.folder import SPLIT_FILE, STATUS_FILE, TRIALS_FILE, WINNER, RunFolder
+from mlic.runs.folder import SPLIT_FILE, STATUS_FILE, TRIALS_FILE, WINNER, RunFolder, fold_folders
 from mlic.runs.reading import check_format, read_record
 from mlic.runs.removed_settings import drop_removed
 from mlic.seeds import check_seed
@@ -109,6 +109,12 @@ def find_checkpoint(run: Path) -> Path:
         return best
     if (run / TRIALS_FILE).is_file():
         raise InputError(f"run: '{run}' is a search. Expected a run, such as its best one: '{run / WINNER}'.")
+    if folds := fold_folders(run):
+        raise InputError(
+            f"run: '{run}' is a cross-validation, which has one head for each fold. Expected the run of one fold, such "
+            f"as '{folds[0]}'. To use all images, train a run with the same settings and data.split.test=0, without "
+            "data.split.folds."
+        )
     state = ""
     if (run / STATUS_FILE).is_file():
         state = _state_in_words(run)

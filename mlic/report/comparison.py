@@ -6,13 +6,20 @@ from itertools import combinations
 
 import numpy as np
 
-from mlic.evaluation.bootstrap import Bootstrap, Difference, Interval, paired_differences, why_not_paired
+from mlic.evaluation.bootstrap import (
+    MEAN_OF_FOLDS,
+    Bootstrap,
+    Difference,
+    Interval,
+    paired_differences,
+    why_not_paired,
+)
 from mlic.evaluation.predictions import Predictions
 from mlic.report.reading import ReportedRun
 
 HALF, CALIBRATED = "0.5", "calibrated"
 DECISION_METRICS = ("precision_micro", "recall_micro", "cf1", "of1", "auc_thresholded")
-METRICS = {HALF: ("map", "auc_macro", *DECISION_METRICS), CALIBRATED: DECISION_METRICS}
+METRICS = {HALF: ("map", MEAN_OF_FOLDS, "auc_macro", *DECISION_METRICS), CALIBRATED: DECISION_METRICS}
 
 
 @dataclass
@@ -103,7 +110,7 @@ def compare_runs(
             difference
             for group in groups
             for metric in metrics
-            for difference in paired_differences(_of(bootstraps[threshold], group), metric, level)
+            for difference in paired_differences(_of(bootstraps[threshold], group, metric), metric, level)
         ]
     return comparison
 
@@ -119,8 +126,9 @@ def decide(predictions: Predictions, threshold: float | np.ndarray = 0.5) -> np.
     return predictions.scores.astype(np.float64) > threshold
 
 
-def _of(bootstraps: dict[str, Bootstrap], names: Sequence[str]) -> dict[str, Bootstrap]:
-    return {name: bootstraps[name] for name in names if name in bootstraps}
+def _of(bootstraps: dict[str, Bootstrap], names: Sequence[str], metric: str) -> dict[str, Bootstrap]:
+    found = {name: bootstraps[name] for name in names if name in bootstraps}
+    return {name: bootstrap for name, bootstrap in found.items() if metric in bootstrap.estimates}
 
 
 def _group(runs: dict[str, ReportedRun]) -> list[list[str]]:

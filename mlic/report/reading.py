@@ -41,7 +41,8 @@ class ReportedRun:
         val, test: predictions, sorted by file name.
         loo: leave-one-out predictions of the training images, of a head in closed form.
         penalties: content of penalties.csv, of a head in closed form.
-        thresholds: float64 (C,), one per class of `test`; None if they cannot be tuned.
+        thresholds: float64 (C,), one per class of `test`, or those of the fold of each image (N, C); None if they
+            cannot be tuned.
         thresholds_from: origin of the thresholds in words.
         notes: notes about missing and broken files.
     """
@@ -73,6 +74,11 @@ class ReportedRun:
         return self.loo if self.val is None else self.val
 
     @property
+    def num_folds(self) -> int:
+        """Number of folds of a cross-validation; 0 for other runs."""
+        return 0 if self.test is None or self.test.folds is None else len(np.unique(self.test.folds))
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Classes of the test predictions; () without predictions."""
         return () if self.test is None else self.test.classes
@@ -96,10 +102,12 @@ def read_run(path: Path) -> ReportedRun:
         folder = RunFolder(path)
         run.dataset, run.metrics = _json(run, DATASET_FILE), _json(run, METRICS_FILE)
         run.penalties = _read(run, path / PENALTIES_FILE, _numbers, optional=True)
-        run.epochs = _read(run, path / EPOCHS_FILE, _epochs, optional=run.penalties is not None)
         run.val = _read(run, folder.predictions("val"), _predictions, optional=True)
         run.loo = _read(run, folder.predictions("loo"), _predictions, optional=True)
         run.test = _read(run, folder.predictions("test"), _predictions)
+        # a head in closed form has no epochs, and those of a cross-validation are in the runs of its folds
+        without_epochs = run.penalties is not None or run.num_folds > 0
+        run.epochs = _read(run, path / EPOCHS_FILE, _epochs, optional=without_epochs)
         _find_thresholds(run)
     return run
 
@@ -150,6 +158,9 @@ def _find_thresholds(run: ReportedRun) -> None:
     if run.test is None:
         return
     stored = _json(run, THRESHOLDS_FILE, optional=True)
+    if run.test.folds is not None:
+        _find_thresholds_of_folds(run, run.test.folds, stored.get("folds", {}))
+        return
     per_class = stored.get("per_class")
     if isinstance(per_class, dict):
         absent = [name for name in run.classes if per_class.get(name) is None]
@@ -166,3 +177,15 @@ def _find_thresholds(run: ReportedRun) -> None:
         run.notes.append(
             "no calibrated metrics: there are neither thresholds nor val predictions to tune them on"
         )
+
+
+def _find_thresholds_of_folds(run: ReportedRun, folds: np.ndarray, stored: dict[str, Any]) -> None:
+    numbers, fold_of_image = np.unique(folds, return_inverse=True)
+    table = [[stored.get(str(number), {}).get(name) for name in run.classes] for number in numbers]
+    if any(value is None for row in table for value in row):
+        run.notes.append(
+            f"no calibrated metrics: {THRESHOLDS_FILE} does not have the thresholds of each fold"
+        )
+        return
+    run.thresholds = np.array(table, dtype=np.float64)[fold_of_image]
+    run.thresholds_from = f"{THRESHOLDS_FILE}, of each fold"

@@ -71,6 +71,7 @@ def training_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRu
         notes.append(
             "Leave-one-out: each training image scored by the head fitted without it, or without its group."
         )
+    notes += _note_of_folds(runs, "means over its folds")
     notes += [NOTE, TRAINING_NOTE] if references else []
     # no best run is marked, because on training images it would be the one that overfits most
     return Table("training", "Table 2. Training", columns, rows, notes)
@@ -92,6 +93,7 @@ def time_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRun] =
         values = [None, item.seconds_an_epoch, None, None, None, None]
         rows.append(_row(f"{item.network} ({SOURCE})", values, reference=True))
     notes = ["Seconds of wall-clock time. Extraction is near 0 if an earlier run stored the features."]
+    notes += _note_of_folds(runs, "sums over its folds")
     return mark_best(Table("times", "Table 4. Time", columns, rows, notes + ([NOTE] if references else [])))
 
 
@@ -129,6 +131,7 @@ def data_table(runs: Sequence[ReportedRun]) -> Table:
         for name, share in shares.items()
         if share > 0
     ]
+    notes += _note_of_folds(runs, "train and val are means over its folds")
     rows = [Row([Cell(run.name), *map(Cell, _data(run))]) for run in runs]
     return Table("data", "Images and labels", columns, rows, notes)
 
@@ -168,6 +171,10 @@ def _error(run: ReportedRun) -> str:
     if run.state == "running":
         return f"still running, or killed; started {run.status.get('started')}"
     return "; ".join(run.notes) or "no error recorded"
+
+
+def _note_of_folds(runs: Sequence[ReportedRun], meaning: str) -> list[str]:
+    return [f"Cross-validation: {meaning}."] if any(run.num_folds for run in runs) else []
 
 
 def _row(name: str, values: Sequence[Any], *, reference: bool = False) -> Row:

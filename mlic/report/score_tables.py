@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mlic.evaluation.bootstrap import Difference
+from mlic.evaluation.bootstrap import MEAN_OF_FOLDS, Difference
 from mlic.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.report.comparison import (
@@ -21,6 +21,7 @@ from mlic.report.tables import AHEAD, BEST, Cell, Column, Row, Table, mark_best
 
 HEADERS = {
     "map": "mAP",
+    MEAN_OF_FOLDS: "mAP, mean of folds",
     "auc_macro": "AUC",
     "precision_micro": "precision",
     "recall_micro": "recall",
@@ -30,6 +31,7 @@ HEADERS = {
 }
 MEANINGS = {
     "map": "mean over classes of the average precision",
+    MEAN_OF_FOLDS: "mean over the folds of the mAP within each",
     "auc_macro": "area under the ROC curve of the scores, mean over classes",
     "precision_micro": "micro: over all labels pooled",
     "recall_micro": "micro: over all labels pooled",
@@ -37,14 +39,25 @@ MEANINGS = {
     "of1": "micro F1",
     "auc_thresholded": "area of the 0/1 decisions, mean of (TPR + TNR) / 2 over classes",
 }
-THRESHOLD_FREE = ("map", "auc_macro")
+THRESHOLD_FREE = ("map", MEAN_OF_FOLDS, "auc_macro")
 
 
-def _columns() -> list[tuple[str, str, Column]]:
+FOLD_NOTES = (
+    "Cross-validation: each image was scored once, by the run of a fold that was trained without it.",
+    "Its mAP and AUC rank the images of all folds together; different scales of the scores of the folds lower both.",
+    "The mean of folds is free of this, but a class has fewer images in a fold, which raises the mAP of rare classes.",
+    "Its decisions are counted over all images, at the thresholds of the fold of each.",
+)
+
+
+def _columns(comparison: Comparison) -> list[tuple[str, str, Column]]:
     """Return (threshold, metric, column) of Table 3."""
     columns = []
+    with_folds = any(run.num_folds for run in comparison.runs.values())
     for threshold, metrics in METRICS.items():
         for metric in metrics:
+            if metric == MEAN_OF_FOLDS and not with_folds:
+                continue
             free = metric in THRESHOLD_FREE
             group = "of the scores" if free else f"at {threshold}" if threshold == HALF else threshold
             key = metric if threshold == HALF else f"{metric}_{threshold}"
@@ -55,7 +68,7 @@ def _columns() -> list[tuple[str, str, Column]]:
 
 def result_table(comparison: Comparison, references: Sequence[ReferenceRun] = ()) -> Table:
     """Build Table 3, test metrics at 0.5 and at calibrated thresholds, with intervals and marks of the best."""
-    columns = _columns()
+    columns = _columns(comparison)
     best = {column.key: comparison.best(threshold, metric) for threshold, metric, column in columns}
     many = len(comparison.groups) > 1
     rows = []
@@ -99,8 +112,12 @@ def _test_notes(comparison: Comparison, with_reference: bool) -> list[str]:
         "Bold: best of its column among runs with the same test images.",
         f"Star: significantly better than the next (paired, Holm-corrected, p < {1 - comparison.level:.2g}).",
     ]
+    if any(run.num_folds for run in comparison.runs.values()):
+        notes += FOLD_NOTES
     if len(comparison.groups) > 1:
-        notes.append("Runs were tested on different images: compare only within a set of test images.")
+        notes.append(
+            "Runs were tested on different images or folds: compare only within a set of test images."
+        )
     return notes + ([NOTE, TEST_NOTE] if with_reference else [])
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mlic.evaluation.bootstrap import MEAN_OF_FOLDS, Interval
 from mlic.report.comparison import HALF, Comparison, is_beyond_chance
 from mlic.report.discovery import MissingRun
 from mlic.report.reading import ReportedRun
@@ -22,8 +23,8 @@ def summarise(
     sentences += [_data(comparison, group) for group in comparison.groups]
     if len(comparison.groups) > 1:
         sentences.append(
-            f"The runs were tested on {len(comparison.groups)} different sets of images or labels. Runs on different "
-            "sets are not compared."
+            f"The runs were tested on {len(comparison.groups)} different sets of images, labels or folds. Runs on "
+            "different sets are not compared."
         )
     if not finished:
         sentences.append("No run has finished.")
@@ -45,7 +46,9 @@ def _best(comparison: Comparison, group: Sequence[str]) -> str:
     if not known:
         return f"{', '.join(group)}: no mAP, because no class has test images."
     _, best, name = known[0]
-    figure = f"{best.estimate:.3f} ({best.low:.3f} to {best.high:.3f})"
+    figure = _figure(best)
+    if (mean := comparison.interval(name, HALF, MEAN_OF_FOLDS)) is not None:
+        figure += f" over all images pooled, {_figure(mean)} as mean of the folds"
     if len(known) == 1:
         return f"{name}: test mAP {figure}."
     other = known[1][2]
@@ -68,7 +71,12 @@ def _data(comparison: Comparison, group: Sequence[str]) -> str:
         f"; excluded from means, because they have no test images: {', '.join(without)}" if without else ""
     )
     runs = f" ({', '.join(group)})" if len(comparison.groups) > 1 else ""
-    return f"{images:,} test images, {len(run.classes)} classes{named}{runs}."
+    folds = f", each tested in one of {run.num_folds} folds" if run.num_folds else ""
+    return f"{images:,} test images{folds}, {len(run.classes)} classes{named}{runs}."
+
+
+def _figure(value: Interval) -> str:
+    return f"{value.estimate:.3f} ({value.low:.3f} to {value.high:.3f})"
 
 
 def _signed(value: float) -> str:

@@ -27,6 +27,7 @@ RESULT_FILES = (
 # of a search, whose winner is a run in a folder below
 TRIALS_FILE = "trials.csv"
 WINNER = "winner"
+FOLD = "fold_"  # of a cross-validation, with a number: folders of the runs of its folds
 EARLIER = "earlier"  # folder of results from which a run could not be resumed
 # files that a command, its shell or its scheduler may create in the folder before the command checks it
 SIDE_FILES = (".*", "*.log", "*.out", "*.err")
@@ -131,6 +132,34 @@ def has_mark(folder: str | Path, *, mark: str = STATUS_FILE, text: str = STATUS_
         return text in (Path(folder) / mark).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
+
+
+def fold_folders(folder: str | Path) -> list[Path]:
+    """Return the runs of the folds of a cross-validation that have begun; empty for any other folder."""
+    folds = sorted(Path(folder).glob(f"{FOLD}*")) if has_mark(folder) else []
+    return [fold for fold in folds if has_mark(fold) and (fold / SETTINGS_FILE).is_file()]
+
+
+def refuse_other_kind(folder: str | Path, kind: str) -> None:
+    """Check that a folder has no results of another kind, whose files would be mixed with the new ones.
+
+    Args:
+        folder: folder for results of mlic.train.
+        kind: `run` or `cross-validation`.
+
+    Raises:
+        InputError: the folder has results of another kind.
+    """
+    if (Path(folder) / TRIALS_FILE).is_file():
+        there = "search"
+    elif fold_folders(folder):
+        there = "cross-validation"
+    else:
+        there = "run" if (Path(folder) / SETTINGS_FILE).is_file() else kind
+    if there != kind:
+        raise InputError(
+            f"output: '{folder}' is the folder of a {there}, not of a {kind}. Choose another output."
+        )
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True, errors: str = "strict") -> None:

@@ -41,7 +41,7 @@ FORMS: dict[str, Mapping[str, Form]] = {
         "curation": {"dropped_classes": COUNTS}, "split": {"hash": TEXT}, "source": {"images": PLACES},
     },
     METRICS_FILE: {ANY: METRICS},
-    THRESHOLDS_FILE: {"per_class": PER_CLASS},
+    THRESHOLDS_FILE: {"per_class": PER_CLASS, "folds": {ANY: PER_CLASS}},
 }  # fmt: skip
 LARGEST_COUNT = 10**12  # arrays and axes cannot represent larger numbers
 MAX_OVERRIDES = 1000

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from hydra.core.hydra_config import HydraConfig
 
-from mlic.runs.folder import FORMAT, STATUS_FILE, RunFolder
+from mlic.runs.folder import FORMAT, STATUS_FILE, RunFolder, fold_folders
 from mlic.runs.system_errors import translate
 
 logger = logging.getLogger(__name__)
@@ -72,11 +72,18 @@ class RunStatus:
             }
         self.content["ended"] = _now()
         self._save()
-        if error is not None and self.write and self.folder.last_checkpoint.is_file():
+        if error is not None and self.write:
+            self._show_resuming()
+
+    def _show_resuming(self) -> None:
+        path = self.folder.path
+        if path in fold_folders(path.parent):  # the whole cross-validation is resumed, not one of its folds
+            return
+        if self.folder.last_checkpoint.is_file() or fold_folders(path):
             logger.warning(
                 "finished epochs are kept: mlic.train with the same settings and resume=auto output='%s' "
                 "continues from there",
-                self.folder.path,
+                path,
             )
 
     @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mlic.runs.folder import METRICS_FILE, STATUS_FILE
+from mlic.runs.folder import METRICS_FILE, STATUS_FILE, has_mark
 from mlic.runs.reading import read_record
 from mlic.sweeps.jobs import job_overrides, planned_jobs, shared_overrides
 
@@ -34,6 +34,7 @@ def sweep_table(sweep: Path, ignored: Sequence[str] = ()) -> pd.DataFrame:
     folders = {
         frozenset(relevant(job_overrides(file.parent))): file.parent
         for file in sorted(sweep.rglob(STATUS_FILE))
+        if not has_mark(file.parent.parent)  # the folds of a cross-validation are no jobs
     }
     jobs = [relevant(job) for job in planned_jobs(sweep)] or [tuple(sorted(job)) for job in folders]
     shared = shared_overrides(jobs)

@@ -27,10 +27,10 @@ from mlic.runs.folder import (
     SETTINGS_FILE,
     SPLIT_FILE,
     STATUS_FILE,
-    TRIALS_FILE,
     RunFolder,
     has_mark,
     refuse_foreign_folder,
+    refuse_other_kind,
     write_atomically,
 )
 from mlic.runs.reading import check_format, load_plain_yaml, read_record
@@ -103,10 +103,7 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
     """
     refuse_foreign_folder(config.output)
     check_format(Path(config.output))
-    if (Path(config.output) / TRIALS_FILE).is_file():
-        raise InputError(
-            f"output: '{config.output}' is the folder of a search, not of a run. Choose another output."
-        )
+    refuse_other_kind(config.output, "run")
     if config.resume is None or not has_mark(config.output):
         return EarlierRun()
     run = RunFolder(config.output)
@@ -234,6 +231,8 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
         settings["trainer.devices"] = count_devices(settings.get("trainer.devices"))
         for key, value in ADDED_LATER.items():
             settings.setdefault(key, value)
+        if settings.get("data.split.folds") is None:  # no effect, and 0 in runs of earlier versions
+            settings.pop("data.split.fold", None)
     differences = [
         f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
         for key in sorted(there.keys() | here.keys())

@@ -68,11 +68,13 @@ Results = dict[str, dict[str, Any]]
 
 @translated_errors()
 @one_at_a_time
-def run(config: DictConfig) -> Results:
+def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None] | None = None) -> Results:
     """Train and test a run.
 
     Args:
         config: config composed from `conf/train.yaml`; `config.output` is the run folder.
+        before_start: called in the first process when all checks have passed, before anything is replaced, with the
+            data module after `setup`; its error ends the run. Not called for a run that is already finished.
 
     Returns:
         The content of metrics.json: metrics of the selected checkpoint on `train`, `val` and `test`.
@@ -116,6 +118,8 @@ def run(config: DictConfig) -> Results:
                 if closed_form:
                     fit = fit_closed_form(model, datamodule, trainer.strategy.root_device)
         if trainer.is_global_zero:
+            if before_start is not None:
+                before_start(datamodule)
             status.start()
             prepare_folder(config, folder, earlier)
             with status.phase("records"):

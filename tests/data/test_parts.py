@@ -83,9 +83,9 @@ def test_a_column_that_cannot_be_used_is_named_with_what_there_is(table: LabelTa
         (
             ["train", "test"],
             {"folds": 2},
-            r"expected 2 numbers of folds, .* found 2 values: 'train' \(30 images\)",
+            r"expected 2 numbers of folds; found 2 values: 'train' \(30 images\)",
         ),
-        (["1", "2"], {"folds": 2}, "one of them 0; found"),
+        (["1", "2"], {"folds": 2}, r"data\.split\.fold=0: expected one of the numbers of folds"),
         (["train", "test", ""], {}, r"20 of 60 images have no part in column 'part', .*unlisted=drop"),
         (["train"], {"files": "list.txt"}, "only one of them"),
         ([""], {}, "column 'part' gives no image a part"),

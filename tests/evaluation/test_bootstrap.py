@@ -1,6 +1,7 @@
 """Intervals and paired differences: seeded, centred, refused for other images; Holm's rule by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from mlic.errors import InputError
 from mlic.evaluation.bootstrap import (
+    MEAN_OF_FOLDS,
     Bootstrap,
     holm,
     paired_differences,
@@ -44,6 +46,28 @@ def test_resampled_metrics_are_those_of_the_repeated_images(simulate: Simulate) 
         assert {name: bootstrap.resampled[name][resample] for name in METRICS} == pytest.approx(
             {name: expected[name] for name in METRICS}
         )
+
+
+def test_the_mean_of_folds_ranks_the_repeated_images_within_each_fold(simulate: Simulate) -> None:
+    folds = np.arange(60) % 3
+    predictions = replace(predict(*simulate(0, 60, 3, levels=9)), folds=folds)
+    bootstrap = Bootstrap(predictions, names=["map", MEAN_OF_FOLDS], resamples=20, seed=1)
+    weights = np.hstack([np.ones((60, 1)), *resample_weights(60, 20, seed=1)])
+    found = [bootstrap.estimates[MEAN_OF_FOLDS], *bootstrap.resampled[MEAN_OF_FOLDS]]
+    for column in (0, 1, 20):
+        parts = [
+            predictions.select(np.repeat(np.arange(60), weights[:, column].astype(int) * (folds == fold)))
+            for fold in range(3)
+        ]
+        maps = [evaluate_scores(part.scores, part.targets, part.classes)["map"] for part in parts]
+        assert found[column] == pytest.approx(np.mean(maps))
+    whole = replace(predictions, folds=None)
+    assert Bootstrap(whole, names=["map", MEAN_OF_FOLDS], resamples=2).interval(MEAN_OF_FOLDS) is None
+    assert why_not_paired(predictions, whole) == "only one of them is a cross-validation"
+    moved = replace(predictions, folds=np.sort(folds))
+    assert (
+        why_not_paired(predictions, moved) == "different folds: 40 of 60 images were tested in another fold"
+    )
 
 
 def test_interval_is_centred_though_repeated_images_raise_average_precision(simulate: Simulate) -> None:

@@ -1,6 +1,7 @@
 """Predictions survive the way through a file, and other files are refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,15 @@ def test_round_trip_keeps_every_bit(predictions: Predictions, tmp_path: Path) ->
     assert np.array_equal(read.targets, predictions.targets)
     assert (read.scores.dtype, read.targets.dtype) == (np.float32, np.int8)
     assert [file.name for file in path.parent.iterdir()] == ["test.parquet"]
+
+
+def test_the_folds_of_a_cross_validation_are_kept(predictions: Predictions, tmp_path: Path) -> None:
+    folded = replace(predictions, folds=np.array([1, 0, 0, 12]))
+    folded.write_parquet(tmp_path / "test.parquet")
+    read = Predictions.read_parquet(tmp_path / "test.parquet").select([3, 0])
+    assert read.folds is not None and read.folds.tolist() == [12, 1]
+    with pytest.raises(InputError, match=r"folds \(3,\) for 4 rows"):
+        replace(predictions, folds=np.zeros(3))
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
