@@ -131,7 +131,7 @@ def data_table(runs: Sequence[ReportedRun]) -> Table:
         for name, share in shares.items()
         if share > 0
     ]
-    notes += _note_of_folds(runs, "train and val are means over its folds")
+    notes += _note_of_folds(runs, "train and val are those of its first fold")
     rows = [Row([Cell(run.name), *map(Cell, _data(run))]) for run in runs]
     return Table("data", "Images and labels", columns, rows, notes)
 

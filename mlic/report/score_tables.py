@@ -45,7 +45,7 @@ THRESHOLD_FREE = ("map", MEAN_OF_FOLDS, "auc_macro")
 FOLD_NOTES = (
     "Cross-validation: each image was scored once, by the run of a fold that was trained without it.",
     "Its mAP and AUC rank the images of all folds together; different scales of the scores of the folds lower both.",
-    "The mean of folds is free of this, but a class has fewer images in a fold, which raises the mAP of rare classes.",
+    "The mean of folds ranks within each fold, where a class has fewer images, which raises its average precision.",
     "Its decisions are counted over all images, at the thresholds of the fold of each.",
 )
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlic.data import MultiLabelDataModule
 from mlic.data.parts import column_values, fold_numbers, read_annotations
-from mlic.data.split_settings import SplitSettings
+from mlic.data.split_settings import PARTS, SplitSettings
 from mlic.data.splitting import stratified_split
 from mlic.errors import InputError
 from mlic.escaping import restore_cell
@@ -175,12 +175,13 @@ def _write_results(folder: RunFolder, runs: Mapping[int, Path]) -> Results:
     predictions.write_parquet(folder.predictions("test"))
     stored = {number: _read(own, THRESHOLDS_FILE) for number, own in runs.items()}
     thresholds = {
-        "fitted_on": next(iter(stored.values()))["fitted_on"],
+        "fitted_on": stored[next(iter(stored))]["fitted_on"],
         "folds": {str(number): each["per_class"] for number, each in stored.items()},
     }
     folder.write_json(THRESHOLDS_FILE, thresholds)
-    folder.write_json(DATASET_FILE, _describe_dataset([_read(own, DATASET_FILE) for own in runs.values()]))
-    folder.write_json(MODEL_FILE, _read(next(iter(runs.values())), MODEL_FILE))
+    first = next(iter(runs.values()))
+    folder.write_json(DATASET_FILE, _describe_dataset(_read(first, DATASET_FILE)))
+    folder.write_json(MODEL_FILE, _read(first, MODEL_FILE))
     write_atomically(folder.path / SPLIT_FILE, _join_splits(runs).to_csv(index=False))
     metrics = {number: _read(own, METRICS_FILE) for number, own in runs.items()}
     results = _summarise(metrics, predictions, thresholds["folds"])
@@ -242,32 +243,19 @@ def _over_folds(
     return {name: None if None in values else float(statistic(values)) for name, values in table.items()}
 
 
-def _describe_dataset(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the content of dataset.json: sums over the folds for test, rounded means for train and val."""
+def _describe_dataset(first: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of dataset.json: train and val of the first fold, whose parts together are tested."""
 
-    def combine(part: str, values: Sequence[int]) -> int:
-        return sum(values) if part == "test" else round(sum(values) / len(values))
+    def with_all(counts: Mapping[str, Any]) -> dict[str, Any]:
+        parts = [pd.Series(counts[part]) for part in PARTS]
+        return {**counts, "test": sum(parts[1:], parts[0]).to_dict()}
 
-    def by_class(key: str) -> dict[str, dict[str, int]]:
-        parts = ("train", "val", "test")
-        return {
-            part: {
-                name: combine(part, [fold[key][part][name] for fold in folds]) for name in folds[0]["classes"]
-            }
-            for part in parts
-        }
-
-    first = {key: folds[0][key] for key in ("classes", "curation", "bad_images", "source")}
-    digest = sha256("\n".join(fold["split"]["hash"] for fold in folds).encode()).hexdigest()
-    counts = {**by_class("counts"), "before_curation": folds[0]["counts"]["before_curation"]}
+    split = first["split"]
     return {
-        **first,
-        "images": {
-            part: combine(part, [fold["images"][part] for fold in folds]) for part in folds[0]["images"]
-        },
-        "counts": counts,
-        **({"known": by_class("known")} if "known" in folds[0] else {}),
-        "split": {**folds[0]["split"], "fold": None, "hash": digest},
+        **{key: first[key] for key in ("classes", "class_weights", "curation", "bad_images", "source")},
+        "images": {**first["images"], "test": sum(first["images"].values())},
+        **{key: with_all(first[key]) for key in ("counts", "known") if key in first},
+        "split": {**split, "fold": None, "hash": sha256(f"all folds {split['hash']}".encode()).hexdigest()},
     }
 
 
