@@ -167,7 +167,10 @@ def test_a_finished_run_is_skipped(finished: Path, tiny_config: MakeConfig, tmp_
     results = json.loads((finished / "metrics.json").read_text())
     assert train(tiny_config("resume=auto", "features.num_workers=1")) == results
     assert train(tiny_config(f"resume={finished}", output=tmp_path / "elsewhere")) == results
-    set_state(finished, "finished")  # of an older version
+    set_state(finished, "finished")  # of an older version, in which the number of a fold was 0 without folds
+    settings = (finished / "config.yaml").read_text()
+    assert "fold: null" in settings
+    (finished / "config.yaml").write_text(settings.replace("fold: null", "fold: 0"))
     assert train(tiny_config("resume=auto")) == results
     assert not (tmp_path / "elsewhere").exists() and not list(tmp_path.glob("store/*/*"))
 
