@@ -151,7 +151,8 @@ def fit_class_calibration(
                 break
         return found
 
-    common = converged(np.tile([[1.0], [0.0]], scores.shape[1]), 0.0, pooled=True)
+    # the prior matters only where all classes are separated, which would make the common slope infinite
+    common = converged(np.tile([[1.0], [0.0]], scores.shape[1]), shrinkage, pooled=True)
     own = converged(common, shrinkage, pooled=False)
     slope = own[0] / deviation
     return slope, base + own[1] - slope * mean

@@ -1,6 +1,7 @@
 """Frozen backbones, heads, losses, and the LightningModule that trains a head."""
 
 from mlic.models.backbone import FrozenBackbone
+from mlic.models.blend import BlendHead
 from mlic.models.classifier import MultiLabelClassifier
 from mlic.models.ensemble import Backbone, EnsembleBackbone
 from mlic.models.heads import DenseHead
@@ -14,6 +15,7 @@ __all__ = [
     "AsymmetricLoss",
     "AttentionHead",
     "Backbone",
+    "BlendHead",
     "CSRAHead",
     "DenseHead",
     "EnsembleBackbone",

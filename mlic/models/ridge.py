@@ -81,6 +81,7 @@ class RidgeHead(nn.Module):
         self.linear = nn.Linear(num_features, num_classes)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
+        self.linear.requires_grad_(False)
         self.register_buffer("slope", torch.ones(num_classes))
         self.register_buffer("offset", torch.zeros(num_classes))
 

@@ -1,4 +1,4 @@
-"""Heads that are fitted in closed form, without epochs: any head with a method `fit_closed_form`."""
+"""Heads that are fitted in closed form, wholly or in part: any head with a method `fit_closed_form`."""
 
 import logging
 from pathlib import Path
@@ -26,8 +26,13 @@ LEFT_OUT = "loo"  # name of the leave-one-out scores of the training images amon
 
 
 def is_closed_form(head: nn.Module) -> bool:
-    """Return True if the head is fitted in closed form instead of by epochs."""
+    """Return True if the head, or a part of it, is fitted in closed form before the first epoch."""
     return hasattr(head, "fit_closed_form")
+
+
+def needs_epochs(head: nn.Module) -> bool:
+    """Return True if the head has weights that are trained by gradients."""
+    return not is_closed_form(head) or any(parameter.requires_grad for parameter in head.parameters())
 
 
 def check_closed_form(
@@ -41,7 +46,7 @@ def check_closed_form(
     if init_from is not None:
         raise InputError("init_from has no effect on a head in closed form. Remove it.", key="init_from")
     if datamodule.augmentation is not None:
-        raise InputError("a head in closed form has no epochs in which images change: set features=cached.")
+        raise InputError("a head in closed form is fitted on images that do not change: set features=cached.")
     if model.backbone is not None and model.backbone.trained_stages:
         raise InputError(
             "a head in closed form cannot train a backbone: set model.backbone.unfreeze=0.",

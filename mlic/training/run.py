@@ -34,6 +34,7 @@ from mlic.training.closed_form import (
     check_closed_form,
     fit_closed_form,
     is_closed_form,
+    needs_epochs,
     save_closed_form,
     write_penalties,
 )
@@ -111,12 +112,11 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
         if closed_form:
             check_closed_form(model, datamodule, config.init_from)
         _check_training(trainer, model, datamodule)
-        fit = None
-        if not is_resumed:
-            with status.phase("fit"):
+        with status.phase("fit"):
+            if not is_resumed:
                 _set_first_weights(trainer, model, backbone, datamodule, start)
-                if closed_form:
-                    fit = fit_closed_form(model, datamodule, trainer.strategy.root_device)
+            # also of a resumed run, for the scores that it does not store before its end
+            fit = fit_closed_form(model, datamodule, trainer.strategy.root_device) if closed_form else None
         if trainer.is_global_zero:
             if before_start is not None:
                 before_start(datamodule)
@@ -128,7 +128,7 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
                     write_model(folder, backbone, model.head, config.model.name)
                 log_settings(config, trainer.loggers)
         device = trainer.strategy.root_device
-        if fit is None:
+        if needs_epochs(model.head):
             with (
                 status.phase("fit"),
                 head_threads(model, backbone.feature_shape, datamodule.batch_size, device),
@@ -137,7 +137,7 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
         with status.phase("test"):
             _test(trainer, model, datamodule)
             thresholds = tune_thresholds(model)
-        best = best_checkpoint(trainer) if fit is None else save_closed_form(trainer, folder)
+        best = best_checkpoint(trainer) if needs_epochs(model.head) else save_closed_form(trainer, folder)
         if trainer.is_global_zero:
             with status.phase("records"):
                 if fit is not None:
@@ -330,7 +330,7 @@ def _set_first_weights(
     seen = SeenImages(own[split.train], own[split.val])
     if start is not None:
         seen = seen.join(start_from(start, model, backbone, datamodule))
-    elif not is_closed_form(model.head):
+    elif needs_epochs(model.head):
         # a live backbone processes the training part once for this
         device = trainer.strategy.root_device
         model.to(device)

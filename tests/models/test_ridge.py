@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from mlic.errors import InputError
 from mlic.evaluation.calibration import fit_class_calibration
-from mlic.models import ridge
+from mlic.models import BlendHead, ridge
 from mlic.models.ridge import RidgeHead, RidgeSystem, fit_ridge
 
 
@@ -102,9 +102,21 @@ def test_the_penalty_is_the_best_by_leave_one_out_and_the_head_stands_alone():
     assert losses[0] < losses[1] < np.log(2)
 
 
+def test_a_blend_trains_its_dense_part_and_scores_with_both():
+    features, labels = data()
+    head = BlendHead((12,), 3, weight=0.25, hidden=(8,), dropout=0.0)
+    head.fit_closed_form(lambda rows: features[rows], labels)
+    inputs = features.float()
+    torch.testing.assert_close(head.train()(inputs), head.dense(inputs))
+    torch.testing.assert_close(head.eval()(inputs), 0.75 * head.ridge(inputs) + 0.25 * head.dense(inputs))
+    assert all(name.startswith("dense.") for name, value in head.named_parameters() if value.requires_grad)
+
+
 def test_settings_that_cannot_be_used():
     with pytest.raises(InputError, match=r"head\.power=0: expected a number above 0"):
         RidgeHead((4,), 2, power=0)
+    with pytest.raises(InputError, match=r"head\.weight=2"):
+        BlendHead((4,), 2, weight=2)
     with pytest.raises(InputError, match=r"head\.penalties"):
         RidgeHead((4,), 2, penalties=[1, -1])
 
