@@ -17,7 +17,6 @@ from mlic.evaluation.predictions import Predictions
 from mlic.evaluation.thresholds import fit_thresholds
 from mlic.inference import Classifier
 from mlic.models import RidgeHead
-from mlic.training import run as training_run
 from mlic.training.run import run
 
 MakeRun = Callable[..., Path]
@@ -125,17 +124,3 @@ def test_a_blend_is_ridge_and_a_dense_head_trained_as_if_alone(ridge: Path, make
             if name.startswith("head."):
                 torch.testing.assert_close(states[0][name.replace("head.", f"head.{part}.")], value)
     assert json.loads((blend / "thresholds.json").read_text())["fitted_on"] == "loo"
-
-
-def test_a_resumed_blend_equals_an_unbroken_one(tiny_config: MakeConfig, tmp_path: Path):
-    whole = run(tiny_config("head=blend", "data.split.val=0", output=tmp_path / "whole"))
-    config = tiny_config("head=blend", "data.split.val=0", "resume=auto", output=tmp_path / "broken")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_run, "_test", _interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run(config)
-    assert run(config) == whole
-
-
-def _interrupt(*args: object) -> None:
-    raise KeyboardInterrupt

@@ -33,11 +33,18 @@ SETTINGS = {
     "averaged": ("head=csra", "callbacks=weight_average", *MIRROR),
     "attention": ("head=attention", "optimizer=adamw", "loss=asymmetric", "features.dtype=float32"),
     "live": ("features=live", "head=linear", "loss=focal", "optimizer=sgd", *MIRROR),
+    "blended": ("head=blend",),
     "trained": (*LIVE, "optimizer=sgd", "callbacks=weight_average"),
 }
 CHOICES = ("head", "loss", "optimizer", "scheduler", "callbacks", "features")
-# what a run has without a word of it; early stopping: test_a_run_ended_in_its_test_is_tested_again
-ELSEWHERE = {"loss=weighted_bce", "features=cached", "callbacks=default", "callbacks=early_stopping"}
+# what a run has without a word of it; early stopping: test_a_run_ended_in_its_test_is_tested_again; ridge has no epochs
+ELSEWHERE = {
+    "head=ridge",
+    "loss=weighted_bce",
+    "features=cached",
+    "callbacks=default",
+    "callbacks=early_stopping",
+}
 
 
 class RunsCode:
