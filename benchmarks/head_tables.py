@@ -1,7 +1,7 @@
 """Tables of `benchmarks.heads`: the figures of each candidate, and paired differences."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,21 @@ class Candidate:
     def folder(self) -> str:
         """Name of its folder."""
         return "_".join(re.sub(r"\W+", "_", str(value)) for value in (self.features, self.head, self.images))
+
+
+def all_candidates(curve: Sequence[int]) -> Iterator[Candidate]:
+    """Yield all candidates, the most important and fastest first.
+
+    Args:
+        curve: numbers of training images at which the first heads are compared.
+    """
+    for features in SAME_FEATURES:
+        yield from (Candidate(features, head) for head in COMMON_HEADS)
+    yield from (Candidate(features, RIDGE) for features in IMAGE_STEPS)
+    yield Candidate(BASE, "linear, 150 epochs")
+    yield from (Candidate(BASE, head, images) for images in curve for head in CURVE_HEADS)
+    yield from (Candidate(LARGEST, head) for head in (RIDGE, TODAY))
+    yield from (Candidate(MAPS, head) for head in ("residual attention", "attention"))
 
 
 def blend(ridge: Fitted, dense: Fitted, *, standardised: bool) -> Fitted:

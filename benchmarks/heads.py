@@ -11,7 +11,7 @@ import argparse
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,19 +27,7 @@ from benchmarks.head_candidates import (
     fit_run,
     stored_features,
 )
-from benchmarks.head_tables import (
-    BASE,
-    COMMON_HEADS,
-    CURVE_HEADS,
-    IMAGE_STEPS,
-    LARGEST,
-    MAPS,
-    RIDGE,
-    SAME_FEATURES,
-    TODAY,
-    Candidate,
-    Tables,
-)
+from benchmarks.head_tables import BASE, Candidate, Tables, all_candidates
 from mlic.data import LabelTable, stratified_split
 from mlic.runs.folder import replacing
 
@@ -71,16 +59,6 @@ class Study:
         self.data, self.out, self.sizes = data.resolve(), out, sizes
         self.keys = [(seed, fold) for seed in range(sizes.seeds) for fold in range(sizes.folds)]
         self._kept: dict[str, tuple[LabelTable, torch.Tensor]] = {}
-
-    def candidates(self) -> Iterator[Candidate]:
-        """Yield all candidates, the most important and fastest first."""
-        for features in SAME_FEATURES:
-            yield from (Candidate(features, head) for head in COMMON_HEADS)
-        yield from (Candidate(features, RIDGE) for features in IMAGE_STEPS)
-        yield Candidate(BASE, "linear, 150 epochs")
-        yield from (Candidate(BASE, head, size) for size in self.sizes.curve for head in CURVE_HEADS)
-        yield from (Candidate(LARGEST, head) for head in (RIDGE, TODAY))
-        yield from (Candidate(MAPS, head) for head in ("residual attention", "attention"))
 
     def file(self, candidate: Candidate, seed: int, fold: int) -> Path:
         """Return the file of a fit."""
@@ -143,14 +121,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore")
     logging.getLogger("mlic").setLevel(logging.ERROR)
     study = Study(options.data, options.out, QUICK if options.quick else Sizes())
-    for candidate in () if options.table_only else study.candidates():
+    for candidate in () if options.table_only else all_candidates(study.sizes.curve):
         for key in study.keys:
             if not study.file(candidate, *key).is_file():
                 study.fit(candidate, *key)
         found = study.load(candidate).values()
         seconds = np.mean([fitted.seconds for fitted in found])
         print(f"{candidate.folder}: {seconds:.1f} s a fit", flush=True)
-    results = {candidate: study.load(candidate) for candidate in study.candidates()}
+    results = {candidate: study.load(candidate) for candidate in all_candidates(study.sizes.curve)}
     tables = Tables(study.read(BASE)[0], results, fits=len(study.keys)).markdown()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "heads.md").write_text(tables)
