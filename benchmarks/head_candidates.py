@@ -10,10 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from hydra.utils import instantiate
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
-from omegaconf import DictConfig
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
@@ -65,7 +62,7 @@ _RECIPE = (
     "head.standardize=true", "model.recipe.dropout=0.6", "model.recipe.hidden_dropout=0.5",
     "model.recipe.batch_size=128", "trainer.max_epochs=30", "callbacks=weight_average",
 )  # fmt: skip
-# heads that are trained by ordinary runs, and their settings; only ridge chooses something
+# heads that are trained by ordinary runs, and their settings; only ridge, also within the blend, chooses something
 RUNS: dict[str, tuple[str, ...]] = {
     "ridge, power 0.5": ("head=ridge", "head.power=0.5"),
     "ridge, power 1": ("head=ridge", "head.power=1"),
@@ -73,6 +70,7 @@ RUNS: dict[str, tuple[str, ...]] = {
         "model.recipe.hidden=[256]", "model.recipe.dropout=0.6", "model.recipe.batch_size=32",
         "trainer.max_epochs=40",
     ),
+    "blend": ("head=blend", "model.recipe.hidden=[1024]", *_RECIPE),
     "dense 1024": ("model.recipe.hidden=[1024]", *_RECIPE),
     "linear": ("head=linear", *_RECIPE),
     "linear, 150 epochs": ("head=linear", *_RECIPE, "trainer.max_epochs=150"),
@@ -113,14 +111,12 @@ class Fitted:
     Attributes:
         rows: int64 (M,), the test rows.
         logits: float64 (M, C), of the test rows.
-        spread: float64 (C,), standard deviation of the logits of the training rows; left out one by one, for ridge.
         thresholds: float64 (C,), probabilities above which a label is predicted; 0.5 where the head chooses none.
         seconds: duration of the fit with all that it chooses.
     """
 
     rows: np.ndarray
     logits: np.ndarray
-    spread: np.ndarray
     thresholds: np.ndarray
     seconds: float
 
@@ -146,30 +142,24 @@ def fit_logistic(problem: Problem) -> Fitted:
     for fold, (train, test) in enumerate(splitter.split(np.zeros(len(labels)), strata)):
         inner_train, inner_test = (features[problem.train[rows]] for rows in (train, test))
         for number, penalty in enumerate(PENALTIES):
-            inner[number, test] = _logistic_scores(penalty, inner_train, inner_test, labels[train])[1]
+            inner[number, test] = _logistic_scores(penalty, inner_train, inner_test, labels[train])
             metrics = evaluate_scores(inner[number, test], labels[test], problem.table.classes)
             precision[number, fold] = metrics["map"]
     best = int(precision.mean(axis=1).argmax())
-    train_scores, test_scores = _logistic_scores(
-        PENALTIES[best], features[problem.train], features[problem.test], labels
-    )
+    scores = _logistic_scores(PENALTIES[best], features[problem.train], features[problem.test], labels)
     thresholds = fit_thresholds(inner[best], labels).per_class
     seconds = time.perf_counter() - start
-    logits, spread = to_logits(test_scores), to_logits(train_scores).std(axis=0)
-    return Fitted(problem.test, logits, spread, thresholds, seconds)
+    return Fitted(problem.test, to_logits(scores), thresholds, seconds)
 
 
-def _logistic_scores(
-    penalty: float, train: np.ndarray, test: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the probabilities of training and test rows."""
+def _logistic_scores(penalty: float, train: np.ndarray, test: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the probabilities of the test rows."""
     scaler = StandardScaler().fit(train)
     scaled, scaled_test = (np.asarray(scaler.transform(rows)) for rows in (train, test))
     # penalised weights are combinations of the training rows, so that these axes lose nothing and save time
     axes = np.linalg.qr(scaled.T)[0]
     model = OneVsRestClassifier(LogisticRegression(C=penalty, max_iter=2000)).fit(scaled @ axes, labels)
-    train_scores, test_scores = (model.predict_proba(rows @ axes) for rows in (scaled, scaled_test))
-    return np.asarray(train_scores), np.asarray(test_scores)
+    return np.asarray(model.predict_proba(scaled_test @ axes))
 
 
 def fit_run(problem: Problem, name: str) -> Fitted:
@@ -195,19 +185,6 @@ def fit_run(problem: Problem, name: str) -> Fitted:
     assert found.classes == table.classes and (found.file_names == table.file_names[problem.test]).all()
     seconds = json.loads((folder.path / STATUS_FILE).read_text())["seconds"]["fit"]
     thresholds = json.loads((folder.path / THRESHOLDS_FILE).read_text())["per_class"]
-    spread = _training_logits(problem, folder, config.head).std(axis=0)
     shutil.rmtree(problem.work)
     limits = np.array([thresholds[label] for label in table.classes])
-    return Fitted(problem.test, to_logits(found.scores), spread, limits, seconds)
-
-
-def _training_logits(problem: Problem, folder: RunFolder, config: DictConfig) -> np.ndarray:
-    """Return the leave-one-out logits of the training images, or without them those of the trained head."""
-    if folder.predictions("loo").is_file():
-        return to_logits(Predictions.read_parquet(folder.predictions("loo")).scores)
-    head = instantiate(config)(problem.features.shape[1:], len(problem.table.classes)).eval()
-    state = torch.load(folder.best_checkpoint, weights_only=True)["state_dict"]
-    own = {key.removeprefix("head."): value for key, value in state.items() if key.startswith("head.")}
-    head.load_state_dict(own)
-    with torch.no_grad():
-        return head(problem.features[problem.train]).numpy()
+    return Fitted(problem.test, to_logits(found.scores), limits, seconds)

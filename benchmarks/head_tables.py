@@ -18,11 +18,10 @@ Key = tuple[int, int]  # seed and fold
 
 BASE, MAPS = "lite2", "maps of lite2"
 LARGEST = "lite0 + lite1 + lite2, 352 and 448 px"
-RIDGE, TODAY, REPORT = "ridge, power 0.5", "dense 1024", "report's head"
+RIDGE, BLEND, DENSE, REPORT = "ridge, power 0.5", "blend", "dense 1024", "report's head"
 SAME_FEATURES = (BASE, "lite0 + lite1 + lite2", "lite0")
-COMMON_HEADS = (RIDGE, "ridge, power 1", "logistic regression", TODAY, "linear", REPORT)
-BLENDS = {"mean of standardised logits": True, "mean of logits": False}  # of ridge and dense
-CURVE_HEADS = (TODAY, "logistic regression", RIDGE)
+COMMON_HEADS = (RIDGE, BLEND, "ridge, power 1", "logistic regression", DENSE, "linear", REPORT)
+CURVE_HEADS = (DENSE, "logistic regression", RIDGE)
 IMAGE_STEPS = tuple(name for name in FEATURES if name.startswith(f"{BASE}, "))
 
 
@@ -51,17 +50,8 @@ def all_candidates(curve: Sequence[int]) -> Iterator[Candidate]:
     yield from (Candidate(features, RIDGE) for features in IMAGE_STEPS)
     yield Candidate(BASE, "linear, 150 epochs")
     yield from (Candidate(BASE, head, images) for images in curve for head in CURVE_HEADS)
-    yield from (Candidate(LARGEST, head) for head in (RIDGE, TODAY))
+    yield from (Candidate(LARGEST, head) for head in (RIDGE, BLEND))
     yield from (Candidate(MAPS, head) for head in ("residual attention", "attention"))
-
-
-def blend(ridge: Fitted, dense: Fitted, *, standardised: bool) -> Fitted:
-    """Return the mean of two results; standardised logits have deviation 1 a class over the training rows."""
-    first, second = (ridge.spread, dense.spread) if standardised else (np.ones(1), np.ones(1))
-    # on the scale of the ridge's logits, which are calibrated
-    logits = first * (ridge.logits / first + dense.logits / second) / 2
-    seconds = float(ridge.seconds) + float(dense.seconds)
-    return Fitted(ridge.rows, logits, ridge.spread, np.full(logits.shape[1], 0.5), seconds)
 
 
 class Scores:
@@ -116,15 +106,6 @@ class Tables:
         self.table, self.fits = table, fits
         # drawn once for all images, so that folds of both seeds count an image equally often
         weights = np.concatenate(list(resample_weights(len(table), RESAMPLES, 0)), axis=1)
-        results = dict(results)
-        for features in FEATURES:
-            ridge, dense = (results.get(Candidate(features, head), {}) for head in (RIDGE, TODAY))
-            for name, standardised in BLENDS.items():
-                results[Candidate(features, name)] = {
-                    key: blend(ridge[key], dense[key], standardised=standardised)
-                    for key in ridge
-                    if key in dense
-                }
         self.scores = {
             candidate: Scores(table, weights, found) for candidate, found in results.items() if found
         }
@@ -164,12 +145,12 @@ class Tables:
 
     def differences(self) -> str:
         """Tabulate the differences of mAP between heads on the same features, and to today's best."""
-        others = (REPORT, TODAY, RIDGE)
-        columns = ("features", "head", *(f"minus {other}" for other in others), f"minus {TODAY} on {BASE}")
+        others = (REPORT, DENSE, RIDGE)
+        columns = ("features", "head", *(f"minus {other}" for other in others), f"minus {DENSE} on {BASE}")
         rows = []
         for candidate in self.heads():
             same = (self.minus(candidate, candidate.features, other) for other in others)
-            rows.append((candidate.features, candidate.head, *same, self.minus(candidate, BASE, TODAY)))
+            rows.append((candidate.features, candidate.head, *same, self.minus(candidate, BASE, DENSE)))
         return _markdown(columns, rows)
 
     def images(self) -> str:
@@ -188,7 +169,7 @@ class Tables:
             own = [self.scores.get(Candidate(BASE, head, images)) for head in CURVE_HEADS]
             difference = own[2].minus(own[0]) if own[0] and own[2] else ""
             rows.append((str(images), *(scores.mean() if scores else "" for scores in own), difference))
-        return _markdown(("training images", *CURVE_HEADS, f"{RIDGE} minus {TODAY}"), rows)
+        return _markdown(("training images", *CURVE_HEADS, f"{RIDGE} minus {DENSE}"), rows)
 
     def markdown(self) -> str:
         """Return all tables."""

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from benchmarks.head_candidates import FEATURES, RUNS, Fitted
-from benchmarks.head_tables import BLENDS, COMMON_HEADS, Candidate, Scores, blend
+from benchmarks.head_tables import COMMON_HEADS, Candidate, Scores
 from benchmarks.heads import Sizes, Study, main
 from mlic.config import compose
 from mlic.data import LabelTable
@@ -45,7 +45,7 @@ def test_figures_of_scores_agree_with_scikit_learn_and_differences_are_paired(tm
 
     def fitted(rows: np.ndarray, noise: float) -> Fitted:
         logits = labels[rows] + noise * rng.normal(size=(len(rows), 3))
-        return Fitted(rows, logits, np.array([1.0, 2.0, 4.0]), np.full(3, 0.5), 1.0)
+        return Fitted(rows, logits, np.full(3, 0.5), 1.0)
 
     folds = np.array_split(rng.permutation(90), 2)
     good, bad = ({(0, fold): fitted(rows, noise) for fold, rows in enumerate(folds)} for noise in (0.3, 3.0))
@@ -62,8 +62,6 @@ def test_figures_of_scores_agree_with_scikit_learn_and_differences_are_paired(tm
         for part in scores.minus(Scores(table, weights, bad)).replace("to ", "").split()
     )
     assert 0 < low < difference < high
-    mean = blend(good[0, 0], bad[0, 0], standardised=False)
-    assert np.allclose(mean.logits, (good[0, 0].logits + bad[0, 0].logits) / 2)
 
 
 @pytest.mark.long
@@ -79,7 +77,7 @@ def test_command_makes_its_tables_and_continues(
     assert main(arguments) == 0
     tables = (out / "heads.md").read_text()
     assert tables in capsys.readouterr().out
-    for name in (*COMMON_HEADS, *BLENDS, *RUNS):
+    for name in (*COMMON_HEADS, *RUNS):
         assert f"| {name} |" in tables
     finished = {file: file.stat().st_mtime_ns for file in out.rglob("*.npz")}
     removed = Study(data, out, Sizes()).file(Candidate("lite0", "linear"), 0, 1)
