@@ -18,7 +18,7 @@ from mlic.errors import InputError
 from mlic.features.hashing import HashedFiles, hash_files
 from mlic.features.predicting import FeatureExtractor, FeatureWriter, PendingImages
 from mlic.features.store import FeatureStore
-from mlic.models.backbone import FrozenBackbone
+from mlic.models import Backbone
 from mlic.runs.processes import cluster_environment
 from mlic.runs.trainer_signals import OwnSignals
 
@@ -68,7 +68,7 @@ def join_results(results: Sequence[ExtractionResult], paths: Sequence[ImageRefer
 
 
 def extract_features(
-    backbone: FrozenBackbone,
+    backbone: Backbone,
     paths: Sequence[ImageReference],
     *,
     directory: str | Path,
@@ -85,8 +85,7 @@ def extract_features(
     which images are computed.
 
     Args:
-        backbone: a `FrozenBackbone`: uint8 (B, 3, H, W) -> float32 (B, *feature_shape), with `identity`,
-            `feature_shape` and `transform`.
+        backbone: a single network.
         paths: N images.
         directory: folder of all stores and of the index of file hashes.
         dtype: dtype of the stored features: `float16`, `bfloat16` or `float32`; rows that overflow are stored as
@@ -155,7 +154,7 @@ def _result(
     )
 
 
-def _identity(backbone: FrozenBackbone, draft_size: int | None, bits_stored: int) -> dict[str, Any]:
+def _identity(backbone: Backbone, draft_size: int | None, bits_stored: int) -> dict[str, Any]:
     identity = {**backbone.identity, "decoding": "whole" if draft_size is None else f"draft {draft_size}"}
     if bits_stored != FULL_BITS:  # absent by default, so that stores from before this option stay valid
         identity["bits_stored"] = bits_stored

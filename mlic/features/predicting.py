@@ -21,7 +21,7 @@ from mlic.features.hashing import DIGEST_DTYPE, state_of
 from mlic.features.shard import DTYPES, finite_rows
 from mlic.features.store import FeatureStore
 from mlic.features.writer import ShardWriter
-from mlic.models.backbone import FrozenBackbone
+from mlic.models import Backbone
 from mlic.runs.terminal import has_room_for_bar
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class FeatureExtractor(L.LightningModule):
 
     def __init__(
         self,
-        backbone: FrozenBackbone,
+        backbone: Backbone,
         store: FeatureStore,
         *,
         draft_size: int | None,

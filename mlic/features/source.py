@@ -17,8 +17,7 @@ from mlic.features.extraction import ExtractionResult, extract_features, join_re
 from mlic.features.near_duplicates import descriptors
 from mlic.features.sampling import FeatureSampler
 from mlic.features.store import size_of
-from mlic.models.backbone import FrozenBackbone
-from mlic.models.ensemble import Backbone, EnsembleBackbone
+from mlic.models import Backbone
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class CachedFeatures:
         """Store the settings; nothing is read before `extract`.
 
         Args:
-            backbone: a `FrozenBackbone`, or an `EnsembleBackbone`.
+            backbone: one network, or several with one store each.
             directory: folder of all stores.
             dtype: dtype of stored features; see `FeatureStore`.
             memory_gb: memory for features in 10^9 bytes; larger data sets are streamed from disk during training.
@@ -64,9 +63,7 @@ class CachedFeatures:
         """
         self.backbone, self.directory, self.dtype = backbone, Path(directory), dtype
         self.memory_gb, self.device, self.options = memory_gb, torch.device(device), options
-        self.members: list[FrozenBackbone] = (
-            list(backbone.members) if isinstance(backbone, EnsembleBackbone) else [backbone]
-        )
+        self.members = backbone.members
         self.draft_sizes = draft_size if isinstance(draft_size, tuple) else (draft_size,) * len(self.members)
         self._paths: Sequence[ImageReference] = ()
         self._served: FeatureDataset | None = None
@@ -74,7 +71,7 @@ class CachedFeatures:
     @property
     def can_compare(self) -> bool:
         """True if `descriptors` can be called, and the rows of the last `dataset` are in memory."""
-        known = len(self.members) == 1 or not any(member.pool == "flatten" for member in self.members)
+        known = len(self.members) == 1 or not any(map(_is_flattened, self.members))
         return known and self._served is not None and isinstance(self._served.rows, MemoryRows)
 
     def extract(self, paths: Sequence[ImageReference]) -> dict[ImageReference, str]:
@@ -95,7 +92,7 @@ class CachedFeatures:
         return self.result.bad
 
     def _extract(
-        self, paths: Sequence[ImageReference], backbone: FrozenBackbone, draft_size: int | None
+        self, paths: Sequence[ImageReference], backbone: Backbone, draft_size: int | None
     ) -> ExtractionResult:
         result = extract_features(
             backbone,
@@ -162,12 +159,13 @@ class CachedFeatures:
             InputError: features are flattened maps of several networks.
             ValueError: `dataset` was not called yet.
         """
-        flattened = [member for member in self.members if member.pool == "flatten"]
-        if flattened and len(self.members) > 1:
+        if len(self.members) == 1:
+            return descriptors(self.rows, self.members[0].num_channels)
+        if any(map(_is_flattened, self.members)):
             raise InputError(
                 "near duplicates are not supported for an ensemble with model.backbone.pool=flatten: use pool=avg."
             )
-        return descriptors(self.rows, int(flattened[0].network.num_features) if flattened else None)
+        return descriptors(self.rows)
 
     def training_sampler(self, rows: np.ndarray, seed: int) -> FeatureSampler:
         """Return a sampler of rows of the last `dataset` with a new order in each epoch.
@@ -178,6 +176,10 @@ class CachedFeatures:
         if self._served is None:
             raise ValueError("call `dataset` first")
         return FeatureSampler(self._served, rows, seed=seed)
+
+
+def _is_flattened(backbone: Backbone) -> bool:
+    return backbone.num_channels < backbone.feature_shape[0]
 
 
 def _free_on(device: torch.device) -> float:

@@ -12,7 +12,7 @@ from torch import nn
 from mlic.errors import InputError
 from mlic.inference.building import PACKAGES, build
 from mlic.inference.checkpoint import SavedRun
-from mlic.models import Backbone, EnsembleBackbone
+from mlic.models import Backbone
 from mlic.runs.removed_settings import drop_removed
 
 logger = logging.getLogger(__name__)
@@ -135,8 +135,7 @@ def _other_weights(saved: SavedRun, backbone: Backbone) -> str:
 
 def _differing(saved: SavedRun, backbone: Backbone) -> list[tuple[str, str, str]]:
     """Return name, digest in the run and digest here of each network with different weights."""
-    members: Any = backbone.members if isinstance(backbone, EnsembleBackbone) else ()
-    pairs = zip(members, saved.member_digests, strict=False)
+    pairs = zip(backbone.members, saved.member_digests, strict=False)
     found = [
         (member.name, digest, member.weights_digest)
         for member, digest in pairs

@@ -3,8 +3,9 @@
 from mlic.models.backbone import FrozenBackbone
 from mlic.models.blend import BlendHead
 from mlic.models.classifier import MultiLabelClassifier
-from mlic.models.ensemble import Backbone, EnsembleBackbone
+from mlic.models.ensemble import EnsembleBackbone
 from mlic.models.heads import DenseHead
+from mlic.models.interface import Backbone
 from mlic.models.losses import AsymmetricLoss, FocalLoss, WeightedBCE
 from mlic.models.map_heads import AttentionHead, CSRAHead
 from mlic.models.ridge import RidgeHead

@@ -3,7 +3,8 @@
 import hashlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,11 +13,12 @@ import torch
 from PIL import Image
 from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
-from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from torch import Tensor, nn
 from torchvision.transforms import Compose
 
 from mlic.errors import InputError, check_choice
+from mlic.models.interface import Backbone
+from mlic.models.pooling import KEY, POOLS, name_of_auto, read_out, to_map
 from mlic.models.precision import DTYPES, choose_precision
 from mlic.models.unfreezing import unfreeze_stages
 from mlic.models.weights import load_network
@@ -24,26 +26,22 @@ from mlic.models.weights import load_network
 logger = logging.getLogger(__name__)
 
 LONGEST_STRIP = 32
-POOLS = ("avg", "max", "avgmax", "flatten", "none")
 
 
-class FrozenBackbone(nn.Module):
+class FrozenBackbone(Backbone):
     """A timm network in eval mode without its classifier, followed by pooling.
 
-    It computes timm's `forward_features`, like `include_top=False` in Keras. Parameters get no gradients, and `train()`
-    never sets train mode, so that the statistics of BatchNorm do not change. Only with `unfreeze`, the last stages get
-    gradients.
+    Parameters get no gradients, and `train()` never sets train mode, so that the statistics of BatchNorm do not change.
+    Only with `unfreeze`, the last stages get gradients.
 
     Attributes:
-        feature_shape: shape of the features of one image: (F,), or (F, h, w) with `pool="none"`.
-        image_size: side of the square input in pixels.
-        resize_size: side in pixels to which `transform` scales an image before it crops.
-        transform: maps a PIL image (RGB) to a resized and cropped uint8 array (3, image_size, image_size).
-        weights_tag: timm name with the tag of the weights, or `random`.
-        num_parameters: number of parameters of the layers used by `forward_features`.
-        is_optimized: True after `optimize_for`.
+        pool: the pooling; the name of one that equals `auto` instead of `auto`, if there is one.
+        preprocessing: timm's data config: input size, mean, std, interpolation and crop.
+        Others: see `Backbone`.
     """
 
+    image_size: int  # pyright: ignore[reportIncompatibleVariableOverride]
+    resize_size: int  # pyright: ignore[reportIncompatibleVariableOverride]
     mean: Tensor
     std: Tensor
 
@@ -51,7 +49,7 @@ class FrozenBackbone(nn.Module):
         self,
         name: str,
         *,
-        pool: str = "avg",
+        pool: str = "auto",
         weights: str | Path | None = None,
         pretrained: bool = True,
         precision: str = "auto",
@@ -66,11 +64,14 @@ class FrozenBackbone(nn.Module):
 
         Args:
             name: timm model name with the tag of its weights.
-            pool: `avg`, `max`, `avgmax` (their mean), `flatten`, or `none` (keeps the map).
+            pool: `auto` (what timm passes to the classifier), `cls` (class token), `avg`, `cls_avg` (both), `map` (the
+                attention pooling of the network), `max`, `avgmax` (mean of average and maximum), `flatten`, `none`
+                (keeps the map) or `grid7` (the map averaged to 7 x 7).
             weights: local file to load instead of a weights package or the hub.
             pretrained: False for random weights.
             precision: `auto` (see `optimize_for`), `float32`, `bfloat16` or `float16`.
-            image_size: side of the input in pixels. Default: the size used in training the weights.
+            image_size: side of the input in pixels; position embeddings are interpolated by timm. Default: the size
+                used in training the weights.
             crop_mode: timm's `center`, `squash` or `border`. Default: the mode used in evaluating the weights.
             crop_pct: share of the side of the resized image that is kept, in (0, 1]. Default: the share used in
                 evaluating the weights. `squash` with 1 keeps the whole photograph.
@@ -79,26 +80,31 @@ class FrozenBackbone(nn.Module):
             mirror: average the features of an image with those of its mirror image, which takes twice the time.
 
         Raises:
-            InputError: network, pool or precision are unknown, crop or stages are invalid, or weights are not found.
+            InputError: network, pool or precision are unknown, pool or input size do not suit the network, crop or
+                stages are invalid, or weights are not found.
         """
         super().__init__()
-        check_choice("model.backbone.pool", pool, POOLS)
+        check_choice(KEY, pool, POOLS)
         self.name, self.pool, self.precision, self.mirror = name, pool, precision, mirror
         self.weights_tag = name if pretrained else "random"
-        self.network: Any = load_network(name, weights=weights, pretrained=pretrained).requires_grad_(False)
-        self.preprocessing = self._resolve_preprocessing(image_size, crop_mode, crop_pct)
-        self.image_size: int = self.preprocessing["input_size"][-1]
-        self.resize_size = math.ceil(self.image_size / self.preprocessing["crop_pct"])
+        with _explain_size(name, image_size):
+            self.network: Any = load_network(
+                name, weights=weights, pretrained=pretrained, image_size=image_size
+            ).requires_grad_(False)
+        self.weights_license = self.network.pretrained_cfg.get("license") if pretrained else None
+        self.preprocessing = self._resolve_preprocessing(crop_mode, crop_pct)
+        height, width = self._input_size = self.preprocessing["input_size"][1:]
+        self.image_size = width
+        self.resize_size = math.ceil(max(height, width) / self.preprocessing["crop_pct"])
         evaluation: Any = create_transform(**self.preprocessing, is_training=False, use_prefetcher=True)
         self.transform: Callable[[Image.Image], np.ndarray] = Compose(
             [keep_middle, *evaluation.transforms, np.asarray]
         )
         self.register_buffer("mean", self._channel_values("mean"), persistent=False)
         self.register_buffer("std", self._channel_values("std"), persistent=False)
-        self.pooling = _make_pooling(pool)
         self.compute_dtype, self.is_optimized = torch.float32, False
-        map_shape = self._probe_shape(image_size)
-        self.feature_shape: tuple[int, ...] = tuple(self.pooling(torch.zeros(1, *map_shape)).shape[1:])
+        with _explain_size(name, image_size):
+            self._probe()
         self.num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self.weights_digest = digest_of(self.network)
         self.trained_stages = unfreeze_stages(self.network, unfreeze)
@@ -113,12 +119,8 @@ class FrozenBackbone(nn.Module):
                 "mixed precision, set trainer.precision=bf16-mixed."
             )
 
-    def _resolve_preprocessing(
-        self, image_size: int | None, crop_mode: str | None, crop_pct: float | None
-    ) -> dict[str, Any]:
+    def _resolve_preprocessing(self, crop_mode: str | None, crop_pct: float | None) -> dict[str, Any]:
         config = resolve_model_data_config(self.network)
-        if image_size is not None:
-            config["input_size"] = (3, image_size, image_size)
         if crop_mode is not None:
             config["crop_mode"] = crop_mode
         if crop_pct is not None:
@@ -131,47 +133,39 @@ class FrozenBackbone(nn.Module):
         # for uint8 pixels 0..255; the statistics of timm are for 0..1
         return torch.tensor(self.preprocessing[key]).mul(255).view(1, 3, 1, 1)
 
-    def _probe_shape(self, image_size: int | None) -> tuple[int, ...]:
-        try:
-            return self._probe()
-        except (RuntimeError, AssertionError, ValueError) as error:
-            if image_size is None:
-                raise
-            raise InputError(
-                f"model.backbone.image_size={image_size}: not supported by '{self.name}' ({error})."
-            ) from error
-
-    def _probe(self) -> tuple[int, ...]:
-        """Return the shape (C, h, w) of the feature map; drop layers that `forward_features` does not use."""
+    @torch.no_grad()
+    def _probe(self) -> None:
+        """Resolve `auto`, set shapes, and drop the layers on which the features do not depend."""
         used: set[nn.Module] = set()
         hooks = [m.register_forward_hook(lambda m, *_: used.add(m)) for m in self.network.modules()]
-        with torch.inference_mode():
-            image = torch.zeros(1, *self.preprocessing["input_size"])
-            feature_map = self._as_map(self.network.forward_features(image))
+        # noise, because all poolings of a uniform image are equal
+        image = torch.rand(1, *self.preprocessing["input_size"], generator=torch.Generator().manual_seed(0))
+        output = self._output(image)
+        of_output = set(used)
+        if self.pool == "auto":
+            self.pool = name_of_auto(self.network, output, self._input_size)
+        used.clear()
+        features = self.read_out(output)
         for hook in hooks:
             hook.remove()
-        for child_name, child in list(self.network.named_children()):
-            # the classifier and layers before it (VGG's dense layers have 9 times the parameters of its convolutions)
-            if used.isdisjoint(child.modules()) and next(child.parameters(), None) is not None:
-                delattr(self.network, child_name)
-        return tuple(feature_map.shape[1:])
+        self.feature_shape = tuple(features.shape[1:])
+        flattened = self.pool == "flatten"
+        self.num_channels = self.to_map(output).shape[1] if flattened else self.feature_shape[0]
+        self._drop_unused(of_output | used)
 
-    def _as_map(self, features: Tensor) -> Tensor:
-        """Reshape the output of any timm network to (B, C, h, w)."""
-        if features.ndim == 3:  # transformers: (B, prefix + h * w, C)
-            tokens = features[:, getattr(self.network, "num_prefix_tokens", 0) :]
-            side = round(tokens.shape[1] ** 0.5)
-            return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
-        if getattr(self.network, "output_fmt", "NCHW") == "NHWC":
-            return features.permute(0, 3, 1, 2)
-        return features
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode for any `mode`, so that the statistics of BatchNorm never change."""
-        return super().train(False)
+    def _drop_unused(self, used: set[nn.Module]) -> None:
+        """Drop the classifier and unused layers before it: VGG's have 9 times the parameters of its convolutions."""
+        classifier = self.network.get_classifier()
+        for parent in list(self.network.modules()):
+            for name, child in list(parent.named_children()):
+                # only these, because other layers may use parameters of their parts without calling them
+                droppable = parent is self.network or child is classifier
+                has_parameters = next(child.parameters(), None) is not None
+                if droppable and has_parameters and used.isdisjoint(child.modules()):
+                    delattr(parent, name)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return one parameter group per trained stage for an optimizer; [] for a frozen backbone."""
+        """Return one parameter group per trained stage, with the learning rate of the backbone."""
         return [
             {"params": [self.network.get_parameter(name) for name in stage], "lr": self.learning_rate}
             for stage in self.trained_stages
@@ -183,15 +177,10 @@ class FrozenBackbone(nn.Module):
         return {f"network.{name}" for stage in self.trained_stages for name in stage}
 
     def augmentation(self, **options: Any) -> Callable[[Image.Image], np.ndarray]:
-        """Return the training transform of timm for the input size, to be used instead of `transform`.
+        """Return the training transform of timm for the input size; see `Backbone.augmentation`.
 
-        Args:
-            options: options of `timm.data.create_transform`, such as `scale`, `ratio`, `hflip`, `color_jitter`,
-                `auto_augment`.
-
-        Returns:
-            A transform from a PIL image (RGB) to uint8 (3, image_size, image_size), with the generators of torch and
-            random.
+        It maps a PIL image (RGB) to uint8 (3, image_size, image_size), and draws from the generators of torch and
+        random.
         """
         kept = {key: self.preprocessing[key] for key in ("input_size", "interpolation", "mean", "std")}
         training: Any = create_transform(**{**kept, **options}, is_training=True, use_prefetcher=True)
@@ -232,20 +221,30 @@ class FrozenBackbone(nn.Module):
             return self._features(images)
 
     def _features(self, images: Tensor) -> Tensor:
-        features = self.pooling(self._feature_map(images))
-        if not self.mirror:
-            return features
-        # flipped back, so that positions in both maps correspond to the same position in the photograph
-        mirrored = self._feature_map(images.flip(-1)).flip(-1)
-        return (features + self.pooling(mirrored)) / 2
+        first, *mirrored = self.outputs(images)
+        features = self.read_out(first)
+        return (features + self.read_out(mirrored[0], flip=True)) / 2 if mirrored else features
 
-    def _feature_map(self, images: Tensor) -> Tensor:
-        return self._as_map(self.network.forward_features(self.normalize(images))).float()
+    def outputs(self, images: Tensor) -> list[Tensor]:
+        """Return the outputs of `forward_features` for images and, with `mirror`, for their mirror images."""
+        variants = [images, images.flip(-1)] if self.mirror else [images]
+        return [self._output(self.normalize(variant)) for variant in variants]
 
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Return the information stored in checkpoints, so that a head is never used with other weights."""
-        return {"weights_digest": self.weights_digest}
+    def _output(self, pixels: Tensor) -> Tensor:
+        output = self.network.forward_features(pixels)
+        if not isinstance(output, Tensor):
+            raise InputError(
+                f"model.backbone.name: '{self.name}' has several outputs, which is not supported."
+            )
+        return output
+
+    def read_out(self, output: Tensor, *, flip: bool = False) -> Tensor:
+        """Pool an output; see `mlic.models.pooling.read_out`."""
+        return read_out(self.network, output, self.pool, self._input_size, flip=flip)
+
+    def to_map(self, output: Tensor) -> Tensor:
+        """Reshape an output to a feature map; see `mlic.models.pooling.to_map`."""
+        return to_map(self.network, output, self._input_size)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -277,12 +276,19 @@ def keep_middle(image: Image.Image) -> Image.Image:
     return image.crop((left, top, image.width - left, image.height - top))
 
 
-def _make_pooling(pool: str) -> nn.Module:
-    if pool == "none":
-        return nn.Identity()
-    if pool == "flatten":
-        return nn.Flatten()
-    return SelectAdaptivePool2d(pool_type=pool, flatten=True)
+@contextmanager
+def _explain_size(name: str, image_size: int | None) -> Iterator[None]:
+    """Name the input size in errors of timm if it is not that of the weights."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (RuntimeError, AssertionError, ValueError, ArithmeticError) as error:
+        if image_size is None:
+            raise
+        raise InputError(
+            f"model.backbone.image_size={image_size}: not supported by '{name}' ({error})."
+        ) from error
 
 
 def digest_of(network: nn.Module) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mlic.errors import InputError
 from mlic.models.backbone import FrozenBackbone
+from mlic.models.interface import Backbone
 
 KEY = "model.backbone.members"
 EXAMPLE = "[{name: tf_efficientnet_lite0.in1k}, {name: resnet50.a1_in1k, image_size: 288}]"
@@ -21,23 +22,17 @@ OPTIONS = tuple(inspect.signature(FrozenBackbone).parameters)
 SEPARATOR = " + "
 
 
-class EnsembleBackbone(nn.Module):
+class EnsembleBackbone(Backbone):
     """A backbone whose features are the flattened and concatenated features of its members.
 
     Members have different input sizes. An image is therefore one vector uint8 (P,) of the inputs of all members, so
     that batches are collated as for a single backbone. All weights are frozen.
 
-    Attributes:
-        members: the `FrozenBackbone`s.
-        feature_shape: total number of features, (F,).
-        image_size: sides of the square inputs in pixels.
-        resize_size: sides in pixels to which members scale an image before they crop.
-        transform: maps a PIL image (RGB), or one per member, to uint8 (P,).
-        weights_tag: weights tags of the members.
-        weights_digest: sha256 (hex) of the digests of the members.
-        num_parameters: number of parameters of all members.
-        trained_stages, trained_names: empty.
+    Attributes: see `Backbone`.
     """
+
+    image_size: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    resize_size: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, members: Sequence[Mapping[str, Any]], **common: Any) -> None:
         """Check all settings, then load the networks.
@@ -47,13 +42,14 @@ class EnsembleBackbone(nn.Module):
             common: defaults of keyword arguments.
 
         Raises:
-            InputError: there are no members, settings are unknown, `unfreeze` or `pool="none"` are set, or an
-                error of `FrozenBackbone`.
+            InputError: there are no members, settings are unknown, `unfreeze` or a pool that keeps maps is set, or
+                an error of `FrozenBackbone`.
         """
         settings = _resolve(members, common)
         super().__init__()
-        self.members: Any = nn.ModuleList(_build(number, options) for number, options in enumerate(settings))
-        self.feature_shape: tuple[int, ...] = (sum(prod(member.feature_shape) for member in self.members),)
+        self.networks = nn.ModuleList(_build(number, options) for number, options in enumerate(settings))
+        self.feature_shape = (sum(prod(member.feature_shape) for member in self.members),)
+        self.num_channels = self.feature_shape[0]
         self.image_size = tuple(member.image_size for member in self.members)
         self.resize_size = tuple(member.resize_size for member in self.members)
         self.transform = SideBySide([member.transform for member in self.members])
@@ -62,17 +58,22 @@ class EnsembleBackbone(nn.Module):
         digests = "\n".join(member.weights_digest for member in self.members)
         self.weights_digest = hashlib.sha256(digests.encode()).hexdigest()
         self.num_parameters = sum(member.num_parameters for member in self.members)
-        self.trained_stages: list[list[str]] = []
-        self.trained_names: set[str] = set()
+        licenses = [member.weights_license for member in self.members]
+        self.weights_license = _joined(str(license) for license in licenses) if any(licenses) else None
         self.eval()
 
     @property
-    def precision(self) -> str:
+    def members(self) -> Sequence[FrozenBackbone]:
+        """Return the networks in their order."""
+        return list(self.networks)  # pyright: ignore[reportReturnType]
+
+    @property
+    def precision(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Precision of the members, one word if they are equal."""
         return _joined(member.precision for member in self.members)
 
     @property
-    def is_optimized(self) -> bool:
+    def is_optimized(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """True after `optimize_for`."""
         return all(member.is_optimized for member in self.members)
 
@@ -95,14 +96,6 @@ class EnsembleBackbone(nn.Module):
             for member in self.members
         ]
         return {"weights_digest": self.weights_digest, "members": members}
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode for any `mode`."""
-        return super().train(False)
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return [], because nothing is trained."""
-        return []
 
     def augmentation(self, **options: Any) -> "SideBySide":
         """Return the training transform, see `FrozenBackbone`, with the same random draws for all members."""
@@ -131,9 +124,6 @@ class EnsembleBackbone(nn.Module):
         shapes = [tuple(member.preprocessing["input_size"]) for member in self.members]
         parts = images.split([prod(shape) for shape in shapes], dim=1)
         return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-Backbone = FrozenBackbone | EnsembleBackbone
 
 
 class SideBySide:
@@ -192,10 +182,10 @@ def _settings(number: int, member: Any, common: Mapping[str, Any]) -> dict[str, 
             f"{_key(number, member, 'unfreeze')}={settings['unfreeze']}: the backbones of an ensemble stay frozen. "
             "Fine-tune one backbone by itself: model=timm model.backbone.name=... model.backbone.unfreeze=..."
         )
-    if settings.get("pool") == "none":
+    if settings.get("pool") in ("none", "grid7"):
         raise InputError(
-            f"{_key(number, member, 'pool')}=none keeps feature maps, which differ in size from network to network. "
-            "Expected avg, max, avgmax or flatten for an ensemble; heads on maps (csra, attention) take one backbone."
+            f"{_key(number, member, 'pool')}={settings['pool']} keeps feature maps, which an ensemble does not "
+            "concatenate. Set another pool, such as auto; heads on maps (csra, attention) take one backbone."
         )
     return settings
 

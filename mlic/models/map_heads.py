@@ -21,7 +21,7 @@ def map_channels(feature_shape: Sequence[int], head: str) -> int:
     if len(feature_shape) != 3:
         raise InputError(
             f"head={head} requires the feature map, but the features of an image have shape {tuple(feature_shape)}. "
-            "Set model.backbone.pool=none."
+            "Set model.backbone.pool=none, or grid7 for 7 x 7 positions."
         )
     return feature_shape[0]
 

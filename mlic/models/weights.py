@@ -32,7 +32,11 @@ HUB_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
 def load_network(
-    name: str, *, weights: str | Path | None = None, pretrained: bool = True, **kwargs: Any
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    pretrained: bool = True,
+    image_size: int | None = None,
 ) -> nn.Module:
     """Build the timm network `name` with its classifier, and load its weights.
 
@@ -40,7 +44,7 @@ def load_network(
         name: timm model name with the tag of its weights, such as `vgg16.tv_in1k`.
         weights: local file, safetensors or a state dict that loads with `weights_only=True`.
         pretrained: False for random weights.
-        kwargs: passed to `timm.create_model`.
+        image_size: side of the input in pixels; position embeddings are interpolated. Default: that of the weights.
 
     Returns:
         The network in eval mode, float32.
@@ -52,13 +56,26 @@ def load_network(
     if not timm.is_model(name):
         raise InputError(_unknown_network(name))
     if not pretrained:
-        return timm.create_model(name, pretrained=False, **kwargs).eval()
+        return _create(name, image_size)
     if weights is not None:
-        return _from_file(name, Path(weights), **kwargs)
+        return _from_file(name, Path(weights), image_size)
     packaged = _packaged_weights(name)
     if packaged is not None:
-        return _from_package(name, packaged, **kwargs)
-    return _from_file(name, _hub_weights(name), **kwargs)
+        return _from_package(name, packaged, image_size)
+    return _from_file(name, _hub_weights(name), image_size)
+
+
+def _create(name: str, image_size: int | None, file: Path | None = None) -> nn.Module:
+    """Build a network in eval mode, with the weights of a file or random ones."""
+    config: dict[str, Any] = {} if file is None else {"file": str(file)}
+    options = {}
+    if image_size is not None:
+        config["input_size"] = (3, image_size, image_size)
+        known = get_pretrained_cfg(name)
+        if known is not None and known.fixed_input_size:
+            options["img_size"] = image_size
+    network = timm.create_model(name, pretrained=file is not None, pretrained_cfg_overlay=config, **options)
+    return network.eval()
 
 
 def _unknown_network(name: str) -> str:
@@ -69,16 +86,14 @@ def _unknown_network(name: str) -> str:
     )
 
 
-def _from_file(name: str, path: Path, **kwargs: Any) -> nn.Module:
+def _from_file(name: str, path: Path, image_size: int | None) -> nn.Module:
     if not path.is_file():
         raise InputError(
             f"model.backbone.weights: '{path}' does not exist. Expected safetensors or a state dict."
         )
     try:
         # timm maps tensor names of other frameworks and loads with weights_only=True
-        network = timm.create_model(
-            name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **kwargs
-        )
+        network = _create(name, image_size, path)
     except SafetensorError as error:
         raise InputError(f"model.backbone.weights: '{path}' is not a safetensors file ({error}).") from error
     except Exception as error:
@@ -88,7 +103,7 @@ def _from_file(name: str, path: Path, **kwargs: Any) -> nn.Module:
             "safetensors file or a state dict of plain tensors of that network."
         ) from error
     logger.info("weights of %s: %s", name, path)
-    return network.eval()
+    return network
 
 
 def _packaged_weights(name: str) -> Path | None:
@@ -103,8 +118,8 @@ def _packaged_weights(name: str) -> Path | None:
     return Path(getattr(module, class_name).get_model_file_path())
 
 
-def _from_package(name: str, path: Path, **kwargs: Any) -> nn.Module:
-    network = timm.create_model(name, pretrained=False, **kwargs)
+def _from_package(name: str, path: Path, image_size: int | None) -> nn.Module:
+    network = _create(name, image_size)
     source = list(torch.load(path, map_location="cpu", weights_only=True).values())
     target = network.state_dict()
     shapes = [tuple(tensor.shape) for tensor in source]
@@ -114,7 +129,7 @@ def _from_package(name: str, path: Path, **kwargs: Any) -> nn.Module:
         )
     network.load_state_dict(dict(zip(target, source, strict=True)))
     logger.info("weights of %s: package file %s", name, path.name)
-    return network.eval()
+    return network
 
 
 def _hub_weights(name: str) -> Path:

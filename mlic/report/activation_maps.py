@@ -16,7 +16,7 @@ from mlic.data.images import open_image
 from mlic.errors import InputError
 from mlic.inference.classifier import Classifier
 from mlic.inference.loading import make_head
-from mlic.models import EnsembleBackbone, FrozenBackbone
+from mlic.models import FrozenBackbone
 from mlic.report.galleries import Gallery, Photograph
 from mlic.report.reading import ReportedRun
 from mlic.report.thumbnails import QUALITY, Thumbnails
@@ -39,8 +39,10 @@ def add_activation_maps(
     """
     try:
         classifier = Classifier.load(run.path, device="cpu", packages=packages)
-        if isinstance(classifier.backbone, EnsembleBackbone):
+        if len(classifier.backbone.members) > 1:
             raise InputError("each network of the ensemble has its own feature map")
+        if classifier.backbone.identity.get("pool") == "cls":
+            raise InputError("the class token has no positions (model.backbone.pool=cls)")
         head = make_head(classifier.saved, classifier.backbone.feature_shape, classifier.packages)
     except InputError as error:
         run.notes.append(f"no activation maps: {error}")
@@ -69,17 +71,19 @@ def activation_map(backbone: FrozenBackbone, head: nn.Module, pixels: Tensor, co
     Returns:
         float32 (h, w) from 0 to 1, with 1 at the strongest support of the class; all 0 if nothing supports it.
     """
-    maps: list[Tensor] = []
-    hook = backbone.pooling.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0]))
-    backbone(pixels)
-    hook.remove()
+    with torch.no_grad():
+        # that of the image and, where the backbone averages both, that of its mirror image
+        outputs = [output.detach().requires_grad_() for output in backbone.outputs(pixels)]
     with torch.enable_grad():
-        # (n, F, h, w): that of the image and, where the backbone averages both, that of its mirror image, flipped back
-        feature_maps = torch.cat(maps).detach().float().requires_grad_()
-        features = backbone.pooling(feature_maps).mean(dim=0, keepdim=True)
-        (gradient,) = torch.autograd.grad(head(features)[0, column], feature_maps)
-    weights = gradient.mean(dim=(2, 3), keepdim=True)
-    support = (weights * feature_maps.detach()).sum(dim=(0, 1)).clamp(min=0)
+        features = [backbone.read_out(output, flip=index == 1) for index, output in enumerate(outputs)]
+        logit = head(torch.stack(features).mean(dim=0))[0, column]
+        gradients = torch.autograd.grad(logit, outputs)
+    support = torch.zeros(())
+    for index, (output, gradient) in enumerate(zip(outputs, gradients, strict=True)):
+        weights = backbone.to_map(gradient.float()).mean(dim=(2, 3), keepdim=True)
+        own = (weights * backbone.to_map(output.detach().float())).sum(dim=(0, 1))
+        support = support + (own.flip(-1) if index == 1 else own)
+    support = support.clamp(min=0)
     return (support / support.max().clamp(min=1e-12)).numpy()
 
 

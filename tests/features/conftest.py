@@ -3,23 +3,24 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlic.features import hashing
 from mlic.features.store import FeatureStore
+from mlic.models import Backbone
 
 SIZE = 16
 NUM_FEATURES = 6
 
 
-class TinyBackbone(nn.Module):
-    """The interface of FrozenBackbone over one convolution with fixed random weights; counts its images."""
+class TinyBackbone(Backbone):
+    """A backbone of one convolution with fixed random weights; counts its images."""
 
     def __init__(self, *, scale: float = 1.0, pool: str = "flatten") -> None:
         super().__init__()
@@ -27,6 +28,7 @@ class TinyBackbone(nn.Module):
         self.kernel: Tensor
         self.register_buffer("kernel", torch.randn(NUM_FEATURES, 3, SIZE, SIZE, generator=generator) * scale)
         self.scale, self.pool, self.feature_shape = scale, pool, (NUM_FEATURES,)
+        self.num_channels = NUM_FEATURES
         self.num_batches, self.is_optimized = 0, True
 
     @property
@@ -39,6 +41,12 @@ class TinyBackbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self.num_batches += 1
         return torch.nn.functional.conv2d(images.float() / 255, self.kernel).flatten(1)
+
+    def optimize_for(self, device: torch.device) -> Self:
+        return self
+
+    def augmentation(self, **options: Any) -> Any:
+        return self.transform
 
 
 def _make_images(folder: Path, number: int, *, seed: int = 0, size: int = 24) -> list[Path]:

@@ -74,8 +74,7 @@ def test_it_stays_frozen_and_describes_its_members(ensemble: EnsembleBackbone):
     ensemble.train()
     assert not any(module.training for module in ensemble.modules())
     assert not any(weight.requires_grad for weight in ensemble.parameters())
-    assert ensemble.trained_stages == ensemble.parameter_groups() == []
-    assert ensemble.trained_names == set()
+    assert not (ensemble.trained_stages or ensemble.parameter_groups() or ensemble.trained_names)
     assert ensemble.num_parameters == sum(weight.numel() for weight in ensemble.parameters())
     assert ensemble.weights_tag == "random + random + random"
     identity = json.loads(json.dumps(ensemble.identity))

@@ -17,12 +17,14 @@ from mlic.report.thumbnails import Thumbnails, image_folders
 class TwoChannels(nn.Module):
     """A network whose feature map is the red and the green part of the image, pooled by their mean."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    def outputs(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [images[:, :2].float() / 255]
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.pooling(images[:, :2].float() / 255)
+    def to_map(self, output: torch.Tensor) -> torch.Tensor:
+        return output
+
+    def read_out(self, output: torch.Tensor, *, flip: bool) -> torch.Tensor:
+        return output.mean(dim=(2, 3))
 
 
 @torch.no_grad()
