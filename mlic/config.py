@@ -55,16 +55,16 @@ def compose_with_choices(
     return config, choices
 
 
-def compose_group(group: str, choice: str) -> DictConfig:
-    """Compose one config of a group, such as `compose_group("loss", "focal")`.
+def compose_again(*overrides: str, config_name: str) -> DictConfig:
+    """Compose a config with other overrides than those of the running command.
 
     Raises:
-        hydra.errors.MissingConfigException: the choice does not exist.
+        hydra.errors.HydraException: a choice does not exist, or does not have an overridden setting.
     """
     if GlobalHydra.instance().is_initialized():  # inside Hydra's main, whose search path is used
-        return hydra_compose(f"{group}/{choice}")[group]
+        return hydra_compose(config_name, overrides=list(overrides))
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        return hydra_compose(f"{group}/{choice}")[group]
+        return hydra_compose(config_name, overrides=list(overrides))
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:

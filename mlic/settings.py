@@ -32,7 +32,7 @@ FREE = {
 KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     (
         (str,),
-        "run output dir init_from resume features.dir part labels reference model.name",
+        "run output dir tune.storage init_from resume features.dir part labels reference model.name",
     ),
     ((str,), "data.split.column data.split.keep data.split.groups.by"),
     ((str, int), "data.split.groups.value"),
@@ -44,10 +44,13 @@ KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
         "top_k batch_size num_workers data.num_images data.num_workers data.split.folds data.split.fold",
     ),
     ((int,), "tune.folds features.num_workers model.backbone.image_size"),
-    ((float,), "thresholds days features.memory_gb data.min_images_per_class model.backbone.crop_pct"),
+    ((int, NoneType), "tune.trials"),
+    (
+        (float,),
+        "tune.minutes thresholds days features.memory_gb data.min_images_per_class model.backbone.crop_pct",
+    ),
     ((list,), "data.reader.classes data.reader.ignore_columns"),
     ((dict,), "compare compare_options data.class_weights.scale data.split.values features.augment"),
-    ((dict, NoneType), "tune.halving"),
 )
 WORDS = {
     str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list",
@@ -201,7 +204,7 @@ def _files(command: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
         if isinstance(entry, str) and entry != "_self_":
             yield from _files(entry)
         for group, choice in entry.items() if isinstance(entry, dict) else ():
-            if group.startswith("override "):
+            if group.startswith(("override ", "optional ")):  # the latter is the space of a search
                 continue
             if choice is None:
                 yield group, None

@@ -14,7 +14,6 @@ from mlic.errors import InputError
 from mlic.runs.signals import ending_on_signals
 from mlic.settings import check_settings
 from mlic.sweeps.job import reported_job
-from mlic.sweeps.objective import objective_of
 from mlic.sweeps.summary import summarized
 
 
@@ -39,10 +38,10 @@ def train(config: DictConfig) -> dict[str, dict]:
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="train")
-def main(config: DictConfig) -> float | None:
-    """Hydra entry point; returns the metric named by `objective` to sweepers."""
+def main(config: DictConfig) -> None:
+    """Hydra entry point."""
     with reported_job(config), ending_on_signals():
-        return objective_of(config, train(config))
+        train(config)
 
 
 def command() -> None:

@@ -22,14 +22,11 @@ PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 SMALLER = {
     "mlic.train": ["trainer.max_epochs=1", "data.split.val=0.2"],
     "mlic.train -m": ["trainer.max_epochs=1", "data.num_images=60", "data.split.on_missing=warn"],
-    "mlic.tune": ["trainer.max_epochs=2", "data.split.val=0.2", "tune.heads=4"],
+    "mlic.tune": ["trainer.max_epochs=2", "data.split.val=0.2", "tune.trials=3"],
 }
-SMALLER_SEARCH = ["trainer.max_epochs=1", "data.split.val=0.2", "hydra.sweeper.n_trials=2"]
 
 
 def smaller(module: str, arguments: list[str]) -> list[str]:
-    if "hydra/sweeper=search" in arguments:
-        return SMALLER_SEARCH
     return SMALLER.get(f"{module} -m" if "-m" in arguments else module, [])
 
 

@@ -144,8 +144,8 @@ def refuse_other_kind(folder: str | Path, kind: str) -> None:
     """Check that a folder has no results of another kind, whose files would be mixed with the new ones.
 
     Args:
-        folder: folder for results of mlic.train.
-        kind: `run` or `cross-validation`.
+        folder: folder for results.
+        kind: `run`, `cross-validation` or `search`.
 
     Raises:
         InputError: the folder has results of another kind.

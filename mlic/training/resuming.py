@@ -224,7 +224,7 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
         there = drop_neutral(flatten(load_plain_yaml(file.read_text(encoding="utf-8"))))
     except (OSError, ValueError) as error:
         raise InputError(f"resume: '{file}' cannot be used: {error}. {ANEW}") from error
-    here = flatten(load_plain_yaml(OmegaConf.to_yaml(_settings(config))))
+    here = _flat_settings(config)
     absent = "absent"
     for settings in (there, here):
         # the choice of devices does not affect results
@@ -237,7 +237,7 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
         f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
         for key in sorted(there.keys() | here.keys())
         # settings that an older version did not have count as null
-        if there.get(key) != here.get(key) and not _is_without_effect(key)
+        if there.get(key) != here.get(key) and not _is_in(WITHOUT_EFFECT, key)
     ]
     if differences:
         raise InputError(
@@ -246,5 +246,15 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
         )
 
 
-def _is_without_effect(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
+def comparable_settings(config: DictConfig, *, without: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the settings that affect results by full name, except those of `without`."""
+    ignored = (*WITHOUT_EFFECT, "trainer.devices", *without)
+    return {key: value for key, value in _flat_settings(config).items() if not _is_in(ignored, key)}
+
+
+def _flat_settings(config: DictConfig) -> dict[str, Any]:
+    return flatten(load_plain_yaml(OmegaConf.to_yaml(_settings(config))))
+
+
+def _is_in(names: Sequence[str], key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)

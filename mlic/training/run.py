@@ -53,9 +53,9 @@ from mlic.training.resuming import features_dir, find_earlier_run, hash_index, p
 from mlic.training.starting_point import refuse_own_output, start_from
 from mlic.training.trainer import (
     best_checkpoint,
-    check_objective,
     make_bare_trainer,
     make_trainer,
+    make_trial_trainer,
     prepare_checkpoints,
     quieten_lightning,
 )
@@ -98,7 +98,6 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
     is_resumed = earlier.checkpoint is not None
     with RunStatus(folder, write=is_new, seconds=earlier.seconds) as status:
         check_options(config)
-        check_objective(config.objective)
         start = read_saved_run(config.init_from) if config.init_from and not is_resumed else None
         trainer = make_trainer(config, earlier)
         datamodule, backbone = _read_data(config, trainer, status.phase)
@@ -107,7 +106,7 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
         logger.info("%s", dataset_table(datamodule))
         # again: how many numbers were drawn so far depends on what features were found
         _seed_generators(config)
-        model = _make_model(config, backbone, datamodule)
+        model = make_model(config, backbone, datamodule)
         closed_form = is_closed_form(model.head)
         if closed_form:
             check_closed_form(model, datamodule, config.init_from)
@@ -191,29 +190,57 @@ def prepare_features(config: DictConfig) -> tuple[MultiLabelDataModule, torch.de
 
 
 @translated_errors()
-def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:
-    """Prepare data and backbone for a search, which trains in its own way.
+def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone]:
+    """Prepare data and backbone for a search.
 
     Args:
         config: see `run`.
 
     Returns:
-        The data module after `setup`, the backbone, and the device of training.
+        The data module after `setup`, and the backbone.
 
     Raises:
         InputError: see `run`.
     """
     if find_processes().count > 1:
-        raise InputError("a search trains all its heads in one process: start it without torchrun or srun.")
-    datamodule, backbone, device = _read_without_run(config)
-    if not datamodule.table.known.all():
-        raise InputError(
-            "data: some labels are unknown, and mlic.tune does not leave them out yet. Train single runs with "
-            "mlic.train, or vary whole runs with hydra/sweeper=search."
-        )
+        raise InputError("a search trains its trials in one process: start it without torchrun or srun.")
+    datamodule, backbone, _ = _read_without_run(config)
     datamodule.setup()
     logger.info("%s", dataset_table(datamodule))
-    return datamodule, backbone, device
+    return datamodule, backbone
+
+
+def train_trial(
+    config: DictConfig, backbone: Backbone, datamodule: MultiLabelDataModule, *callbacks: L.Callback
+) -> MultiLabelClassifier:
+    """Train a head like `run`, without a run folder and without selecting an epoch.
+
+    Args:
+        config: config of the trial, with the features and parts of `datamodule`.
+        backbone: backbone of the features.
+        datamodule: data module after `setup`.
+        callbacks: callbacks besides those of the config that affect training.
+
+    Returns:
+        The trained model. A head without epochs is validated once; its leave-one-out metrics are in `results`.
+
+    Raises:
+        InputError: the loss diverged, or the head cannot be fitted.
+    """
+    _seed_generators(config)
+    model = make_model(config, backbone, datamodule)
+    trainer = make_trial_trainer(config, *callbacks)
+    device, has_val = trainer.strategy.root_device, "val" in datamodule.parts
+    _set_first_weights(trainer, model, backbone, datamodule, None)
+    if is_closed_form(model.head):
+        fit_closed_form(model, datamodule, device)
+    prepare_checkpoints(trainer, has_val=has_val)
+    if needs_epochs(model.head):
+        with head_threads(model, backbone.feature_shape, datamodule.batch_size, device):
+            trainer.fit(model, datamodule)
+    elif has_val:
+        trainer.validate(model, datamodule, verbose=False)
+    return model
 
 
 def _read_without_run(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:
@@ -280,9 +307,19 @@ def _make_datamodule(config: DictConfig, backbone: Backbone, trainer: L.Trainer)
     return datamodule
 
 
-def _make_model(
+def make_model(
     config: DictConfig, backbone: Backbone, datamodule: MultiLabelDataModule
 ) -> MultiLabelClassifier:
+    """Build the model of a run with random weights.
+
+    Args:
+        config: config of the run.
+        backbone: backbone of the features.
+        datamodule: data module after `setup`.
+
+    Raises:
+        InputError: the loss cannot be used with unknown labels.
+    """
     classes = datamodule.table.classes
     plain: Any = OmegaConf.to_container(config, resolve=True)
     loss = instantiate(config.loss)(datamodule.class_weights)

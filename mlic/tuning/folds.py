@@ -1,72 +1,43 @@
-"""Rows to train and select trials on: the train and val parts of the run, or folds of both, but never test."""
+"""The rows that trials train on and are scored on: the parts of the run, or folds of train and val, but never test."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from itertools import chain
+from copy import copy
 
 import numpy as np
 
-from mlic.data import MultiLabelDataModule, class_weights, stratified_split
-from mlic.data.splitting import without_parts
+from mlic.data import MultiLabelDataModule, Split, class_weights
+from mlic.data.splitting import stratified_folds
 from mlic.errors import InputError
-from mlic.models import Standardization, fit_standardization
-from mlic.models.classifier import Batch
 
 
-@dataclass(frozen=True, eq=False)
-class Fold:
-    """Rows of the table of the data module, and statistics of the training rows.
-
-    Attributes:
-        train: rows to train on.
-        val: rows to score, disjoint from train.
-        class_weights: float32 (C,), computed from the training rows.
-        standardization: standardisation fitted on the training rows.
-    """
-
-    train: np.ndarray
-    val: np.ndarray
-    class_weights: np.ndarray
-    standardization: Standardization
-
-
-def make_folds(datamodule: MultiLabelDataModule, number: int | None) -> list[Fold]:
-    """Return one fold, the train and val parts of the run, or stratified folds of both parts together.
+def make_folds(datamodule: MultiLabelDataModule, number: int | None) -> list[MultiLabelDataModule]:
+    """Return the data module itself, or one per fold whose val part is the fold and whose train part the other folds.
 
     Args:
         datamodule: data module with features, after `setup`.
-        number: number of folds, `tune.folds`; None for the parts of the run.
+        number: number of stratified folds of train and val together, `tune.folds`; None for the parts of the run.
 
     Raises:
-        InputError: there are neither a val part nor folds, or the number of folds is invalid.
+        InputError: the number of folds is out of range.
     """
-    split = datamodule.split
     if number is None:
-        if not len(split.val):
-            raise InputError(
-                "tune selects on val, but data.split.val is 0: set it, or select by cross-validation with tune.folds=5."
-            )
-        return [_make_fold(datamodule, split.train, split.val)]
+        return [datamodule]
+    split = datamodule.split
     rows = np.sort(np.concatenate([split.train, split.val]))
     if not 2 <= number <= len(rows):
         raise InputError(
-            f"tune.folds={number}: expected from 2 to {len(rows)}, the number of train and val images."
+            f"tune.folds={number}: expected from 2 to {len(rows)}, the number of train and val images.",
+            key="tune.folds",
         )
-    table = without_parts(datamodule.table.select(rows))
-    settings = replace(datamodule.split_settings, val=0, folds=number, on_missing="warn")
-    parts = [stratified_split(table, replace(settings, fold=fold)) for fold in range(number)]
-    return [_make_fold(datamodule, rows[part.train], rows[part.test]) for part in parts]
+    table = datamodule.table.select(rows)
+    folds = stratified_folds(table, number, datamodule.split_settings.seed)
+    return [_with_split(datamodule, np.delete(rows, fold), rows[fold]) for fold in folds]
 
 
-def _make_fold(datamodule: MultiLabelDataModule, train: np.ndarray, val: np.ndarray) -> Fold:
-    table = datamodule.table
-    weights = class_weights(table.select(train).counts(), table.classes, **datamodule.weight_options)
-    return Fold(train, val, weights, _standardization(datamodule.loader_of(train)))
-
-
-def _standardization(batches: Iterable[Batch]) -> Standardization:
-    flat = (features.flatten(1).cpu() for features, _, _ in batches)
-    first = next(flat)
-    made = Standardization(first.shape[1])
-    fit_standardization(made, chain([first], flat))
+def _with_split(datamodule: MultiLabelDataModule, train: np.ndarray, val: np.ndarray) -> MultiLabelDataModule:
+    """Return a data module of the same features with other parts, and the class weights of its training rows."""
+    made, table = copy(datamodule), datamodule.table
+    made.split = Split(train, val, np.array([], dtype=np.int64))
+    made.class_weights = class_weights(
+        table.select(train).counts(), table.classes, **datamodule.weight_options
+    )
     return made

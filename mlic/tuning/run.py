@@ -1,64 +1,73 @@
-"""A search from a config to a folder: all trials, the run of the best trial, and its experiment config."""
+"""A search from a config to a folder: all trials, the run of the best trial, and that of the given config."""
 
+import json
 import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 
-import lightning as L
-import torch
-from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig
+import optuna
+from omegaconf import DictConfig, OmegaConf
+from optuna import Study
+from optuna.pruners import MedianPruner, NopPruner
+from optuna.trial import FixedTrial, FrozenTrial
 
 from mlic.command_line import program
-from mlic.data import MultiLabelDataModule
-from mlic.errors import InputError
-from mlic.features.source import available_memory
-from mlic.models import AsymmetricLoss, Backbone, DenseHead, FocalLoss, Standardization, WeightedBCE
+from mlic.errors import InputError, check_choice
+from mlic.evaluation.metrics import METRICS
 from mlic.runs.folder import (
-    SETTINGS_FILE,
+    METRICS_FILE,
     STATUS_FILE,
     TRIALS_FILE,
     WINNER,
     RunFolder,
     has_mark,
     refuse_foreign_folder,
+    refuse_other_kind,
+    write_atomically,
 )
 from mlic.runs.lock import one_at_a_time
 from mlic.runs.status import RunStatus
 from mlic.runs.system_errors import translated_errors
 from mlic.seeds import check_seed
-from mlic.training.run import Results, prepare, run
+from mlic.sweeps.job import ON_ERROR
+from mlic.training.closed_form import needs_epochs
+from mlic.training.devices import with_processes
+from mlic.training.resuming import comparable_settings
+from mlic.training.run import Results, make_model, prepare, run
 from mlic.training.starting_point import refuse_own_output
-from mlic.training.weight_average import first_averaged_epoch
-from mlic.tuning.bank import Member
-from mlic.tuning.folds import Fold, make_folds
-from mlic.tuning.halving import rungs
-from mlic.tuning.results import write_experiment, write_trials
-from mlic.tuning.search import Schedule, Search
-from mlic.tuning.trials import Trial, make_trials
+from mlic.training.trainer import make_bare_trainer, quieten_lightning
+from mlic.tuning.comparison import compare_with_given
+from mlic.tuning.folds import make_folds
+from mlic.tuning.heads import EPOCH, HeadTrials, last_epoch_counts
+from mlic.tuning.results import write_experiment, write_figures, write_table
+from mlic.tuning.runs import FOLDER, TRIALS, RunTrials
+from mlic.tuning.study import Search, finished, given_trial, open_study
+from mlic.tuning.trials import GIVEN, TrialConfigs
 
 logger = logging.getLogger(__name__)
 
-SEARCH_FILES = (STATUS_FILE, TRIALS_FILE, "figures/trials.*", "experiment/tuned.yaml")
-ADAM_COPIES = 4  # weights, gradients and two moments
-STACKED = {"head": (DenseHead,), "loss": (WeightedBCE, FocalLoss, AsymmetricLoss)}
-# Settings of the trainer that only affect the run of the best trial, with their neutral values.
-NOT_OF_TRIALS = {
-    "accumulate_grad_batches": 1, "gradient_clip_val": None, "limit_train_batches": 1.0, "max_steps": -1,
-    "max_time": None, "overfit_batches": 0.0,
-}  # fmt: skip
+OVER = ("heads", "runs")
+GIVEN_RUN = "defaults"  # folder of the run of the given config
+SUMMARY = "summary.txt"
+SEARCH_FILES = (STATUS_FILE, TRIALS_FILE, SUMMARY, "figures/*.png", "experiment/tuned.yaml")
+# settings of the search that may differ between the processes of a study
+OWN_SETTINGS = ("tune.trials", "tune.minutes", "tune.storage", "tune.study", "tune.seed")
 
 
 @translated_errors()
 @one_at_a_time
-def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results:
-    """Run a search, then train the best trial as an ordinary run in `<output>/winner`, and test it once.
+def run_tuning(
+    config: DictConfig, choices: Mapping[str, str | None], overrides: Sequence[str] = ()
+) -> Results:
+    """Run a search, then train and test the best trial and the given config as ordinary runs.
 
     Args:
-        config: config composed from `conf/tune.yaml`.
-        choices: choices by config group, for the experiment config of the best trial.
+        config: config composed from `conf/tune.yaml`; the runs are in `winner` and `defaults` of `config.output`.
+        choices: choices by config group.
+        overrides: overrides from which the config was composed.
 
     Returns:
         The metrics of the best trial, as returned by `mlic.training.run.run`.
@@ -66,188 +75,155 @@ def run_tuning(config: DictConfig, choices: Mapping[str, str | None]) -> Results
     Raises:
         InputError: data, weights, settings or the search space cannot be used.
     """
+    quieten_lightning()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     _check(config)
-    _check_output(Path(config.output))
+    refuse_other_kind(config.output, "search")
+    refuse_foreign_folder(config.output, kind="folder of a search")
     refuse_own_output("data.split.keep", config.data.split.get("keep"), config.output)
-    trials, dimensions = make_trials(config, choices)
-    for trial in trials:
-        _check_classes(trial.config)
+    configs, metric = TrialConfigs(config, choices, overrides), config.tune.metric
+    checked = configs.check()
     start = time.perf_counter()
-    datamodule, backbone, device = prepare(config)
+    settings = comparable_settings(config, without=OWN_SETTINGS)
+    if config.tune.over == "heads":
+        evaluate, settings["split"] = _prepare_heads(config, checked)
+        pruner = MedianPruner()
+    else:
+        # which images there are is known only in each run
+        settings |= {f"data.{key}": config.data.get(key) for key in ("annotations", "images")}
+        evaluate, pruner = RunTrials(config), NopPruner()
     seconds = {"features": round(time.perf_counter() - start, 3)}
-    search = _make_search(config, trials, datamodule, backbone, device)
+    study = open_study(
+        config.tune.study, config.tune.storage, seed=config.tune.seed, pruner=pruner, settings=settings
+    )
     # all checks have passed: an earlier search may be removed
     folder = RunFolder(config.output)
-    _clear(folder)
+    _clear(folder.path, keep_trials=bool(finished(study)))
     with RunStatus(folder, seconds=seconds) as status:
         with status.phase("search"):
-            try:
-                winner = search.run()
-            finally:
-                write_trials(folder.path, trials, dimensions, search.schedule)
-        chosen = _winning_config(config, winner)
-        experiment = write_experiment(folder.path, chosen, _choices_of(winner, choices), winner)
-        with status.phase("winner"):
-            results = run(chosen)
-    logger.info("trials:     %s", folder.path / TRIALS_FILE)
+            search = Search(study, configs, evaluate, stop_on_error=config.on_error == "stop")
+            search.run(
+                config.tune.trials, config.tune.minutes, lambda: write_table(folder.path, study, metric)
+            )
+        write_figures(folder.path, study, metric)
+        return _finish(config, configs, study, folder.path, status)
+
+
+def _check(config: DictConfig) -> None:
+    tune, heads = config.tune, config.tune.over == "heads"
+    check_choice("tune.over", tune.over, OVER)
+    check_choice("tune.metric", tune.metric, METRICS)
+    check_choice("on_error", config.on_error, ON_ERROR)
+    check_seed("seed", config.seed)
+    check_seed("tune.seed", tune.seed)
+    limited = tune.trials is not None or tune.minutes is not None
+    _require(limited, "tune.trials", "set this or tune.minutes, or the search would never end.")
+    _require(
+        tune.trials is None or tune.trials > 1,
+        "tune.trials",
+        "expected at least 2, the given config and one to compare it with.",
+    )
+    _require(config.resume is None, "resume", "remove it; a search with tune.storage goes on by itself.")
+    num_devices = make_bare_trainer(with_processes(config)).world_size
+    _require(num_devices == 1, "trainer.devices", "a search uses one device.")
+    if not heads:
+        _require(tune.folds is None, "tune.folds", "tune.over=runs selects on val. Remove it.")
+        return
+    _require(config.features.mode == "cached", "features.mode", "set features=cached, or tune.over=runs.")
+    _require(config.init_from is None, "init_from", "tune.over=heads trains new heads. Remove it.")
+    stops = "early_stopping" in (config.callbacks or {})
+    _require(
+        not stops, "callbacks.early_stopping", "tune.over=heads stops hopeless trials itself. Remove it."
+    )
+
+
+def _require(holds: bool, key: str, message: str) -> None:
+    if not holds:
+        raise InputError(f"{key}: {message}", key=key)
+
+
+def _clear(folder: Path, *, keep_trials: bool) -> None:
+    # an interrupted search must not show the best run of an earlier one
+    for pattern in SEARCH_FILES:
+        for path in folder.glob(pattern):
+            path.unlink()
+    runs = [folder / WINNER, folder / GIVEN_RUN, *([] if keep_trials else folder.glob(f"{TRIALS}/*"))]
+    for run_folder in runs:
+        if has_mark(run_folder):
+            shutil.rmtree(run_folder)
+
+
+def _prepare_heads(config: DictConfig, checked: Sequence[DictConfig]) -> tuple[HeadTrials, str]:
+    """Read the data, and build the head of each of the checked configs; return the hash of the split too."""
+    datamodule, backbone = prepare(config)
+    folds = make_folds(datamodule, config.tune.folds)
+    for own in (config, *checked):
+        try:
+            model = make_model(own, backbone, folds[0])
+            model.make_optimizer()
+        except (TypeError, ValueError) as error:
+            raise InputError(f"tune.space: settings do not fit: {error}") from error
+        if "val" not in folds[0].parts and needs_epochs(model.head):
+            raise InputError(
+                "tune selects on val, but data.split.val is 0: set it, or select by cross-validation with "
+                "tune.folds=5.",
+                key="data.split.val",
+            )
+    return HeadTrials(config, folds, backbone), datamodule.split_hash
+
+
+def _finish(
+    config: DictConfig, configs: TrialConfigs, study: Study, folder: Path, status: RunStatus
+) -> Results:
+    """Run the best trial and the given config, write the experiment config and the summary."""
+    winner, given, number = study.best_trial, given_trial(study), len(finished(study))
+    assert given is not None
+    is_given = GIVEN in winner.user_attrs
+    settings, own = ({}, config) if is_given else configs.draw(FixedTrial(winner.params))
+    chosen = _final_config(config, own, winner)
+    experiment = write_experiment(
+        folder,
+        chosen,
+        {**configs.choices, **{key: value for key, value in settings.items() if key in configs.choices}},
+        header=f"Found by mlic.tune: trial {winner.number}, {winner.params or 'as configured'}",
+    )
+    with status.phase("winner"):
+        results = _run_finally(chosen, winner, folder / WINNER)
+    summary = f"None of {number} trials is better than the given config, trial {given.number}."
+    if not is_given:
+        with status.phase("defaults"):
+            _run_finally(_final_config(config, config, given), given, folder / GIVEN_RUN)
+        summary = compare_with_given(
+            folder / WINNER, folder / GIVEN_RUN, config.tune.metric, winner, given, number
+        )
+    write_atomically(folder / SUMMARY, f"{summary}\n")
+    logger.info("%s", summary)
+    logger.info("trials:     %s", folder / TRIALS_FILE)
     logger.info(
         "start here: %s -m mlic.train --config-dir %s experiment=%s",
-        *(program("python"), folder.path, experiment.stem),
+        *(program("python"), folder, experiment.stem),
     )
     return results
 
 
-def _check(config: DictConfig) -> None:
-    if config.features.mode != "cached":
-        raise InputError(
-            "mlic.tune requires features=cached, because all heads are trained on the same features."
-        )
-    if config.init_from is not None:
-        raise InputError("init_from: not supported by mlic.tune, which always trains new heads.")
-    for key, seed in (("seed", config.seed), ("tune.seed", config.tune.seed)):
-        check_seed(key, seed)
-    if "early_stopping" in (config.callbacks or {}):
-        raise InputError("callbacks=early_stopping: mlic.tune stops heads early by tune.halving instead.")
-    if config.resume is not None:
-        raise InputError(
-            f"resume={config.resume}: mlic.tune always starts from the beginning, with stored features. Remove resume; "
-            "for searches that can be resumed see hydra/sweeper=search."
-        )
-    for key, without in NOT_OF_TRIALS.items():
-        value = config.trainer.get(key)
-        if value not in (None, without):
-            raise InputError(
-                f"trainer.{key}={value}: the heads of a search are trained without it, so that the final run would "
-                "differ from the selected trial. Remove it, or vary whole runs with hydra/sweeper=search."
-            )
-
-
-def _check_output(folder: Path) -> None:
-    """Check that the output folder is empty or an earlier search."""
-    if (folder / SETTINGS_FILE).exists():
-        raise InputError(
-            f"output: '{folder}' is the folder of a run, not of a search. Choose another output."
-        )
-    refuse_foreign_folder(folder, kind="folder of a search")
-
-
-def _clear(folder: RunFolder) -> None:
-    # an interrupted search must not show the best run of an earlier one
-    for pattern in SEARCH_FILES:
-        for path in folder.path.glob(pattern):
-            path.unlink()
-    if has_mark(folder.path / WINNER):
-        shutil.rmtree(folder.path / WINNER)
-
-
-def _check_classes(config: DictConfig) -> None:
-    # exact classes only: of a subclass, the stacks would take its own options from one trial
-    for part, known in STACKED.items():
-        name = config[part]["_target_"]
-        if get_object(name) not in known:
-            raise InputError(
-                f"{part}: mlic.tune supports only {', '.join(own.__name__ for own in known)}, not {name}. Vary it "
-                "with hydra/sweeper=search."
-            )
-
-
-def _make_search(
-    config: DictConfig,
-    trials: Sequence[Trial],
-    datamodule: MultiLabelDataModule,
-    backbone: Backbone,
-    device: torch.device,
-) -> Search:
-    schedule = _schedule(config)
-    folds = make_folds(datamodule, config.tune.folds)
-    members: list[Member] = []
-    for trial in trials:
-        members.append(_make_member(trial, folds, datamodule, backbone, device))
-        _check_memory(members, len(trials))
-    return Search(trials, members, datamodule, folds, schedule)
-
-
-def _check_memory(members: Sequence[Member], number: int) -> None:
-    # refuse too many heads before the machine swaps
-    size = sum(parameter.nbytes for head in members[-1].heads for parameter in head.parameters())
-    needed, free = number * size * ADAM_COPIES / 1e9, available_memory() / 1e9
-    if len(members) == 1 and needed > free:
-        raise InputError(
-            f"tune.heads={number}: this number of heads requires {needed:.1f} GB with their optimizers, "
-            f"but only {free:.1f} GB are free. Lower it, or pool the features with model.backbone.pool=avg."
-        )
-
-
-def _schedule(config: DictConfig) -> Schedule:
-    halving, average = config.tune.halving, (config.callbacks or {}).get("weight_average")
-    epochs = config.trainer.max_epochs
-    return Schedule(
-        max_epochs=epochs,
-        rungs=rungs(epochs, first=halving.first, eta=halving.eta) if halving else [],
-        eta=halving.eta if halving else 1,
-        metric=config.tune.metric,
-        last_epoch_counts=_last_epoch_counts(config),
-        average_from=first_averaged_epoch(average.share, epochs) if average else None,
-        seed=config.seed,
-    )
-
-
-def _last_epoch_counts(config: DictConfig) -> bool:
-    """True without a checkpoint selected on val; with folds, also if the course of a run depends on its length."""
-    if config.callbacks.checkpoint.monitor is None:
-        return True
-    shaped = config.get("scheduler") is not None or "weight_average" in config.callbacks
-    return bool(config.tune.folds) and shaped
-
-
-def _make_member(
-    trial: Trial,
-    folds: Sequence[Fold],
-    datamodule: MultiLabelDataModule,
-    backbone: Backbone,
-    device: torch.device,
-) -> Member:
-    config, num_classes = trial.config, len(datamodule.table.classes)
-    try:
-        heads = [_make_head(config, backbone, num_classes, fold, device) for fold in folds]
-        losses = [instantiate(config.loss)(fold.class_weights) for fold in folds]
-        steps = [
-            len(datamodule.loader_of(fold.train, training=True)) * config.trainer.max_epochs for fold in folds
-        ]
-        return Member.build(
-            heads, losses, instantiate(config.optimizer), instantiate(config.get("scheduler")), steps
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"tune.space: the settings {trial.settings} do not fit: {error}") from error
-
-
-def _make_head(
-    config: DictConfig, backbone: Backbone, num_classes: int, fold: Fold, device: torch.device
-) -> DenseHead:
-    L.seed_everything(config.seed, workers=True, verbose=False)  # as a run does before it creates its head
-    head: DenseHead = instantiate(config.head)(backbone.feature_shape, num_classes)
-    for layer in head:
-        if isinstance(layer, Standardization):
-            layer.load_state_dict(fold.standardization.state_dict())
-    return head.to(device)
-
-
-def _winning_config(config: DictConfig, winner: Trial) -> DictConfig:
-    """Return the config of the final run: as selected and, after cross-validation, on the rows of all folds."""
-    last = _last_epoch_counts(config)
-    chosen = winner.config
-    chosen.output = str(Path(config.output) / WINNER)
-    if not last:
-        chosen.callbacks.checkpoint.monitor = f"val/{config.tune.metric}"
-        chosen.callbacks.checkpoint.mode = "max"
+def _final_config(config: DictConfig, own: DictConfig, trial: FrozenTrial) -> DictConfig:
+    """Return the config of a final run: as selected and, after cross-validation, on the rows of all folds."""
+    made, epoch = deepcopy(own), trial.user_attrs.get(EPOCH)
+    OmegaConf.set_struct(made, False)
+    del made.tune
+    if epoch is not None and not last_epoch_counts(config):
+        made.callbacks.checkpoint.monitor, made.callbacks.checkpoint.mode = f"val/{config.tune.metric}", "max"
     if config.tune.folds:
-        chosen.data.split.val = 0
-        chosen.callbacks.checkpoint.monitor = None
-        chosen.trainer.max_epochs = winner.best_epoch(last=last) + 1
-    del chosen.tune
-    return chosen
+        made.data.split.val, made.callbacks.checkpoint.monitor = 0, None
+        made.trainer.max_epochs = epoch or made.trainer.max_epochs
+    return made
 
 
-def _choices_of(winner: Trial, choices: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Return the choices of the command line, with those of the best trial for groups in the search space."""
-    return {**choices, **{key: value for key, value in winner.settings.items() if "." not in key}}
+def _run_finally(config: DictConfig, trial: FrozenTrial, folder: Path) -> Results:
+    """Run a config in a folder, or copy the run of its trial if there is one."""
+    earlier = trial.user_attrs.get(FOLDER)
+    if earlier is not None and (Path(earlier) / METRICS_FILE).is_file():
+        shutil.copytree(earlier, folder, ignore=shutil.ignore_patterns(".lock"), dirs_exist_ok=True)
+        return json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    config.output = str(folder)
+    return run(config)

@@ -1,12 +1,10 @@
-"""The search space: ranges and choices of keys of the config."""
+"""The search space: ranges and choices of keys of the config, and the values that a trial takes from it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import exp, log
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from scipy.stats import qmc
+from optuna.trial import BaseTrial
 
 from mlic.errors import InputError
 
@@ -23,26 +21,42 @@ class Dimension:
         kind: one of KINDS.
         values: the two bounds of a range, or the values of a choice.
         branches: for a choice among configs of a group (`loss`, `optimizer`), the dimensions of each.
+        name: name of the parameter in the study: the key or, if branches have different dimensions with this key, the
+            key with the branch.
     """
 
     key: str
     kind: str
     values: tuple[Any, ...]
     branches: Mapping[str, tuple["Dimension", ...]]
+    name: str = ""
 
-    def value_at(self, share: float) -> Any:
-        """Return the value at `share` in [0, 1) of the range or list."""
+    def suggest(self, trial: BaseTrial) -> Any:
+        """Return the value of a trial."""
         if self.kind == "choice":
-            return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
+            if len(self.values) == 1:  # a study need not know of settings that never vary
+                return self.values[0]
+            options = {encode(value): value for value in self.values}
+            return options[trial.suggest_categorical(self.name, list(options))]
         low, high = self.values
         if self.kind == "integers":
-            return min(low + int(share * (high - low + 1)), high)
-        if self.kind == "log_uniform":
-            return exp(log(low) + share * (log(high) - log(low)))
-        return low + share * (high - low)
+            return trial.suggest_int(self.name, low, high)
+        return trial.suggest_float(self.name, low, high, log=self.kind == "log_uniform")
+
+    def contains(self, value: Any) -> bool:
+        """Return True if a value is one of the choices, or a number in the range."""
+        if self.kind == "choice":
+            return value in self.values
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and self.values[0] <= value <= self.values[1]
 
 
-def parse_space(space: Mapping[str, Any], prefix: str = "") -> tuple[Dimension, ...]:
+def encode(value: Any) -> Any:
+    """Return a choice as a parameter of a study, which must be a plain value."""
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def parse_space(space: Mapping[str, Any]) -> tuple[Dimension, ...]:
     """Read a search space.
 
     Args:
@@ -50,7 +64,6 @@ def parse_space(space: Mapping[str, Any], prefix: str = "") -> tuple[Dimension, 
             `{uniform: [0, 0.8]}`, `{log_uniform: [0.0001, 0.01]}`, `{integers: [1, 4]}`, `{choice: [a, b]}`. A choice
             given as a mapping selects a config of a group, each with its own settings:
             `loss: {choice: {weighted_bce: {}, focal: {gamma: {uniform: [0.5, 3]}}}}`. Any other value is fixed.
-        prefix: prefix of the keys, including the dot.
 
     Returns:
         The dimensions in the order of their keys.
@@ -58,83 +71,85 @@ def parse_space(space: Mapping[str, Any], prefix: str = "") -> tuple[Dimension, 
     Raises:
         InputError: bounds are not a range, or a choice is empty; the message names the key.
     """
-    return tuple(dimension for key, value in space.items() for dimension in _parse(f"{prefix}{key}", value))
+    dimensions = tuple(_parse(space, ""))
+    ranges: dict[str, set[str]] = {}
+    for dimension in _walk(dimensions):
+        ranges.setdefault(dimension.key, set()).add(f"{dimension.kind} {dimension.values}")
+    return _with_names(dimensions, "", {key for key, own in ranges.items() if len(own) > 1})
 
 
-def _parse(key: str, value: Any) -> Iterator[Dimension]:
-    kinds = [kind for kind in KINDS if isinstance(value, Mapping) and kind in value]
-    if kinds and len(value) > 1:
-        raise InputError(
-            f"tune.space.{key}: {', '.join(map(str, value))} cannot be combined. Remove one with "
-            f"~tune.space.{key}.{kinds[0]}."
-        )
-    kind = kinds[0] if kinds else None
-    if kind == "choice":
-        yield _parse_choice(key, value["choice"])
-    elif kind:
-        yield Dimension(key, kind, _bounds(key, kind, value[kind]), {})
-    elif isinstance(value, Mapping):
-        yield from parse_space(value, f"{key}.")
-    else:
-        yield Dimension(key, "choice", (value,), {})
+def _parse(space: Mapping[str, Any], prefix: str) -> Iterator[Dimension]:
+    for name, value in space.items():
+        key = f"{prefix}{name}"
+        kinds = [kind for kind in KINDS if isinstance(value, Mapping) and kind in value]
+        if kinds and len(value) > 1:
+            raise InputError(
+                f"tune.space.{key}: {', '.join(map(str, value))} cannot be combined. Remove one with "
+                f"~tune.space.{key}.{kinds[0]}."
+            )
+        if kinds:
+            kind = kinds[0]
+            yield _choice(key, value[kind]) if kind == "choice" else _range(key, kind, value[kind])
+        elif isinstance(value, Mapping):
+            yield from _parse(value, f"{key}.")
+        else:
+            yield Dimension(key, "choice", (value,), {})
 
 
-def _parse_choice(key: str, options: Any) -> Dimension:
+def _choice(key: str, options: Any) -> Dimension:
     if not isinstance(options, Mapping | list | tuple) or not options:
         raise InputError(
             f"tune.space.{key}.choice: expected a list of values or a mapping of configs, got {options!r}."
         )
     branches = {}
     if isinstance(options, Mapping):
-        branches = {str(name): parse_space(own or {}, f"{key}.") for name, own in options.items()}
+        branches = {str(name): tuple(_parse(own or {}, f"{key}.")) for name, own in options.items()}
     return Dimension(key, "choice", tuple(options), branches)
 
 
-def _bounds(key: str, kind: str, bounds: Any) -> tuple[float, float]:
+def _range(key: str, kind: str, bounds: Any) -> Dimension:
     is_pair = isinstance(bounds, list | tuple) and len(bounds) == 2
     kinds = int if kind == "integers" else int | float
     if not is_pair or not all(isinstance(bound, kinds) for bound in bounds) or not bounds[0] <= bounds[1]:
         raise InputError(f"tune.space.{key}.{kind}: expected [low, high], got {bounds!r}.")
     if kind == "log_uniform" and bounds[0] <= 0:
         raise InputError(f"tune.space.{key}.log_uniform: bounds must be above 0, got {bounds[0]}.")
-    return bounds[0], bounds[1]
+    return Dimension(key, kind, tuple(bounds), {})
 
 
-def draw_settings(dimensions: Sequence[Dimension], number: int, seed: int) -> list[dict[str, Any]]:
-    """Draw the settings of `number` trials, spread evenly over the space by a scrambled Halton sequence.
-
-    A quasi-random sequence leaves fewer gaps than independent draws (Bergstra and Bengio, Random Search for
-    Hyper-Parameter Optimization, 2012, section 4). With the same seed, a larger number begins with the same trials.
-
-    Args:
-        dimensions: result of `parse_space`.
-        number: number of trials.
-        seed: seed of the scrambling.
-
-    Returns:
-        The settings of each trial by key, for the dimensions on the branches that it takes.
-    """
-    places = {dimension.key + path: place for place, (path, dimension) in enumerate(_walk(dimensions))}
-    if not places:
-        return [{} for _ in range(number)]
-    points = qmc.Halton(len(places), scramble=True, rng=np.random.default_rng(seed)).random(number)
-    return [dict(_settle(dimensions, places, point, "")) for point in points]
-
-
-def _walk(dimensions: Sequence[Dimension], path: str = "") -> Iterator[tuple[str, Dimension]]:
-    """Yield all dimensions, including those of branches, with their paths."""
+def _walk(dimensions: Sequence[Dimension]) -> Iterator[Dimension]:
     for dimension in dimensions:
-        yield path, dimension
-        for name, branch in dimension.branches.items():
-            yield from _walk(branch, f"{path}|{dimension.key}={name}")
+        yield dimension
+        for branch in dimension.branches.values():
+            yield from _walk(branch)
 
 
-def _settle(
-    dimensions: Sequence[Dimension], places: Mapping[str, int], point: Sequence[float], path: str
-) -> Iterator[tuple[str, Any]]:
+def _with_names(dimensions: Sequence[Dimension], branch: str, ambiguous: set[str]) -> tuple[Dimension, ...]:
+    return tuple(
+        replace(
+            own,
+            name=f"{own.key} ({branch})" if own.key in ambiguous else own.key,
+            branches={name: _with_names(below, name, ambiguous) for name, below in own.branches.items()},
+        )
+        for own in dimensions
+    )
+
+
+def suggest(trial: BaseTrial, dimensions: Sequence[Dimension]) -> dict[str, Any]:
+    """Return the settings of a trial by key, for the dimensions on the branches that it takes."""
+    settings: dict[str, Any] = {}
     for dimension in dimensions:
-        value = dimension.value_at(float(point[places[dimension.key + path]]))
-        yield dimension.key, value
-        if dimension.branches:
-            own = dimension.branches[str(value)]
-            yield from _settle(own, places, point, f"{path}|{dimension.key}={value}")
+        value = settings[dimension.key] = dimension.suggest(trial)
+        settings |= suggest(trial, dimension.branches.get(str(value), ()))
+    return settings
+
+
+def contained(
+    dimensions: Sequence[Dimension], value_of: Callable[[str], Any]
+) -> Iterator[tuple[Dimension, Any]]:
+    """Yield the dimensions that contain the value of their key, with this value."""
+    for dimension in dimensions:
+        value = value_of(dimension.key)
+        if dimension.contains(value):
+            yield dimension, value
+            yield from contained(dimension.branches.get(str(value), ()), value_of)

@@ -1,111 +1,130 @@
-"""Trials: settings drawn from the search space, each with the config of its run."""
+"""The configs of trials: the given config with settings drawn from the search space."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+import optuna
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from optuna.samplers import RandomSampler
+from optuna.trial import BaseTrial
 
-from mlic.config import compose_group
+from mlic.config import compose_again
 from mlic.errors import InputError
-from mlic.tuning.space import Dimension, draw_settings, parse_space
+from mlic.settings import check_options, check_settings
+from mlic.training.closed_form import is_closed_form, needs_epochs
+from mlic.tuning.space import Dimension, contained, encode, parse_space, suggest
 
-GROUPS = ("head", "loss", "optimizer")
-
-
-@dataclass(eq=False)
-class Trial:
-    """The settings and scores of one trial.
-
-    Attributes:
-        number: number of the trial; 0 is the given config.
-        settings: values of the keys in the search space.
-        config: config of the run with these settings.
-        scores: metric on val (epochs, K) of each fold after each epoch; NaN if the head diverged.
-        train_losses: mean loss (epochs, K) of the training batches.
-        state: `running`, `finished`, `stopped` (early) or `diverged`.
-    """
-
-    number: int
-    settings: dict[str, Any]
-    config: DictConfig
-    scores: list[list[float]] = field(default_factory=list)
-    train_losses: list[list[float]] = field(default_factory=list)
-    state: str = "running"
-
-    @property
-    def curve(self) -> np.ndarray:
-        """Return the mean score over folds (epochs,)."""
-        return np.mean(self.scores, axis=1) if self.scores else np.empty(0)
-
-    def best_epoch(self, *, last: bool) -> int:
-        """Return the epoch of the score: the last one, or the first one with the highest mean."""
-        return len(self.scores) - 1 if last else int(np.argmax(self.curve))
-
-    def value(self, *, last: bool) -> float:
-        """Return the metric at the best epoch; minus infinity if the head diverged."""
-        if not self.scores or self.state == "diverged":
-            return -np.inf
-        return float(self.curve[self.best_epoch(last=last)])
+GIVEN = "given"  # attribute of trials of the given config
+# what can vary while the features and parts stay the same
+HEAD_SECTIONS = ("head", "loss", "optimizer", "scheduler")
+# without effect on a head in closed form
+EPOCH_SECTIONS = ("loss", "optimizer", "scheduler")
+CHECKED_TRIALS = 16
 
 
-def make_trials(
-    config: DictConfig, choices: Mapping[str, str | None]
-) -> tuple[list[Trial], tuple[Dimension, ...]]:
-    """Create the trials: the given config, and settings drawn from the search space.
+class TrialConfigs:
+    """Draws the settings of trials, and composes their configs."""
 
-    Args:
-        config: config with `tune.heads`, `tune.seed` and `tune.space`.
-        choices: choices of the config by group.
+    def __init__(
+        self, config: DictConfig, choices: Mapping[str, str | None], overrides: Sequence[str]
+    ) -> None:
+        """Read the search space, `tune.space`.
 
-    Returns:
-        `tune.heads` trials, and the dimensions of the search space.
+        Args:
+            config: config composed from `conf/tune.yaml`, which is that of the first trial.
+            choices: choices by config group.
+            overrides: overrides of the command line, to compose the config with other choices.
 
-    Raises:
-        InputError: the space is invalid, or contains settings other than those of head, loss and optimizer.
-    """
-    space: Any = OmegaConf.to_container(config.tune.space, resolve=True)
-    others = [key for key in space if key not in GROUPS]
-    if others:
-        raise InputError(
-            f"tune.space.{others[0]}: only {', '.join(GROUPS)} can be varied here. Vary other settings with "
-            "hydra/sweeper=search."
-        )
-    if config.tune.heads < 2:
-        raise InputError(
-            f"tune.heads={config.tune.heads}: expected at least 2, the given config and one to compare it with."
-        )
-    dimensions = parse_space(space)
-    drawn = draw_settings(dimensions, config.tune.heads - 1, config.tune.seed)
-    first = Trial(0, _settings_of(config, choices, dimensions), with_settings(config, {}))
-    others = [Trial(number, own, with_settings(config, own)) for number, own in enumerate(drawn, start=1)]
-    return [first, *others], dimensions
+        Raises:
+            InputError: the space is invalid, or `tune.over=heads` and it contains settings that heads cannot share.
+        """
+        self.config, self.choices = config, choices
+        space: Any = OmegaConf.to_container(config.tune.space, resolve=True)
+        others = [key for key in space if key not in HEAD_SECTIONS]
+        if config.tune.over == "heads" and others:
+            raise InputError(
+                f"tune.space.{others[0]}: with tune.over=heads, only {', '.join(HEAD_SECTIONS)} can vary, because all "
+                "trials share the features and parts. Set tune.over=runs.",
+                key=f"tune.space.{others[0]}",
+            )
+        dimensions = parse_space(space)
+        self.of_epochs = [own for own in dimensions if own.key.partition(".")[0] in EPOCH_SECTIONS]
+        self.of_all = [own for own in dimensions if own not in self.of_epochs]
+        self._composed: dict[str, DictConfig] = {}  # Hydra takes 0.1 s for each choice of groups
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        self._overrides = [(override.key_or_group, str(override.input_line)) for override in parsed]
+
+    def draw(self, trial: BaseTrial) -> tuple[dict[str, Any], DictConfig]:
+        """Return the settings that a trial suggests, and its config."""
+        if GIVEN in trial.user_attrs:
+            return {own.key: own.suggest(trial) for own, _ in self._given()}, deepcopy(self.config)
+        settings = suggest(trial, self.of_all)
+        config = self._compose(settings)
+        if trains_in_epochs(config):
+            settings |= suggest(trial, self.of_epochs)
+            config = self._compose(settings)
+        return settings, config
+
+    def given_parameters(self) -> dict[str, Any]:
+        """Return the parameters of a study for the given config, without those outside of the search space."""
+        return {own.name: encode(value) for own, value in self._given()}
+
+    def _given(self) -> list[tuple[Dimension, Any]]:
+        dimensions = [*self.of_all, *(self.of_epochs if trains_in_epochs(self.config) else [])]
+        return list(contained(dimensions, self._given_value))
+
+    def _given_value(self, key: str) -> Any:
+        value = self.choices[key] if key in self.choices else OmegaConf.select(self.config, key)
+        return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+    def _compose(self, settings: Mapping[str, Any]) -> DictConfig:
+        """Return the config with some settings; groups (`loss`) are chosen before values (`loss.gamma`) are set."""
+        groups = {key: value for key, value in settings.items() if key in self.choices}
+        if groups and str(groups) not in self._composed:
+            self._composed[str(groups)] = self._choose(groups)
+        config = deepcopy(self._composed[str(groups)] if groups else self.config)
+        OmegaConf.set_struct(config, False)
+        for key, value in settings.items():
+            if key not in groups:
+                OmegaConf.update(config, key, value, merge=False, force_add=True)
+        return config
+
+    def _choose(self, groups: Mapping[str, Any]) -> DictConfig:
+        # options of the given loss may not exist for another one
+        replaced = tuple(f"{group}." for group in groups if group in HEAD_SECTIONS)
+        kept = [line for key, line in self._overrides if key not in groups and not key.startswith(replaced)]
+        chosen = [f"{group}={'null' if choice is None else choice}" for group, choice in groups.items()]
+        config = compose_again(*kept, *chosen, config_name="tune")
+        config.output = self.config.output
+        return config
+
+    def check(self) -> list[DictConfig]:
+        """Check the settings of some random trials, and return their configs.
+
+        Raises:
+            InputError: settings do not exist, or their values are of wrong types; the message names them.
+        """
+        study = optuna.create_study(sampler=RandomSampler(seed=0))
+        checked = []
+        for _ in range(CHECKED_TRIALS):
+            trial = study.ask()
+            try:
+                _, config = self.draw(trial)
+                check_settings(config, "tune")
+                check_options(config)
+            except (ValueError, HydraException, OmegaConfBaseException) as error:
+                raise InputError(f"tune.space: the settings {trial.params} do not fit: {error}") from error
+            checked.append(config)
+        return checked
 
 
-def _settings_of(
-    config: DictConfig, choices: Mapping[str, str | None], dimensions: Sequence[Dimension]
-) -> dict[str, Any]:
-    """Return the settings of the given config for all dimensions; for groups, the choice and its settings."""
-    settings: dict[str, Any] = {}
-    for dimension in dimensions:
-        key = dimension.key
-        value = OmegaConf.select(config, key) if "." in key else choices.get(key)
-        if value is None:
-            continue
-        settings[dimension.key] = OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
-        settings |= _settings_of(config, choices, dimension.branches.get(str(value), ()))
-    return settings
-
-
-def with_settings(config: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
-    """Return the config of a run with some settings; groups (`loss`) are set before values (`loss.gamma`)."""
-    made = deepcopy(config)
-    OmegaConf.set_struct(made, False)
-    for key in sorted(settings, key=lambda key: key.count(".")):
-        if "." in key:
-            OmegaConf.update(made, key, settings[key], merge=False, force_add=True)
-        else:
-            made[key] = compose_group(key, settings[key])
-    return made
+def trains_in_epochs(config: DictConfig) -> bool:
+    """Return False if the head of a config is fitted in closed form as a whole."""
+    if not is_closed_form(get_object(config.head["_target_"])):
+        return True
+    return needs_epochs(instantiate(config.head)((1,), 1))  # a part of it may be trained by gradients

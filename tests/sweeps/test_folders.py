@@ -61,15 +61,15 @@ def test_folders_are_named_by_what_a_sweep_varies(folders: Callable[..., list[st
     jobs = [("seed=0", "model=vgg16", *FIXED), ("seed=1", "model=vgg16", *FIXED)]
     assert folders(swept, *jobs) == ["model=vgg16,seed=0", "model=vgg16,seed=1"]
     job = ("optimizer.lr=0.01", "head.dropout=0.3", "loss=focal", *FIXED)
-    search = ("hydra/sweeper=search", "head.dropout=0.3", "resume=auto", *FIXED)
-    assert folders(search, job) == ["loss=focal,optimizer.lr=0.01"]
+    varied = ("loss=weighted_bce,focal", "optimizer.lr=0.1,0.01", "head.dropout=0.3", "resume=auto", *FIXED)
+    assert folders(varied, job) == ["loss=focal,optimizer.lr=0.01"]
     assert folders(("seed=3", "resume=auto"), ("seed=3", "resume=auto")) == ["seed=3"]
 
 
 def test_no_two_jobs_share_a_folder(folders: Callable[..., list[str]]):
     """Also where what varies is otherwise left out of the names, or given before as one value."""
-    jobs = [("seed=0", f"objective={name}/map") for name in ("val", "test")]
-    assert len(set(folders(("seed=0", "objective=val/map,test/map", "resume=auto"), *jobs))) == 2
+    jobs = [("seed=0", f"on_error={name}") for name in ("continue", "stop")]
+    assert len(set(folders(("seed=0", "on_error=continue,stop", "resume=auto"), *jobs))) == 2
     assert folders(("seed=5", "seed=0,1", "resume=auto"), ("seed=0",), ("seed=1",)) == ["seed=0", "seed=1"]
 
 

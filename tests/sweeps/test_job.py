@@ -1,4 +1,4 @@
-"""What happens around one job, and what it tells a sweeper."""
+"""What happens around one job."""
 
 import gc
 import logging
@@ -15,16 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlic.errors import InputError
 from mlic.sweeps.job import reported_job
-from mlic.sweeps.objective import objective_of
 
 
 class Network:
     """Stands for what a job makes."""
 
     owner: "Network"
-
-
-RESULTS = {"train": {"map": 0.9}, "test": {"map": 0.5, "per_class": {}}}
 
 
 @pytest.fixture
@@ -52,7 +48,7 @@ def log_file(tmp_path: Path):
 
 
 def config(**settings: str) -> DictConfig:
-    return OmegaConf.create({"on_error": "continue", "objective": "val/map", "output": "run", **settings})
+    return OmegaConf.create({"on_error": "continue", "output": "run", **settings})
 
 
 def test_an_error_is_in_the_log_and_goes_on(hydra_mode: Callable[..., None], log_file: Path):
@@ -101,15 +97,3 @@ def test_stop_ends_the_sweep_where_the_jobs_run_here(hydra_mode: Callable[..., N
     message = "on_error: must be one of continue, stop, got 'ignore'"
     with pytest.raises(CompactHydraException, match=message), reported_job(config(on_error="ignore")):
         pass
-
-
-def test_the_objective_is_the_metric_that_it_names(hydra_mode: Callable[..., None]):
-    hydra_mode(RunMode.MULTIRUN, sweeper="OptunaSweeper")
-    assert objective_of(config(objective="test/map"), RESULTS) == 0.5
-    for absent in ("val/map", "test/per_class", "test"):
-        with pytest.raises(InputError, match=rf"objective: the run has no '{absent}' \(parts: train, test\)"):
-            objective_of(config(objective=absent), RESULTS)
-    hydra_mode(RunMode.MULTIRUN)
-    assert objective_of(config(), RESULTS) is None
-    hydra_mode(RunMode.RUN, sweeper="OptunaSweeper")
-    assert objective_of(config(), RESULTS) is None

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
 from hydra.errors import CompactHydraException
 
 from hydra_plugins.mlic_local_launcher import make_environments
@@ -70,14 +69,3 @@ def test_jobs_end_with_a_sweep_that_is_killed(run_server: Any, arguments: tuple[
     while {json.loads(file.read_text())["state"] for file in places.glob("*/status.json")} != {"interrupted"}:
         assert time.monotonic() < until
         time.sleep(0.05)
-
-
-@pytest.mark.slow
-def test_optuna_gets_what_the_jobs_return(run_server: Any, arguments: tuple[str, ...], tmp_path: Path):
-    space = ("~hydra.sweeper.params", "+hydra.sweeper.params={head.dropout: 'interval(0.1, 0.5)'}")
-    options = ("hydra/sweeper=search", *space, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
-    assert run_server.run(*arguments, *options, folder=tmp_path) == 0, (tmp_path / "command.log").read_text()
-    sweep = tmp_path / "outputs" / "sweeps" / "local"
-    best = yaml.safe_load((sweep / "optimization_results.yaml").read_text())["best_value"]
-    maps = [json.loads(file.read_text())["val"]["map"] for file in sweep.glob("*/metrics.json")]
-    assert len(maps) == 2 and best == pytest.approx(max(maps))

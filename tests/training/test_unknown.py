@@ -90,10 +90,16 @@ def test_evaluation_and_report_leave_unknown_labels_out(run: Path, tmp_path: Pat
     assert len(errors) and "cross" not in set(errors["class"])
 
 
-def test_tune_refuses_unknown_labels(annotations: Path, tiny_arguments: tuple[str, ...], tmp_path: Path):
-    options = (*tiny_arguments, f"data.annotations={annotations}", *SETTINGS, "features.num_workers=0")
-    with pytest.raises(InputError, match=r"labels are unknown, and mlic\.tune does not"):
-        tune(*options, output=tmp_path / "search")
+@pytest.mark.parametrize("head", ["dense", "ridge"])
+def test_tune_leaves_unknown_labels_out(
+    head: str, annotations: Path, tiny_arguments: tuple[str, ...], tmp_path: Path
+):
+    options = (*tiny_arguments, f"data.annotations={annotations}", *SETTINGS, f"head={head}")
+    small = ("++features.num_workers=0", "trainer.max_epochs=2", "tune.trials=2")
+    results = tune(*options, *small, output=tmp_path / "search")
+    trials = pd.read_csv(tmp_path / "search" / "trials.csv")
+    assert set(trials["state"]) == {"finished"}
+    assert results["val"]["map"] == pytest.approx(trials["map"].max(), rel=1e-5)
 
 
 def test_a_loss_that_would_take_them_as_they_are_is_refused():

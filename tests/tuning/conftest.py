@@ -1,39 +1,30 @@
 """Searches on 60 small images with a tiny random network."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from mlic.config import compose_with_choices
+from mlic.tune import tune
 
-SMALL = (
-    "trainer.max_epochs=3",
-    "tune.heads=6",
-    "tune.halving={first: 1, eta: 2}",
-    "tune.space.head.hidden={choice: [[16], [8, 8], []]}",
-)
-
-Composed = tuple[Any, dict[str, str | None]]
+SMALL = ("trainer.max_epochs=3", "tune.trials=4", "tune.space.head.hidden={choice: [[16], [8, 8], []]}")
+Search = Callable[..., dict[str, dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
-def search_in(
-    tiny_arguments: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Composed]:
-    """(folder, overrides) -> config and choices of a search that takes two seconds; all read one feature store."""
-    stored = ("++features.num_workers=0", f"++features.dir={tmp_path_factory.mktemp('tuning') / 'store'}")
+def search(tiny_arguments: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Search:
+    """(folder, overrides) -> results of a search of a second or two; all read one feature store."""
+    stored = (f"++features.dir={tmp_path_factory.mktemp('tuning') / 'store'}", "++features.num_workers=0")
 
-    def make(folder: Path, *overrides: str) -> Composed:
-        every = (*tiny_arguments, *stored, *SMALL, *overrides)
-        return compose_with_choices(*every, output=folder, config_name="tune")
+    def run(folder: Path, *overrides: str, small: tuple[str, ...] = SMALL) -> dict[str, dict[str, Any]]:
+        return tune(*tiny_arguments, *stored, *small, *overrides, output=folder)
 
-    return make
+    return run
 
 
-@pytest.fixture
-def tiny_search(search_in: Callable[..., Composed], tmp_path: Path) -> Callable[..., Composed]:
-    """Overrides -> config and choices of such a search; its folder is `tmp_path / "tuned"`."""
-    return partial(search_in, tmp_path / "tuned")
+@pytest.fixture(scope="session")
+def trials_of() -> Callable[[Path], pd.DataFrame]:
+    """Folder of a search -> its trials.csv, with the number of the trial as index."""
+    return lambda folder: pd.read_csv(folder / "trials.csv").set_index("trial")

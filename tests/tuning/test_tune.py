@@ -1,13 +1,12 @@
-"""A whole search: trials, winner, what it writes, and that it never looks at test rows."""
+"""A whole search over heads: trials, winner, what it writes, and that it never looks at test rows."""
 
 import json
 import os
 import shutil
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,100 +15,107 @@ import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from torch import Tensor, nn
 
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
-from mlic.features.dataset import FeatureDataset, MemoryRows
-from mlic.models import DenseHead, FocalLoss
+from mlic.features.dataset import FeatureDataset
 from mlic.runs.folder import RunFolder
 from mlic.runs.status import RunStatus
-from mlic.training.run import run
-from mlic.tuning.bank import Bank
-from mlic.tuning.run import run_tuning
+from mlic.train import train
+from mlic.tuning import heads
 
-# a run draws its masks in another order than a bank of heads does
-NO_DROPOUT = ("head.dropout=0", "~tune.space.head.dropout", "~tune.space.head.hidden_dropout")
-
-Search = Callable[..., tuple[Any, dict[str, str | None]]]
-PLAIN = ("tune.halving=null", "scheduler=cosine", *NO_DROPOUT)
-
-
-def trials_of(folder: Path) -> list[dict[str, Any]]:
-    """Rows of trials.csv, the best first."""
-    return pd.read_csv(folder / "trials.csv").to_dict("records")  # pyright: ignore[reportReturnType]
+Search = Callable[..., dict[str, dict[str, Any]]]
+TrialsOf = Callable[[Path], Any]
+AVERAGED = ("scheduler=cosine", "callbacks=weight_average", "callbacks.checkpoint.monitor=null")
 
 
 @pytest.fixture(scope="module")
-def halved(search_in: Search, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a finished search that stops hopeless heads; do not write to it."""
-    folder = tmp_path_factory.mktemp("halved") / "tuned"
-    run_tuning(*search_in(folder))
+def tuned(search: Search, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished search; do not write to it."""
+    folder = tmp_path_factory.mktemp("search") / "tuned"
+    search(
+        folder, "tune.trials=6", "optimizer.lr=0.0002"
+    )  # the lowest of the space, so that another trial wins
     return folder
-
-
-@pytest.fixture(scope="module")
-def plain(search_in: Search, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a finished search that trains all heads to the end; do not write to it."""
-    folder = tmp_path_factory.mktemp("plain") / "tuned"
-    run_tuning(*search_in(folder, *PLAIN))
-    return folder
-
-
-def test_a_search_leaves_trials_and_a_winner_that_is_an_ordinary_run(halved: Path):
-    rows = trials_of(halved)
-    assert sorted(row["trial"] for row in rows) == list(range(6))
-    assert [row["state"] for row in rows] == ["finished"] * 2 + ["stopped"] * 4
-    assert sorted(row["epochs"] for row in rows) == [1, 1, 1, 2, 3, 3]
-    assert rows[0]["map"] >= rows[1]["map"]
-    assert (halved / "figures" / "trials.png").stat().st_size > 10_000
-    results = json.loads((halved / "winner" / "metrics.json").read_text())
-    assert {"train", "val", "test", "test_calibrated"} <= set(results)
-    assert json.loads((halved / "status.json").read_text())["state"] == "finished"
-
-
-def test_the_first_trial_is_the_config_as_it_is(plain: Path, tiny_search: Search, tmp_path: Path):
-    config, choices = tiny_search(*PLAIN)
-    OmegaConf.set_struct(config, False)
-    del config.tune
-    run(config)
-    curve = pd.read_csv(tmp_path / "tuned" / "epochs.csv")["val/map"].to_list()
-    rows = trials_of(plain)
-    assert {row["state"] for row in rows} == {"finished"}
-    first = next(row for row in rows if row["trial"] == 0)
-    assert first["map"] == pytest.approx(max(curve), abs=1e-5)
-    assert first["epoch"] == curve.index(max(curve)) + 1
-    assert [first[group] for group in ("optimizer", "loss")] == [choices["optimizer"], choices["loss"]]
-    assert first["optimizer.lr"] == config.optimizer.lr
-
-
-def test_tuned_yaml_runs_the_winner_again(plain: Path, tmp_path: Path):
-    options = [f"hydra.searchpath=[file://{plain}]", "experiment=tuned", "trainer=cpu"]
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        config = compose("train", overrides=[*options, f"output={tmp_path / 'again'}"])
-    assert run(config) == json.loads((plain / "winner" / "metrics.json").read_text())
-
-
-def test_folds_choose_without_a_val_part(tiny_search: Search, tmp_path: Path):
-    results = run_tuning(*tiny_search("tune.folds=3", "data.split.val=0"))
-    table = pd.read_csv(tmp_path / "tuned" / "trials.csv")
-    folds = table[["fold_0", "fold_1", "fold_2"]]
-    np.testing.assert_allclose(folds.mean(axis=1), table["map"], rtol=1e-4)
-    assert set(results) == {"train", "test"}
-    epochs = pd.read_csv(tmp_path / "tuned" / "winner" / "epochs.csv")
-    assert len(epochs) == table["epoch"][0]
 
 
 @pytest.fixture
-def without_winner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The search alone: the winner is not trained."""
-    monkeypatch.setattr("mlic.tuning.run.run", lambda config: {})
+def without_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search alone: neither the winner nor the given config is trained at the end."""
+    monkeypatch.setattr("mlic.tuning.run._finish", lambda *arguments: {})
 
 
-@pytest.mark.usefixtures("without_winner")
+def metrics_of(run: Path) -> dict[str, dict[str, Any]]:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_a_search_leaves_trials_and_two_ordinary_runs(tuned: Path, trials_of: TrialsOf):
+    trials = trials_of(tuned)
+    assert sorted(trials.index) == list(range(6)) and set(trials["state"]) == {"finished"}
+    assert trials["map"].is_monotonic_decreasing and set(trials["epochs"]) == {3}
+    for name in ("history", "importances"):
+        assert (tuned / "figures" / f"{name}.png").stat().st_size > 10_000
+    assert json.loads((tuned / "status.json").read_text())["state"] == "finished"
+    # each trial is what an ordinary run with its settings gives, with dropout too
+    for folder, number in (("winner", trials.index[0]), ("defaults", 0)):
+        assert metrics_of(tuned / folder)["val"]["map"] == pytest.approx(trials["map"][number], rel=1e-5)
+        epochs = pd.read_csv(tuned / folder / "epochs.csv")["val/map"].tolist()
+        assert epochs.index(max(epochs)) + 1 == trials["epoch"][number]
+
+
+def test_the_first_trial_is_the_config_as_it_is(tuned: Path, trials_of: TrialsOf):
+    first = trials_of(tuned).loc[0]
+    assert (first["head.hidden"], first["loss"], first["optimizer.lr"]) == ("[16]", "weighted_bce", 0.0002)
+    assert first["head.dropout"] == 0.2 and np.isnan(first["head.hidden_dropout"])  # outside of the space
+
+
+def test_the_summary_compares_on_val_and_on_test(tuned: Path):
+    winner, given = (metrics_of(tuned / name) for name in ("winner", "defaults"))
+    summary = (tuned / "summary.txt").read_text()
+    for part in ("val", "test"):
+        difference = winner[part]["map"] - given[part]["map"]
+        assert f"{difference:+.4f} on {part} ({winner[part]['map']:.4f} and" in summary
+    assert summary.count("95 % interval") == 2 and "optimistic, because val chose the best of 6" in summary
+
+
+def test_tuned_yaml_runs_the_winner_again(tuned: Path, tmp_path: Path):
+    options = [f"hydra.searchpath=[file://{tuned}]", "experiment=tuned", "trainer=cpu"]
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        config = compose("train", overrides=[*options, f"output={tmp_path / 'again'}"])
+    assert train(config) == metrics_of(tuned / "winner")
+
+
+def test_averages_and_schedules_are_those_of_a_run(search: Search, trials_of: TrialsOf, tmp_path: Path):
+    results = search(tmp_path / "tuned", "tune.metric=auc_micro", "tune.trials=3", *AVERAGED)
+    trials = trials_of(tmp_path / "tuned")
+    assert set(trials["epoch"]) == {3}  # the last one
+    assert results["val"]["auc_micro"] == pytest.approx(trials["auc_micro"].iloc[0], rel=1e-5)
+
+
+def test_folds_choose_without_a_val_part(search: Search, trials_of: TrialsOf, tmp_path: Path):
+    results = search(tmp_path / "tuned", "tune.folds=3", "data.split.val=0", "optimizer.lr=0.0002")
+    assert set(results) == {"train", "test"}
+    trials = trials_of(tmp_path / "tuned")
+    for folds, value in zip(trials["folds"], trials["map"], strict=True):
+        assert np.mean(json.loads(folds)) == pytest.approx(value, rel=1e-4)
+    assert len(pd.read_csv(tmp_path / "tuned" / "winner" / "epochs.csv")) == trials["epoch"].iloc[0]
+    assert "on the folds" in (tmp_path / "tuned" / "summary.txt").read_text()
+
+
+@pytest.mark.parametrize("val", ["0", "0.2"])
+def test_a_head_in_closed_form_is_scored_without_epochs(
+    val: str, search: Search, trials_of: TrialsOf, tmp_path: Path
+):
+    results = search(tmp_path / "tuned", "head=ridge", f"data.split.val={val}", small=())
+    trials, part = trials_of(tmp_path / "tuned"), "loo" if val == "0" else "val"
+    assert 2 <= len(trials) <= 6 and "optimizer.lr" not in trials  # no settings are tried twice
+    assert results[part]["map"] == pytest.approx(trials["map"].iloc[0], rel=1e-5)
+
+
+@pytest.mark.usefixtures("without_runs")
 @pytest.mark.parametrize("folds", ["null", "2"])
-def test_choosing_never_reads_a_test_row(folds: str, tiny_search: Search, monkeypatch: pytest.MonkeyPatch):
-    """All rows that the search reads lie in train and val; the winner's run comes after."""
+def test_choosing_never_reads_a_test_row(folds: str, search: Search, monkeypatch: Any, tmp_path: Path):
     seen: set[int] = set()
     test: set[int] = set()
     read, prepare = FeatureDataset.__getitems__, sys.modules["mlic.tuning.run"].prepare
@@ -125,96 +131,113 @@ def test_choosing_never_reads_a_test_row(folds: str, tiny_search: Search, monkey
 
     monkeypatch.setattr(FeatureDataset, "__getitems__", noted)
     monkeypatch.setattr("mlic.tuning.run.prepare", prepared)
-    run_tuning(*tiny_search(f"tune.folds={folds}"))
+    search(tmp_path / "tuned", f"tune.folds={folds}", "tune.trials=2")
     assert len(test) == 12 and len(seen) == 48 and not test & seen
 
 
-def test_metric_and_best_epoch_are_those_of_the_search(tiny_search: Search, tmp_path: Path):
-    by_loss = ("callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.mode=min")
-    options = ("tune.metric=auc_micro", "head.standardize=true", "tune.halving=null", "trainer.max_epochs=6")
-    results = run_tuning(*tiny_search(*by_loss, *options, *NO_DROPOUT))
-    curve = pd.read_csv(tmp_path / "tuned" / "winner" / "epochs.csv")["val/auc_micro"].tolist()
-    assert len(set(curve)) > 1
-    assert results["val"]["auc_micro"] == pytest.approx(max(curve), abs=1e-6)
-    best = trials_of(tmp_path / "tuned")[0]["auc_micro"]
-    assert results["val"]["auc_micro"] == pytest.approx(best, abs=1e-5)
+class OwnHead(nn.Sequential):
+    """A head of a user's own package."""
+
+    def __init__(self, feature_shape: Sequence[int], num_classes: int, *, width: int = 4) -> None:
+        super().__init__(nn.Linear(feature_shape[0], width), nn.Tanh(), nn.Linear(width, num_classes))
 
 
-@pytest.mark.usefixtures("without_winner")
-def test_a_head_that_diverges_stops_alone(tiny_search: Search, tmp_path: Path):
+class OwnLoss(nn.Module):
+    """A power of the error."""
+
+    def __init__(self, class_weights: np.ndarray, *, power: float = 2.0) -> None:
+        super().__init__()
+        self.power = power
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return ((torch.sigmoid(logits) - targets).abs() ** self.power).mean()
+
+
+def test_heads_and_losses_of_ones_own_are_searched(search: Search, trials_of: TrialsOf, tmp_path: Path):
+    configs = tmp_path / "conf"
+    for group, name, option in (("head", "OwnHead", "width: 3"), ("loss", "OwnLoss", "power: 2.0")):
+        (configs / group).mkdir(parents=True)
+        text = f"_target_: {__name__}.{name}\n_partial_: true\n{option}\n"
+        (configs / group / "own.yaml").write_text(text)
+    space = ("~tune.space.loss", "~tune.space.optimizer")
+    own = ("+tune.space.loss={power: {uniform: [1, 3]}}", "+tune.space.head={width: {integers: [2, 9]}}")
+    options = (f"hydra.searchpath=[file://{configs}]", "head=own", "loss=own", "tune.trials=3", *space, *own)
+    results = search(tmp_path / "tuned", *options, small=("trainer.max_epochs=2",))
+    trials = trials_of(tmp_path / "tuned")
+    assert set(trials["state"]) == {"finished"} and trials["head.width"].nunique() > 1
+    assert trials["loss.power"][0] == 2 and trials["head.width"][0] == 3
+    assert results["val"]["map"] == pytest.approx(trials["map"].iloc[0], rel=1e-5)
+
+
+@pytest.mark.usefixtures("without_runs")
+def test_only_hopeless_trials_are_stopped_and_never_the_first(
+    search: Search, trials_of: TrialsOf, tmp_path: Path
+):
+    space = ("~tune.space.loss", "~tune.space.optimizer", "~tune.space.head")
+    rates = "+tune.space.optimizer={lr: {log_uniform: [1e-9, 0.1]}}"
+    options = ("optimizer.lr=1e-9", "trainer.max_epochs=10", "tune.trials=14", *space, rates)
+    search(tmp_path / "tuned", *options, small=())
+    trials = trials_of(tmp_path / "tuned")
+    assert trials["epochs"][0] == 10 and trials["epochs"].min() >= 10 * heads.FAIR_SHARE
+    pruned = trials["state"] == "pruned"
+    assert pruned.any() and trials["map"][pruned].max() < trials["map"].iloc[0]
+
+
+@pytest.mark.usefixtures("without_runs")
+def test_a_head_that_diverges_is_a_bad_trial(search: Search, trials_of: TrialsOf, tmp_path: Path):
     space = "+tune.space.optimizer={choice: {sgd: {lr: {choice: [0.01, inf]}}}}"
-    run_tuning(*tiny_search("~tune.space.optimizer", "~tune.space.loss", space, "tune.halving=null"))
-    states = {(row["optimizer.lr"] > 1, row["state"]) for row in trials_of(tmp_path / "tuned")}
-    assert states == {(True, "diverged"), (False, "finished")}
-
-
-@pytest.mark.usefixtures("without_winner")
-def test_rows_from_the_disk_are_searched(
-    tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(MemoryRows, "__init__", None)  # no row is held
-    run_tuning(*tiny_search("features.memory_gb=0.00001"))
-    assert 0 < trials_of(tmp_path / "tuned")[0]["map"] <= 1
-
-
-@pytest.mark.usefixtures("without_winner")
-def test_banks_side_by_side_train_the_same(
-    plain: Path, tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    names: set[str] = set()
-    train_epoch = Bank.train_epoch
-
-    def train(self: Bank, *arguments: Any, **options: Any) -> None:
-        names.add(threading.current_thread().name)
-        train_epoch(self, *arguments, **options)
-
-    monkeypatch.setattr(Bank, "train_epoch", train)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    run_tuning(*tiny_search(*PLAIN))
-    assert len(names) > 1
-    assert (tmp_path / "tuned" / "trials.csv").read_text() == (plain / "trials.csv").read_text()
+    options = ("~tune.space.optimizer", "~tune.space.loss", "~tune.space.head", space)
+    search(tmp_path / "tuned", *options, small=("trainer.max_epochs=2",))
+    trials = trials_of(tmp_path / "tuned")
+    failed = trials[trials["state"] == "failed"]
+    assert set(failed["optimizer.lr"]) == {np.inf} and failed["error"].str.contains("the loss became").all()
+    with pytest.raises(InputError, match="the loss became"):
+        search(tmp_path / "tuned", *options, "on_error=stop", small=("trainer.max_epochs=2",))
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["features=live"], "features=cached"),
-        (["callbacks=early_stopping"], "tune.halving"),
-        (["head=csra"], "not mlic.models.CSRAHead.*sweeper=search"),
+        (["features=live"], "features=cached, or tune.over=runs"),
+        (["callbacks=early_stopping"], "stops hopeless trials itself"),
         (["data.split.val=0"], "tune.folds=5"),
         (["tune.metric=mpa"], "tune.metric: must be one of map"),
         (["tune.seed=-1"], "^tune.seed=-1: expected a whole number from 0"),
-        (["tune.heads=1"], "tune.heads=1: expected at least 2"),
-        (["resume=auto"], "resume=auto: mlic.tune always starts from the beginning"),
-        (
-            ["+trainer.gradient_clip_val=1"],
-            "trainer.gradient_clip_val=1: the heads of a search are trained without it",
-        ),
-        (["+tune.space.trainer={max_epochs: {choice: [1]}}"], "tune.space.trainer.*sweeper=search"),
+        (["tune.trials=1"], "tune.trials: expected at least 2"),
+        (["tune.trials=null"], "tune.trials: set this or tune.minutes"),
+        (["tune.heads=8"], "tune.heads no longer exists: tune.trials is"),
+        (["resume=auto"], "a search with tune.storage goes on by itself"),
+        (["trainer.devices=2"], "trainer.devices: a search uses one device"),
+        (["+tune.space.trainer={max_epochs: {choice: [1]}}"], "tune.space.trainer: .*tune.over=runs"),
+        (["+tune.space.head.droput={uniform: [0, 1]}"], "tune.space: the settings .*droput.* do not fit"),
+        (["+tune.space.scheduler={choice: {nope: {}}}"], "tune.space: the settings .*nope"),
+        (["tune.over=runs", "tune.folds=2"], "tune.folds: tune.over=runs selects on val"),
+        (["tune.storage=mysql://host/x"], "tune.storage=mysql://host/x: expected sqlite"),
     ],
 )
-def test_what_cannot_be_searched_is_named(overrides: list[str], message: str, tiny_search: Search):
+def test_what_cannot_be_searched_is_named(overrides: list[str], message: str, search: Search, tmp_path: Path):
     with pytest.raises(InputError, match=message):
-        run_tuning(*tiny_search(*overrides))
+        search(tmp_path / "tuned", *overrides)
+    assert not (tmp_path / "tuned" / "status.json").exists()
 
 
 def test_an_earlier_search_stays_until_all_was_checked(
-    halved: Path, search_in: Search, tmp_path: Path, contents: Callable[[Path], dict[Path, bytes]]
+    tuned: Path, search: Search, tmp_path: Path, contents: Callable[[Path], dict[Path, bytes]]
 ):
-    before = contents(halved)
+    before = contents(tuned)
     for override, message in (
         (f"data.annotations={tmp_path}/lables.csv", "lables.csv"),
         ("model.backbone.name=nope", "nope"),
-        (f"data.split.keep={halved / 'winner'}", r"data\.split\.keep: .* is in output"),
-        ("+tune.space.head.droput={uniform: [0, 1]}", "tune.space: the settings .*droput.* do not fit"),
+        (f"data.split.keep={tuned / 'winner'}", r"data\.split\.keep: .* is in output"),
+        (f"tune.storage={tmp_path}", "tune.storage"),
     ):
         with pytest.raises(InputError, match=message):
-            run_tuning(*search_in(halved, override))
-        assert contents(halved) == before
+            search(tuned, override)
+        assert contents(tuned) == before
 
 
 def test_an_interrupted_search_does_not_show_the_winner_of_an_earlier_one(
-    tiny_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = tmp_path / "tuned"
     with RunStatus(RunFolder(folder)), RunStatus(RunFolder(folder / "winner")):
@@ -222,18 +245,18 @@ def test_an_interrupted_search_does_not_show_the_winner_of_an_earlier_one(
         (folder / "experiment" / "tuned.yaml").touch()
     (folder / "notes.txt").touch()
 
-    def interrupted(self: Search) -> None:
+    def interrupted(*arguments: Any) -> None:
         raise SystemExit(143)
 
-    monkeypatch.setattr("mlic.tuning.search.Search.run", interrupted)
+    monkeypatch.setattr("mlic.tuning.heads.train_trial", interrupted)
     with pytest.raises(SystemExit):
-        run_tuning(*tiny_search())
+        search(folder)
     assert json.loads((folder / "status.json").read_text())["state"] == "interrupted"
     assert (folder / "trials.csv").is_file() and (folder / "notes.txt").is_file()
     assert not (folder / "winner").exists() and not (folder / "experiment" / "tuned.yaml").exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(tiny_search: Search, tmp_path: Path):
+def test_a_folder_of_something_else_is_left_alone(search: Search, tmp_path: Path):
     for name in ("config.yaml", "trials.csv"):
         shutil.rmtree(tmp_path / "tuned", ignore_errors=True)
         file = tmp_path / "tuned" / name
@@ -241,37 +264,13 @@ def test_a_folder_of_something_else_is_left_alone(tiny_search: Search, tmp_path:
         file.write_text("mine")
         refused = r"output: '.*tuned' is (not a folder of a search|the folder of a run)"
         with pytest.raises(InputError, match=refused):
-            run_tuning(*tiny_search())
+            search(file.parent)
         assert [path.name for path in file.parent.iterdir() if path.name != ".lock"] == [name]
-
-
-class OwnFocal(FocalLoss):
-    """With a parameter that the stack does not know."""
-
-    def __init__(self, *arguments: Any, beta: float = 1.0, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.beta = beta
-
-
-class OwnHead(DenseHead):
-    """A head that may compute something else."""
-
-
-def test_classes_of_ones_own_are_refused_before_any_work(tiny_search: Search, tmp_path: Path):
-    loss = (f"loss._target_={__name__}.OwnFocal", "+loss.beta=1", "+tune.space.loss.beta={choice: [0, 5]}")
-    own = r"supports only {}, not .*Own{}.*sweeper=search"
-    for overrides, message in (
-        (loss, "^loss: mlic.tune " + own.format("WeightedBCE, FocalLoss, AsymmetricLoss", "Focal")),
-        ([f"head._target_={__name__}.OwnHead"], "^head: mlic.tune " + own.format("DenseHead", "Head")),
-    ):
-        with pytest.raises(InputError, match=message):
-            run_tuning(*tiny_search("~tune.space.loss.choice", *overrides))
-    assert not (tmp_path / "tuned" / "status.json").exists()
 
 
 @pytest.mark.slow
 def test_a_signal_ends_a_search_at_once(run_server: Any, tiny_arguments: tuple[str, ...], tmp_path: Path):
-    options = ("tune.heads=4", "tune.halving=null", "trainer.max_epochs=100000", "output=tuned")
+    options = ("trainer.max_epochs=100000", "output=tuned")
     process = run_server.start(*tiny_arguments, *options, folder=tmp_path, command="tune")
     log, deadline = tmp_path / "command.log", time.monotonic() + 60
     while not (log.exists() and "classes (" in log.read_text()):
