@@ -27,6 +27,8 @@ WEIGHTS_PACKAGES = {
     )
     for size in range(3)
 }
+# prefixes of licences that allow any use; others, such as cc-by-nc-4.0 and dinov3-license, restrict it
+FREE_LICENSES = ("apache-", "bsd-", "mit", "cc-by-4.0")
 HUB_TIMEOUT_SECONDS = 10
 HUB_FILE_NAMES = ("model.safetensors", "pytorch_model.bin")
 
@@ -56,7 +58,7 @@ def load_network(
     if not timm.is_model(name):
         raise InputError(_unknown_network(name))
     if not pretrained:
-        return _create(name, image_size)
+        return build_network(name, image_size)
     if weights is not None:
         return _from_file(name, Path(weights), image_size)
     packaged = _packaged_weights(name)
@@ -65,8 +67,14 @@ def load_network(
     return _from_file(name, _hub_weights(name), image_size)
 
 
-def _create(name: str, image_size: int | None, file: Path | None = None) -> nn.Module:
-    """Build a network in eval mode, with the weights of a file or random ones."""
+def build_network(name: str, image_size: int | None, file: Path | None = None) -> nn.Module:
+    """Build a network in eval mode.
+
+    Args:
+        name: timm model name.
+        image_size: see `load_network`.
+        file: file of the weights; None for random ones.
+    """
     config: dict[str, Any] = {} if file is None else {"file": str(file)}
     options = {}
     if image_size is not None:
@@ -76,6 +84,11 @@ def _create(name: str, image_size: int | None, file: Path | None = None) -> nn.M
             options["img_size"] = image_size
     network = timm.create_model(name, pretrained=file is not None, pretrained_cfg_overlay=config, **options)
     return network.eval()
+
+
+def is_free(license: str) -> bool:
+    """Return True if a licence, as timm names it, allows any use."""
+    return license.lower().startswith(FREE_LICENSES)
 
 
 def _unknown_network(name: str) -> str:
@@ -93,7 +106,7 @@ def _from_file(name: str, path: Path, image_size: int | None) -> nn.Module:
         )
     try:
         # timm maps tensor names of other frameworks and loads with weights_only=True
-        network = _create(name, image_size, path)
+        network = build_network(name, image_size, path)
     except SafetensorError as error:
         raise InputError(f"model.backbone.weights: '{path}' is not a safetensors file ({error}).") from error
     except Exception as error:
@@ -119,7 +132,7 @@ def _packaged_weights(name: str) -> Path | None:
 
 
 def _from_package(name: str, path: Path, image_size: int | None) -> nn.Module:
-    network = _create(name, image_size)
+    network = build_network(name, image_size)
     source = list(torch.load(path, map_location="cpu", weights_only=True).values())
     target = network.state_dict()
     shapes = [tuple(tensor.shape) for tensor in source]

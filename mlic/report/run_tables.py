@@ -18,6 +18,7 @@ def model_table(runs: Sequence[ReportedRun]) -> Table:
     columns = (
         RUN,
         Column("weights_tag", "weights", meaning="timm name and tag of the pretrained weights"),
+        Column("weights_license", "licence", meaning="of the weights, according to timm"),
         Column("image_size", "input", "integer", meaning="side of the square input, pixels"),
         Column("backbone_parameters", "backbone parameters", "integer", meaning="frozen"),
         Column("trainable_parameters", "trainable parameters", "integer", meaning="of the head"),
@@ -25,7 +26,7 @@ def model_table(runs: Sequence[ReportedRun]) -> Table:
         Column("pool", "pool", meaning="pooling of the feature map"),
         Column("precision", "computed in", meaning="number format of the backbone"),
     )
-    keys = ("weights_tag", "image_size", "backbone_parameters", "head_parameters")
+    keys = ("weights_tag", "weights_license", "image_size", "backbone_parameters", "head_parameters")
     rows = []
     for run in runs:
         shape = run.model.get("feature_shape")

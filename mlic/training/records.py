@@ -119,6 +119,7 @@ def write_model(folder: RunFolder, backbone: Backbone, head: nn.Module, name: st
             "name": name,
             **backbone.identity,
             "weights_tag": backbone.weights_tag,
+            "weights_license": backbone.weights_license,
             "image_size": backbone.image_size,
             "feature_shape": list(backbone.feature_shape),
             "backbone_parameters": backbone.num_parameters,

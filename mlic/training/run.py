@@ -23,6 +23,7 @@ from mlic.inference.checkpoint import SavedRun, read_saved_run
 from mlic.inference.seen import SeenImages, fingerprints
 from mlic.models import Backbone, MultiLabelClassifier, fit_standardization
 from mlic.models.losses import check_loss
+from mlic.models.weights import is_free
 from mlic.runs.folder import RunFolder
 from mlic.runs.lock import one_at_a_time
 from mlic.runs.processes import broadcast_decision, find_processes
@@ -277,6 +278,12 @@ def _make_backbone(config: DictConfig, trainer: L.Trainer) -> Backbone:
             f"model.backbone.unfreeze={config.model.backbone.unfreeze} trains the backbone, so that features change "
             "at each step: set features=live or features=augmented."
         )
+    for member in backbone.members:
+        if member.weights_license is not None and not is_free(member.weights_license):
+            logger.warning(
+                "the weights of %s have the licence '%s', which may restrict their use: see https://huggingface.co/timm/%s",
+                *(member.name, member.weights_license, member.name),
+            )
     return backbone.optimize_for(trainer.strategy.root_device)
 
 

@@ -133,6 +133,7 @@ def test_a_comparison_tells_of_the_members(make_config: MakeConfig, tmp_path: Pa
     table = model_table([run])
     cells = dict(zip([column.key for column in table.columns], table.rows[0].cells, strict=True))
     assert cells["weights_tag"].value == "test_efficientnet + test_efficientnet"
+    assert cells["weights_license"].value == "apache-2.0"
     assert cells["image_size"].text("integer") == "64 + 96"
     backbone = Classifier.load(tmp_path / "run", device="cpu").backbone
     assert cells["backbone_parameters"].value == backbone.num_parameters
