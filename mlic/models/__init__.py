@@ -8,6 +8,7 @@ from mlic.models.heads import DenseHead
 from mlic.models.interface import Backbone
 from mlic.models.losses import AsymmetricLoss, FocalLoss, WeightedBCE
 from mlic.models.map_heads import AttentionHead, CSRAHead
+from mlic.models.nearest import NearestHead
 from mlic.models.ridge import RidgeHead
 from mlic.models.schedules import cosine_with_warmup
 from mlic.models.standardization import Standardization, fit_standardization
@@ -23,6 +24,7 @@ __all__ = [
     "FocalLoss",
     "FrozenBackbone",
     "MultiLabelClassifier",
+    "NearestHead",
     "RidgeHead",
     "Standardization",
     "WeightedBCE",

@@ -237,14 +237,17 @@ class ClosedFormFit:
     """Result of the fit of a head in closed form.
 
     Attributes:
-        curve: for each candidate, `penalty`, `map` and `log_loss` of leave-one-out scores.
-        penalty: the chosen one.
+        curve: for each candidate, its value under the name `setting`, and metrics of leave-one-out scores: `map`, and
+            `log_loss` of a ridge head.
+        chosen: the chosen candidate.
         scores: leave-one-out probabilities of the training images, float32 (N, C).
+        setting: name of what is chosen, `penalty` or `neighbours`.
     """
 
     curve: list[dict[str, float]]
-    penalty: float
+    chosen: float
     scores: np.ndarray
+    setting: str = "penalty"
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from mlic.runs.folder import (
     EPOCHS_FILE,
     METRICS_FILE,
     MODEL_FILE,
+    NEIGHBOURS_FILE,
     PENALTIES_FILE,
     STATUS_FILE,
     THRESHOLDS_FILE,
@@ -106,7 +107,8 @@ def read_run(path: Path) -> ReportedRun:
         run.loo = _read(run, folder.predictions("loo"), _predictions, optional=True)
         run.test = _read(run, folder.predictions("test"), _predictions)
         # a head in closed form has no epochs, and those of a cross-validation are in the runs of its folds
-        without_epochs = run.penalties is not None or run.num_folds > 0
+        closed_form = run.penalties is not None or (path / NEIGHBOURS_FILE).is_file()
+        without_epochs = closed_form or run.num_folds > 0
         run.epochs = _read(run, path / EPOCHS_FILE, _epochs, optional=without_epochs)
         _find_thresholds(run)
     return run

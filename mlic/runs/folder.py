@@ -17,12 +17,13 @@ STATUS_FILE = "status.json"
 STATUS_TEXT = '"seconds": {'  # does not occur in a status.json of other programs
 SETTINGS_FILE, DATASET_FILE, MODEL_FILE, SPLIT_FILE = "config.yaml", "dataset.json", "model.json", "split.csv"
 METRICS_FILE, THRESHOLDS_FILE, EPOCHS_FILE = "metrics.json", "thresholds.json", "epochs.csv"
-PENALTIES_FILE = "penalties.csv"  # of a head in closed form, in place of epochs
+# of a head in closed form, in place of epochs: of ridge, and of nearest neighbours
+PENALTIES_FILE, NEIGHBOURS_FILE = "penalties.csv", "neighbours.csv"
 OVERRIDES_FILE = ".hydra/overrides.yaml"  # in folders without a format version
 # of a run besides its status; whatever else lies in its folder is left alone. First what a run could go on from
 RESULT_FILES = (
     "checkpoints/*.ckpt", SETTINGS_FILE, METRICS_FILE, THRESHOLDS_FILE, EPOCHS_FILE, PENALTIES_FILE,
-    DATASET_FILE, MODEL_FILE, SPLIT_FILE, "predictions/*.parquet", "tensorboard/events.out.tfevents.*",
+    NEIGHBOURS_FILE, DATASET_FILE, MODEL_FILE, SPLIT_FILE, "predictions/*.parquet", "tensorboard/events.out.tfevents.*",
 )  # fmt: skip
 # of a search, whose winner is a run in a folder below
 TRIALS_FILE = "trials.csv"

@@ -18,10 +18,15 @@ from mlic.features.source import CachedFeatures
 from mlic.models import MultiLabelClassifier
 from mlic.models.ridge import ClosedFormFit, Gather
 from mlic.models.scores import CollectedScores
-from mlic.runs.folder import PENALTIES_FILE, RunFolder, write_atomically
+from mlic.runs.folder import NEIGHBOURS_FILE, PENALTIES_FILE, RunFolder, write_atomically
 
 logger = logging.getLogger(__name__)
 
+# what the leave-one-out scores choose: its setting, and the file of the candidates
+CANDIDATES = {
+    "penalty": ("head.penalties", PENALTIES_FILE),
+    "neighbours": ("head.neighbours", NEIGHBOURS_FILE),
+}
 LEFT_OUT = "loo"  # name of the leave-one-out scores of the training images among the parts of a run
 
 
@@ -104,18 +109,24 @@ def save_closed_form(trainer: L.Trainer, folder: RunFolder) -> Path | None:
     return path
 
 
-def write_penalties(folder: RunFolder, trainer: L.Trainer, fit: ClosedFormFit) -> None:
-    """Write penalties.csv and log the curve, one step per candidate, in increasing order of penalties."""
+def write_candidates(folder: RunFolder, trainer: L.Trainer, fit: ClosedFormFit) -> None:
+    """Write penalties.csv or neighbours.csv and log the curve, one step per candidate, in increasing order."""
     curve = pd.DataFrame(fit.curve).rename(
-        columns=lambda name: name if name == "penalty" else f"{LEFT_OUT}/{name}"
+        columns=lambda name: name if name == fit.setting else f"{LEFT_OUT}/{name}"
     )
-    write_atomically(folder.path / PENALTIES_FILE, curve.to_csv(index=False))
+    key, file = CANDIDATES[fit.setting]
+    write_atomically(folder.path / file, curve.to_csv(index=False))
     for step, row in enumerate(curve.to_dict("records")):
         for sink in trainer.loggers:
             sink.log_metrics({str(name): float(value) for name, value in row.items()}, step=step)
-    first, last = curve["penalty"].iloc[[0, -1]]
-    at_end = len(curve) > 1 and fit.penalty in (first, last)
+    first, last = curve[fit.setting].iloc[[0, -1]]
+    at_end = len(curve) > 1 and fit.chosen in (first, last)
     logger.info(
-        "penalty %.4g chosen among %d by leave-one-out%s",
-        *(fit.penalty, len(curve), ", at the end of the candidates: extend head.penalties" if at_end else ""),
+        "%s %.4g chosen among %d by leave-one-out%s",
+        *(
+            fit.setting,
+            fit.chosen,
+            len(curve),
+            f", at the end of the candidates: extend {key}" if at_end else "",
+        ),
     )

@@ -37,7 +37,7 @@ from mlic.training.closed_form import (
     is_closed_form,
     needs_epochs,
     save_closed_form,
-    write_penalties,
+    write_candidates,
 )
 from mlic.training.devices import check_shared_output, head_threads, with_processes
 from mlic.training.near_duplicates import near_duplicates_in_train, set_grouping
@@ -141,7 +141,7 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
         if trainer.is_global_zero:
             with status.phase("records"):
                 if fit is not None:
-                    write_penalties(folder, trainer, fit)
+                    write_candidates(folder, trainer, fit)
                 if best is not None:
                     weights = datamodule.class_weights.tolist()
                     complete_checkpoint(
@@ -356,6 +356,8 @@ def _check_training(
 ) -> None:
     """Create what Lightning creates at the start of training, so that invalid settings fail early."""
     prepare_checkpoints(trainer, has_val="val" in datamodule.parts)
+    if not needs_epochs(model.head):
+        return
     optimizer, epochs = model.make_optimizer(), trainer.max_epochs or 0
     if model.scheduler is not None:
         steps = len(datamodule.loader("train", training=True)) * epochs if epochs > 0 else inf

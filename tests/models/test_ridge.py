@@ -88,7 +88,7 @@ def test_the_penalty_is_the_best_by_leave_one_out_and_the_head_stands_alone():
     features, labels = data()
     head = RidgeHead((3, 2, 2), 3)
     result = fit_ridge(head, lambda rows: features[rows].reshape(-1, 3, 2, 2), labels)
-    assert result.penalty == max(result.curve, key=lambda point: point["map"])["penalty"]
+    assert result.chosen == max(result.curve, key=lambda point: point["map"])["penalty"]
     assert len(result.curve) == 17
     copy = RidgeHead((3, 2, 2), 3)
     copy.load_state_dict(head.state_dict())

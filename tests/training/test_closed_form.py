@@ -17,6 +17,7 @@ from mlic.evaluation.predictions import Predictions
 from mlic.evaluation.thresholds import fit_thresholds
 from mlic.inference import Classifier
 from mlic.models import RidgeHead
+from mlic.report.reading import read_run
 from mlic.training.run import run
 
 MakeRun = Callable[..., Path]
@@ -46,6 +47,23 @@ def test_a_run_without_epochs_is_an_ordinary_run(
     assert thresholds["fitted_on"] == "loo"
     assert list(thresholds["per_class"].values()) == pytest.approx(fitted.per_class.tolist())
     predicts_as_tested(ridge)
+
+
+def test_nearest_neighbours_are_an_ordinary_run(make_run: MakeRun, tiny_images: Path):
+    folder = make_run("head=knn")
+    candidates = pd.read_csv(folder / "neighbours.csv")
+    results = json.loads((folder / "metrics.json").read_text())
+    assert candidates["neighbours"].tolist() == [5, 10, 20, 50, 100][: len(candidates)]
+    assert results["loo"]["map"] == pytest.approx(candidates["loo/map"].max(), abs=1e-5)
+    tested = Predictions.read_parquet(folder / "predictions" / "test.parquet")
+    found = Classifier.load(folder, device="cpu").predict(
+        [tiny_images / name for name in tested.file_names], num_workers=0
+    )
+    # a store rounds its features, which may exchange a neighbour by one at the same distance
+    same = np.isclose(found[[f"score:{name}" for name in tested.classes]], tested.scores, atol=1e-3)
+    assert same.mean() > 0.98
+    read = read_run(folder)
+    assert read.state == "finished" and not read.notes
 
 
 def test_evaluation_repeats_the_metrics(ridge: Path, tmp_path: Path):
