@@ -110,7 +110,7 @@ def test_lock_holds_an_exact_version_of_each_dependency() -> None:
     locked = dict(line.split("==") for line in LOCK)
     development = PROJECT["optional-dependencies"]
     extras = Requirement(development["dev"][0]).extras
-    assert extras == {"models", "sweeps", "notebooks", "heif", "xlsx"}
+    assert extras == {"models", "sweeps", "notebooks", "heif", "onnx", "xlsx"}
     texts = [
         *PROJECT["dependencies"],
         *development["dev"][1:],

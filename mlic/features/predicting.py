@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 Prediction = tuple[np.ndarray, Tensor]
 NAMES_SHOWN = 3
+ENGINES_FILE = "engines.json"  # choices of engines
+MEASURED_FROM = 500  # fewer images are computed before the choice would pay
+MEASURED_IMAGES = 8  # of the largest networks, a CPU computes about one image per second
 PROGRESS_LINES = 10
 
 
@@ -154,6 +157,8 @@ class FeatureExtractor(L.LightningModule):
         images, _, numbers = batch
         valid = numbers != PADDING
         kept = numbers[valid].cpu().numpy()
+        if batch_idx == 0 and len(self.pending) >= MEASURED_FROM:
+            self.backbone.choose_engine(images[:MEASURED_IMAGES], self.store.folder.parent / ENGINES_FILE)
         wide = self.backbone(images)[valid]
         rows = wide.to(self.row_dtype)
         if not torch.isfinite(rows).all():

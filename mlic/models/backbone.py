@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torchvision.transforms import Compose
 
 from mlic.errors import InputError, check_choice
+from mlic.models.engines import ENGINES, Engine, fastest_engine, onnx_engine
+from mlic.models.engines import KEY as ENGINE_KEY
 from mlic.models.interface import Backbone
 from mlic.models.pooling import KEY, POOLS, name_of_auto, read_out, to_map
 from mlic.models.precision import DTYPES, choose_precision
@@ -59,6 +61,7 @@ class FrozenBackbone(Backbone):
         unfreeze: int | str = 0,
         learning_rate: float = 1e-4,
         mirror: bool = False,
+        engine: str = "auto",
     ) -> None:
         """Load the network and probe the shape of its features with one image.
 
@@ -78,6 +81,7 @@ class FrozenBackbone(Backbone):
             unfreeze: number of last stages to train, or `all`; the network then computes in float32.
             learning_rate: learning rate of the trained stages.
             mirror: average the features of an image with those of its mirror image, which takes twice the time.
+            engine: `torch`, `onnxruntime` (on a CPU, in float32), or `auto`: the faster, see `choose_engine`.
 
         Raises:
             InputError: network, pool or precision are unknown, pool or input size do not suit the network, crop or
@@ -85,6 +89,9 @@ class FrozenBackbone(Backbone):
         """
         super().__init__()
         check_choice(KEY, pool, POOLS)
+        check_choice(ENGINE_KEY, engine, ENGINES)
+        self.engine = engine
+        self._run: Engine | None = None
         self.name, self.pool, self.precision, self.mirror = name, pool, precision, mirror
         self.weights_tag = name if pretrained else "random"
         with _explain_size(name, image_size):
@@ -193,13 +200,36 @@ class FrozenBackbone(Backbone):
         channels-last: convolutions in bfloat16 and this layout were 3 to 5 times as fast as in float32 and NCHW on a
         2-core processor with AVX512-BF16.
         """
-        self.precision, reason = choose_precision(self.precision, device)
+        is_onnx = self.engine == "onnxruntime"
         if self.trained_stages:
             self.precision, reason = "float32", "it is trained"
+        elif is_onnx and self.precision == "auto":
+            self.precision, reason = "float32", "for ONNX Runtime"
+        else:
+            self.precision, reason = choose_precision(self.precision, device)
+        if is_onnx and (self.trained_stages or device.type != "cpu" or self.precision != "float32"):
+            raise InputError(
+                f"{ENGINE_KEY}=onnxruntime computes in float32 on a CPU, without training. Set {ENGINE_KEY}=torch.",
+                key=ENGINE_KEY,
+            )
         self.compute_dtype, self.is_optimized = DTYPES[self.precision], True
         self.network.to(dtype=self.compute_dtype, memory_format=torch.channels_last)
-        logger.info("backbone %s computes in %s, channels-last (%s)", self.name, self.precision, reason)
+        if is_onnx:
+            self._run = onnx_engine(self.network, torch.zeros(1, *self.preprocessing["input_size"]))
+        layout = "ONNX Runtime" if is_onnx else "channels-last"
+        logger.info("backbone %s computes in %s, %s (%s)", self.name, self.precision, layout, reason)
         return self
+
+    def choose_engine(self, images: Tensor, remembered: Path) -> None:
+        """Use the fastest engine for the given kind of images, if `engine` is `auto` and there is a choice.
+
+        In bfloat16 and float16, and on a GPU, torch and channels-last are always used.
+        """
+        if self.engine == "auto" and self.precision == "float32" and images.device.type == "cpu":
+            pixels = self.normalize(images)
+            self.engine, self._run = fastest_engine(
+                self.name, self.network, pixels, self.read_out, remembered
+            )
 
     def normalize(self, images: Tensor) -> Tensor:
         """Normalize uint8 images (B, 3, H, W) as the weights expect, in the compute dtype and channels-last."""
@@ -231,7 +261,7 @@ class FrozenBackbone(Backbone):
         return [self._output(self.normalize(variant)) for variant in variants]
 
     def _output(self, pixels: Tensor) -> Tensor:
-        output = self.network.forward_features(pixels)
+        output = (self._run or self.network.forward_features)(pixels)
         if not isinstance(output, Tensor):
             raise InputError(
                 f"model.backbone.name: '{self.name}' has several outputs, which is not supported."

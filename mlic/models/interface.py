@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -66,6 +67,14 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def optimize_for(self, device: torch.device) -> Self:
         """Set number format and memory format for a device; called once before the first use."""
+
+    def choose_engine(self, images: Tensor, remembered: Path) -> None:
+        """Measure which engine computes features fastest, and use it; called before many images are computed.
+
+        Args:
+            images: uint8, some images from `transform`.
+            remembered: JSON file in which choices are stored.
+        """
 
     @abstractmethod
     def augmentation(self, **options: Any) -> Callable[..., np.ndarray]:

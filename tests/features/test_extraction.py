@@ -1,5 +1,6 @@
 """Extraction computes exactly the rows that are missing, stores what the backbone gives, and serves it."""
 
+import json
 import logging
 import os
 import shutil
@@ -15,11 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from mlic.errors import InputError
-from mlic.features import source
+from mlic.features import predicting, source
 from mlic.features.dataset import MemoryRows, StreamedRows
 from mlic.features.extraction import ExtractionResult, extract_features
 from mlic.features.source import CachedFeatures
-from mlic.models import EnsembleBackbone
+from mlic.models import EnsembleBackbone, FrozenBackbone
 
 Extract = Callable[..., ExtractionResult]
 SETTINGS: dict[str, Any] = {"batch_size": 4, "num_workers": 0, "trainer": {"accelerator": "cpu"}}
@@ -50,6 +51,16 @@ def make_source(tmp_path: Path, images: list[Path]) -> Callable[..., CachedFeatu
 def _expected(backbone: Any, paths: list[Path]) -> Tensor:
     pixels = [torch.from_numpy(backbone.transform(Image.open(path).convert("RGB")).copy()) for path in paths]
     return backbone(torch.stack(pixels)).half()
+
+
+def test_the_engine_is_chosen_during_the_extraction(
+    extract: Extract, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(predicting, "MEASURED_FROM", 1)
+    own = FrozenBackbone("test_efficientnet", pretrained=False, precision="float32", image_size=64)
+    stored = extract(own, images)
+    choice = json.loads((tmp_path / "features" / predicting.ENGINES_FILE).read_text())
+    assert stored.computed == len(images) and list(choice.values()) == [own.engine]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

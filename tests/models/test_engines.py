@@ -1,0 +1,97 @@
+"""Engines of the frozen forward pass."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mlic.errors import InputError
+from mlic.models import FrozenBackbone, engines
+
+IMAGES = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+CPU = torch.device("cpu")
+
+
+def backbone(engine: str, name: str = "test_efficientnet", **options: Any) -> FrozenBackbone:
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"image_size": 64, "precision": "float32", **options}
+    return FrozenBackbone(name, pretrained=False, engine=engine, **settings).optimize_for(CPU)
+
+
+@pytest.mark.parametrize("options", [{}, {"mirror": True}, {"pool": "none"}], ids=["pooled", "mirror", "map"])
+def test_onnxruntime_gives_the_features_of_torch(options: dict[str, Any]):
+    expected, found = (backbone(engine, **options)(IMAGES) for engine in ("torch", "onnxruntime"))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert backbone("onnxruntime").identity == backbone("torch").identity
+
+
+def test_tokens_too():
+    expected, found = (backbone(engine, "test_vit", image_size=160)(torch.zeros(2, 3, 160, 160, dtype=torch.uint8))
+                       for engine in ("torch", "onnxruntime"))  # fmt: skip
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fastest", [engines.CHANNELS_LAST, engines.CONTIGUOUS, engines.ONNX])
+def test_the_fastest_engine_is_used_and_remembered(
+    fastest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    file, made = tmp_path / "engines.json", []
+    make = engines.make_engine
+
+    def record(name: str, *arguments: Any) -> engines.Engine:
+        made.append(name)
+        return make(name, *arguments)
+
+    monkeypatch.setattr(engines, "make_engine", record)
+    monkeypatch.setattr(engines, "_measure", lambda *_: 1.0 if made[-1] == fastest else 2.0)
+    expected = backbone("torch")(IMAGES)
+    first, second = backbone("auto"), backbone("auto")
+    with caplog.at_level(logging.INFO):
+        first.choose_engine(IMAGES, file)
+    assert first.engine == fastest and f"engine: {fastest} (images/s" in caplog.text
+    torch.testing.assert_close(first(IMAGES), expected, atol=1e-4, rtol=1e-4)
+    assert list(json.loads(file.read_text()).values()) == [fastest]
+    made.clear()
+    second.choose_engine(IMAGES, file)
+    assert made == [fastest]
+
+
+def test_an_engine_with_other_features_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        engines, "onnx_engine", lambda network, pixels: lambda images: network.forward_features(images) * 1.01
+    )
+    monkeypatch.setattr(engines, "_measure", lambda engine, pixels: 1.0)
+    own = backbone("auto")
+    own.choose_engine(IMAGES, tmp_path / "engines.json")
+    assert own.engine in (engines.CHANNELS_LAST, engines.CONTIGUOUS)
+
+
+def test_a_network_that_cannot_be_converted_stays_with_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def refuse(*arguments: object, **options: object) -> None:
+        raise RuntimeError("unsupported operator")
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    own = backbone("auto")
+    with caplog.at_level(logging.INFO):
+        own.choose_engine(IMAGES, tmp_path / "engines.json")
+    assert own.engine != engines.ONNX and "unsupported operator" in caplog.text
+    with pytest.raises(InputError, match="cannot be converted"):
+        backbone("onnxruntime")
+
+
+def test_onnxruntime_needs_float32():
+    with pytest.raises(InputError, match="float32 on a CPU"):
+        backbone("onnxruntime", precision="bfloat16")
+    with pytest.raises(InputError, match=r"model\.backbone\.engine"):
+        backbone("tensorrt")
+
+
+def test_reduced_precision_has_no_choice(tmp_path: Path):
+    own = backbone("auto", precision="bfloat16")
+    own.choose_engine(IMAGES, tmp_path / "engines.json")
+    assert own.engine == "auto" and not (tmp_path / "engines.json").exists()
