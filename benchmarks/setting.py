@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from mlic.models.engines import processor
+
 TINY_NETWORK = (
     "model=timm", "model.backbone.name=test_efficientnet", "model.backbone.pretrained=false",
     "model.recipe.hidden=[256]", "model.recipe.dropout=0.6",
@@ -70,7 +72,7 @@ def describe_machine() -> dict[str, Any]:
     """Return a description of the machine as plain JSON types."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "capabilities": sorted(name for name, has in torch.cpu.get_capabilities().items() if has is True),
         "python": platform.python_version(),
@@ -82,11 +84,3 @@ def describe_machine() -> dict[str, Any]:
 def load_average() -> list[float]:
     """Return the load over 1, 5 and 15 minutes; other programs distort all measurements."""
     return [round(value, 2) for value in os.getloadavg()]
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()

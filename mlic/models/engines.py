@@ -11,7 +11,8 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from mlic.errors import InputError, check_choice
+from mlic.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +94,6 @@ def onnx_engine(network: nn.Module, pixels: Tensor) -> Engine:
     return lambda images: torch.from_numpy(session.run(None, {"pixels": images.contiguous().numpy()})[0])
 
 
-def torch_engine(network: Any, memory_format: torch.memory_format) -> Engine:
-    """Return `forward_features` of a network in a memory layout."""
-    return lambda pixels: network.forward_features(pixels.contiguous(memory_format=memory_format))
-
-
 def fastest_engine(
     name: str, network: Any, pixels: Tensor, read_out: Callable[[Tensor], Tensor], remembered: Path
 ) -> tuple[str, Engine]:
@@ -137,7 +133,8 @@ def fastest_engine(
     fastest = min(seconds, key=lambda choice: seconds[choice])
     speeds = ", ".join(f"{choice} {len(pixels) / value:.1f}" for choice, value in seconds.items())
     logger.info("engine: %s (images/s: %s)", fastest, speeds)
-    _remember(remembered, choices | {key: fastest})
+    with suppress(OSError):  # the folder may be read-only
+        remembered.write_text(json.dumps(choices | {key: fastest}, indent=2), encoding="utf-8")
     return fastest, make_engine(fastest, network, pixels)
 
 
@@ -145,10 +142,9 @@ def make_engine(name: str, network: Any, pixels: Tensor) -> Engine:
     """Return the engine of a name, for which the memory layout of the network is set."""
     if name == ONNX:
         return onnx_engine(network, pixels)
-    check_choice(KEY, name, (CHANNELS_LAST, CONTIGUOUS))
     layout = torch.channels_last if name == CHANNELS_LAST else torch.contiguous_format
     network.to(memory_format=layout)
-    return torch_engine(network, layout)
+    return lambda images: network.forward_features(images.contiguous(memory_format=layout))
 
 
 def _measure(engine: Engine, pixels: Tensor) -> float:
@@ -170,17 +166,9 @@ def _agree(features: Tensor, expected: Tensor) -> bool:
 
 def _read(file: Path) -> dict[str, str]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # missing, or not the file that was written
         return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _remember(file: Path, choices: Mapping[str, str]) -> None:
-    try:
-        file.write_text(json.dumps(choices, indent=2), encoding="utf-8")
-    except OSError as error:
-        logger.info("engine: the choice cannot be stored (%s)", error)
 
 
 def processor() -> str:
