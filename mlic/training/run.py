@@ -56,7 +56,6 @@ from mlic.training.trainer import (
     best_checkpoint,
     make_bare_trainer,
     make_trainer,
-    make_trial_trainer,
     prepare_checkpoints,
     quieten_lightning,
 )
@@ -106,7 +105,7 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
             datamodule.setup()
         logger.info("%s", dataset_table(datamodule))
         # again: how many numbers were drawn so far depends on what features were found
-        _seed_generators(config)
+        seed_generators(config)
         model = make_model(config, backbone, datamodule)
         closed_form = is_closed_form(model.head)
         if closed_form:
@@ -114,7 +113,7 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
         _check_training(trainer, model, datamodule)
         with status.phase("fit"):
             if not is_resumed:
-                _set_first_weights(trainer, model, backbone, datamodule, start)
+                set_first_weights(trainer, model, backbone, datamodule, start)
             # also of a resumed run, for the scores that it does not store before its end
             fit = fit_closed_form(model, datamodule, trainer.strategy.root_device) if closed_form else None
         if trainer.is_global_zero:
@@ -211,39 +210,6 @@ def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone]:
     return datamodule, backbone
 
 
-def train_trial(
-    config: DictConfig, backbone: Backbone, datamodule: MultiLabelDataModule, *callbacks: L.Callback
-) -> MultiLabelClassifier:
-    """Train a head like `run`, without a run folder and without selecting an epoch.
-
-    Args:
-        config: config of the trial, with the features and parts of `datamodule`.
-        backbone: backbone of the features.
-        datamodule: data module after `setup`.
-        callbacks: callbacks besides those of the config that affect training.
-
-    Returns:
-        The trained model. A head without epochs is validated once; its leave-one-out metrics are in `results`.
-
-    Raises:
-        InputError: the loss diverged, or the head cannot be fitted.
-    """
-    _seed_generators(config)
-    model = make_model(config, backbone, datamodule)
-    trainer = make_trial_trainer(config, *callbacks)
-    device, has_val = trainer.strategy.root_device, "val" in datamodule.parts
-    _set_first_weights(trainer, model, backbone, datamodule, None)
-    if is_closed_form(model.head):
-        fit_closed_form(model, datamodule, device)
-    prepare_checkpoints(trainer, has_val=has_val)
-    if needs_epochs(model.head):
-        with head_threads(model, backbone.feature_shape, datamodule.batch_size, device):
-            trainer.fit(model, datamodule)
-    elif has_val:
-        trainer.validate(model, datamodule, verbose=False)
-    return model
-
-
 def _read_without_run(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:
     quieten_lightning()
     config = with_processes(config)
@@ -258,7 +224,7 @@ def _read_data(
     phase: Callable[[str], AbstractContextManager[Any]] = nullcontext,
 ) -> tuple[MultiLabelDataModule, Backbone]:
     """Load the backbone and read the data; `phase` measures the seconds of both."""
-    _seed_generators(config)
+    seed_generators(config)
     with phase("backbone"):
         backbone = _make_backbone(config, trainer)
     with phase("data"):
@@ -267,7 +233,8 @@ def _read_data(
     return datamodule, backbone
 
 
-def _seed_generators(config: DictConfig) -> None:
+def seed_generators(config: DictConfig) -> None:
+    """Seed the generators of Python, NumPy and torch, as before the model of a run is built."""
     L.seed_everything(check_seed("seed", config.seed), workers=True, verbose=False)
 
 
@@ -364,14 +331,22 @@ def _check_training(
         model.scheduler(optimizer, total_steps=steps)
 
 
-def _set_first_weights(
+def set_first_weights(
     trainer: L.Trainer,
     model: MultiLabelClassifier,
     backbone: Backbone,
     datamodule: MultiLabelDataModule,
     start: SavedRun | None,
 ) -> None:
-    """Set the initial weights: those of another run, or random ones with the statistics of the features."""
+    """Set the initial weights: those of another run, or random ones with the statistics of the features.
+
+    Args:
+        trainer: trainer of the run, for its device.
+        model: model of the run.
+        backbone: backbone of the features.
+        datamodule: data module after `setup`.
+        start: run from whose weights this one starts; None for random ones.
+    """
     split, own = datamodule.split, fingerprints(datamodule.digests)
     seen = SeenImages(own[split.train], own[split.val])
     if start is not None:

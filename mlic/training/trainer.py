@@ -9,14 +9,7 @@ from typing import Any
 
 import lightning as L
 from hydra.utils import get_class, instantiate
-from lightning.pytorch.callbacks import (
-    Checkpoint,
-    DeviceStatsMonitor,
-    EarlyStopping,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ProgressBar,
-)
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
@@ -26,12 +19,9 @@ from mlic.evaluation.metrics import METRICS
 from mlic.inference.checkpoint import load_checkpoint
 from mlic.runs.processes import cluster_environment
 from mlic.runs.trainer_signals import OwnSignals
-from mlic.training.callbacks import EpochTable
 from mlic.training.resuming import EarlierRun
 
 OURS = ("mlic.", "lightning.")
-# callbacks without effect on the weights
-RECORDING = (Checkpoint, ProgressBar, EpochTable, LearningRateMonitor, DeviceStatsMonitor)
 MONITORED_PARTS, MONITORED = ("train", "val"), ("loss", *METRICS)
 
 
@@ -101,14 +91,6 @@ def _check_monitors(callbacks: Sequence[L.Callback]) -> None:
 def make_bare_trainer(config: DictConfig) -> L.Trainer:
     """Create a trainer without callbacks and loggers, for its choice of device."""
     return _build(config, logger=False, enable_checkpointing=False)
-
-
-def make_trial_trainer(config: DictConfig, *callbacks: L.Callback) -> L.Trainer:
-    """Create a trainer that trains like `make_trainer`, but writes nothing; for a trial of a search."""
-    own = [instantiate(entry) for entry in _entries(config, "callbacks")]
-    training = [callback for callback in own if not isinstance(callback, RECORDING)]
-    parts: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return _build(config, callbacks=[*training, OwnSignals(), *callbacks], **parts)
 
 
 def _build(config: DictConfig, **parts: Any) -> L.Trainer:

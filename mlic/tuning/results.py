@@ -19,10 +19,8 @@ from mlic.runs.folder import TRIALS_FILE, replacing, write_atomically
 from mlic.tuning.study import ERROR, finished
 from mlic.tuning.trials import GIVEN
 
-SECTIONS = ("data", "model", "head", "loss", "optimizer", "scheduler", "features", "seed")
-EXPERIMENT_GROUPS = (
-    "data", "model", "head", "loss", "optimizer", "scheduler", "features", "callbacks",
-)  # fmt: skip
+GROUPS = ("data", "model", "head", "loss", "optimizer", "scheduler", "features", "callbacks")
+SECTIONS = (*GROUPS[:-1], "seed")
 FIGURES = {"history": plot_optimization_history, "importances": plot_param_importances}
 
 STATES = {"COMPLETE": "finished", "PRUNED": "pruned"}
@@ -72,36 +70,30 @@ def write_figures(folder: Path, study: Study, metric: str) -> None:
 
 
 def write_experiment(
-    folder: Path, config: DictConfig, choices: Mapping[str, str | None], *, header: str, name: str = "tuned"
+    folder: Path, config: DictConfig, choices: Mapping[str, str | None], *, header: str
 ) -> Path:
-    """Write experiment/<name>.yaml: `python -m mlic.train --config-dir <folder> experiment=<name>` repeats a run.
+    """Write experiment/tuned.yaml: `python -m mlic.train --config-dir <folder> experiment=tuned` repeats a run.
 
     Args:
         folder: folder of the search.
         config: config of the run.
         choices: choices by config group.
         header: first line, a comment.
-        name: name of the experiment.
 
     Returns:
         The path of the file.
     """
-    sections = {key: _plain(config[key]) for key in SECTIONS if config.get(key) is not None}
-    defaults = [{f"override /{group}": choices[group]} for group in EXPERIMENT_GROUPS if choices.get(group)]
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    checkpoint = plain["callbacks"]["checkpoint"]
+    callbacks = {"checkpoint": {key: checkpoint[key] for key in ("monitor", "mode")}}
+    if "weight_average" in plain["callbacks"]:
+        callbacks["weight_average"] = {"share": plain["callbacks"]["weight_average"]["share"]}
     content = {
-        "defaults": defaults,
-        **sections,
-        "callbacks": {
-            "checkpoint": {key: config.callbacks.checkpoint[key] for key in ("monitor", "mode")},
-        },
-        "trainer": {"max_epochs": config.trainer.max_epochs, "precision": config.trainer.precision},
+        "defaults": [{f"override /{group}": choices[group]} for group in GROUPS if choices.get(group)],
+        **{key: plain[key] for key in SECTIONS if plain.get(key) is not None},
+        "callbacks": callbacks,
+        "trainer": {key: plain["trainer"][key] for key in ("max_epochs", "precision")},
     }
-    if "weight_average" in config.callbacks:
-        content["callbacks"]["weight_average"] = {"share": config.callbacks.weight_average.share}
-    file = folder / "experiment" / f"{name}.yaml"
+    file = folder / "experiment" / "tuned.yaml"
     write_atomically(file, f"# @package _global_\n# {header}\n{OmegaConf.to_yaml(OmegaConf.create(content))}")
     return file
-
-
-def _plain(section: Any) -> Any:
-    return OmegaConf.to_container(section, resolve=True) if OmegaConf.is_config(section) else section

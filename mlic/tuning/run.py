@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna import Study
-from optuna.pruners import MedianPruner, NopPruner
+from optuna.pruners import NopPruner
 from optuna.trial import FixedTrial, FrozenTrial
 
 from mlic.command_line import program
@@ -39,9 +39,10 @@ from mlic.training.resuming import comparable_settings
 from mlic.training.run import Results, make_model, prepare, run
 from mlic.training.starting_point import refuse_own_output
 from mlic.training.trainer import make_bare_trainer, quieten_lightning
+from mlic.training.trial import check_trial
 from mlic.tuning.comparison import compare_with_given
 from mlic.tuning.folds import make_folds
-from mlic.tuning.heads import EPOCH, HeadTrials, last_epoch_counts
+from mlic.tuning.heads import EPOCH, HeadTrials, last_epoch_counts, make_pruner
 from mlic.tuning.results import write_experiment, write_figures, write_table
 from mlic.tuning.runs import FOLDER, TRIALS, RunTrials
 from mlic.tuning.study import Search, finished, given_trial, open_study
@@ -87,7 +88,7 @@ def run_tuning(
     settings = comparable_settings(config, without=OWN_SETTINGS)
     if config.tune.over == "heads":
         evaluate, settings["split"] = _prepare_heads(config, checked)
-        pruner = MedianPruner()
+        pruner = make_pruner(config)
     else:
         # which images there are is known only in each run
         settings |= {f"data.{key}": config.data.get(key) for key in ("annotations", "images")}
@@ -131,10 +132,7 @@ def _check(config: DictConfig) -> None:
         return
     _require(config.features.mode == "cached", "features.mode", "set features=cached, or tune.over=runs.")
     _require(config.init_from is None, "init_from", "tune.over=heads trains new heads. Remove it.")
-    stops = "early_stopping" in (config.callbacks or {})
-    _require(
-        not stops, "callbacks.early_stopping", "tune.over=heads stops hopeless trials itself. Remove it."
-    )
+    check_trial(config)
 
 
 def _require(holds: bool, key: str, message: str) -> None:

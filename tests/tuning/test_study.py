@@ -12,8 +12,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from mlic.errors import InputError
+from mlic.training.trial import train_trial
 from mlic.tuning import heads
-from mlic.tuning.heads import train_trial
 
 Search = Callable[..., dict[str, dict[str, Any]]]
 TrialsOf = Callable[[Path], Any]

@@ -23,7 +23,6 @@ from mlic.features.dataset import FeatureDataset
 from mlic.runs.folder import RunFolder
 from mlic.runs.status import RunStatus
 from mlic.train import train
-from mlic.tuning import heads
 
 Search = Callable[..., dict[str, dict[str, Any]]]
 TrialsOf = Callable[[Path], Any]
@@ -52,8 +51,9 @@ def metrics_of(run: Path) -> dict[str, dict[str, Any]]:
 
 def test_a_search_leaves_trials_and_two_ordinary_runs(tuned: Path, trials_of: TrialsOf):
     trials = trials_of(tuned)
-    assert sorted(trials.index) == list(range(6)) and set(trials["state"]) == {"finished"}
-    assert trials["map"].is_monotonic_decreasing and set(trials["epochs"]) == {3}
+    assert sorted(trials.index) == list(range(6)) and set(trials["state"]) <= {"finished", "pruned"}
+    finished = trials[trials["state"] == "finished"]
+    assert finished["map"].is_monotonic_decreasing and set(finished["epochs"]) == {3}
     for name in ("history", "importances"):
         assert (tuned / "figures" / f"{name}.png").stat().st_size > 10_000
     assert json.loads((tuned / "status.json").read_text())["state"] == "finished"
@@ -89,7 +89,7 @@ def test_tuned_yaml_runs_the_winner_again(tuned: Path, tmp_path: Path):
 def test_averages_and_schedules_are_those_of_a_run(search: Search, trials_of: TrialsOf, tmp_path: Path):
     results = search(tmp_path / "tuned", "tune.metric=auc_micro", "tune.trials=3", *AVERAGED)
     trials = trials_of(tmp_path / "tuned")
-    assert set(trials["epoch"]) == {3}  # the last one
+    assert set(trials["epoch"][trials["state"] == "finished"]) == {3}  # the last one
     assert results["val"]["auc_micro"] == pytest.approx(trials["auc_micro"].iloc[0], rel=1e-5)
 
 
@@ -164,7 +164,7 @@ def test_heads_and_losses_of_ones_own_are_searched(search: Search, trials_of: Tr
     options = (f"hydra.searchpath=[file://{configs}]", "head=own", "loss=own", "tune.trials=3", *space, *own)
     results = search(tmp_path / "tuned", *options, small=("trainer.max_epochs=2",))
     trials = trials_of(tmp_path / "tuned")
-    assert set(trials["state"]) == {"finished"} and trials["head.width"].nunique() > 1
+    assert set(trials["state"]) <= {"finished", "pruned"} and trials["head.width"].nunique() > 1
     assert trials["loss.power"][0] == 2 and trials["head.width"][0] == 3
     assert results["val"]["map"] == pytest.approx(trials["map"].iloc[0], rel=1e-5)
 
@@ -178,8 +178,8 @@ def test_only_hopeless_trials_are_stopped_and_never_the_first(
     options = ("optimizer.lr=1e-9", "trainer.max_epochs=10", "tune.trials=14", *space, rates)
     search(tmp_path / "tuned", *options, small=())
     trials = trials_of(tmp_path / "tuned")
-    assert trials["epochs"][0] == 10 and trials["epochs"].min() >= 10 * heads.FAIR_SHARE
     pruned = trials["state"] == "pruned"
+    assert trials["epochs"][0] == 10 and set(trials["epochs"][pruned]) <= {1, 3, 9}
     assert pruned.any() and trials["map"][pruned].max() < trials["map"].iloc[0]
 
 
@@ -199,7 +199,8 @@ def test_a_head_that_diverges_is_a_bad_trial(search: Search, trials_of: TrialsOf
     ("overrides", "message"),
     [
         (["features=live"], "features=cached, or tune.over=runs"),
-        (["callbacks=early_stopping"], "stops hopeless trials itself"),
+        (["callbacks=early_stopping"], "callbacks.early_stopping: .* are trained without it"),
+        (["+trainer.gradient_clip_val=1"], "trainer.gradient_clip_val: .* are trained without it"),
         (["data.split.val=0"], "tune.folds=5"),
         (["tune.metric=mpa"], "tune.metric: must be one of map"),
         (["tune.seed=-1"], "^tune.seed=-1: expected a whole number from 0"),
@@ -272,8 +273,8 @@ def test_a_folder_of_something_else_is_left_alone(search: Search, tmp_path: Path
 def test_a_signal_ends_a_search_at_once(run_server: Any, tiny_arguments: tuple[str, ...], tmp_path: Path):
     options = ("trainer.max_epochs=100000", "output=tuned")
     process = run_server.start(*tiny_arguments, *options, folder=tmp_path, command="tune")
-    log, deadline = tmp_path / "command.log", time.monotonic() + 60
-    while not (log.exists() and "classes (" in log.read_text()):
+    log, deadline = tmp_path / "command.log", time.monotonic() + 120
+    while not (tmp_path / "tuned" / "trials.csv").exists():
         assert time.monotonic() < deadline, "no search began"
         time.sleep(0.1)
     time.sleep(1)  # among the epochs
