@@ -36,6 +36,6 @@ def tuning(setting: Setting) -> list[Row]:
 
 def _seconds(setting: Setting, module: str, name: str, *overrides: str, key: str = "output") -> float:
     store = f"features.dir='{setting.work / 'tuning_store'}'"
-    return seconds_of(
-        setting, module, *setting.overrides(store), *overrides, f"{key}='{setting.work / name}'"
-    )
+    # -m before all other arguments
+    own = [*overrides, *setting.overrides(store), f"{key}='{setting.work / name}'"]
+    return seconds_of(setting, module, *own)
