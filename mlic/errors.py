@@ -5,6 +5,8 @@ from typing import Any
 
 from mlic.escaping import printable
 
+NO_WEIGHTS_KEY = "model.backbone.weights"  # `InputError.key` if the weights of a network are not found
+
 
 class InputError(ValueError):
     """Invalid input, such as a file, a row of a file or a setting.

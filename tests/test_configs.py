@@ -1,6 +1,8 @@
 """Every shipped config is composed, and what it names is built."""
 
 import inspect
+import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,21 @@ def test_the_report_experiment_is_the_report_protocol(tmp_path: Path):
         assert (config["head"]["standardize"], config["head"]["hidden_dropout"]) == (False, 0)
         assert (config["loss"]["label_smoothing"], config.get("scheduler")) == (0, None)
         assert (config["model"]["backbone"]["mirror"], config["model"]["backbone"]["unfreeze"]) == (False, 0)
+
+
+def test_comparisons_of_networks_hold_the_whole_list_cheapest_first():
+    gmacs = {"efficientnet_lite0": 0.38}
+    for file in (Path(CONFIG_DIR) / "model").glob("*.yaml"):
+        if found := re.search(r"([\d.]+) GMACs", file.read_text()):
+            gmacs[file.stem] = float(found[1])
+    compared: set[str] = set()
+    for name in ("small", "medium", "large"):
+        config: Any = OmegaConf.load(Path(CONFIG_DIR) / "experiment" / f"{name}.yaml")
+        models = config.hydra.sweeper.params.model.split(",")
+        # of nearly equal work, the order is that of the table
+        assert all(gmacs[one] < gmacs[other] * 1.02 for one, other in itertools.pairwise(models))
+        compared.update(models)
+    assert compared == set(gmacs)
 
 
 @pytest.mark.parametrize("launcher", ["local", "slurm"])

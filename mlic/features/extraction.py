@@ -12,6 +12,8 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
+from PIL import Image
 
 from mlic.data.images import FULL_BITS, ImageReference, full_check
 from mlic.errors import InputError
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 HASH_INDEX = "hashes.sqlite"
 ROOM_MARGIN_BYTES = 100_000_000
+ESTIMATE_ROWS = 200  # fewer images are computed before an estimate would be of use
+ESTIMATE_IMAGES = 2  # on a CPU; on a GPU, a batch takes hardly longer than an image
 DIGEST_BYTES = 64  # per row, in addition to its features
 
 
@@ -198,10 +202,35 @@ def _compute_missing(
     with store.lock():
         pending = extractor.pending = _list_missing(store, paths, files)
         _check_room(store, len(digests) - len(pending), len(pending))
+        if len(pending) >= ESTIMATE_ROWS:
+            _log_estimate(extractor, len(pending), engine)
         if len(pending) or engine.world_size > 1:
             # other processes may be about to make the same call and would wait for this one
             _predict(engine, extractor)
     return len(pending)
+
+
+def _log_estimate(extractor: FeatureExtractor, number: int, engine: L.Trainer) -> None:
+    """Measure the network on a few uniform images, and log how long it will take, without the decoding of images."""
+    device = engine.strategy.root_device
+    backbone = extractor.backbone.to(device)
+    image = torch.from_numpy(np.array(backbone.transform(Image.new("RGB", (64, 64)))))
+    count = extractor.batch_size if device.type == "cuda" else ESTIMATE_IMAGES
+    batch = image.repeat(count, *[1] * image.ndim).to(device)
+    backbone(batch).cpu()  # the first pass allocates memory
+    start = time.perf_counter()
+    backbone(batch).cpu()
+    seconds = (time.perf_counter() - start) / count
+    total = seconds * number / engine.world_size
+    logger.info(
+        "features: the network will take about %s (%.2g s per image)",
+        f"{total:.0f} s"
+        if total < 120
+        else f"{total / 60:.0f} min"
+        if total < 7200
+        else f"{total / 3600:.1f} h",
+        seconds,
+    )
 
 
 def _list_missing(store: FeatureStore, paths: Sequence[ImageReference], files: HashedFiles) -> PendingImages:

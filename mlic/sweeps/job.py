@@ -12,12 +12,12 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mlic.errors import InputError, check_choice
+from mlic.errors import NO_WEIGHTS_KEY, InputError, check_choice
 from mlic.process_settings import configure_process
 
 logger = logging.getLogger(__name__)
 
-ON_ERROR = ("continue", "stop")
+ON_ERROR = ("continue", "stop", "skip")
 
 
 @contextmanager
@@ -25,7 +25,8 @@ def reported_job(config: DictConfig) -> Iterator[None]:
     """Write the traceback of a failed job to its train.log; Hydra shows it only at the end of the sweep.
 
     A single run shows its error on the terminal like Hydra, an InputError without a traceback. With `on_error=stop`, an
-    error ends the sweep with exit status 1 on Hydra's basic launcher; other launchers run jobs elsewhere.
+    error ends the sweep with exit status 1 on Hydra's basic launcher; other launchers run jobs elsewhere. With
+    `on_error=skip`, a job whose weights are not found ends without an error.
     """
     configure_process()  # a launcher may have started this process
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -35,8 +36,14 @@ def reported_job(config: DictConfig) -> Iterator[None]:
     except Exception as error:
         _log_traceback(error)
         if in_sweep:
-            logger.error("failed: %s", error)
+            skipped = config.on_error == "skip" and getattr(error, "key", None) == NO_WEIGHTS_KEY
+            if skipped:
+                logger.warning("skipped: %s", error)
+            else:
+                logger.error("failed: %s", error)
             _forget_frames(error)
+            if skipped:
+                return
             if config.on_error == "stop" and HydraConfig.get().launcher._target_.endswith(".BasicLauncher"):
                 raise SystemExit(1) from None
         if isinstance(error, InputError):

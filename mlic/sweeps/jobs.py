@@ -21,7 +21,8 @@ def planned_jobs(sweep: Path) -> list[tuple[str, ...]]:
     record = load_plain_yaml((sweep / SWEEP_FILE).read_text(encoding="utf-8"))["hydra"]
     if not str(record["sweeper"]["_target_"]).endswith(".BasicSweeper"):
         return []
-    return list(dict.fromkeys(_combinations([str(item) for item in record["overrides"]["task"]])))
+    space = [f"{key}={values}" for key, values in (record["sweeper"].get("params") or {}).items()]
+    return list(dict.fromkeys(_combinations([*space, *(str(item) for item in record["overrides"]["task"])])))
 
 
 def job_overrides(run: Path) -> list[str]:

@@ -7,12 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from mlic.errors import NO_WEIGHTS_KEY
 from mlic.runs.folder import METRICS_FILE, STATUS_FILE, has_mark
 from mlic.runs.reading import read_record
 from mlic.sweeps.jobs import job_overrides, planned_jobs, shared_overrides
 
 SHOWN_METRICS = (("val", "map"), ("loo", "map"), ("test", "map"))
 NUMBERS = [*(f"{part} {name}" for part, name in SHOWN_METRICS), "seconds"]
+NO_WEIGHTS = "no weights"  # state of a job whose weights are not found
 COLUMNS = ["job", "state", *NUMBERS, "folder", "error"]
 
 
@@ -52,6 +54,8 @@ def _row(run: Path | None) -> dict[str, Any]:
         return {"state": "not begun", **nothing, "seconds": None, "folder": "", "error": ""}
     (status, _), (metrics, _) = read_record(run, STATUS_FILE), read_record(run, METRICS_FILE)
     state, error = status.get("state", "unknown"), status.get("error") or {}
+    if state == "failed" and error.get("key") == NO_WEIGHTS_KEY:
+        state = NO_WEIGHTS
     if state == "interrupted":  # by a signal, whose exit status is no message
         error = {}
     return {

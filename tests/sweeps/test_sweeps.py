@@ -61,6 +61,23 @@ def test_a_failing_job_takes_no_other_along(run_server: Any, sweep: Sweep, tmp_p
     assert [file.stat().st_mtime_ns for file in sorted(place.glob("*/metrics.json"))] == written
 
 
+def test_a_comparison_of_networks_skips_those_without_weights(
+    run_server: Any, tiny_csv: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    command = [
+        "experiment=small", "hydra.sweeper.params.model='mobilenetv4_m,efficientnet_lite0'", "sweep=networks",
+        "data=csv", f"data.annotations={tiny_csv[0]}", f"data.images={tiny_csv[1]}", "data.split.on_missing=warn",
+        f"features.dir={tmp_path / 'store'}", "model.backbone.image_size=64", "trainer=cpu",
+    ]  # fmt: skip
+    assert run_server.run(*command, folder=tmp_path) == 0, (tmp_path / "command.log").read_text()
+    place = tmp_path / "outputs" / "sweeps" / "networks"
+    assert table_of(place)["state"].to_dict() == {
+        "model=mobilenetv4_m": "no weights", "model=efficientnet_lite0": "finished"
+    }  # fmt: skip
+    assert (place / "compare" / "index.html").stat().st_size > 100_000
+    assert "no weights: model=mobilenetv4_m\n" in (tmp_path / "command.log").read_text()
+
+
 @pytest.mark.long
 def test_jobs_of_one_process_give_what_each_gives_alone(
     run_server: Any, sweep: Sweep, fingerprint: Fingerprint, tmp_path: Path
