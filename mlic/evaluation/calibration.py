@@ -14,6 +14,7 @@ BINS = 15
 TEMPERATURES = (0.05, 20.0)
 SHRINKAGE = 5.0  # as for thresholds
 NEWTON_STEPS, PRECISION = 50, 1e-4
+SMALLEST_SLOPE = 0.01  # for scores of deviation 1
 
 
 def reliability_table(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> pd.DataFrame:
@@ -98,7 +99,9 @@ def fit_class_calibration(
 
     This is Platt's logistic calibration. The parameters of a class, for scores of mean 0 and deviation 1 and relative
     to its frequency, are drawn towards those common to all classes by a normal prior, because a class with few
-    positives does not determine its own.
+    positives does not determine its own. Slopes are positive, so that the order of scores stays: where features tell
+    nothing, leave-one-out scores are lower for positives, because the mean of the others is, and a negative slope would
+    turn this into a perfect prediction. Where the known labels or the scores are all equal, the slope is 0.
 
     Args:
         scores: scores (N, C).
@@ -109,11 +112,16 @@ def fit_class_calibration(
         Slopes and offsets, float64 (C,).
     """
     known, positive = targets != -1, targets == 1
-    scores = np.where(known, scores, np.nan).astype(np.float32)
-    mean = np.nanmean(scores, axis=0, dtype=np.float64)
-    deviation = np.nanstd(scores, axis=0, dtype=np.float64) + 1e-12
+    # with one label alone, differences between scores are rounding errors, which a slope would enlarge
+    used = known & positive.any(axis=0) & (targets == 0).any(axis=0)
+    scores = np.where(used, scores, 0).astype(np.float32)
+    count = np.maximum(used.sum(axis=0), 1)
+    mean = scores.sum(axis=0, dtype=np.float64) / count
+    centred = np.where(used, scores - mean, 0)
+    deviation = np.sqrt(np.square(centred).sum(axis=0) / count)
+    deviation[deviation == 0] = np.inf
     # float32, because the search takes most of its time to read these arrays
-    scaled = np.where(known, (scores - mean) / deviation, 0).astype(np.float32)
+    scaled = (centred / deviation).astype(np.float32)
     label, weight_of = positive.astype(np.float32), known.astype(np.float32)
     base = logit((positive.sum(axis=0) + 0.5) / (known.sum(axis=0) + 1))
 
@@ -141,7 +149,9 @@ def fit_class_calibration(
         step = np.stack(
             [offsets * gradient[0] - both * gradient[1], slopes * gradient[1] - both * gradient[0]]
         )
-        return parameters - (step / determinant).clip(-1, 1)
+        moved = parameters - (step / determinant).clip(-1, 1)
+        moved[0] = moved[0].clip(SMALLEST_SLOPE)
+        return moved
 
     def converged(start: np.ndarray, weight: float, *, pooled: bool) -> np.ndarray:
         found = start
