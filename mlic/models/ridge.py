@@ -17,7 +17,7 @@ logits of standard deviation 1.7.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
+from math import inf, prod
 
 import numpy as np
 import torch
@@ -33,7 +33,9 @@ from mlic.models.standardization import Standardization, fit_standardization
 CHUNK_ROWS = 4096
 SUBSET_ROWS = 10_000  # leave-one-out of more images would not choose another penalty
 CALIBRATION_ROWS = 50_000  # two numbers per class do not need more images
-DUAL_ROWS = 20_000  # the N x N form takes 3 GB and half an hour for so many images
+LARGEST_SYSTEM = (
+    20_000  # a matrix of so many images or features takes 3 GB, and its decomposition half an hour
+)
 KEPT_BYTES = 2e9
 SMALLEST = 1e-12
 SMALLEST_SHARE = 1e-12  # squared lengths below this share of the longest are rounding errors
@@ -71,11 +73,12 @@ class RidgeHead(nn.Module):
             raise InputError(
                 f"head.power={power}: expected a number above 0 and at most 1.", key="head.power"
             )
-        given = np.logspace(-2, 2, 17) if penalties is None else np.ravel(penalties)
-        candidates = [float(value) for value in given]
-        if not candidates or min(candidates) <= 0:
+        given = np.logspace(-2, 2, 17).tolist() if penalties is None else np.ravel(penalties).tolist()
+        # in increasing order, as the table of candidates is
+        candidates = sorted({value for value in given if isinstance(value, int | float) and 0 < value < inf})
+        if not candidates or len(candidates) < len(set(given)):
             raise InputError(f"head.penalties={penalties}: expected numbers above 0.", key="head.penalties")
-        self.power, self.penalties = power, tuple(candidates)
+        self.power, self.penalties = power, tuple(map(float, candidates))
         num_features = prod(feature_shape)
         self.standardization = Standardization(num_features)
         self.linear = nn.Linear(num_features, num_classes)
@@ -130,15 +133,15 @@ class RidgeSystem:
         self.gather, self.rows, self.targets = gather, rows, targets
         num_features = gather(rows[:1]).shape[1]
         self.target_mean = targets.mean(dim=0)
-        if len(rows) >= num_features:
-            self._decompose_features(num_features)
-        elif len(rows) <= DUAL_ROWS:
-            self._decompose_images()
-        else:
+        if min(len(rows), num_features) > LARGEST_SYSTEM:
             raise InputError(
                 f"head=ridge: {len(rows):,} images with {num_features:,} features each are too many. Set "
                 "model.backbone.pool=avg for fewer features, or use another head."
             )
+        if len(rows) >= num_features:
+            self._decompose_features(num_features)
+        else:
+            self._decompose_images()
 
     def _decompose_features(self, num_features: int) -> None:
         device = self.targets.device
@@ -206,9 +209,10 @@ class RidgeSystem:
             own = coordinates[members]  # (G, size, R)
             for inverse, of_penalty, before in zip(inverses, left_out, residuals, strict=True):
                 hat = 1 / len(self.rows) + (own * inverse) @ own.transpose(1, 2)
-                of_penalty[members] = torch.linalg.solve(
+                # a singular matrix gives scores that are not finite, which are not used
+                of_penalty[members] = torch.linalg.solve_ex(
                     torch.eye(hat.shape[1]).to(hat) - hat, before[members]
-                )
+                ).result
         return self.targets[places].to(features) - left_out
 
 
@@ -266,7 +270,7 @@ def fit_ridge(
         seed: seed of the images on which the penalty is chosen, if there are more than 10,000.
 
     Raises:
-        InputError: see `RidgeSystem`; or a class has no image with it or none without it.
+        InputError: see `RidgeSystem`; no class has known labels in two groups; or all penalties are too small.
     """
     device = head.linear.weight.device
     num_rows, num_classes = targets.shape
@@ -278,7 +282,17 @@ def fit_ridge(
     fit_standardization(
         head, (gather(rows).to(device) for rows in subset.nonzero().flatten().cpu().split(CHUNK_ROWS))
     )
-    class_sets = _classes_by_known_rows(targets != UNKNOWN)
+    # a class with known labels in no group or a single one has no model without it, and keeps weights of 0
+    class_sets = [
+        (columns, known)
+        for columns, known in _classes_by_known_rows(targets != UNKNOWN)
+        if len(group_of[torch.from_numpy(known).to(device)].unique()) > 1
+    ]
+    if not class_sets:
+        raise InputError(
+            "head=ridge chooses its penalty by leave-one-out, which requires at least two training images with known "
+            "labels, in different groups. Use more images, or another head."
+        )
 
     # each system is used twice; those of all classes of a large data set with unknown labels may be too large to keep
     width = head.linear.in_features
@@ -301,13 +315,21 @@ def fit_ridge(
         left_out = system(number).left_out_scores(candidates.tolist(), group_of[system(number).rows], places)
         known_targets = system(number).targets[places].cpu().numpy()
         for candidate, scores in enumerate(left_out.cpu().numpy()):
+            if not np.isfinite(scores).all():  # the penalty is too small for the precision of the features
+                precision[candidate, columns], loss[candidate, columns] = -inf, inf
+                continue
             ranking = Ranking.build(scores.T, known_targets.T == 1, len(scores))
             precision[candidate, columns] = ranking.summarise()[0][:, 0]
             loss[candidate, columns] = _calibrated_loss(scores, known_targets)
 
+    if np.isneginf(precision).any(axis=1).all():
+        raise InputError(
+            f"head.penalties={list(head.penalties)}: too small to be computed. Use larger ones.",
+            key="head.penalties",
+        )
     # one penalty for all classes: those of single classes are mostly noise, and cost 0.01 of mAP on new images
     penalty = float(candidates[np.nanmean(precision, axis=1).argmax()])
-    scores = np.empty((num_rows, num_classes), dtype=np.float32)
+    scores = np.zeros((num_rows, num_classes), dtype=np.float32)
     for number, (columns, _) in enumerate(class_sets):
         weight, bias = system(number).weights(penalty)
         head.linear.weight[columns], head.linear.bias[columns] = weight.float(), bias.float()

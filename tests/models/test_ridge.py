@@ -9,6 +9,7 @@ from scipy.special import expit
 
 from mlic.errors import InputError
 from mlic.evaluation.calibration import fit_class_calibration
+from mlic.evaluation.ranking import Ranking
 from mlic.models import BlendHead, ridge
 from mlic.models.ridge import RidgeHead, RidgeSystem, fit_ridge
 
@@ -117,6 +118,9 @@ def test_settings_that_cannot_be_used():
         RidgeHead((4,), 2, power=0)
     with pytest.raises(InputError, match=r"head\.weight=2"):
         BlendHead((4,), 2, weight=2)
+    for penalties in (["a"], [float("nan")], float("inf"), [1, None]):
+        with pytest.raises(InputError, match=r"head\.penalties"):
+            RidgeHead((4,), 2, penalties=penalties)
     with pytest.raises(InputError, match=r"head\.penalties"):
         RidgeHead((4,), 2, penalties=[1, -1])
 
@@ -136,3 +140,52 @@ def test_calibration_finds_the_parameters_of_frequent_classes_and_draws_rare_one
         np.column_stack([scores, scores[:, 0]]), np.column_stack([targets, rare])
     )
     assert 0 < slope[3] < 4
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_class_with_one_label_has_its_frequency(value):
+    features, labels = data()
+    labels[:, 1] = value
+    head = RidgeHead((12,), 3)
+    head.fit_closed_form(lambda rows: features[rows], labels)
+    probability = head(features.flip(1)).sigmoid()[:, 1]
+    assert (probability - value).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("known", [0, 1, 10])
+def test_classes_without_two_groups_of_known_labels_change_no_other_class(known):
+    features, labels = data()
+    labels[known:, 1] = -1
+    groups, penalties = np.arange(120) // 10, (0.5, 1)
+    head, others = RidgeHead((12,), 3, penalties=penalties), RidgeHead((12,), 2, penalties=penalties)
+    fit = fit_ridge(head, lambda rows: features[rows], labels, groups)
+    expected = fit_ridge(others, lambda rows: features[rows], labels[:, [0, 2]], groups)
+    np.testing.assert_allclose(fit.scores[:, [0, 2]], expected.scores, atol=0.01)
+    assert np.ptp(fit.scores[:, 1]) == 0
+    with pytest.raises(InputError, match="in different groups"):
+        fit_ridge(head, lambda rows: features[rows], labels, np.zeros(120, dtype=int))
+
+
+def test_features_that_tell_nothing_have_no_leave_one_out_precision():
+    _, labels = data()
+    fit = fit_ridge(RidgeHead((12,), 3), lambda rows: torch.ones(len(rows), 12), labels)
+    rank = Ranking.build(fit.scores.T, labels.T == 1, 120)
+    assert (rank.summarise()[0][:, 0] < labels.mean(axis=0) + 0.05).all()
+
+
+def test_penalties_below_the_precision_of_features_are_not_chosen():
+    random = torch.Generator().manual_seed(0)
+    features = torch.cat([data()[0].float(), torch.randn(120, 300, generator=random)], dim=1)
+    labels = data()[1]
+    fit = fit_ridge(RidgeHead((312,), 3, penalties=[1, 1e-12]), lambda rows: features[rows], labels)
+    assert fit.chosen == 312
+    assert np.isfinite(fit.scores).all()
+    with pytest.raises(InputError, match=r"head\.penalties.*too small"):
+        fit_ridge(RidgeHead((312,), 3, penalties=1e-12), lambda rows: features[rows], labels)
+
+
+def test_systems_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ridge, "LARGEST_SYSTEM", 10)
+    features, labels = data()
+    with pytest.raises(InputError, match=r"120 images with 12 features each are too many"):
+        fit_ridge(RidgeHead((12,), 3), lambda rows: features[rows], labels)
