@@ -32,7 +32,8 @@ from mlic.models.standardization import Standardization, fit_standardization
 
 CHUNK_ROWS = 4096
 SUBSET_ROWS = 10_000  # leave-one-out of more images would not choose another penalty
-CALIBRATION_ROWS = 50_000  # two numbers per class do not need more images
+CALIBRATION_ROWS = 50_000  # two numbers per class do not need more images, with at least:
+CALIBRATION_LABELS = 50  # positives and negatives
 LARGEST_SYSTEM = (
     20_000  # a matrix of so many images or features takes 3 GB, and its decomposition half an hour
 )
@@ -336,6 +337,9 @@ def fit_ridge(
         scores[:, columns] = _all_scores(system(number), penalty, group_of, num_rows)
     step = -(-num_rows // CALIBRATION_ROWS)
     slope, offset = fit_class_calibration(scores[::step], targets[::step])
+    few = np.minimum(*[(targets[::step] == label).sum(axis=0) for label in (0, 1)]) < CALIBRATION_LABELS
+    if step > 1 and few.any():  # they may even have no positive among these images
+        slope[few], offset[few] = fit_class_calibration(scores[:, few], targets[:, few])
     head.slope.copy_(torch.from_numpy(slope))
     head.offset.copy_(torch.from_numpy(offset))
     curve = [
