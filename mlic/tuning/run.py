@@ -158,7 +158,8 @@ def _prepare_heads(config: DictConfig, checked: Sequence[DictConfig]) -> tuple[H
     for own in (config, *checked):
         try:
             model = make_model(own, backbone, folds[0])
-            model.make_optimizer()
+            if needs_epochs(model.head):
+                model.make_optimizer()  # fails for a head without parameters, such as head=knn
         except (TypeError, ValueError) as error:
             raise InputError(f"tune.space: settings do not fit: {error}") from error
         if "val" not in folds[0].parts and needs_epochs(model.head):
