@@ -13,6 +13,7 @@ from torch import nn
 
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
+from mlic.escaping import escape_table
 from mlic.evaluation.calibration import to_logits
 from mlic.features.source import CachedFeatures
 from mlic.models import MultiLabelClassifier
@@ -115,7 +116,7 @@ def write_candidates(folder: RunFolder, trainer: L.Trainer, fit: ClosedFormFit) 
         columns=lambda name: name if name == fit.setting else f"{LEFT_OUT}/{name}"
     )
     key, file = CANDIDATES[fit.setting]
-    write_atomically(folder.path / file, curve.to_csv(index=False))
+    write_atomically(folder.path / file, escape_table(curve).to_csv(index=False))
     for step, row in enumerate(curve.to_dict("records")):
         for sink in trainer.loggers:
             sink.log_metrics({str(name): float(value) for name, value in row.items()}, step=step)

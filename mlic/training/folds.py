@@ -20,7 +20,7 @@ from mlic.data.parts import column_values, fold_numbers, read_annotations
 from mlic.data.split_settings import PARTS, SplitSettings
 from mlic.data.splitting import stratified_split
 from mlic.errors import InputError
-from mlic.escaping import restore_cell
+from mlic.escaping import escape_table, restore_cell
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
 from mlic.runs.folder import (
@@ -182,7 +182,7 @@ def _write_results(folder: RunFolder, runs: Mapping[int, Path]) -> Results:
     first = next(iter(runs.values()))
     folder.write_json(DATASET_FILE, _describe_dataset(_read(first, DATASET_FILE)))
     folder.write_json(MODEL_FILE, _read(first, MODEL_FILE))
-    write_atomically(folder.path / SPLIT_FILE, _join_splits(runs).to_csv(index=False))
+    write_atomically(folder.path / SPLIT_FILE, escape_table(_join_splits(runs)).to_csv(index=False))
     metrics = {number: _read(own, METRICS_FILE) for number, own in runs.items()}
     results = _summarise(metrics, predictions, thresholds["folds"])
     folder.write_json(METRICS_FILE, results)
@@ -267,7 +267,9 @@ def _join_splits(runs: Mapping[int, Path]) -> pd.DataFrame:
         rows = split[split["split"] == "test"].drop(columns="split")
         rows.insert(1, "fold", number)
         tested.append(rows)
-    return pd.concat(tested).sort_values("file_name", key=lambda names: names.map(restore_cell))
+    joined = pd.concat(tested)
+    joined["file_name"] = joined["file_name"].map(restore_cell)
+    return joined.sort_values("file_name")
 
 
 def _results_table(results: Results) -> str:

@@ -50,8 +50,9 @@ def trials_table(study: Study, metric: str) -> pd.DataFrame:
 
 def write_table(folder: Path, study: Study, metric: str) -> None:
     """Write trials.csv."""
-    table = escape_table(trials_table(study, metric))
-    write_atomically(folder / TRIALS_FILE, table.to_csv(index=False, float_format="%.6g"))
+    table = trials_table(study, metric)
+    text = escape_table(table).to_csv(index=False, float_format="%.6g")
+    write_atomically(folder / TRIALS_FILE, text)
 
 
 def write_figures(folder: Path, study: Study, metric: str) -> None:

@@ -40,6 +40,7 @@ CHOICES = ("head", "loss", "optimizer", "scheduler", "callbacks", "features")
 # what a run has without a word of it; early stopping: test_a_run_ended_in_its_test_is_tested_again; ridge has no epochs
 ELSEWHERE = {
     "head=ridge",
+    "head=knn",
     "loss=weighted_bce",
     "features=cached",
     "callbacks=default",
