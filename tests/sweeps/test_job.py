@@ -94,6 +94,6 @@ def test_stop_ends_the_sweep_where_the_jobs_run_here(hydra_mode: Callable[..., N
     hydra_mode(RunMode.MULTIRUN, launcher="SlurmLauncher")
     with pytest.raises(ValueError, match="x"), reported_job(config(on_error="stop")):
         raise ValueError("x")
-    message = "on_error: must be one of continue, stop, got 'ignore'"
+    message = "on_error: must be one of continue, stop, skip, got 'ignore'"
     with pytest.raises(CompactHydraException, match=message), reported_job(config(on_error="ignore")):
         pass
