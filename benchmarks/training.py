@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Any, cast
 
 import lightning as L
@@ -35,7 +36,7 @@ class MadeFeatures(CachedFeatures):
 
     def __init__(self, folder: Path) -> None:
         """Create the source; nothing is written to `folder`."""
-        super().__init__(cast(Any, None), directory=folder)
+        super().__init__(cast(Any, SimpleNamespace(members=())), directory=folder)
 
     def extract(self, paths: Sequence[Path]) -> dict[Path, str]:
         """Do nothing; all images are good."""

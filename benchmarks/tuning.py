@@ -18,7 +18,7 @@ def tuning(setting: Setting) -> list[Row]:
     rates = ",".join(f"{rate:.6f}" for rate in np.geomspace(0.0002, 0.005, number))
     space = ["~tune.space.loss", "~tune.space.optimizer", "~tune.space.head"]
     space.append("+tune.space.optimizer={lr: {log_uniform: [0.0002, 0.005]}}")
-    _seconds(setting, "mlic.extract", "features")
+    _seconds(setting, "mlic.extract", "extracted")
     runs = _seconds(setting, "mlic.train", "runs", "-m", f"optimizer.lr={rates}", key="hydra.sweep.dir")
     trials = _seconds(setting, "mlic.tune", "tuned", *space, f"tune.trials={number}")
     ridge = _seconds(setting, "mlic.tune", "tuned_ridge", "head=ridge")

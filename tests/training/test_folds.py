@@ -1,6 +1,7 @@
 """Cross-validation: each image is tested once, the folds are joined to one run, and no command mistakes it for one."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,7 @@ def test_a_cross_validation_goes_on_with_the_folds_that_are_missing(
 ):
     config = tiny_config(f"data.split.folds={FOLDS}", "trainer.max_epochs=2", "resume=auto")
     folder = tmp_path / "run"
+    caplog.set_level(logging.INFO)
     interrupt(train, config, run_module, "write_results")
     assert record(folder, "status.json")["state"] == "interrupted"
     assert [record(path, "status.json")["state"] for path in folder.glob("fold_*")] == ["interrupted"]
