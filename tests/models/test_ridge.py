@@ -1,5 +1,7 @@
 """Ridge regression in closed form."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -118,7 +120,8 @@ def test_settings_that_cannot_be_used():
         RidgeHead((4,), 2, power=0)
     with pytest.raises(InputError, match=r"head\.weight=2"):
         BlendHead((4,), 2, weight=2)
-    for penalties in (["a"], [float("nan")], float("inf"), [1, None]):
+    wrong: list[Any] = [["a"], [float("nan")], float("inf"), [1, None]]
+    for penalties in wrong:
         with pytest.raises(InputError, match=r"head\.penalties"):
             RidgeHead((4,), 2, penalties=penalties)
     with pytest.raises(InputError, match=r"head\.penalties"):
