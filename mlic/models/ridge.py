@@ -335,11 +335,7 @@ def fit_ridge(
         weight, bias = system(number).weights(penalty)
         head.linear.weight[columns], head.linear.bias[columns] = weight.float(), bias.float()
         scores[:, columns] = _all_scores(system(number), penalty, group_of, num_rows)
-    step = -(-num_rows // CALIBRATION_ROWS)
-    slope, offset = fit_class_calibration(scores[::step], targets[::step])
-    few = np.minimum(*[(targets[::step] == label).sum(axis=0) for label in (0, 1)]) < CALIBRATION_LABELS
-    if step > 1 and few.any():  # they may even have no positive among these images
-        slope[few], offset[few] = fit_class_calibration(scores[:, few], targets[:, few])
+    slope, offset = _calibrate(scores, targets)
     head.slope.copy_(torch.from_numpy(slope))
     head.offset.copy_(torch.from_numpy(offset))
     curve = [
@@ -368,6 +364,16 @@ def _choose_groups(group_of: Tensor, seed: int) -> Tensor:
     chosen = torch.empty_like(order, dtype=torch.bool)
     chosen[order] = sizes[order].cumsum(0) - sizes[order] < SUBSET_ROWS
     return chosen[inverse]
+
+
+def _calibrate(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return slopes and offsets (C,), fitted on every n-th image, and on all images for rare classes."""
+    step = -(-len(scores) // CALIBRATION_ROWS)
+    slope, offset = fit_class_calibration(scores[::step], targets[::step])
+    few = np.minimum(*[(targets[::step] == label).sum(axis=0) for label in (0, 1)]) < CALIBRATION_LABELS
+    if step > 1 and few.any():  # they may even have no positive among these images
+        slope[few], offset[few] = fit_class_calibration(scores[:, few], targets[:, few])
+    return slope, offset
 
 
 def _calibrated_loss(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
