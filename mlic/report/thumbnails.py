@@ -37,7 +37,7 @@ class Thumbnails:
     def data_uri(self, file_name: str) -> str | None:
         """Return a small upright copy as a `data:` address, or None."""
         jpeg = self.jpeg(file_name)
-        return None if jpeg is None else "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+        return None if jpeg is None else as_data_uri(jpeg)
 
     def reference(self, file_name: str) -> ImageReference | None:
         """Return the file or the image in a tar shard, or None if it is missing or outside the folders."""
@@ -56,9 +56,7 @@ class Thumbnails:
             small = thumbnail(reference, self.pixels, check_bits_stored(self.bits_stored))
         except InputError:  # the page shows a gap
             return None
-        stream = io.BytesIO()
-        small.save(stream, "JPEG", quality=QUALITY, optimize=True)
-        return stream.getvalue()
+        return to_jpeg(small)
 
 
 def thumbnail(reference: ImageReference, pixels: int, bits_stored: int = FULL_BITS) -> Image.Image:
@@ -70,6 +68,18 @@ def thumbnail(reference: ImageReference, pixels: int, bits_stored: int = FULL_BI
     image = open_image(reference, draft_size=pixels, bits_stored=bits_stored)
     image.thumbnail((pixels, pixels))
     return image
+
+
+def to_jpeg(image: Image.Image) -> bytes:
+    """Return the content of a JPEG file of an RGB image."""
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=QUALITY, optimize=True)
+    return stream.getvalue()
+
+
+def as_data_uri(jpeg: bytes) -> str:
+    """Return a JPEG file as a `data:` address."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def image_folders(dataset: dict) -> list[Path]:

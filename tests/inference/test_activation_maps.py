@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from mlic.inference.activation_maps import activation_map
 from mlic.models import DenseHead, FrozenBackbone
-from mlic.report.activation_maps import activation_map, add_activation_maps
+from mlic.report.activation_maps import add_activation_maps
 from mlic.report.galleries import build_galleries
 from mlic.report.reading import read_run
 from mlic.report.thumbnails import Thumbnails, image_folders

@@ -1,0 +1,94 @@
+"""Class activation maps: the regions of a photograph that support a label."""
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from mlic.data.images import ImageReference, open_image
+from mlic.errors import InputError
+from mlic.inference.classifier import Classifier
+from mlic.inference.loading import make_head
+from mlic.models import FrozenBackbone
+
+OPACITY = 0.7  # at the strongest support; without support the map is transparent
+
+
+class ActivationMaps:
+    """Draws the activation maps of a run."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        """Build the head without the wrappers that `Classifier` adds for scoring.
+
+        Raises:
+            InputError: the backbone has no single feature map.
+        """
+        if len(classifier.backbone.members) > 1:
+            raise InputError("each network of the ensemble has its own feature map")
+        if classifier.backbone.identity.get("pool") == "cls":
+            raise InputError("the class token has no positions (model.backbone.pool=cls)")
+        head = make_head(classifier.saved, classifier.backbone.feature_shape, classifier.packages)
+        self.classifier, self.head = classifier, head.to(classifier.device)
+
+    def overlay(self, image: ImageReference | Image.Image, label: str) -> Image.Image:
+        """Return the input of the network with the map of a label in colour.
+
+        Args:
+            image: see `mlic.data.open_image`.
+            label: one of the classes of the run.
+
+        Raises:
+            BadImageError: see `mlic.data.open_image`.
+        """
+        classifier = self.classifier
+        backbone: Any = classifier.backbone  # a single backbone, not an ensemble
+        draft_size: Any = classifier.draft_size
+        crop = backbone.transform(
+            open_image(image, draft_size=draft_size, bits_stored=classifier.bits_stored)
+        )
+        pixels = torch.from_numpy(np.array(crop))[None].to(classifier.device)
+        return _blend(crop, activation_map(backbone, self.head, pixels, classifier.classes.index(label)))
+
+
+def activation_map(backbone: FrozenBackbone, head: nn.Module, pixels: Tensor, column: int) -> np.ndarray:
+    """Compute Grad-CAM at the last feature map.
+
+    Follows Selvaraju et al. (ICCV 2017): each channel is weighted by the mean gradient of the logit over its positions.
+    With average pooling and a linear head this is the class activation map.
+
+    Args:
+        backbone: the frozen network, whose output is pooled features.
+        head: module that maps features to logits.
+        pixels: image, uint8 (1, 3, H, W).
+        column: index of the class.
+
+    Returns:
+        float32 (h, w) from 0 to 1, with 1 at the strongest support of the class; all 0 if nothing supports it.
+    """
+    with torch.no_grad():
+        # that of the image and, where the backbone averages both, that of its mirror image
+        outputs = [output.detach().requires_grad_() for output in backbone.outputs(pixels)]
+    with torch.enable_grad():
+        features = [backbone.read_out(output, flip=index == 1) for index, output in enumerate(outputs)]
+        logit = head(torch.stack(features).mean(dim=0))[0, column]
+        gradients = torch.autograd.grad(logit, outputs)
+    support = torch.zeros(())
+    for index, (output, gradient) in enumerate(zip(outputs, gradients, strict=True)):
+        weights = backbone.to_map(gradient.float()).mean(dim=(2, 3), keepdim=True)
+        own = (weights * backbone.to_map(output.detach().float())).sum(dim=(0, 1)).cpu()
+        support = support + (own.flip(-1) if index == 1 else own)
+    support = support.clamp(min=0)
+    return (support / support.max().clamp(min=1e-12)).numpy()
+
+
+def _blend(crop: np.ndarray, found: np.ndarray) -> Image.Image:
+    height, width = crop.shape[1:]
+    smooth = Image.fromarray(found).resize((width, height), Image.Resampling.BICUBIC)
+    support = np.clip(np.asarray(smooth), 0, 1)
+    colours = matplotlib.colormaps["inferno"](support)[..., :3] * 255
+    opacity = OPACITY * support[..., None]
+    blended = (1 - opacity) * np.moveaxis(crop, 0, 2) + opacity * colours
+    return Image.fromarray(blended.astype(np.uint8))
