@@ -9,17 +9,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, HydraException
 
+from mlic.command_help import help_text
 from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
 from mlic.process_settings import configure_process
+from mlic.runs.processes import rank_of_process
 from mlic.runs.signals import SIGNALS, ending_on_signals
 
 PATH_KEYS = (
     "run", "images", "output", "init_from", "resume", "data.annotations", "data.images", "features.dir",
     "model.backbone.weights",
 )  # fmt: skip
+
+HELP_FLAGS = {"--help", "-h"}
+# of Hydra: commands with these print something and end
+PRINTING_FLAGS = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc"}
 
 
 def run_command(main: Callable[[], Any], keys: Collection[str] = PATH_KEYS) -> None:
@@ -31,6 +37,17 @@ def run_command(main: Callable[[], Any], keys: Collection[str] = PATH_KEYS) -> N
     """
     configure_process()
     sys.argv[1:] = quote_paths(sys.argv[1:], keys)
+    command = _command_name(Path(sys.argv[0]))
+    flags = {argument.partition("=")[0] for argument in sys.argv[1:]}
+    if flags & HELP_FLAGS:
+        try:
+            print(help_text(command, sys.argv[1:]))
+        except HydraException as error:
+            sys.exit(str(error))
+        return
+    if not flags & PRINTING_FLAGS and rank_of_process() == 0:
+        # torch takes seconds to import; stderr, because others may read the output
+        print(f"mlic {command}: loading ...", file=sys.stderr, flush=True)
     for argument in sys.argv[1:]:  # Hydra would print a traceback
         group = argument.removesuffix("=null")
         if group != argument and (Path(CONFIG_DIR) / group).is_dir():
@@ -84,6 +101,11 @@ def program(name: str) -> str:
         return name
     here = Path.cwd()
     return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+
+def _command_name(script: Path) -> str:
+    """Return the name of a command by its module: `mlic/train.py`, `mlic/features/__main__.py`."""
+    return script.parent.name if script.stem == "__main__" else script.stem
 
 
 def _quote(argument: str, keys: Collection[str]) -> str:

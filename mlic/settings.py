@@ -184,8 +184,13 @@ def _is_referred_to(config: DictConfig, full: str) -> bool:
 def _defaults(command: str) -> dict[str, list[Any]]:
     """Return the values of each full name in all files of a command, including all choices of its groups."""
     values: dict[str, list[Any]] = {}
-    for prefix, content in _files(command):
-        _add_values(values, content, prefix)
+    for group, path in config_files(command):
+        if path is None:
+            _add_values(values, None, group)
+            continue
+        text = path.read_text()
+        content = {key: value for key, value in yaml.safe_load(text).items() if key != "defaults"}
+        _add_values(values, content, "" if text.startswith("# @package _global_") else group)
     return values
 
 
@@ -197,22 +202,22 @@ def _add_values(values: dict[str, list[Any]], node: Any, name: str) -> None:
             _add_values(values, value, f"{name}.{key}" if name else str(key))
 
 
-def _files(command: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Yield the package (place in the config) and the content of each file."""
-    content = yaml.safe_load((Path(CONFIG_DIR) / f"{command}.yaml").read_text())
-    for entry in content.pop("defaults"):
+def config_files(command: str) -> Iterator[tuple[str, Path | None]]:
+    """Yield the config group (empty for the command itself) and the path of each file that a command can compose.
+
+    The path is also None, once, for a group without a choice by default.
+    """
+    path = Path(CONFIG_DIR) / f"{command}.yaml"
+    for entry in yaml.safe_load(path.read_text())["defaults"]:
         if isinstance(entry, str) and entry != "_self_":
-            yield from _files(entry)
+            yield from config_files(entry)
         for group, choice in entry.items() if isinstance(entry, dict) else ():
             if group.startswith(("override ", "optional ")):  # the latter is the space of a search
                 continue
             if choice is None:
                 yield group, None
-            for path in sorted((Path(CONFIG_DIR) / group).glob("*.yaml")):
-                text = path.read_text()
-                file = {key: value for key, value in yaml.safe_load(text).items() if key != "defaults"}
-                yield "" if text.startswith("# @package _global_") else group, file
-    yield "", content
+            yield from ((group, file) for file in sorted((Path(CONFIG_DIR) / group).glob("*.yaml")))
+    yield "", path
 
 
 def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -11,7 +11,7 @@ ORDER = (
     ("errors",),
     ("addresses", "seeds", "config"),
     ("settings",),
-    ("runs",),
+    ("runs", "command_help"),
     ("command_line", "figures"),
     ("sweeps",),
     ("data",),

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "mlic"
 def entry_points() -> set[str]:
     """The modules that `python -m` runs."""
     files = [*PACKAGE.glob("*.py"), *PACKAGE.glob("*/__main__.py")]
-    found = [path for path in files if "__main__" in path.read_text()]
+    found = [path for path in files if '\nif __name__ == "__main__"' in path.read_text()]
     return {path.parent.name if path.stem == "__main__" else path.stem for path in found} - {"cli"}
 
 
@@ -43,5 +43,7 @@ def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
 def test_a_command_ends_as_its_module_does(tmp_path: Path):
     arguments = ("verify", "data=csv", "+bogus=1")
     status, shown = python("-m", "mlic.verify", *arguments[1:], folder=tmp_path)
-    assert status == 2
+    assert status == 2 and shown.startswith("mlic verify: loading")
     assert python("-m", "mlic.cli", *arguments, folder=tmp_path) == (status, shown)
+    printed = python("-m", "mlic.cli", "verify", "data=csv", "--cfg", "job", folder=tmp_path)[1]
+    assert printed.startswith("data:")  # for others to read

@@ -11,6 +11,9 @@ import sys
 from mlic.cli import main
 main(["--help"])
 print("list:", {"torch", "hydra"} & set(sys.modules))
+from mlic.command_help import help_text
+print(help_text("train", ["--help"]))
+print("help:", {"torch", "lightning", "timm", "pandas"} & set(sys.modules))
 from mlic.config import compose
 from mlic.verify import verify
 verify(compose(*sys.argv[2:], output=sys.argv[1], config_name="verify"))
@@ -30,4 +33,4 @@ def test_the_list_of_commands_and_verify_and_compare_do_not_import_torch(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line.endswith("set()")]
-    assert lines == ["list: set()", "verify: set()", "compare: set()"]
+    assert lines == ["list: set()", "help: set()", "verify: set()", "compare: set()"]

@@ -81,12 +81,9 @@ def test_installed_wheel_trains_from_another_folder(clean_python: Path, tmp_path
         assert Path(place).is_relative_to(clean_python.parents[1]), f"{place} is not in the clean environment"
 
     shown = run(clean_python, "-m", "mlic.train", "--help", cwd=tmp_path)
-    folders = [path for path in (ROOT / "conf").iterdir() if path.is_dir()]
-    groups = {path.name for path in folders if list(path.glob("[!_]*.yaml"))}
-    assert {"data", "model", "head", "loss", "optimizer", "trainer", "logger"} <= groups
-    for group in groups:
-        assert re.search(rf"^(hydra/)?{group}[:/]", shown, re.MULTILINE), f"--help does not list {group}"
-    assert "efficientnet_lite0" in shown and "nasnetlarge" in shown
+    for group in ("data", "model", "head", "loss", "optimizer", "trainer", "logger"):
+        assert re.search(rf"^  {group}: ", shown, re.MULTILINE), f"--help does not list {group}"
+    assert "efficientnet_lite0*" in shown and "nasnetlarge" in shown
     mlic = clean_python.with_name("mlic")
     assert run(mlic, "train", "--help", cwd=tmp_path) == shown
     assert "\n  predict " in run(mlic, cwd=tmp_path)
