@@ -1,6 +1,5 @@
-"""Colours, styles and files of figures."""
+"""Colours, styles, files and contact sheets of figures."""
 
-import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,25 +8,30 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from mlic.runs.folder import replacing
+from mlic.svg import prepare, to_element
 
 PRIMARY, SECONDARY, GREY = "#2a6fbb", "#d1603d", "#c9ccd1"
-INK, FAINT = "#1d2530", "#8a93a0"
+INK, FAINT, LINE = "#1d2530", "#8a93a0", "#e6e8ec"
+# the colours that follow the theme of the page: text, axes, grid, and the last colour of a run
+PAGE_COLOURS = {INK: "currentColor", FAINT: "var(--faint)", LINE: "var(--line)", "#000000": "currentColor"}
 
 # The colours of Okabe and Ito, distinguishable with any colour blindness, without yellow (too pale on white).
 RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 RUN_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
-PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.5  # inches; readable on the screen of a phone
+PANEL_WIDTH, PANEL_HEIGHT = 4.0, 3.3  # inches; readable on the screen of a phone
 
 PNG_DPI = 150
 CSS_PIXELS_PER_INCH = 96
 
 SETTINGS: dict[Any, Any] = {
     "text.parse_math": False,  # `$` in a class name is not a formula
-    "svg.hashsalt": "mlic",  # deterministic files
+    "svg.fonttype": "none",  # text that can be selected, and that takes the colour of the page
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 10.0,
@@ -41,7 +45,7 @@ SETTINGS: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "axes.grid": True,
-    "grid.color": "#e6e8ec",
+    "grid.color": LINE,
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
     "lines.linewidth": 1.6,
@@ -75,13 +79,27 @@ def new_figure(*, width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def plain_log_axis(axes: Axes) -> None:
+    """Make the x axis logarithmic, with plain numbers (those of matplotlib need mathtext, which is off).
+
+    Values between the powers of ten are also labelled if the axis spans less than two of them.
+    """
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    narrow = high / low < 100
+    axes.xaxis.set_minor_formatter(
+        (lambda value, _: f"{value:,g}" if f"{value:e}"[0] in "25" else "") if narrow else NullFormatter()
+    )
+
+
 @dataclass(frozen=True)
 class EmbeddedFigure:
-    """A figure of the page: SVG as a `data:` address, size in CSS pixels, and caption."""
+    """A figure of the page: an `<svg>` element, size in CSS pixels, and caption."""
 
     key: str
     caption: str
-    address: str
+    svg: str
     width: int
     height: int
 
@@ -104,17 +122,21 @@ class FigureFiles:
         """Write `<key>.png` and `<key>.svg`; return a list of one figure, or [] without a figure."""
         if figure is None:
             return []
-        stream = io.BytesIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None})
         # the first drawing fixes the layout; repeating it would cost as much as the drawing
-        figure.set_layout_engine("none")
         raster = io.BytesIO()
         figure.savefig(raster, format="png", dpi=PNG_DPI)
+        figure.set_layout_engine("none")
+        attributes = prepare(figure)
+        stream = io.BytesIO()
+        with matplotlib.rc_context(
+            {"svg.hashsalt": key}
+        ):  # ids that are deterministic, and unique in the page
+            figure.savefig(stream, format="svg", metadata={"Date": None})
         svg = stream.getvalue()
         for ending, content in (("png", raster.getvalue()), ("svg", svg)):
             with replacing(self.folder / f"{key}.{ending}", durable=False) as file:
                 file.write(content)
         self.keys.append(key)
         width, height = (round(size * CSS_PIXELS_PER_INCH) for size in figure.get_size_inches())
-        address = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-        return [EmbeddedFigure(key, caption, address, width, height)]
+        element = to_element(svg, caption, attributes, PAGE_COLOURS)
+        return [EmbeddedFigure(key, caption, element, width, height)]

@@ -6,17 +6,20 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from mlic.evaluation.calibration import reliability_table
 from mlic.evaluation.errors import ap_by_training_images
-from mlic.figures import FAINT, PANEL_HEIGHT, PANEL_WIDTH, RUN_COLOURS, new_figure
+from mlic.figures import FAINT, PANEL_WIDTH, RUN_COLOURS, new_figure, plain_log_axis
 from mlic.report.reading import ReportedRun
-from mlic.report.run_figures import Styles, add_legend, shorten
+from mlic.report.run_figures import Styles, add_legend, new_panel, shorten
+from mlic.svg import mark
 
-ROW_HEIGHT = 0.165  # inches per class
+ROW_HEIGHT = 0.175  # inches per class
 PAIR_CLASSES = 20  # in the co-occurrence figure
+FEW_IMAGES = 10  # classes with fewer test images have uncertain figures
 PART_STYLES = {"train": (RUN_COLOURS[0], "o"), "val": (RUN_COLOURS[1], "s"), "test": (RUN_COLOURS[2], "^")}
+
+ClassMetrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 def label_figure(dataset: Mapping[str, Any]) -> Figure | None:
@@ -30,57 +33,58 @@ def label_figure(dataset: Mapping[str, Any]) -> Figure | None:
     if not parts:
         return None
     names = sorted(counts[parts[0]], key=lambda name: sum(counts[part].get(name, 0) for part in parts))
-    figure = new_figure(width=PANEL_WIDTH, height=1.3 + ROW_HEIGHT * len(names))
-    axes = figure.add_subplot()
-    for part in parts:
+    figure, axes = _class_panel("Labels: share of images", names, xlabel="% of the images")
+    labels = [f"{part} ({images[part]:,})" for part in parts]
+    for part, label in zip(parts, labels, strict=True):
         # of the images whose label is known, which are all unless the record says otherwise
         known = dataset.get("known", {}).get(part, {})
         shares = [100 * counts[part].get(name, 0) / max(known.get(name, images[part]), 1) for name in names]
         colour, marker = PART_STYLES[part]
         shown = [share if share > 0 else np.nan for share in shares]
-        label = f"{part} ({images[part]:,})"
-        axes.plot(shown, range(len(names)), marker, color=colour, ms=4.5, alpha=0.85, label=label)
-    _log_axis(axes)
-    _class_axis(axes, names)
-    axes.set_xlabel("% of the images")
-    axes.set_title("Labels: share of images")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+        (dots,) = axes.plot(shown, range(len(names)), marker, color=colour, ms=4.5, alpha=0.85)
+        mark(dots, label)
+    plain_log_axis(axes)
+    figure.legend(axes.lines, labels, loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
-def average_precision_figure(
-    metrics: Mapping[str, Mapping[str, Mapping[str, Any]]], styles: Styles
-) -> Figure | None:
+def average_precision_figure(metrics: ClassMetrics, styles: Styles) -> Figure | None:
     """Draw the average precision of each class in all runs; classes are sorted by their mean, the best on top.
+
+    Classes with few test images are below the others, and pale.
 
     Args:
         metrics: `per_class` of `evaluate_scores`, by run and class.
         styles: styles by run.
     """
-    table = average_precisions(metrics)
+    table, few = average_precisions(metrics), few_images(metrics)
     if not table:
         return None
-    names = sorted(table, key=lambda name: np.mean(list(table[name].values())))
-    figure = new_figure(width=PANEL_WIDTH, height=1.3 + ROW_HEIGHT * len(names))
-    axes = figure.add_subplot()
+    names = sorted(table, key=lambda name: (name not in few, np.mean(list(table[name].values()))))
+    labels = [f"{shorten(name, 18)} ({few[name]})" if name in few else name for name in names]
+    figure, axes = _class_panel(
+        "Average precision by class", labels, xlabel="average precision on test", xlim=(-0.02, 1.02)
+    )
     for place, name in enumerate(names):
         values = list(table[name].values())
         axes.plot([min(values), max(values)], [place, place], color=FAINT, lw=0.9, zorder=1)
+    for label, name in zip(axes.get_yticklabels(), names, strict=True):
+        label.set_color(FAINT if name in few else label.get_color())
     for run, style in styles.items():
-        shown = [table[name].get(run, np.nan) for name in names]
-        if not np.isnan(shown).all():
-            axes.plot(shown, range(len(names)), style.marker, color=style.colour, ms=4.5, alpha=0.9)
-    _class_axis(axes, names)
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel("average precision on test")
-    axes.set_title("Average precision by class")
+        shown = np.array([table[name].get(run, np.nan) for name in names])
+        pale = np.array([name in few for name in names])
+        for rows, alpha in ((pale, 0.3), (~pale, 0.9)):
+            values = np.where(rows, shown, np.nan)
+            if not np.isnan(values).all():
+                (dots,) = axes.plot(
+                    values, range(len(names)), style.marker, color=style.colour, ms=4.5, alpha=alpha
+                )
+                mark(dots, run)
     add_legend(figure, styles, [run for run in styles if run in metrics], marks=True)
     return figure
 
 
-def average_precisions(
-    metrics: Mapping[str, Mapping[str, Mapping[str, Any]]],
-) -> dict[str, dict[str, float]]:
+def average_precisions(metrics: ClassMetrics) -> dict[str, dict[str, float]]:
     """Return the defined average precisions by class and run."""
     table: dict[str, dict[str, float]] = {}
     for run, classes in metrics.items():
@@ -90,46 +94,56 @@ def average_precisions(
     return table
 
 
-def frequency_figure(
-    runs: Sequence[ReportedRun], metrics: Mapping[str, Mapping[str, Mapping[str, Any]]], styles: Styles
-) -> Figure | None:
+def few_images(metrics: ClassMetrics) -> dict[str, int]:
+    """Return the number of test images of the classes that have fewer than 10 in all runs."""
+    most: dict[str, int] = {}
+    for classes in metrics.values():
+        for name, row in classes.items():
+            most[name] = max(most.get(name, 0), row["support"])
+    return {name: count for name, count in most.items() if count < FEW_IMAGES}
+
+
+def frequency_figure(runs: Sequence[ReportedRun], metrics: ClassMetrics, styles: Styles) -> Figure | None:
     """Draw average precision of each class against its number of training images (logarithmic)."""
-    figure = new_figure(width=PANEL_WIDTH, height=PANEL_HEIGHT)
-    axes = figure.add_subplot()
+    figure, axes = new_panel(
+        "Average precision by training images",
+        xlabel="training images of the class", ylabel="average precision on test", ylim=(-0.02, 1.02),
+    )  # fmt: skip
     for run in runs:
-        if run.name in metrics:
-            counts = run.dataset.get("counts", {}).get("train", {})
-            table = ap_by_training_images(metrics[run.name], counts).dropna().query("training_images > 0")
-            style = styles[run.name]
-            if len(table):
-                x, y = np.asarray(table["training_images"]), np.asarray(table["ap"])
-                axes.plot(x, y, style.marker, color=style.colour, ms=4, alpha=0.7, mew=0)
+        if run.name not in metrics:
+            continue
+        counts = run.dataset.get("counts", {}).get("train", {})
+        table = ap_by_training_images(metrics[run.name], counts).dropna().query("training_images > 0")
+        style, enough = styles[run.name], table["support"] >= FEW_IMAGES
+        for rows, alpha in ((table[~enough], 0.25), (table[enough], 0.7)):
+            x, y = np.asarray(rows["training_images"]), np.asarray(rows["ap"])
+            if len(rows):
+                (dots,) = axes.plot(x, y, style.marker, color=style.colour, ms=4, alpha=alpha, mew=0)
+                mark(dots, run.name, points=rows["class"])
     if not axes.lines:
         return None
-    _log_axis(axes)
-    axes.set(xlabel="training images of the class", ylabel="average precision on test", ylim=(-0.02, 1.02))
-    axes.set_title("Average precision by training images")
+    plain_log_axis(axes)
     add_legend(figure, styles, [run.name for run in runs if run.name in metrics], marks=True)
     return figure
 
 
 def reliability_figure(runs: Sequence[ReportedRun], styles: Styles) -> Figure | None:
     """Draw the share of positives against the mean score in 15 bins, over all test labels."""
-    figure = new_figure(width=PANEL_WIDTH, height=PANEL_HEIGHT)
-    axes = figure.add_subplot()
+    figure, axes = new_panel(
+        "Reliability", xlabel="mean score", ylabel="share of positives", xlim=(0, 1.01), ylim=(0, 1.02)
+    )
     shown = []
     for run in runs:
         if run.test is not None and ((run.test.scores >= 0) & (run.test.scores <= 1)).all():
             table = reliability_table(run.test.scores, run.test.targets).dropna()
             style = styles[run.name]
             x, y = np.asarray(table["mean_score"]), np.asarray(table["observed_frequency"])
-            axes.plot(x, y, marker=style.marker, ms=4, color=style.colour)
+            (line,) = axes.plot(x, y, marker=style.marker, ms=4, color=style.colour)
+            mark(line, run.name)
             shown.append(run.name)
     if not shown:
         return None
     axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=":", zorder=1)
-    axes.set(xlabel="mean score", ylabel="share of positives", xlim=(0, 1.01), ylim=(0, 1.02))
-    axes.set_title("Reliability")
     add_legend(figure, styles, shown, marks=True)
     return figure
 
@@ -162,17 +176,9 @@ def co_occurrence_figure(targets: np.ndarray, classes: Sequence[str]) -> Figure 
     return figure
 
 
-def _log_axis(axes: Axes) -> None:
-    """Label powers of ten with plain numbers, and also values between them if the axis has only one power."""
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-    narrow = np.log10(high / low) < 2
-    axes.xaxis.set_minor_formatter(
-        (lambda value, _: f"{value:,g}" if f"{value:e}"[0] in "25" else "") if narrow else NullFormatter()
-    )
-
-
-def _class_axis(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), [shorten(name, 22) for name in names], fontsize=7.5)
+def _class_panel(title: str, names: Sequence[str], **settings: Any) -> tuple[Figure, Axes]:
+    """Return a panel with one row per class, the last on top."""
+    figure, axes = new_panel(title, height=1.3 + ROW_HEIGHT * len(names), **settings)
+    axes.set_yticks(range(len(names)), [shorten(name) for name in names], fontsize=8)
     axes.set_ylim(-0.8, len(names) - 0.2)
+    return figure, axes

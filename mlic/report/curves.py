@@ -28,42 +28,41 @@ def roc(scores: np.ndarray, targets: np.ndarray) -> Points:
     return false_rate, true_rate
 
 
-def micro_curve(kind: str, predictions: Predictions) -> Points | None:
-    """Return the curve of all labels pooled.
+def find_curve(kind: str, predictions: Predictions, average: str, name: str = "") -> Points | None:
+    """Return the curve of all labels pooled, of one class, or the mean curve over the classes.
+
+    The mean curve has 201 points from 0 to 1. For `pr`, the precision of a class at a recall is that of the highest
+    threshold that reaches this recall. For `roc`, its true positive rate is interpolated between false positive rates.
+    Classes without a curve are excluded.
 
     Args:
         kind: `pr` or `roc`.
         predictions: scores and targets.
+        average: `micro`, `macro` or `class`.
+        name: name of the class.
 
     Returns:
-        (x, y), thinned to MAX_POINTS; None without positives or, for `roc`, with only one outcome.
+        (x, y), thinned to MAX_POINTS; None without the class, without positives or, for `roc`, with only one outcome.
     """
-    return _curve(kind, predictions.scores, predictions.targets)
-
-
-def class_curve(kind: str, predictions: Predictions, name: str) -> Points | None:
-    """Return the curve of one class, as `micro_curve`; None if the predictions do not have the class."""
+    if average == "micro":
+        return _curve(kind, predictions.scores, predictions.targets)
+    if average == "macro":
+        return _macro_curve(kind, predictions)
     if name not in predictions.classes:
         return None
     column = predictions.classes.index(name)
     return _curve(kind, predictions.scores[:, column], predictions.targets[:, column])
 
 
-def macro_curve(kind: str, predictions: Predictions) -> Points | None:
-    """Return the mean curve over classes at 201 points from 0 to 1.
-
-    For `pr`, the precision of a class at a recall is that of the highest threshold that reaches this recall. For `roc`,
-    its true positive rate is interpolated between false positive rates. Classes without a curve are excluded.
-    """
+def _macro_curve(kind: str, predictions: Predictions) -> Points | None:
     heights = []
     for scores, targets in map(known_labels, predictions.scores.T, predictions.targets.T):
         if not _has_curve(kind, targets):
             continue
         if kind == "pr":
             recall, precision = precision_recall(scores, targets)
-            reached = np.searchsorted(
-                recall, GRID - 1e-9
-            )  # tolerance for rounding: recall is a sum of fractions
+            # a tolerance for rounding: recall is a sum of fractions
+            reached = np.searchsorted(recall, GRID - 1e-9)
             heights.append(precision[np.minimum(reached, len(precision) - 1)])
         else:
             heights.append(np.interp(GRID, *roc(scores, targets)))

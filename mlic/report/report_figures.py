@@ -11,6 +11,7 @@ from mlic.report.class_figures import (
     average_precision_figure,
     average_precisions,
     co_occurrence_figure,
+    few_images,
     frequency_figure,
     label_figure,
     reliability_figure,
@@ -24,7 +25,6 @@ from mlic.report.run_figures import (
     curve_figure,
     interval_figure,
     penalty_figure,
-    run_training_figure,
     training_figure,
 )
 
@@ -36,6 +36,8 @@ def choose_classes(
 ) -> list[str]:
     """Return the classes with separate curves: `wanted`, else those with the highest, median and lowest mean AP.
 
+    Classes with fewer than 10 test images are chosen only if there are no others.
+
     Raises:
         InputError: no run has one of the classes.
     """
@@ -46,6 +48,7 @@ def choose_classes(
     if wanted:
         return list(wanted)
     means = {name: float(np.mean(list(row.values()))) for name, row in average_precisions(metrics).items()}
+    means = {name: value for name, value in means.items() if name not in few_images(metrics)} or means
     ordered = sorted(means, key=lambda name: (-means[name], name))
     return list(dict.fromkeys(ordered[place] for place in (0, len(ordered) // 2, -1))) if ordered else []
 
@@ -76,7 +79,7 @@ def draw_sections(
         panel
         for metric, title in TRAINED.items()
         for panel in files.save(
-            f"training_{metric}", f"{title} over the epochs", training_figure(runs, styles, metric)
+            f"training_{metric}", f"{title} over the epochs", training_figure(runs, styles, [metric])
         )
     ]
     training += files.save("penalties", "Leave-one-out over the penalties", penalty_figure(runs, styles))
@@ -123,5 +126,6 @@ def _draw_data(files: FigureFiles, runs: Sequence[ReportedRun]) -> Panels:
 
 def draw_run(files: FigureFiles, run: ReportedRun, number: int, styles: Styles) -> Panels:
     """Draw the training curves of one run."""
-    figure = run_training_figure(run, styles)
-    return files.save(f"training_run_{number}", f"Training of {run.name}", figure)
+    return files.save(
+        f"training_run_{number}", f"Training of {run.name}", training_figure([run], styles, list(TRAINED))
+    )

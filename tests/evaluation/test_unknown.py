@@ -15,7 +15,7 @@ from mlic.evaluation.errors import co_occurrence, confusions, gallery_rows, imag
 from mlic.evaluation.metrics import METRICS, ScoredImages, evaluate_scores
 from mlic.evaluation.predictions import Predictions
 from mlic.evaluation.thresholds import fit_thresholds
-from mlic.report.curves import class_curve, macro_curve, micro_curve
+from mlic.report.curves import find_curve
 
 Table = tuple[np.ndarray, np.ndarray]
 IMAGES, CLASSES = 60, tuple("abcde")
@@ -116,9 +116,9 @@ def test_no_score_of_an_unknown_label_changes_anything(table: Table) -> None:
                 [part.tolist() for part in points]
                 for kind in ("pr", "roc")
                 for points in (
-                    micro_curve(kind, predictions),
-                    macro_curve(kind, predictions),
-                    class_curve(kind, predictions, "a"),
+                    find_curve(kind, predictions, "micro"),
+                    find_curve(kind, predictions, "macro"),
+                    find_curve(kind, predictions, "class", "a"),
                 )
                 if points is not None
             ],

@@ -115,9 +115,32 @@ def test_nothing_is_cut_or_too_small_to_read(width: int, page: Path):
     found = use(page, """
       return [
         innerWidth, document.documentElement.scrollWidth,
-        all('.panels img').filter(item => item.naturalWidth === 0).length,
+        all('.panels svg').filter(item => item.getBoundingClientRect().width < 200).length,
         all('p, td, th, li, figcaption').filter(
           item => item.innerText && parseFloat(getComputedStyle(item).fontSize) < 11).length,
       ];
     """, width)  # fmt: skip
     assert found == [width, min(found[1], width), 0, 0]
+
+
+def test_figures_show_the_values_under_the_pointer_and_by_arrow_keys(page: Path):
+    seen, keys = use(page, """
+      const tip = () => document.querySelector('.tip').textContent;
+      const seen = [];
+      for (const mark of document.querySelectorAll('[data-series] use, [data-note] use')) {
+        const svg = mark.ownerSVGElement;
+        const place = new DOMPoint(mark.getAttribute('x'), mark.getAttribute('y')).matrixTransform(svg.getScreenCTM());
+        svg.dispatchEvent(new PointerEvent('pointermove', {clientX: place.x, clientY: place.y}));
+        seen.push([svg.getAttribute('aria-label'), tip()]);
+      }
+      const keys = [];
+      const svg = document.querySelector('svg.plot');
+      for (const key of ['ArrowRight', 'ArrowRight', 'ArrowLeft']) {
+        svg.dispatchEvent(new KeyboardEvent('keydown', {key}));
+        keys.push(tip());
+      }
+      return [seen, keys];
+    """)  # fmt: skip
+    assert any(text.startswith(("two: 0.", "<b>one</b>: 0.")) for _, text in seen), "the forest plot"
+    assert any("\nbär $x^2$" in text for figure, text in seen if figure == "Average precision by class")
+    assert [key.split("\n", 1)[1] for key in keys] == ["epoch 1\n0.2", "epoch 2\n0.5", "epoch 1\n0.2"]

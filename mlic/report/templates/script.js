@@ -106,3 +106,94 @@ if (errorClass) {
   errorRun.addEventListener("change", show);
   show();
 }
+
+// Figures show the value of the nearest point under the pointer, or of the next one with the arrow keys.
+const tip = element("div", "tip");
+tip.hidden = true;
+document.body.append(tip);
+
+function pointsOf(group) {
+  const points = [];
+  for (const path of group.querySelectorAll(":scope > path, :scope > g > path")) {
+    for (const [, x, y] of path.getAttribute("d").matchAll(/(-?[\d.]+) (-?[\d.]+)/g)) points.push([Number(x), Number(y)]);
+  }
+  const marks = [...group.querySelectorAll("use")].map((use) => [Number(use.getAttribute("x")), Number(use.getAttribute("y"))]);
+  return marks.length ? marks : points;
+}
+
+// All points of a figure: their place in it, the text to show, and their panel.
+function readFigure(svg) {
+  const found = [];
+  for (const panel of svg.querySelectorAll("[data-axes]")) {
+    const axes = JSON.parse(panel.dataset.axes);
+    for (const group of panel.querySelectorAll("[data-series], [data-note]")) {
+      const [name, ...names] = JSON.parse(group.dataset.series || group.dataset.note);
+      pointsOf(group).forEach((point, place) => {
+        const values = () => names[place] ? names[place] + "\n" + coordinates(axes, point) : coordinates(axes, point);
+        found.push({ point, text: () => group.dataset.note ? name : name + "\n" + values() });
+      });
+    }
+    (axes.cells || []).forEach((row, line) => row.forEach((value, column) => {
+      if (value !== null) {
+        const text = axes.y.names[line] + " with " + axes.x.names[column] + ": " + value;
+        found.push({ point: placeOf(axes, column, line), text: () => text });
+      }
+    }));
+  }
+  return found;
+}
+
+function placeOf({ box: [left, top, width, height], x, y }, column, line) {
+  return [left + width * (column - x.low) / (x.high - x.low), top + height * (y.high - line) / (y.high - y.low)];
+}
+
+function coordinates({ box: [left, top, width, height], x, y }, [across, down]) {
+  const value = (axis, share) => {
+    const [low, high] = axis.log ? [Math.log10(axis.low), Math.log10(axis.high)] : [axis.low, axis.high];
+    const found = low + share * (high - low);
+    if (axis.names) return axis.names[Math.round(found)];
+    const plain = axis.log ? 10 ** found : found;
+    return (axis.label ? axis.label + " " : "") + Number(plain.toFixed(Math.abs(plain) < 10 ? 3 : Math.abs(plain) < 1000 ? 1 : 0));
+  };
+  return value(x, (across - left) / width) + "\n" + value(y, 1 - (down - top) / height);
+}
+
+for (const svg of document.querySelectorAll("svg.plot")) {
+  let points = null, current = -1;
+  const dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+  dot.setAttribute("r", "4");
+  const hide = () => { tip.hidden = true; dot.remove(); };
+  const show = (place) => {
+    current = place;
+    const { point: [x, y], text } = points[place];
+    dot.setAttribute("cx", x);
+    dot.setAttribute("cy", y);
+    svg.append(dot);
+    tip.textContent = text();
+    tip.hidden = false;
+    const at = dot.getBoundingClientRect();
+    tip.style.left = Math.max(4, Math.min(at.left + 14, innerWidth - tip.offsetWidth - 8)) + scrollX + "px";
+    tip.style.top = Math.max(4, at.top - tip.offsetHeight - 6) + scrollY + "px";
+  };
+  const find = (event) => {
+    points ||= readFigure(svg);
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    let nearest = -1, least = 24 ** 2;
+    points.forEach(({ point: [x, y] }, place) => {
+      const distance = (x - at.x) ** 2 + (y - at.y) ** 2;
+      if (distance < least) [nearest, least] = [place, distance];
+    });
+    if (nearest < 0) hide(); else show(nearest);
+  };
+  svg.addEventListener("pointermove", find);
+  svg.addEventListener("pointerdown", find);
+  svg.addEventListener("pointerleave", hide);
+  svg.addEventListener("blur", hide);
+  svg.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    points ||= readFigure(svg);
+    if (!step || !points.length) return;
+    event.preventDefault();
+    show((current + step + points.length) % points.length);
+  });
+}
