@@ -24,6 +24,19 @@ print("compare:", {"torch", "lightning", "timm", "torchvision"} & set(sys.module
 
 
 @pytest.mark.slow
+def test_predicting_does_not_import_lightning(tiny_run: Path, tiny_csv: tuple[Path, Path]):
+    program = """
+import sys
+from mlic import Classifier
+print(Classifier.load(sys.argv[1], device="cpu").predict(sys.argv[2], num_workers=0).shape)
+print({"lightning", "torchmetrics", "sklearn", "hydra", "matplotlib", "scipy.sparse"} & set(sys.modules))
+"""
+    command = [sys.executable, "-c", program, str(tiny_run), str(tiny_csv[1])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("set()\n"), done.stdout + done.stderr
+
+
+@pytest.mark.slow
 def test_the_list_of_commands_and_verify_and_compare_do_not_import_torch(
     tiny_csv: tuple[Path, Path], tmp_path: Path
 ):

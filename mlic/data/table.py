@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Self, overload
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from mlic.data.images import ImageReference
 from mlic.errors import InputError
@@ -217,6 +215,10 @@ class LabelTable:
         """
         if self.groups is None:
             return replace(self, groups=groups)
+        # only here, because it takes a third of a second, which predictions need not wait for
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
         # each row connects its old group with its new one; connected groups become one
         _, old = np.unique(self.groups, return_inverse=True)
         _, new = np.unique(groups, return_inverse=True)

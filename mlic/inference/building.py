@@ -106,7 +106,9 @@ def _is_inside(module_name: str, packages: Sequence[str]) -> bool:
     return any(module_name == package or module_name.startswith(f"{package}.") for package in packages)
 
 
-def find_reader(target: Any) -> Callable[..., mlic.data.LabelTable]:
+def find_reader(
+    target: Any,
+) -> "Callable[..., mlic.data.LabelTable]":  # whose import takes longer than a prediction
     """Return the annotation reader with a name, one of `mlic.data.read_*`.
 
     Raises:

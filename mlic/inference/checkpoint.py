@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mlic.errors import InputError
-from mlic.models.classifier import BACKBONE_PREFIX, CHECKPOINT_KEY
+from mlic.models.interface import BACKBONE_PREFIX, CHECKPOINT_KEY
 from mlic.runs.folder import SPLIT_FILE, STATUS_FILE, TRIALS_FILE, WINNER, RunFolder, fold_folders
 from mlic.runs.reading import check_format, read_record
 from mlic.runs.removed_settings import drop_removed

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import lightning as L
 import numpy as np
 import pandas as pd
 import torch
@@ -18,7 +17,7 @@ from mlic.errors import InputError
 from mlic.inference.building import check_packages
 from mlic.inference.checkpoint import SavedRun, read_saved_run
 from mlic.inference.listing import Images, find_images
-from mlic.inference.loading import WeightsFiles, make_backbone, make_fabric, make_head
+from mlic.inference.loading import WeightsFiles, find_device, head_dtype, make_backbone, make_head
 from mlic.inference.prediction_table import prediction_rows
 from mlic.models import Backbone
 
@@ -60,15 +59,15 @@ class Classifier:
         saved: SavedRun,
         backbone: Backbone,
         head: nn.Module,
-        fabric: L.Fabric,
+        device: torch.device,
         packages: Sequence[str] = (),
     ) -> None:
         """Create a classifier from its parts; see `load`."""
         self.saved, self.backbone, self.packages = saved, backbone, packages
-        self.classes, self.device = saved.classes, fabric.device
+        self.classes, self.device, self._dtype = saved.classes, device, head_dtype(self.config)
         self.is_cached = self.config["features"].get("mode") == "cached"
         live = nn.Sequential(backbone, head).eval()
-        self.head: nn.Module = fabric.setup_module(head if self.is_cached else live)
+        self.head: nn.Module = (head if self.is_cached else live).to(device=device, dtype=self._dtype)
 
     @classmethod
     def load(
@@ -99,12 +98,10 @@ class Classifier:
         """
         packages, saved = check_packages(packages), read_saved_run(run)
         try:
-            fabric = make_fabric(device, saved.config["trainer"].get("precision"))
-            backbone = make_backbone(
-                saved, fabric.device, weights=weights, precision=precision, packages=packages
-            )
+            target = find_device(device)
+            backbone = make_backbone(saved, target, weights=weights, precision=precision, packages=packages)
             head = make_head(saved, backbone.feature_shape, packages)
-            return cls(saved, backbone, head, fabric, packages)
+            return cls(saved, backbone, head, target, packages)
         except InputError:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -212,8 +209,9 @@ class Classifier:
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Compute logits float32 (B, C) on the CPU from features or images returned by `inputs`."""
+        inputs = inputs.to(self.device, self._dtype if inputs.is_floating_point() else None)
         with torch.inference_mode():
-            return self.head(inputs.to(self.device)).float().cpu()
+            return self.head(inputs).float().cpu()
 
     def predict(
         self,

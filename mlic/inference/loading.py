@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from torch import nn
 
@@ -18,32 +17,42 @@ from mlic.runs.removed_settings import drop_removed
 logger = logging.getLogger(__name__)
 
 DIGITS_SHOWN = 12
+NARROW = {"bf16-true": torch.bfloat16, "16-true": torch.float16}  # precisions of the `lightning.Trainer`
 WeightsFiles = str | Path | Sequence[str | Path | None] | None
 
 
-def make_fabric(device: str, precision: Any = None) -> L.Fabric:
-    """Create the Fabric that moves the head to a device and runs it as in the evaluation of training.
+def find_device(name: str) -> torch.device:
+    """Return a device on which tensors can be created.
 
     Args:
-        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        precision: precision of the `lightning.Trainer` of the run. Scores are computed without mixed precision; only
-            weights that were trained in a narrow format (`bf16-true`) keep it.
+        name: `auto` (the accelerator of this machine, else the CPU), `cpu`, `cuda`, `cuda:1` or `mps`.
 
     Raises:
         InputError: the device is not available.
     """
-    accelerator, _, number = device.partition(":")
-    narrow = str(precision).endswith("16-true")
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
     try:
-        return L.Fabric(
-            accelerator=accelerator,
-            devices=[int(number)] if number else 1,
-            precision=precision if narrow else "32-true",
-        )
-    except Exception as error:  # Lightning raises several types
+        probe = torch.ones(1, device=name)
+        probe.cpu()  # `meta` has no values
+        return probe.device
+    except (RuntimeError, AssertionError) as error:  # torch raises both
+        reason = str(error).partition("\n")[0]
         raise InputError(
-            f"device: '{device}' cannot be used ({error}). Expected auto, cpu, cuda or cuda:1."
+            f"device: '{name}' cannot be used ({reason}). Expected auto, cpu, cuda or cuda:1."
         ) from error
+
+
+def head_dtype(config: Mapping[str, Any]) -> torch.dtype:
+    """Return the dtype in which a run computes scores.
+
+    They are computed without mixed precision; only weights that were trained in a narrow format (`bf16-true`) keep it.
+
+    Args:
+        config: whole config of the run.
+    """
+    return NARROW.get(str(config["trainer"].get("precision")), torch.float32)
 
 
 def make_backbone(

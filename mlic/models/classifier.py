@@ -12,12 +12,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
-from mlic.models.ensemble import Backbone
+from mlic.models.interface import BACKBONE_PREFIX, CHECKPOINT_KEY, Backbone
 from mlic.models.scores import CollectedScores, ScoreCollector
 
 Batch = tuple[Tensor, Tensor, Tensor]
-CHECKPOINT_KEY = "mlic"
-BACKBONE_PREFIX = "backbone."
 # Metrics for loggers and progress bars, besides those that callbacks monitor. All metrics of an epoch are only in
 # epochs.csv, because the time that Lightning takes per logged value grows with their number.
 WATCHED = frozenset(("train/loss", "train/map", "val/loss", "val/map"))

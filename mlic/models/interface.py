@@ -9,6 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+# in checkpoints: information besides the weights, and the names of the trained weights of the backbone
+CHECKPOINT_KEY = "mlic"
+BACKBONE_PREFIX = "backbone."
+
 
 class Backbone(nn.Module, ABC):
     """Frozen networks that map images to features: one network, or several with concatenated features.

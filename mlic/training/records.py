@@ -19,7 +19,7 @@ from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
 from mlic.evaluation.thresholds import fit_thresholds
 from mlic.models import Backbone, MultiLabelClassifier
-from mlic.models.classifier import CHECKPOINT_KEY
+from mlic.models.interface import CHECKPOINT_KEY
 from mlic.runs.folder import (
     DATASET_FILE,
     METRICS_FILE,

@@ -1,0 +1,16 @@
+from .backbone import FrozenBackbone as FrozenBackbone
+from .blend import BlendHead as BlendHead
+from .classifier import MultiLabelClassifier as MultiLabelClassifier
+from .ensemble import EnsembleBackbone as EnsembleBackbone
+from .heads import DenseHead as DenseHead
+from .interface import Backbone as Backbone
+from .losses import AsymmetricLoss as AsymmetricLoss
+from .losses import FocalLoss as FocalLoss
+from .losses import WeightedBCE as WeightedBCE
+from .map_heads import AttentionHead as AttentionHead
+from .map_heads import CSRAHead as CSRAHead
+from .nearest import NearestHead as NearestHead
+from .ridge import RidgeHead as RidgeHead
+from .schedules import cosine_with_warmup as cosine_with_warmup
+from .standardization import Standardization as Standardization
+from .standardization import fit_standardization as fit_standardization
