@@ -13,7 +13,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from PIL import Image
 
 from mlic.data.images import FULL_BITS, ImageReference, full_check
 from mlic.errors import InputError
@@ -29,7 +28,7 @@ logger = logging.getLogger(__name__)
 HASH_INDEX = "hashes.sqlite"
 ROOM_MARGIN_BYTES = 100_000_000
 ESTIMATE_ROWS = 200  # fewer images are computed before an estimate would be of use
-ESTIMATE_IMAGES = 2  # on a CPU; on a GPU, a batch takes hardly longer than an image
+ESTIMATE_IMAGES = 2  # for a large network on a CPU these take seconds
 DIGEST_BYTES = 64  # per row, in addition to its features
 
 
@@ -197,40 +196,42 @@ def _compute_missing(
     """Compute the rows missing on the first process, and return their number."""
     store, digests = extractor.store, _distinct(files)
     if engine.world_size == 1 and not store.is_missing(digests).any():
-        logger.info("features: all %d rows found in '%s'", len(digests), store.folder)
         return 0
     with store.lock():
         pending = extractor.pending = _list_missing(store, paths, files)
-        _check_room(store, len(digests) - len(pending), len(pending))
+        room, expected = _check_room(store, len(pending)), ""
         if len(pending) >= ESTIMATE_ROWS:
-            _log_estimate(extractor, len(pending), engine)
+            seconds = _seconds_per_image(extractor, engine)
+            expected = f" at about {1 / seconds:.2g} images/s: {_in_words(seconds * len(pending))}"
+        found = len(digests) - len(pending)
+        logger.info("features: %d rows found, %d to compute%s; %s", found, len(pending), expected, room)
         if len(pending) or engine.world_size > 1:
             # other processes may be about to make the same call and would wait for this one
             _predict(engine, extractor)
     return len(pending)
 
 
-def _log_estimate(extractor: FeatureExtractor, number: int, engine: L.Trainer) -> None:
-    """Measure the network on a few uniform images, and log how long it will take, without the decoding of images."""
+def _seconds_per_image(extractor: FeatureExtractor, engine: L.Trainer) -> float:
+    """Measure decoding and network on the first images; on a CPU they share the cores, a GPU works beside it."""
     device = engine.strategy.root_device
     backbone = extractor.backbone.to(device)
-    image = torch.from_numpy(np.array(backbone.transform(Image.new("RGB", (64, 64)))))
-    count = extractor.batch_size if device.type == "cuda" else ESTIMATE_IMAGES
-    batch = image.repeat(count, *[1] * image.ndim).to(device)
+    images = extractor.images()
+    start = time.perf_counter()
+    first = torch.stack([images[row][0] for row in range(ESTIMATE_IMAGES)])
+    decoding = (time.perf_counter() - start) / len(first) / max(1, extractor.num_workers)
+    batch = first.repeat(extractor.batch_size // len(first) or 1, *[1] * (first.ndim - 1)).to(device)
+    batch = batch if device.type == "cuda" else batch[: len(first)]
     backbone(batch).cpu()  # the first pass allocates memory
     start = time.perf_counter()
     backbone(batch).cpu()
-    seconds = (time.perf_counter() - start) / count
-    total = seconds * number / engine.world_size
-    logger.info(
-        "features: the network will take about %s (%.2g s per image)",
-        f"{total:.0f} s"
-        if total < 120
-        else f"{total / 60:.0f} min"
-        if total < 7200
-        else f"{total / 3600:.1f} h",
-        seconds,
-    )
+    network = (time.perf_counter() - start) / len(batch)
+    return (max(decoding, network) if device.type == "cuda" else decoding + network) / engine.world_size
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _list_missing(store: FeatureStore, paths: Sequence[ImageReference], files: HashedFiles) -> PendingImages:
@@ -243,15 +244,12 @@ def _list_missing(store: FeatureStore, paths: Sequence[ImageReference], files: H
     )
 
 
-def _check_room(store: FeatureStore, found: int, missing: int) -> None:
-    """Log the number and size of missing rows; raise an InputError if the disk has no space for them."""
+def _check_room(store: FeatureStore, missing: int) -> str:
+    """Return the size of missing rows in words; raise an InputError if the disk has no space for them."""
     size = missing * (store.layout.row_bytes + DIGEST_BYTES)
-    logger.info(
-        "features: %d rows found, %d to compute, %s in '%s'", found, missing, _megabytes(size), store.folder
-    )
     free = shutil.disk_usage(store.folder).free
     if size + ROOM_MARGIN_BYTES <= free:
-        return
+        return f"{_megabytes(size)} of the {_megabytes(free)} that are free"
     raise InputError(
         f"features.dir: {missing} rows of {_megabytes(store.layout.row_bytes)} take {_megabytes(size)}, but "
         f"'{store.folder}' has {_megabytes(free)} free, {_megabytes(ROOM_MARGIN_BYTES)} reserved. Choose another "

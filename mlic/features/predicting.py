@@ -134,17 +134,18 @@ class FeatureExtractor(L.LightningModule):
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Return a loader of the images of this process."""
-        pending = self.pending
-        images = HashedImages(
-            pending.paths, pending.states, self.backbone.transform, self.draft_size, self.bits_stored
-        )
         return image_loader(
-            images,
-            sampler=RankSampler(len(pending), self.trainer.global_rank, self.trainer.world_size),
+            self.images(),
+            sampler=RankSampler(len(self.pending), self.trainer.global_rank, self.trainer.world_size),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             on_cpu=self.device.type == "cpu",
         )
+
+    def images(self) -> HashedImages:
+        """Return the images without a row, of all processes."""
+        paths, states = self.pending.paths, self.pending.states
+        return HashedImages(paths, states, self.backbone.transform, self.draft_size, self.bits_stored)
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Prediction:
         """Return image numbers (b,) without padding, and features (b, *feature_shape) on the CPU.

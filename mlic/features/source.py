@@ -103,10 +103,10 @@ class CachedFeatures:
             **self.options,
         )
         logger.info(
-            "features: %d rows found, %d computed, %d images without, in %.1f s; %.1f MB in '%s'",
+            "features: %d rows found, %d computed%s in %.1f s; %.1f MB in '%s'",
             result.found,
             result.computed,
-            len(result.bad),
+            f", {len(result.bad)} images without" if result.bad else "",
             result.seconds,
             size_of(result.stores[0].folder) / 1e6,
             result.stores[0].folder,

@@ -35,7 +35,7 @@ from mlic.training.closed_form import LEFT_OUT
 DEFAULT_THRESHOLD = 0.5
 PREDICTED_PARTS = ("val", "test", LEFT_OUT)
 LOGGED_SETTINGS = ("seed", "data", "model", "head", "loss", "optimizer", "scheduler")
-SHOWN_CLASSES = 12
+WHOLE_TABLE, SHOWN_CLASSES = 20, 12  # larger tables are cut to their first and last classes
 
 
 def dataset_table(datamodule: MultiLabelDataModule) -> str:
@@ -49,7 +49,8 @@ def dataset_table(datamodule: MultiLabelDataModule) -> str:
     title = f"{len(table)} images ({parts}), {len(table.classes)} classes ({dropped} dropped as too rare)"
     if not table.known.all():
         title += f"; {1 - table.known.mean():.1%} of the labels are unknown"
-    return f"{title}\n{frame.to_string(float_format='%.3f', max_rows=SHOWN_CLASSES, show_dimensions=False)}"
+    rows = SHOWN_CLASSES if len(frame) > WHOLE_TABLE else None
+    return f"{title}\n{frame.to_string(float_format='%.3f', max_rows=rows, show_dimensions=False)}"
 
 
 def write_dataset(

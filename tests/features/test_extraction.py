@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from mlic.errors import InputError
-from mlic.features import predicting, source
+from mlic.features import extraction, predicting, source
 from mlic.features.dataset import MemoryRows, StreamedRows
 from mlic.features.extraction import ExtractionResult, extract_features
 from mlic.features.source import CachedFeatures
@@ -61,6 +62,18 @@ def test_the_engine_is_chosen_during_the_extraction(
     stored = extract(own, images)
     choice = json.loads((tmp_path / "features" / predicting.ENGINES_FILE).read_text())
     assert stored.computed == len(images) and list(choice.values()) == [own.engine]
+
+
+def test_the_time_is_estimated_before_many_images_are_computed(
+    extract: Extract, backbone: Any, images: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: Any
+):
+    caplog.set_level(logging.INFO)
+    extract(backbone, images[:3])
+    assert any(re.search(r" 0 rows found, 3 to compute; .* that are free", line) for line in caplog.messages)
+    monkeypatch.setattr(extraction, "ESTIMATE_ROWS", 7)
+    extract(backbone, images)
+    expected = r" 3 rows found, 7 to compute at about \S+ images/s: \d+ s; .* that are free"
+    assert any(re.search(expected, line) for line in caplog.messages)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
