@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "score a run on a labelled data set",
     "predict": "score new photographs",
     "compare": "write a report that compares runs",
+    "export": "write a run to one ONNX file that proves itself",
     "features": "list, verify and prune the stores of features",
 }
 USAGE_ERROR = 2  # exit status

@@ -19,7 +19,7 @@ from mlic.runs.processes import rank_of_process
 from mlic.runs.signals import SIGNALS, ending_on_signals
 
 PATH_KEYS = (
-    "run", "images", "output", "init_from", "resume", "data.annotations", "data.images", "features.dir",
+    "run", "images", "output", "check", "init_from", "resume", "data.annotations", "data.images", "features.dir",
     "model.backbone.weights",
 )  # fmt: skip
 

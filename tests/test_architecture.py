@@ -21,7 +21,7 @@ ORDER = (
     ("features",),
     ("inference",),
     ("training",),
-    ("tuning", "verification", "report"),
+    ("tuning", "verification", "report", "exporting"),
 )
 LEVELS = {name: level for level, names in enumerate(ORDER) for name in names}
 ENTRY_POINTS = len(ORDER)  # the commands, and mlic itself: they may import everything

@@ -56,7 +56,9 @@ def test_an_input_error_goes_to_hydra_as_one_that_it_shows_without_a_traceback()
         raise InputError("data: absent")
 
 
-@pytest.mark.parametrize("command", ["compare", "evaluate", "extract", "predict", "train", "tune", "verify"])
+@pytest.mark.parametrize(
+    "command", ["compare", "evaluate", "export", "extract", "predict", "train", "tune", "verify"]
+)
 def test_signals_end_every_command_in_order(command: str, monkeypatch: pytest.MonkeyPatch):
     """Also before and after Hydra runs the command's own work."""
     module = import_module(f"mlic.{command}")

@@ -17,7 +17,7 @@ from mlic.train import train
 
 COMMANDS = {
     "train": [], "extract": [], "tune": [], "verify": ["data=demo"], "compare": ["runs=x"],
-    "evaluate": ["run=x"], "predict": ["run=x", "images=x"],
+    "evaluate": ["run=x"], "predict": ["run=x", "images=x"], "export": [],
 }  # fmt: skip
 CSV = ["data=csv", "data.annotations=labels.csv", "data.images=photos"]
 WEBDATASET = ["data=webdataset", "data.images=[a.tar,b.tar]"]

@@ -214,8 +214,8 @@ class FrozenBackbone(Backbone):
             )
         self.compute_dtype, self.is_optimized = DTYPES[self.precision], True
         self.network.to(dtype=self.compute_dtype, memory_format=torch.channels_last)
-        if is_onnx:
-            self._run = onnx_engine(self.network, torch.zeros(1, *self.preprocessing["input_size"]))
+        example = torch.zeros(1, *self.preprocessing["input_size"])
+        self._run = onnx_engine(self.network, example) if is_onnx else None
         layout = "ONNX Runtime" if is_onnx else "channels-last"
         logger.info("backbone %s computes in %s, %s (%s)", self.name, self.precision, layout, reason)
         return self

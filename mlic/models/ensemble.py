@@ -123,7 +123,8 @@ class EnsembleBackbone(Backbone):
         """Return the input of each member, (B, 3, H, W)."""
         shapes = [tuple(member.preprocessing["input_size"]) for member in self.members]
         parts = images.split([prod(shape) for shape in shapes], dim=1)
-        return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
+        # not unflatten, of which an export to ONNX records the number of images as constant
+        return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 class SideBySide:

@@ -145,7 +145,9 @@ class AttentionHead(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """float32 (B, F, h, w) -> logits, float32 (B, C)."""
         places = self.embed(self.standardize(input).flatten(2).transpose(1, 2))
-        queries = self.queries.expand(len(input), -1, -1)
+        queries = self.queries.expand(
+            input.shape[0], -1, -1
+        )  # not len(), which a trace would record as constant
         seen = self.attention(queries, places, places, need_weights=False)[0]
         queries = self.norms[0](queries + self.dropout(seen))
         queries = self.norms[1](queries + self.dropout(self.feed_forward(queries)))

@@ -58,7 +58,8 @@ def read_out(network: Any, output: Tensor, pool: str, size: tuple[int, int], *, 
         feature_map = feature_map.flip(-1)
     if pool in VECTORS_OF_MAP:
         return _normalize(network, output, VECTORS_OF_MAP[pool](feature_map))
-    feature_map = _normalize(network, output, feature_map.movedim(1, -1)).movedim(-1, 1)
+    # permute, because the exporter to ONNX gives movedim a wrong order
+    feature_map = _normalize(network, output, feature_map.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     if pool == "grid7":
         if min(feature_map.shape[2:]) < GRID:
             raise InputError(
@@ -66,8 +67,23 @@ def read_out(network: Any, output: Tensor, pool: str, size: tuple[int, int], *, 
                 f"positions. Set {KEY}=none.",
                 key=KEY,
             )
-        return nn.functional.adaptive_avg_pool2d(feature_map, GRID)
+        return _grid_means(feature_map)
     return feature_map.flatten(1) if pool == "flatten" else feature_map
+
+
+def _grid_means(feature_map: Tensor) -> Tensor:
+    """Average a map (B, C, h, w) to (B, C, 7, 7); cells overlap if a side is not a multiple of 7."""
+    if not torch.onnx.is_in_onnx_export():
+        return nn.functional.adaptive_avg_pool2d(feature_map, GRID)
+    # ONNX has no adaptive pooling: products with a matrix (7, side) for each side, which differ by rounding
+    weights = []
+    for side in map(int, feature_map.shape[2:]):
+        cells = [(cell * side // GRID, -(-(cell + 1) * side // GRID)) for cell in range(GRID)]
+        rows = [
+            [float(start <= place < end) / (end - start) for place in range(side)] for start, end in cells
+        ]
+        weights.append(torch.tensor(rows))
+    return weights[0] @ feature_map @ weights[1].T
 
 
 def _normalize(network: Any, output: Tensor, features: Tensor) -> Tensor:

@@ -94,7 +94,8 @@ class RidgeHead(nn.Module):
         features = input.flatten(1).float()
         if self.power != 1:
             # the slope of a root is infinite at 0, which would make activation maps undefined
-            features = features.abs().clamp(min=SMALLEST).pow(self.power).copysign(features)
+            powers = features.abs().clamp(min=SMALLEST).pow(self.power)
+            features = torch.where(features < 0, -powers, powers)
         return self.standardization(features)
 
     def forward(self, input: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Export of a run to one file, and the proof that its scores are those of the run."""

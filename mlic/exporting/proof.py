@@ -1,0 +1,158 @@
+"""The proof in an exported model: images by their sha256, with the scores that torch computed for them."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from google.protobuf.message import Message
+from onnx import ModelProto, TensorProto, utils
+
+from mlic.data.images import ImageReference
+from mlic.data.tar_images import read_tar_image
+from mlic.errors import InputError
+from mlic.exporting import predict
+from mlic.exporting.graph import FEATURES, IMAGES, PIXELS, SCORES
+
+TOLERANCE = 1e-3  # of scores for the same pixels in float32, and relative of mean and deviation of features
+GREY_LEVELS = 1.0  # mean difference of pixels; rounding is 0.0002, a wrong crop or filter more than 1
+
+
+def read_model(path: str | Path) -> ModelProto:
+    """Read an exported model that may come from anyone; no other file is opened.
+
+    Raises:
+        InputError: the file is not an ONNX model of mlic.export, or refers to data in other files.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+        known = read_info(model).keys() >= {"mlic_version", "proof"}
+    except Exception as error:  # protobuf has its own errors
+        raise InputError(f"'{path}' cannot be read as a model of mlic.export ({error}).") from error
+    if not known or any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(model)):
+        reason = "it refers to data in other files" if known else "it has no proof"
+        raise InputError(f"'{path}' is refused: {reason}. Expected a file written by mlic.export.")
+    return model
+
+
+def _tensors(message: Message) -> Iterator[TensorProto]:
+    """Yield all tensors in a protobuf message: initializers, and those in attributes, subgraphs and functions."""
+    if isinstance(message, TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if isinstance(value, Message) else value:
+                yield from _tensors(part)
+
+
+def read_info(model: ModelProto) -> dict[str, Any]:
+    """Return the metadata of an exported model."""
+    return {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+
+
+def make_session(model: ModelProto, source: str = IMAGES, *targets: str) -> Any:
+    """Return a session of ONNX Runtime on the CPU, with as many threads as torch has.
+
+    Args:
+        model: exported model.
+        source: name of the tensor to begin with.
+        targets: names of the outputs, if not the scores.
+    """
+    if source != IMAGES or targets:
+        model = utils.Extractor(model).extract_model([source], list(targets or [SCORES]))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def proof_entry(
+    name: str, digest: str, pixels: np.ndarray, features: np.ndarray, scores: np.ndarray
+) -> dict[str, Any]:
+    """Return what the proof says about an image.
+
+    Args:
+        name: file name.
+        digest: sha256 of the file.
+        pixels: uint8, resized and cropped.
+        features: float32, of which mean and deviation are kept.
+        scores: float32 (C,).
+    """
+    return {
+        "name": name,
+        "sha256": digest,
+        "pixels": hashlib.sha256(pixels.tobytes()).hexdigest(),
+        "features": [float(features.mean()), float(features.std())],
+        "scores": np.round(scores.astype(np.float64), 6).tolist(),
+    }
+
+
+def check_proof(model: ModelProto, files: Mapping[str, ImageReference]) -> dict[str, float]:
+    """Compare the scores of ONNX Runtime for the images of the proof with those of torch.
+
+    Args:
+        model: exported model.
+        files: image files by their sha256, some of those of the proof.
+
+    Returns:
+        `images`, their number, and the largest difference of a score: `same_pixels` after the resize of Pillow, and
+        `whole_model` from the decoded image.
+
+    Raises:
+        InputError: a score in float32 differs by more than 0.001 for the same pixels, or the resize in the model is
+            not that of Pillow; the message names the step: preprocessing, backbone or head.
+    """
+    info = read_info(model)
+    prepare, network = make_session(model, IMAGES, PIXELS), make_session(model, PIXELS, FEATURES, SCORES)
+    same, whole = [0.0], [0.0]
+    for entry in info["proof"]:
+        if entry["sha256"] not in files:
+            continue
+        source, step = open_file(files[entry["sha256"]]), None
+        pixels, own = (
+            _pillow_pixels(source, info),
+            prepare.run(None, {IMAGES: predict.to_array(source, info)})[0],
+        )
+        features, scores = network.run(None, {PIXELS: pixels})
+        found = proof_entry("", "", pixels, features, scores[0])
+        same.append(_difference(found["scores"], entry["scores"]))
+        whole.append(_difference(network.run([SCORES], {PIXELS: own})[0][0], entry["scores"]))
+        if np.abs(own - pixels.astype(np.float32)).mean() > GREY_LEVELS:
+            step = "preprocessing"
+        elif info["precision"] == "float32" and same[-1] > TOLERANCE:
+            close = np.allclose(found["features"], entry["features"], rtol=TOLERANCE, atol=TOLERANCE)
+            step = "head" if close else "backbone"
+            step = step if found["pixels"] == entry["pixels"] else "preprocessing"
+        if step:
+            raise InputError(
+                f"'{entry['name']}': the {step} of the exported model differs from that of the run; scores differ "
+                f"by up to {max(same[-1], whole[-1]):.4f}. For the same pixels, at most {TOLERANCE} is rounding."
+            )
+    return {"images": len(same) - 1, "same_pixels": max(same), "whole_model": max(whole)}
+
+
+def open_file(reference: ImageReference) -> Any:
+    """Return what Pillow opens: the path of a file, or the content of an image in a tar shard."""
+    return reference if isinstance(reference, Path) else BytesIO(read_tar_image(reference))
+
+
+def _pillow_pixels(source: Any, info: Mapping[str, Any]) -> np.ndarray:
+    """Return the input of the network as predict.py and Pillow prepare it, uint8 (1, 3, H, W), or (1, P) of several."""
+    plans = info["preprocessing"]
+    images = [predict.resize(predict.read_image(source, info, plan["draft"]), plan) for plan in plans]
+    arrays = [np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)[None]) for image in images]
+    return (
+        arrays[0] if len(arrays) == 1 else np.concatenate([array.reshape(1, -1) for array in arrays], axis=1)
+    )
+
+
+def _difference(first: Sequence[float], second: Sequence[float]) -> float:
+    return float(np.abs(np.subtract(first, second)).max())

@@ -1,0 +1,303 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from omegaconf import DictConfig
+from onnx import compose as graphs
+from onnx import helper
+from PIL import Image
+
+from mlic.config import compose
+from mlic.errors import InputError
+from mlic.export import export
+from mlic.exporting.graph import FEATURES, PIXELS, SCORES, build_graph, preprocessing_of, trace
+from mlic.exporting.proof import make_session, read_info, read_model
+from mlic.inference.classifier import Classifier
+from mlic.models import (
+    AttentionHead,
+    BlendHead,
+    CSRAHead,
+    DenseHead,
+    EnsembleBackbone,
+    FrozenBackbone,
+    NearestHead,
+    RidgeHead,
+)
+
+CPU = torch.device("cpu")
+
+
+def config_of(*overrides: str, output: Path) -> DictConfig:
+    return compose(*overrides, output=output, config_name="export")
+
+
+def check(model: Path, images: Path) -> dict[str, Any]:
+    return export(config_of(f"check='{model}'", f"images='{images}'", output=model))
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """(model.onnx, report) of the small run; do not write to it."""
+    output = tmp_path_factory.mktemp("exported") / "model.onnx"
+    return output, export(config_of(f"run='{tiny_run}'", output=output))
+
+
+@pytest.fixture(scope="module")
+def backbones() -> dict[str, Any]:
+    """Small random networks: a convolutional one, a transformer, and both side by side."""
+    torch.manual_seed(0)
+    common = {"pretrained": False, "precision": "float32"}
+    both = [{"name": "test_vit", "mirror": True}, {"name": "test_efficientnet", "image_size": 64}]
+    made = {
+        f"{name} {pool}": FrozenBackbone(name, pool=pool, mirror=pool == "grid7", image_size=size, **common)
+        for name, size in (("test_efficientnet", 320), ("test_vit", None))
+        for pool in ("auto", "none", "grid7", "flatten")
+    }
+    made["ensemble"] = EnsembleBackbone(both, **common)  # pyright: ignore[reportAssignmentType, reportArgumentType]
+    return {name: backbone.optimize_for(CPU) for name, backbone in made.items()}
+
+
+def test_the_export_proves_itself(exported: tuple[Path, dict[str, Any]], tiny_run: Path, tiny_images: Path):
+    output, report = exported
+    assert sorted(path.name for path in output.parent.iterdir()) == ["model.json", "model.onnx", "predict.py"]
+    assert report["figures"]["same_pixels"] < 1e-5 and report["figures"]["largest_difference"] < 1e-3
+    assert report["figures"]["map_change_low"] <= 0 <= report["figures"]["map_change_high"]
+    assert json.loads(output.with_suffix(".json").read_text())["proof"] == report["proof"]
+    figures = check(output, tiny_images)
+    assert figures["images"] == len(report["proof"]) == 12 and figures["same_pixels"] < 1e-5
+    info, classifier = read_info(read_model(output)), Classifier.load(tiny_run, device="cpu")
+    assert info["classes"] == list(classifier.classes) and classifier.thresholds is not None
+    assert info["thresholds"] == classifier.thresholds.tolist()
+    assert info["split_hash"] == classifier.saved.split_hash
+
+
+@pytest.mark.parametrize(
+    ("operator", "step"), [("Conv", "backbone"), ("Gemm", "head"), ("Resize", "preprocessing")]
+)
+def test_the_check_names_the_step_that_differs(
+    operator: str, step: str, exported: tuple[Path, dict[str, Any]], tiny_images: Path, tmp_path: Path
+):
+    model = onnx.load(exported[0])
+    node = [node for node in model.graph.node if node.op_type == operator][-1]
+    if operator == "Resize":
+        mode = next(attribute for attribute in node.attribute if attribute.name == "mode")
+        mode.s = b"nearest"
+        kept = [attribute for attribute in node.attribute if attribute.name == "mode"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    else:
+        weight = next(each for each in model.graph.initializer if each.name == node.input[1])
+        weight.CopyFrom(onnx.numpy_helper.from_array(5 * onnx.numpy_helper.to_array(weight), weight.name))
+    onnx.save(model, tmp_path / "changed.onnx")
+    with pytest.raises(InputError, match=f"the {step} of the exported model differs"):
+        check(tmp_path / "changed.onnx", tiny_images)
+
+
+def test_a_received_model_opens_no_other_file(exported: tuple[Path, dict[str, Any]], tmp_path: Path):
+    secret, file = tmp_path / "secret", tmp_path / "received.onnx"
+    secret.write_bytes(bytes(64))
+    model = onnx.load(exported[0])
+    tensor = onnx.TensorProto(name="t", data_type=onnx.TensorProto.FLOAT, dims=[16], raw_data=bytes(64))
+    onnx.external_data_helper.set_external_data(tensor, location="secret")
+    # deep in the file: a constant in a branch of a condition
+    constant = helper.make_node("Constant", [], ["inner"], value=tensor)
+    branch = helper.make_graph([constant], "branch", [], [helper.make_tensor_value_info("inner", 1, [16])])
+    condition = helper.make_node("If", ["c"], ["unused"], then_branch=branch, else_branch=branch)
+    model.graph.node.append(condition)
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="refers to data in other files"):
+        read_model(file)
+    file.write_bytes(b"no model")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_model(file)
+
+
+@pytest.mark.parametrize("kind", [DenseHead, RidgeHead, BlendHead, NearestHead, CSRAHead, AttentionHead])
+def test_every_head_on_every_kind_of_features_gives_the_same_scores(kind: Any, backbones: dict[str, Any]):
+    for name, backbone in backbones.items():
+        is_map = len(backbone.feature_shape) == 3
+        if is_map != (kind in (CSRAHead, AttentionHead)) or (kind is not DenseHead and "flatten" in name):
+            continue
+        shape = (
+            (2, 3, backbone.image_size, backbone.image_size)
+            if name != "ensemble"
+            else (2, backbone.transform(Image.new("RGB", (64, 64))).size)
+        )
+        pixels = torch.randint(
+            0, 256, (3, *shape[1:]), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+        )
+        head = kind(backbone.feature_shape, 5)
+        with torch.no_grad():
+            features = backbone(pixels)
+            if hasattr(head, "fit_closed_form"):
+                labels = np.eye(5, dtype=np.int8)[np.arange(20) % 5]
+                rows = torch.randn(20, *backbone.feature_shape, generator=torch.Generator().manual_seed(1))
+                head.fit_closed_form(rows.__getitem__, labels)
+            whole = torch.nn.Sequential(head, torch.nn.Sigmoid()).eval()
+            expected = whole(features).numpy()
+        model = graphs.merge_models(
+            trace(backbone, pixels[:2], PIXELS, FEATURES), trace(whole, features[:2], FEATURES, SCORES),
+            io_map=[(FEATURES, FEATURES)],
+        )  # fmt: skip
+        session: Any = onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        np.testing.assert_allclose(
+            session.run(None, {PIXELS: pixels.numpy()})[0], expected, atol=1e-5, err_msg=name
+        )
+
+
+class Same(torch.nn.Module):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input + 0
+
+
+@pytest.mark.parametrize("size", [(640, 427), (333, 500), (64, 64), (61, 90), (1000, 30)])
+def test_the_resize_in_the_graph_is_that_of_pillow(size: tuple[int, int], backbones: dict[str, Any]):
+    random = np.random.default_rng(0)
+    photo = Image.fromarray(random.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize(
+        size, Image.Resampling.BICUBIC
+    )
+    for name in ("test_efficientnet auto", "test_vit auto", "ensemble"):
+        backbone = backbones[name]
+        expected = backbone.transform(photo).astype(int)
+        plans = preprocessing_of(backbone, reduced=False)
+        example = torch.zeros(2, *expected.shape, dtype=torch.uint8)
+        first, last = trace(Same(), example, PIXELS, FEATURES), trace(Same(), example, FEATURES, SCORES)
+        session = make_session(build_graph(first, last, plans, {}, resize=True))
+        found = session.run(None, {"images": np.stack([np.asarray(photo)] * 2)})[0]
+        assert found.shape == (2, *expected.shape)
+        gaps = np.abs(found[1].astype(int) - expected)
+        assert gaps.max() <= 3 and gaps.mean() < 0.05, f"{name} {size}"
+
+
+@pytest.mark.slow
+def test_int8_has_the_same_proof_and_its_cost_is_measured(
+    tiny_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    figures = export(config_of(f"run='{tiny_run}'", "precision=int8", output=tmp_path / "model.onnx"))[
+        "figures"
+    ]
+    assert 1e-5 < figures["same_pixels"] < 0.5 and set(figures["images_per_second"]) == {
+        "torch", "ONNX Runtime float32", "ONNX Runtime int8",
+    }  # fmt: skip
+    model = onnx.load(tmp_path / "model.onnx")
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in model.graph.node}
+
+
+@pytest.mark.slow
+def test_a_program_of_torch_export_needs_torch_alone(
+    make_run: Callable[..., Path], tmp_path: Path, tiny_images: Path
+):
+    live_run, output = make_run("features=live", "trainer.max_epochs=1"), tmp_path / "model.pt2"
+    export(config_of(f"run='{live_run}'", "format=torch", output=output))
+    classifier = Classifier.load(live_run, device="cpu")
+    paths = sorted(tiny_images.iterdir())[:2]
+    np.save(
+        tmp_path / "pixels.npy", np.stack([classifier.backbone.transform(Image.open(path)) for path in paths])
+    )
+    program = (
+        "import sys, numpy, torch\n"
+        "model = torch.export.load('model.pt2').module()\n"
+        "numpy.save('scores.npy', model(torch.from_numpy(numpy.load('pixels.npy'))).detach().numpy())\n"
+        "assert not {'mlic', 'timm'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    expected = next(classifier.stream(paths, num_workers=0)).scores
+    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), expected, atol=1e-5)
+
+
+def test_what_cannot_be_exported_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    other = tmp_path / "model.onnx"
+    other.write_text("of someone else")
+    cases = {
+        "was not written by mlic.export": config_of("run=x", output=other),
+        "ending in .onnx": config_of("run=x", output=tmp_path / "model.pt2"),
+        "precision=int8 requires format=onnx": config_of(
+            "run=x", "format=torch", "precision=int8", output=other
+        ),
+        "run is missing": config_of(output=other),
+    }
+    for message, config in cases.items():
+        with pytest.raises(InputError, match=message):
+            export(config)
+    assert other.read_text() == "of someone else"
+    monkeypatch.setattr("mlic.exporting.run.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"requires .*'\.\[onnx\]'"):
+        export(config_of("run=x", output=tmp_path / "new.onnx"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resize", ["graph", "outside"])
+def test_predict_py_gives_the_scores_of_the_run_with_three_packages(
+    resize: str, tiny_run: Path, tiny_images: Path, plain_python: Path, tmp_path: Path
+):
+    folder, photos = tmp_path / "model", tmp_path / "photos"
+    export(config_of(f"run='{tiny_run}'", f"resize={resize}", output=folder / "model.onnx"))
+    photos.mkdir()
+    Image.open(tiny_images / "shapes_01.jpg").rotate(90).resize((99, 64)).save(
+        photos / "=1+1.jpg", exif=turned()
+    )
+    Image.open(tiny_images / "shapes_02.jpg").convert("RGBA").save(photos / "a.png")
+    deep = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
+    Image.fromarray(deep).save(photos / "deep.png")
+    (photos / "z.jpg").write_bytes(b"broken")
+    command = [plain_python, folder / "predict.py", folder / "model.onnx", photos, tmp_path / "found.csv"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=clean_environment())
+    assert done.returncode == 1 and "z.jpg" in done.stderr, done.stdout + done.stderr
+    with (tmp_path / "found.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file_name"] for row in rows] == ["'=1+1.jpg", "a.png", "deep.png", "z.jpg"] and rows[3][
+        "error"
+    ]
+    table = Classifier.load(tiny_run, device="cpu").predict(photos, num_workers=0)
+    for row, (_, expected) in zip(rows[:3], table.iterrows(), strict=False):
+        assert row["labels"] == expected["labels"]
+        for name in ("circle", "square"):
+            assert float(row[f"score:{name}"]) == pytest.approx(expected[f"score:{name}"], abs=1e-3)
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
+@pytest.fixture(scope="module")
+def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with numpy, Pillow and onnxruntime alone; skips where they cannot be downloaded."""
+    folder = tmp_path_factory.mktemp("plain") / "venv"
+    uv = [sys.executable, "-m", "uv"]
+    subprocess.run([*uv, "venv", "-q", "--python", sys.executable, folder], check=True)
+    install = [
+        *uv,
+        "pip",
+        "install",
+        "-q",
+        "--python",
+        folder / "bin" / "python",
+        "numpy",
+        "pillow",
+        "onnxruntime",
+    ]
+    done = subprocess.run(list(map(str, install)), capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"packages cannot be installed: {done.stderr[-200:]}")
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    print(f"numpy, Pillow and onnxruntime: {size / 1e6:.0f} MB")
+    assert size < 500e6
+    return folder / "bin" / "python"
