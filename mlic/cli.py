@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "score new photographs",
     "compare": "write a report that compares runs",
     "export": "write a run to one ONNX file that proves itself",
+    "models": "list the networks of model=...",
     "features": "list, verify and prune the stores of features",
 }
 USAGE_ERROR = 2  # exit status

@@ -12,11 +12,11 @@ from typing import Any
 from hydra.errors import CompactHydraException, HydraException
 
 from mlic.command_help import help_text
-from mlic.config import CONFIG_DIR
 from mlic.errors import InputError
 from mlic.process_settings import configure_process
 from mlic.runs.processes import rank_of_process
 from mlic.runs.signals import SIGNALS, ending_on_signals
+from mlic.settings import check_choices
 
 PATH_KEYS = (
     "run", "images", "output", "check", "init_from", "resume", "data.annotations", "data.images", "features.dir",
@@ -48,10 +48,11 @@ def run_command(main: Callable[[], Any], keys: Collection[str] = PATH_KEYS) -> N
     if not flags & PRINTING_FLAGS and rank_of_process() == 0:
         # torch takes seconds to import; stderr, because others may read the output
         print(f"mlic {command}: loading ...", file=sys.stderr, flush=True)
-    for argument in sys.argv[1:]:  # Hydra would print a traceback
-        group = argument.removesuffix("=null")
-        if group != argument and (Path(CONFIG_DIR) / group).is_dir():
-            sys.exit(f"{argument}: {group} is a config group. Remove it with '~{group}'.")
+    try:
+        check_choices(sys.argv[1:])
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
     try:
         with ending_on_signals():
             main()

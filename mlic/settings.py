@@ -6,7 +6,7 @@ signature.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from inspect import Parameter, signature
@@ -56,12 +56,58 @@ WORDS = {
     str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list",
     dict: "a mapping", NoneType: "null",
 }  # fmt: skip
-SUGGESTIONS = 3
+SUGGESTIONS, NETWORKS_SHOWN = 3, 5
 EXAMPLES = {
     "run": "outputs/first", "runs": "outputs", "data": "csv", "data.annotations": "labels.csv",
     "data.images": "photos", "images": "photos", "output": "outputs/results",
     "model.backbone.name": "resnet50.a1_in1k",
 }  # fmt: skip
+
+
+def check_choices(arguments: Sequence[str]) -> None:
+    """Check choices of the command line that Hydra would refuse with a traceback or without a way on.
+
+    Args:
+        arguments: arguments of a command, such as `["model=vgg16", "seed=1"]`.
+
+    Raises:
+        InputError: a group is null, or a network of `model=` does not exist.
+    """
+    known = [path.stem for path in Path(CONFIG_DIR, "model").glob("[!_]*.yaml")]
+    # other networks may be in folders that only Hydra knows
+    has_folders = any(re.match("--config-dir|-cd|hydra.searchpath", argument) for argument in arguments)
+    for argument in arguments:
+        group, _, choice = argument.partition("=")
+        if choice == "null" and (Path(CONFIG_DIR) / group).is_dir():
+            raise InputError(f"{argument}: {group} is a config group. Remove it with '~{group}'.")
+        for name in choice.split(",") if group == "model" and not has_folders else ():
+            if re.fullmatch(r"[\w.-]+", name) and name not in known:
+                raise InputError(_unknown_model(name, known), key="model")
+
+
+def _unknown_model(name: str, known: Sequence[str]) -> str:
+    similar, networks = get_close_matches(name, known), similar_networks(name)
+    return "\n".join(
+        [
+            f"model={name}: must be one of those that 'mlic models' lists"
+            + (f", such as {', '.join(similar)}." if similar else "."),
+            f"Or any timm network:  model=timm model.backbone.name={networks[0] if networks else '...'}",
+            *([f"Similar ones: {', '.join(networks)}"] if networks[1:] else []),
+        ]
+    )
+
+
+def similar_networks(name: str) -> list[str]:
+    """Return names of timm networks that have weights, with the tag of their default, the most similar first."""
+    import timm  # takes seconds to import
+    from timm.models import get_pretrained_cfg
+
+    stem = name.partition(".")[0]
+    found = get_close_matches(stem, timm.list_models(), 2 * NETWORKS_SHOWN) or timm.list_models(f"*{stem}*")
+    pairs = ((network, get_pretrained_cfg(network)) for network in found)
+    return [f"{network}.{known.tag}" for network, known in pairs if known and known.has_weights][
+        :NETWORKS_SHOWN
+    ]
 
 
 def check_settings(config: DictConfig, command: str) -> None:

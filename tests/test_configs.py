@@ -77,7 +77,7 @@ def test_the_report_experiment_is_the_report_protocol(tmp_path: Path):
 
 
 def test_comparisons_of_networks_hold_the_whole_list_cheapest_first():
-    gmacs = {"efficientnet_lite0": 0.38}
+    gmacs = {}
     for file in (Path(CONFIG_DIR) / "model").glob("*.yaml"):
         if found := re.search(r"([\d.]+) GMACs", file.read_text()):
             gmacs[file.stem] = float(found[1])
@@ -88,7 +88,8 @@ def test_comparisons_of_networks_hold_the_whole_list_cheapest_first():
         # of nearly equal work, the order is that of the table
         assert all(gmacs[one] < gmacs[other] * 1.02 for one, other in itertools.pairwise(models))
         compared.update(models)
-    assert compared == set(gmacs)
+    of_the_report = {"vgg16", "inception_v3", "resnet152", "resnet152v2", "nasnetlarge"}
+    assert compared == gmacs.keys() - of_the_report - {"efficientnet_lite1", "efficientnet_lite2"}
 
 
 @pytest.mark.parametrize("launcher", ["local", "slurm"])

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf, open_dict
 from mlic.command_help import help_text
 from mlic.config import compose
 from mlic.errors import InputError
-from mlic.settings import check_options, check_settings, unknown_names
+from mlic.settings import check_choices, check_options, check_settings, unknown_names
 from mlic.train import train
 
 COMMANDS = {
@@ -158,6 +158,14 @@ def test_help_shows_the_settings_of_the_choices_of_the_command_line(tmp_path: Pa
     assert "\n    gamma: 3" in shown and "\n  seed: 5" in shown
     with pytest.raises(HydraException, match="Could not find 'data/cvs'"):
         help_text("train", ["--help", "data=cvs"])
+
+
+def test_an_unknown_network_leads_to_those_of_timm():
+    expected = r"such as resnet152, .*\n.* model=timm model.backbone.name=resnet50.a1_in1k\nSimilar"
+    with pytest.raises(InputError, match=expected):
+        check_choices(["seed=1", "model=vgg16,resnet50"])
+    check_choices(["model=vgg16,timm", "model=choice(a,b)", "head=resnet50"])
+    check_choices(["model=mine", "--config-dir=myconf"])
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 from timm.models import get_pretrained_cfg
 from torch import nn
 
-from mlic.addresses import may_connect
+from mlic.addresses import local_only, may_connect
 from mlic.errors import NO_WEIGHTS_KEY, InputError
+from mlic.settings import similar_networks
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +87,22 @@ def build_network(name: str, image_size: int | None, file: Path | None = None) -
     return network.eval()
 
 
+def are_at_hand(name: str) -> bool:
+    """Return True if the weights of a network are on this disk: in a weights package, or in the cache of the hub."""
+    try:
+        with local_only():
+            return bool(_packaged_weights(name) or _hub_weights(name))
+    except InputError:
+        return False
+
+
 def is_free(license: str) -> bool:
     """Return True if a licence, as timm names it, allows any use."""
     return license.lower().startswith(FREE_LICENSES)
 
 
 def _unknown_network(name: str) -> str:
-    similar = timm.list_models(f"*{name.split('.')[0]}*")[:8]
+    similar = similar_networks(name)
     hint = f"; similar names: {', '.join(similar)}" if similar else ""
     return (
         f"model.backbone.name: timm {timm.__version__} has no network '{name}'{hint}. See timm.list_models()."
