@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
@@ -101,8 +102,12 @@ def quantize(model: ModelProto, examples: Iterable[np.ndarray]) -> ModelProto:
     with TemporaryDirectory() as folder:
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)  # because a model in memory would be changed
-        # unsigned activations with signed weights: the product that processors with VNNI compute
-        quantize_static(source, target, Reader(), per_channel=True, activation_type=QuantType.QUInt8)
+        logging.disable(logging.WARNING)  # dozens of lines about scales, on which the user cannot act
+        try:
+            # unsigned activations with signed weights: the product that processors with VNNI compute
+            quantize_static(source, target, Reader(), per_channel=True, activation_type=QuantType.QUInt8)
+        finally:
+            logging.disable(logging.NOTSET)
         return onnx.load(target)
 
 

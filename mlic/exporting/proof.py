@@ -13,7 +13,9 @@ import onnxruntime
 import torch
 from google.protobuf.message import Message
 from onnx import ModelProto, TensorProto, utils
+from PIL import Image
 
+from mlic.data import LabelTable
 from mlic.data.images import ImageReference
 from mlic.data.tar_images import read_tar_image
 from mlic.errors import InputError
@@ -137,6 +139,19 @@ def check_proof(model: ModelProto, files: Mapping[str, ImageReference]) -> dict[
                 f"by up to {max(same[-1], whole[-1]):.4f}. For the same pixels, at most {TOLERANCE} is rounding."
             )
     return {"images": len(same) - 1, "same_pixels": max(same), "whole_model": max(whole)}
+
+
+def readable(table: LabelTable) -> LabelTable:
+    """Return the images that predict.py can read, which excludes HEIC."""
+
+    def can_read(reference: ImageReference) -> bool:
+        try:
+            with Image.open(open_file(reference), formats=predict.FORMATS):
+                return True
+        except OSError:
+            return False
+
+    return table.select(np.array([can_read(path) for path in table.paths()]))
 
 
 def open_file(reference: ImageReference) -> Any:

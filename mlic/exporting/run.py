@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 LARGEST_LOSS = -0.005  # of mAP; an interval wholly below it is a warning
 PROOF_IMAGES, CALIBRATION_IMAGES, SPEED_IMAGES, SPEED_ROUNDS = 16, 100, 8, 5
+CARD = "README.md"
 PREDICT = Path(__file__).with_name("predict.py")
 
 
@@ -51,7 +52,8 @@ def check_settings_of_export(config: DictConfig) -> None:
     output, suffix = Path(config.output), SUFFIXES[config.format]
     if output.suffix != suffix:
         raise InputError(f"output: expected a file name ending in {suffix}, got '{output}'.", key="output")
-    for file in (output, output.with_suffix(".json"), output.with_name(PREDICT.name)):
+    written = (output, output.with_suffix(".json"), output.with_name(PREDICT.name), output.with_name(CARD))
+    for file in written:
         if file.exists() and (file.is_dir() or b"mlic" not in file.read_bytes()):
             raise InputError(
                 f"output: '{file}' was not written by mlic.export and would be lost. Choose another name."
@@ -66,7 +68,13 @@ def check_file(config: DictConfig) -> dict[str, Any]:
     names = {entry["name"] for entry in read_info(model)["proof"]}
     images: Any = OmegaConf.to_container(config.images) if OmegaConf.is_list(config.images) else config.images
     listed = zip(*list_images(images), strict=True)
-    figures = check_proof(model, _by_digest([path for path, name in listed if Path(name).name in names]))
+    files = _by_digest([path for path, name in listed if Path(name).name in names])
+    try:
+        figures = check_proof(model, files)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a damaged model makes of ONNX Runtime
+        raise InputError(f"check: '{config.check}' cannot be used ({error!r}).", key="check") from error
     if not figures["images"]:
         raise InputError(
             f"images: no image of the proof is in '{config.images}'; expected {', '.join(sorted(names))}."
@@ -104,15 +112,30 @@ def export_run(config: DictConfig) -> dict[str, Any]:
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     write_atomically(Path(config.output).with_suffix(".json"), text)
     logger.info("written to: %s", config.output)
+    if config.card or config.push:
+        _publish(config, classifier, report)
     return report
+
+
+def _publish(config: DictConfig, classifier: Classifier, report: Mapping[str, Any]) -> None:
+    """Write the model card, and upload it with the checkpoint and the files of the export."""
+    from mlic.exporting.card import push_files, write_card
+
+    saved, output = classifier.saved, Path(config.output)
+    files = [write_card(saved, report, output), output, output.with_suffix(".json"), saved.checkpoint]
+    files += [output.with_name(PREDICT.name)] if config.format == "onnx" else []
+    if config.push:
+        push_files(config.push, files)
+        logger.info("uploaded to: %s", config.push)
 
 
 def _export_onnx(
     config: DictConfig, classifier: Classifier, table: LabelTable, info: Mapping[str, Any]
 ) -> dict[str, Any]:
     from mlic.exporting import graph
-    from mlic.exporting.proof import check_proof, make_session, proof_entry
+    from mlic.exporting.proof import check_proof, make_session, proof_entry, readable
 
+    table = readable(table)
     backbone, paths, resize = classifier.backbone, table.paths(), config.resize == "graph"
     plans = graph.preprocessing_of(backbone, reduced=classifier.draft_size is not None)
     if not resize and len(plans) > 1:

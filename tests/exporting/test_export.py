@@ -12,9 +12,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from omegaconf import DictConfig
 from onnx import compose as graphs
 from onnx import helper
+from onnx.external_data_helper import set_external_data
 from PIL import Image
 
 from mlic.config import compose
@@ -108,7 +110,7 @@ def test_a_received_model_opens_no_other_file(exported: tuple[Path, dict[str, An
     secret.write_bytes(bytes(64))
     model = onnx.load(exported[0])
     tensor = onnx.TensorProto(name="t", data_type=onnx.TensorProto.FLOAT, dims=[16], raw_data=bytes(64))
-    onnx.external_data_helper.set_external_data(tensor, location="secret")
+    set_external_data(tensor, location="secret")
     # deep in the file: a constant in a branch of a condition
     constant = helper.make_node("Constant", [], ["inner"], value=tensor)
     branch = helper.make_graph([constant], "branch", [], [helper.make_tensor_value_info("inner", 1, [16])])
@@ -136,7 +138,7 @@ def test_every_head_on_every_kind_of_features_gives_the_same_scores(kind: Any, b
         pixels = torch.randint(
             0, 256, (3, *shape[1:]), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
         )
-        head = kind(backbone.feature_shape, 5)
+        head: Any = kind(backbone.feature_shape, 5)
         with torch.no_grad():
             features = backbone(pixels)
             if hasattr(head, "fit_closed_form"):
@@ -235,6 +237,34 @@ def test_what_cannot_be_exported_is_refused_before_any_work(tmp_path: Path, monk
     monkeypatch.setattr("mlic.exporting.run.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"requires .*'\.\[onnx\]'"):
         export(config_of("run=x", output=tmp_path / "new.onnx"))
+
+
+def test_the_card_and_the_files_are_uploaded_by_one_commit(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls: list[Any] = []
+
+    class Hub:
+        def create_repo(self, name: str, **options: Any) -> None:
+            calls.append((name, options))
+
+        def create_commit(self, name: str, operations: list[Any], **options: Any) -> None:
+            calls.append((name, {each.path_in_repo: Path(each.path_or_fileobj) for each in operations}))
+
+    monkeypatch.setattr("mlic.exporting.card.HfApi", Hub)
+    settings = (f"run='{tiny_run}'", "push=me/shapes", "max_images=4")
+    export(config_of(*settings, output=tmp_path / "model.onnx"))
+    (created, options), (name, files) = calls
+    assert created == name == "me/shapes" and options["private"]
+    assert set(files) == {"README.md", "best.ckpt", "model.json", "model.onnx", "predict.py"}
+    card: Any = ModelCard.load(files["README.md"])
+    metrics = json.loads((tiny_run / "metrics.json").read_text())
+    assert card.data.eval_results[0].metric_value == pytest.approx(metrics["test"]["map"], abs=1e-4)
+    counts = json.loads((tiny_run / "dataset.json").read_text())["counts"]
+    assert f"| circle | {counts['train']['circle']} | {counts['test']['circle']} | " in card.text
+    monkeypatch.setattr(Hub, "create_repo", lambda self, name, **options: 1 / 0)
+    with pytest.raises(InputError, match="not uploaded"):
+        export(config_of(*settings, output=tmp_path / "model.onnx"))
 
 
 @pytest.mark.slow
