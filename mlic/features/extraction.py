@@ -166,16 +166,18 @@ def _identity(backbone: Backbone, draft_size: int | None, bits_stored: int) -> d
 
 def _make_trainer(options: Mapping[str, Any] | None) -> L.Trainer:
     environment = cluster_environment()
-    return L.Trainer(
-        **(options or {}),
-        callbacks=[FeatureWriter(), OwnSignals()],
-        plugins=[environment] if environment else None,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,  # RankSampler gives each image to one process
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # one process is enough
+        return L.Trainer(
+            **(options or {}),
+            callbacks=[FeatureWriter(), OwnSignals()],
+            plugins=[environment] if environment else None,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # RankSampler gives each image to one process
+        )
 
 
 def _workers(num_workers: int | None, engine: L.Trainer) -> int:

@@ -74,7 +74,8 @@ def show(folders: Sequence[Path]) -> None:
             store.refresh(check_rows=False)
             rows, seconds = str(store.num_rows), _seconds_per_row(store)
         size, unused = size_of(folder) / 1e6, days_unused(folder)
-        print(f"{rows:>10} {size:>10.1f} {seconds:>8} {unused:>12.1f}  {printable(str(folder))}")
+        print(f"{rows:>10} {size:>10.1f} {seconds:>8} {unused:>12.1f}  {printable(folder.name)}")
+    print(f"stores in {printable(str(folders[0].parent))}")
 
 
 def _seconds_per_row(store: FeatureStore) -> str:

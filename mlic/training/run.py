@@ -1,6 +1,7 @@
 """One training run: build the parts, fit the head, test the selected checkpoint, write the run folder."""
 
 import logging
+import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from math import inf
@@ -150,6 +151,8 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
             logger.info("%s", metrics_table(model.results))
             logger.info("run folder: %s", folder.path)
             logger.info("curves:     %s --logdir %s", program("tensorboard"), folder.path.parent)
+            use = f"mlic.predict run={shlex.quote(str(folder.path))} images=photos output=predictions.csv"
+            logger.info("to use it:  %s -m %s", program("python"), use)
     return model.results
 
 

@@ -186,6 +186,7 @@ def _finish(
         {**configs.choices, **{key: value for key, value in settings.items() if key in configs.choices}},
         header=f"Found by mlic.tune: trial {winner.number}, {winner.params or 'as configured'}",
     )
+    logger.info("trial %d, the best, is trained as an ordinary run, and tested:", winner.number)
     with status.phase("winner"):
         results = _run_finally(chosen, winner, folder / WINNER)
     summary = f"None of {number} trials is better than the given config, trial {given.number}."

@@ -21,8 +21,9 @@ def test_list_shows_rows_size_and_last_use(filled: Filled, capsys: pytest.Captur
     days_ago = time.time() - 3 * SECONDS_A_DAY
     os.utime(store.folder / "last_used", (days_ago, days_ago))
     assert manage_stores("list", store.root)
-    rows, size, seconds, days, folder = capsys.readouterr().out.splitlines()[1].split()
-    assert (rows, days, folder) == ("40", "3.0", str(store.folder))
+    _, listed, root = capsys.readouterr().out.splitlines()
+    rows, size, seconds, days, folder = listed.split()
+    assert (rows, days, folder, root) == ("40", "3.0", store.folder.name, f"stores in {store.root}")
     assert float(size) == pytest.approx(size_of(store.folder) / 1e6, abs=0.1) and float(seconds) >= 0
     (store.folder / "store.json").write_text('{"format_version": 99}')
     assert manage_stores("list", store.root)
