@@ -142,7 +142,11 @@ def check_proof(model: ModelProto, files: Mapping[str, ImageReference]) -> dict[
 
 
 def readable(table: LabelTable) -> LabelTable:
-    """Return the images that predict.py can read, which excludes HEIC."""
+    """Return the images that predict.py can read, which excludes HEIC.
+
+    Raises:
+        InputError: there are none.
+    """
 
     def can_read(reference: ImageReference) -> bool:
         try:
@@ -151,7 +155,10 @@ def readable(table: LabelTable) -> LabelTable:
         except OSError:
             return False
 
-    return table.select(np.array([can_read(path) for path in table.paths()]))
+    usable = np.array([can_read(path) for path in table.paths()])
+    if not usable.any():
+        raise InputError(f"part: Pillow alone reads none of the {len(usable)} images. Convert them to JPEG.")
+    return table.select(usable)
 
 
 def open_file(reference: ImageReference) -> Any:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -52,11 +52,13 @@ def check_settings_of_export(config: DictConfig) -> None:
     output, suffix = Path(config.output), SUFFIXES[config.format]
     if output.suffix != suffix:
         raise InputError(f"output: expected a file name ending in {suffix}, got '{output}'.", key="output")
-    written = (output, output.with_suffix(".json"), output.with_name(PREDICT.name), output.with_name(CARD))
-    for file in written:
-        if file.exists() and (file.is_dir() or b"mlic" not in file.read_bytes()):
+    marks = {output: b"mlic_version", output.with_suffix(".json"): b"mlic_version"}
+    marks |= {output.with_name(PREDICT.name): b"Written by mlic.export"}
+    marks |= {output.with_name(CARD): b"library_name: mlic"} if config.card or config.push else {}
+    for file, mark in marks.items():
+        if file.exists() and (file.is_dir() or mark not in file.read_bytes()):
             raise InputError(
-                f"output: '{file}' was not written by mlic.export and would be lost. Choose another name."
+                f"output: '{file}' was not written by mlic.export and would be lost. Choose another folder."
             )
 
 
@@ -66,8 +68,8 @@ def check_file(config: DictConfig) -> dict[str, Any]:
 
     model = read_model(config.check)
     names = {entry["name"] for entry in read_info(model)["proof"]}
-    images: Any = OmegaConf.to_container(config.images) if OmegaConf.is_list(config.images) else config.images
-    listed = zip(*list_images(images), strict=True)
+    plain = cast("dict[str, Any]", OmegaConf.to_container(config))
+    listed = zip(*list_images(plain["images"]), strict=True)
     files = _by_digest([path for path, name in listed if Path(name).name in names])
     try:
         figures = check_proof(model, files)
@@ -84,27 +86,21 @@ def check_file(config: DictConfig) -> dict[str, Any]:
 
 def export_run(config: DictConfig) -> dict[str, Any]:
     """Export a run; see `mlic.export.export`."""
-    weights, packages = config.model.backbone.weights, config.packages
-    classifier = Classifier.load(
-        config.run, device="cpu", weights=weights, precision="float32", packages=packages
-    )
+    options = {"packages": config.packages, "weights": config.model.backbone.weights}
+    classifier = Classifier.load(config.run, device="cpu", precision="float32", **options)
     for member in classifier.backbone.members:
         if getattr(member, "engine", None) == "onnxruntime":  # the scores to compare with are those of torch
             setattr(member, "engine", "torch")  # noqa: B010
             member.optimize_for(classifier.device)
-    backbone = classifier.backbone
+    backbone, plain = classifier.backbone, cast("dict[str, Any]", OmegaConf.to_container(config))
     info = {
-        "mlic_version": version("mlic"),
-        "classes": list(classifier.classes),
-        "thresholds": classifier.choose_thresholds(config.thresholds).tolist(),
-        "weights": backbone.weights_tag,
-        "weights_digest": backbone.weights_digest,
-        "weights_license": backbone.weights_license,
-        "split_hash": classifier.saved.split_hash,
-        "precision": config.precision,
-        "resize": config.resize if config.format == "onnx" else "outside",
+        "mlic_version": version("mlic"), "classes": list(classifier.classes),
+        "thresholds": classifier.choose_thresholds(plain["thresholds"]).tolist(),
+        "weights": backbone.weights_tag, "weights_digest": backbone.weights_digest,
+        "weights_license": backbone.weights_license, "split_hash": classifier.saved.split_hash,
+        "precision": config.precision, "resize": config.resize if config.format == "onnx" else "outside",
         "bits_stored": classifier.bits_stored,
-    }
+    }  # fmt: skip
     table = _choose_images(classifier, config, config.part, config.max_images)
     export = _export_onnx if config.format == "onnx" else _export_torch
     with torch.no_grad():
@@ -148,12 +144,8 @@ def _export_onnx(
     names = [Path(getattr(path, "name", "")).name for path in files.values()]
     columns = zip(names, files, pixels.numpy(), features.numpy(), scores.numpy(), strict=True)
     outside = ["decoding to upright RGB", *([] if resize else ["resize and crop"])]
-    info = {
-        **info,
-        "outside": outside,
-        "preprocessing": plans,
-        "proof": [proof_entry(*row) for row in columns],
-    }
+    proof = [proof_entry(*row) for row in columns]
+    info = {**info, "outside": outside, "preprocessing": plans, "proof": proof}
 
     head = torch.nn.Sequential(
         make_head(classifier.saved, backbone.feature_shape, classifier.packages), torch.nn.Sigmoid()

@@ -257,6 +257,10 @@ class FrozenBackbone(Backbone):
 
     def outputs(self, images: Tensor) -> list[Tensor]:
         """Return the outputs of `forward_features` for images and, with `mirror`, for their mirror images."""
+        if self.mirror and torch.onnx.is_in_onnx_export():
+            # one pass for both, because 8-bit weights that two passes share have the scales of only one of them
+            both = self._output(self.normalize(torch.cat([images, images.flip(-1)])))
+            return [both[: images.shape[0]], both[images.shape[0] :]]
         variants = [images, images.flip(-1)] if self.mirror else [images]
         return [self._output(self.normalize(variant)) for variant in variants]
 

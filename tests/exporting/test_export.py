@@ -233,7 +233,11 @@ def test_what_cannot_be_exported_is_refused_before_any_work(tmp_path: Path, monk
     for message, config in cases.items():
         with pytest.raises(InputError, match=message):
             export(config)
-    assert other.read_text() == "of someone else"
+    other.unlink()
+    (tmp_path / "README.md").write_text("Our project uses mlic.")
+    with pytest.raises(InputError, match=r"README\.md' was not written by mlic.export"):
+        export(config_of("run=x", "card=true", output=other))
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     monkeypatch.setattr("mlic.exporting.run.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"requires .*'\.\[onnx\]'"):
         export(config_of("run=x", output=tmp_path / "new.onnx"))
