@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help setup demo test fuzz lowest lint format types bench sweep compare tensorboard notebooks lock clean
+.PHONY: help setup demo test gpu fuzz lowest lint format types bench sweep compare tensorboard notebooks lock clean
 
 ARGS ?=
 # make test LONG=1 runs those marked `long` too, as CI does.
@@ -48,6 +48,10 @@ demo: $(READY) ## Train and test on the demo data
 test: $(READY) ## Run the tests: the fast ones, then the slow ones; LONG=1 for all that CI runs
 	$(PYTEST)$(call several,loadfile) -m "not (slow or slurm or browser or gpu)" $(ARGS) $(NONE_SELECTED)
 	$(PYTEST)$(call several,loadgroup) -m "$(SLOW)" $(ARGS) $(NONE_SELECTED)
+
+gpu: $(READY) ## On a machine with a GPU: run its tests, then measure extraction beside forward pass and decoder
+	$(BIN)/python -m pytest -m gpu -rs $(ARGS)
+	$(BIN)/python -m benchmarks gpu
 
 fuzz: $(READY) ## Fuzz readers, stores, checkpoints, definitions and killed runs: make fuzz CASES=2000 ARGS="-k csv"
 	MLIC_FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz tests/training/test_kills.py $(ARGS)

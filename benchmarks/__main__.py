@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.alternatives import alternatives
 from benchmarks.cached_live import agreement, cached_against_live, cached_against_live_flattened
 from benchmarks.extraction import extraction_bound
+from benchmarks.gpu import gpu
 from benchmarks.groups import groups
 from benchmarks.labels import labels
 from benchmarks.memory import peak_memory
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "decoding": decoding,
     "labels": labels,
     "groups": groups,
+    "gpu": gpu,
     "memory": peak_memory,
     "duplicates": near_duplicates,
     "shards": tar_shards,
