@@ -18,6 +18,8 @@ import torch
 from omegaconf import DictConfig
 
 from mlic.evaluation.predictions import Predictions
+from mlic.features import source
+from mlic.features.dataset import MemoryRows
 from mlic.inference import Classifier
 from mlic.models.precision import has_native_bfloat16
 from mlic.train import train
@@ -107,9 +109,17 @@ def test_mixed_precision_trains(tiny_config: MakeConfig, tmp_path: Path):
     assert np.isfinite(losses).all() and losses.iloc[-1] < losses.iloc[0]
 
 
-def test_features_that_fit_are_held_on_the_device(tiny_config: MakeConfig, tmp_path: Path):
+def test_features_that_fit_are_held_on_the_device(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch):
+    devices = []
+
+    def recorded(features: torch.Tensor, device: torch.device) -> MemoryRows:
+        rows = MemoryRows(features, device)
+        devices.append(rows.features.device.type)
+        return rows
+
+    monkeypatch.setattr(source, "MemoryRows", recorded)
     train(tiny_config(*TRAINER))
-    assert f"MB in the memory of {DEVICE}" in (tmp_path / "run" / "train.log").read_text()
+    assert devices == [DEVICE]
 
 
 def test_resuming_gives_the_metrics_of_an_unbroken_run(
