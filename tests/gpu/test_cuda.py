@@ -112,12 +112,12 @@ def test_mixed_precision_trains(tiny_config: MakeConfig, tmp_path: Path):
 def test_features_that_fit_are_held_on_the_device(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch):
     devices = []
 
-    def recorded(features: torch.Tensor, device: torch.device) -> MemoryRows:
-        rows = MemoryRows(features, device)
-        devices.append(rows.features.device.type)
-        return rows
+    class RecordedRows(MemoryRows):
+        def __init__(self, features: torch.Tensor, device: torch.device) -> None:
+            super().__init__(features, device)
+            devices.append(self.features.device.type)
 
-    monkeypatch.setattr(source, "MemoryRows", recorded)
+    monkeypatch.setattr(source, "MemoryRows", RecordedRows)
     train(tiny_config(*TRAINER))
     assert devices == [DEVICE]
 
