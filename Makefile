@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help setup demo test gpu fuzz lowest lint format types bench sweep compare tensorboard notebooks lock clean
+.PHONY: help setup demo test gpu fuzz lowest lint format types bench sweep compare tensorboard notebooks docs lock clean
 
 ARGS ?=
 # make test LONG=1 runs those marked `long` too, as CI does.
@@ -89,6 +89,9 @@ tensorboard: $(READY) ## Show the training curves of outputs/
 
 notebooks: $(READY) ## Run the notebooks, outputs in place
 	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(ARGS) notebooks/*.ipynb
+
+docs: $(READY) ## Build the site of the documentation in build/docs; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict $(ARGS)
 
 lock: $(READY) ## Write requirements.lock anew from pyproject.toml; ARGS=--upgrade for the newest versions
 	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform linux \

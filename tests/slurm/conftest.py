@@ -15,7 +15,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 SYSTEM_FOLDERS = os.pathsep.join(("/usr/sbin", "/sbin"))
-PARTITION = "gpu"  # as in the README
+PARTITION = "gpu"  # as in docs/sweeps.md
 CPUS = 4  # more than some machines have: two jobs of two tasks run at the same time
 PRETENDED_GPUS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")  # jobs that get one run on the CPU
 START_SECONDS = 30
@@ -148,7 +148,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Iterator
 
 @pytest.fixture
 def work(tmp_path: Path, tiny_csv: tuple[Path, Path]) -> Path:
-    """A folder with `labels.csv` and `photos`, as in the README's commands."""
+    """A folder with `labels.csv` and `photos`, as in the commands of docs/sweeps.md."""
     annotations, images = tiny_csv
     (tmp_path / "labels.csv").symlink_to(annotations)
     (tmp_path / "photos").symlink_to(images)

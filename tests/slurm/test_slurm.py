@@ -1,4 +1,4 @@
-"""The commands of the README's section on clusters, on a Slurm of one node."""
+"""The commands of the section on clusters in docs/sweeps.md, on a Slurm of one node."""
 
 import json
 import re
@@ -17,15 +17,15 @@ from mlic.evaluation.predictions import Predictions
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]  # one Slurm at a time
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("## From one machine to a cluster")[1].split("\n## ")[0]
+PAGE = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+SECTION = PAGE.split("## From one machine to a cluster")[1].split("\n## ")[0]
 SECONDS = 240  # for a job on a busy machine
 EPOCHS = 25  # enough of them to be met by a signal
 Fingerprint = Callable[[Path], dict[str, str]]
 
 
 def command(start: str) -> str:
-    """The command of the README that begins so, for this Python."""
+    """The command of the page that begins so, for this Python."""
     (found,) = re.findall(rf"^    ({re.escape(start)}.*)$", SECTION, flags=re.MULTILINE)
     return found.replace(".venv/bin/python", sys.executable)
 
@@ -141,7 +141,7 @@ def test_two_tasks_extract_train_and_go_on_after_a_preemption(
 
 
 def _submit(slurm: Any, work: Path, settings: list[str], name: str) -> str:
-    """Id of a job of the README's script, with another folder."""
+    """Id of a job of the page's script, with another folder."""
     (script,) = re.findall(r"```bash\n(.*?)```", SECTION, flags=re.DOTALL)
     script = script.replace(".venv/bin/python", sys.executable).replace("outputs/large", f"outputs/{name}")
     file = work / f"{name}.sh"

@@ -1,4 +1,4 @@
-"""Whole sweeps by hydra/launcher=local, with the command of the README."""
+"""Whole sweeps by hydra/launcher=local, with the command of docs/sweeps.md."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from hydra.errors import CompactHydraException
 
 from hydra_plugins.mlic_local_launcher import make_environments
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-(COMMAND,) = re.findall(r"-m mlic\.train (-m hydra/launcher=local .*)$", README, flags=re.MULTILINE)
+PAGE = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+(COMMAND,) = re.findall(r"-m mlic\.train (-m hydra/launcher=local .*)$", PAGE, flags=re.MULTILINE)
 
 
 @pytest.fixture

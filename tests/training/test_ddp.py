@@ -1,4 +1,4 @@
-"""Two processes under torchrun, on the CPU, by the command of the README."""
+"""Two processes under torchrun, on the CPU, by the command of docs/sweeps.md."""
 
 import json
 import os
@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 240
 (COMMAND,) = re.findall(
     r"^    \.venv/bin/torchrun (.*)$",
-    (REPOSITORY / "README.md").read_text(encoding="utf-8"),
+    (REPOSITORY / "docs" / "sweeps.md").read_text(encoding="utf-8"),
     flags=re.MULTILINE,
 )
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", *shlex.split(COMMAND))

@@ -1,7 +1,9 @@
-"""Each command of the README runs, on smaller data where it would take long."""
+"""Each command of README and docs runs, on smaller data where it would take long; links and pictures exist."""
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,16 @@ from mlic.settings import check_options, check_settings
 from mlic.training.devices import with_processes
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^    \.venv/bin/python -m (\S+)(.*)$", README, flags=re.MULTILINE)
-PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-# what makes a command of the README quick; the command itself stays as it stands
+NAMES = (
+    "getting_started", "data", "models", "heads", "evaluation", "tuning", "sweeps", "deployment", "run_folders", "faq",
+    "architecture", "index",
+)  # fmt: skip
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
+TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in PAGES}
+TEXT = "\n".join(TEXTS.values())
+# each once, in the order of the pages
+COMMANDS = dict.fromkeys(re.findall(r"^    \.venv/bin/python -m (mlic\.\S+)(.*)$", TEXT, flags=re.MULTILINE))
+# what makes a command quick; the command itself stays as it stands
 SMALLER = {
     "mlic.train": ["trainer.max_epochs=1", "data.split.val=0.2"],
     "mlic.train -m": ["trainer.max_epochs=1", "data.num_images=60", "data.split.on_missing=warn"],
@@ -39,8 +47,8 @@ def test_commands_run_one_after_the_other(run_server: Any, tmp_path: Path, tiny_
     ran = set()
     for number, (module, rest) in enumerate(COMMANDS):
         arguments = shlex.split(rest, comments=True)
-        if "experiment=report" in arguments or "--help" in arguments:
-            continue  # the hub's weights: see test_report_models.py; --help: see test_packaging.py
+        if "experiment=report" in arguments or "nasnetlarge" in rest or "--help" in arguments:
+            continue  # the hub's weights: see test_report_models.py; --help: see test_settings.py
         if "experiment=small" in arguments:
             continue  # downloads weights where it can: see sweeps/test_sweeps.py
         if any(item.startswith("hydra/launcher=") for item in arguments):
@@ -65,7 +73,8 @@ def test_python_examples_run(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").symlink_to(tiny_csv[1])
-    train_block, use_block = PYTHON_BLOCKS
+    blocks = re.findall(r"```python\n(.*?)```", TEXTS["README"] + TEXTS["getting_started"], flags=re.DOTALL)
+    use_block, train_block = blocks
     smaller = '"trainer.max_epochs=1", "data.num_images=100", "data.split.on_missing=warn"'
     assert '"trainer.max_epochs=5"' in train_block
     exec(train_block.replace('"trainer.max_epochs=5"', smaller), {})
@@ -76,7 +85,7 @@ def test_python_examples_run(
     assert len(names["table"]) == 60
 
 
-OPTION_TABLES = ("`data=`", "option", "`model=`", "what")  # by the first cell of the header
+OPTION_TABLES = ("`data=`", "option", "`model=`", "group")  # by the first cell of the header
 PLACES = ["data.annotations=labels", "data.images=photos"]
 NEEDED = {
     "csv": PLACES, "coco": PLACES, "voc": PLACES, "webdataset": PLACES[1:], "imagesets": PLACES, "openimages": PLACES,
@@ -87,7 +96,7 @@ NEEDED = {
 
 def documented_options() -> Iterator[list[str]]:
     """Overrides for each option of the tables, with each of its values; a key alone where no value is given."""
-    for table in re.findall(r"(?:^\|.*\n)+", README, flags=re.MULTILINE):
+    for table in re.findall(r"(?:^\|.*\n)+", TEXT, flags=re.MULTILINE):
         header, _, *rows = (re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines())
         if header[0].strip() not in OPTION_TABLES:
             continue
@@ -158,10 +167,20 @@ def clash(first: str, second: str) -> bool:
     return one == other or (chooses and one.partition(".")[0] == other.partition(".")[0])
 
 
-def test_make_targets_and_pictures_of_the_readme_exist():
+def test_make_targets_pictures_and_links_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
-    named = set(re.findall(r"`?make ([a-z]+)", README)) - {"and"}
-    assert {"demo", "test", "help", "sweep"} <= named <= targets
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)", README)
-    assert len(pictures) >= 2 and all((ROOT / picture).is_file() for picture in pictures)
+    named = set(re.findall(r"(?:`|^    )make ([a-z]+)", TEXT, flags=re.MULTILINE))
+    assert {"demo", "test", "help", "sweep", "docs"} <= named <= targets
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} == set(NAMES)
+    for path in PAGES:  # links between pages of docs/, with their anchors: make docs
+        for link in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", TEXTS[path.stem]):
+            assert (path.parent / link).is_file(), f"{path.name}: {link}"
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Average precision" in (tmp_path / "evaluation" / "index.html").read_text(encoding="utf-8")
