@@ -82,7 +82,7 @@ def trace(module: nn.Module, example: Tensor, source: str, target: str) -> Model
     except Exception as error:  # each operator that is not supported has an error of its own
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"the {target} cannot be converted to ONNX ({reason}). Set format=torch.") from error
-    return compose.add_prefix(model, f"{target}/", rename_inputs=False, rename_outputs=False)
+    return compose.add_prefix(model, f"{target}/", rename_inputs=False, rename_outputs=False, inplace=True)
 
 
 def quantize(model: ModelProto, examples: Iterable[np.ndarray]) -> ModelProto:

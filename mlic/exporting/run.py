@@ -156,14 +156,13 @@ def _export_onnx(
         training = _choose_images(classifier, config, "train", CALIBRATION_IMAGES).paths()
         examples = (_pixels(classifier, [path]).numpy() for path in training)
         networks["int8"] = graph.quantize(networks["float32"], examples)
-    models = {
-        name: graph.build_graph(network, scorer, plans, info, resize=resize)
-        for name, network in networks.items()
-    }
-    model, output = models[config.precision], Path(config.output)
+    sessions, output = {}, Path(config.output)
+    # the last is the one to write; several copies of a network of 1 GB would not fit in memory
+    for name in list(networks):
+        model = graph.build_graph(networks.pop(name), scorer, plans, info, resize=resize)
+        sessions[name] = make_session(model, graph.PIXELS)
     figures = _log_proof(check_proof(model, files))
     figures |= _compare(classifier, make_session(model), info, table)
-    sessions = {name: make_session(each, graph.PIXELS) for name, each in models.items()}
     some = pixels[:SPEED_IMAGES]
     engines: dict[str, Callable[[], Any]] = {
         f"ONNX Runtime {name}": partial(session.run, None, {graph.PIXELS: some.numpy()})
