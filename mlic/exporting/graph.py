@@ -112,18 +112,12 @@ def quantize(model: ModelProto, examples: Iterable[np.ndarray]) -> ModelProto:
 
 
 def build_graph(
-    backbone: ModelProto,
-    head: ModelProto,
-    plans: Sequence[Mapping[str, Any]],
-    info: Mapping[str, Any],
-    *,
-    resize: bool,
+    network: ModelProto, plans: Sequence[Mapping[str, Any]], info: Mapping[str, Any], *, resize: bool
 ) -> ModelProto:
     """Return the whole model: uint8 images (B, height, width, 3) -> float32 scores (B, C).
 
     Args:
-        backbone: from pixels to features.
-        head: from features to scores.
+        network: from pixels to scores.
         plans: see `preprocessing_of`.
         info: metadata, stored as one JSON text for each key.
         resize: resize and crop images of any size; otherwise images must have the size of the crop.
@@ -136,11 +130,25 @@ def build_graph(
         <ir_version: {IR_VERSION}, opset_import: ["": {OPSET}]>
         prepare (uint8[images, {size}, 3] images) => (uint8[images, {shape}] pixels) {{ {steps} }}
     """)
-    last = compose.merge_models(backbone, head, io_map=[(FEATURES, FEATURES)])
-    model = compose.merge_models(first, last, io_map=[(PIXELS, PIXELS)], outputs=[SCORES])
+    model = compose.merge_models(first, network, io_map=[(PIXELS, PIXELS)])
     properties = {key: json.dumps(value, ensure_ascii=False) for key, value in info.items()}
     onnx.helper.set_model_props(model, properties)
     return model
+
+
+def add_outputs(model: ModelProto, *, from_pixels: bool = False) -> None:
+    """Let a whole model also return features, and pixels or, `from_pixels`, begin with pixels; changes the model."""
+    graph, helper = model.graph, onnx.helper
+    pixels = helper.make_tensor_value_info(PIXELS, onnx.TensorProto.UINT8, None)
+    del graph.output[1:]
+    graph.output.append(helper.make_tensor_value_info(FEATURES, onnx.TensorProto.FLOAT, None))
+    if not from_pixels:
+        graph.output.append(pixels)
+        return
+    # all tensors of networks and head are named after their result
+    while not graph.node[0].output[0].startswith((FEATURES, SCORES)):
+        del graph.node[0]
+    graph.input[0].CopyFrom(pixels)
 
 
 def _steps(plans: Sequence[Mapping[str, Any]]) -> str:

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import torch
 from google.protobuf.message import Message
-from onnx import ModelProto, TensorProto, utils
+from onnx import ModelProto, TensorProto
 from PIL import Image
 
 from mlic.data import LabelTable
@@ -20,7 +20,7 @@ from mlic.data.images import ImageReference
 from mlic.data.tar_images import read_tar_image
 from mlic.errors import InputError
 from mlic.exporting import predict
-from mlic.exporting.graph import FEATURES, IMAGES, PIXELS, SCORES
+from mlic.exporting.graph import FEATURES, IMAGES, PIXELS, SCORES, add_outputs
 
 TOLERANCE = 1e-3  # of scores for the same pixels in float32, and relative of mean and deviation of features
 GREY_LEVELS = 1.0  # mean difference of pixels; rounding is 0.0002, a wrong crop or filter more than 1
@@ -59,21 +59,12 @@ def read_info(model: ModelProto) -> dict[str, Any]:
     return {entry.key: json.loads(entry.value) for entry in model.metadata_props}
 
 
-def make_session(model: ModelProto, source: str = IMAGES, *targets: str) -> Any:
-    """Return a session of ONNX Runtime on the CPU, with as many threads as torch has.
-
-    Args:
-        model: exported model.
-        source: name of the tensor to begin with.
-        targets: names of the outputs, if not the scores.
-    """
-    if source != IMAGES or targets:
-        model = utils.Extractor(model).extract_model([source], list(targets or [SCORES]))
+def make_session(model: ModelProto | bytes) -> Any:
+    """Return a session of ONNX Runtime for a model on the CPU, with as many threads as torch has."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    content = model if isinstance(model, bytes) else model.SerializeToString()
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def proof_entry(
@@ -101,7 +92,7 @@ def check_proof(model: ModelProto, files: Mapping[str, ImageReference]) -> dict[
     """Compare the scores of ONNX Runtime for the images of the proof with those of torch.
 
     Args:
-        model: exported model.
+        model: exported model; it is changed.
         files: image files by their sha256, some of those of the proof.
 
     Returns:
@@ -113,20 +104,22 @@ def check_proof(model: ModelProto, files: Mapping[str, ImageReference]) -> dict[
             not that of Pillow; the message names the step: preprocessing, backbone or head.
     """
     info = read_info(model)
-    prepare, network = make_session(model, IMAGES, PIXELS), make_session(model, PIXELS, FEATURES, SCORES)
+    entries = [entry for entry in info["proof"] if entry["sha256"] in files]
+    sources = [open_file(files[entry["sha256"]]) for entry in entries]
+    add_outputs(model)
+    session = make_session(model)
+    names = [SCORES, PIXELS]
+    images = [session.run(names, {IMAGES: predict.to_array(source, info)}) for source in sources]
+    del session  # a network may have 1 GB
+    add_outputs(model, from_pixels=True)
+    session = make_session(model)
     same, whole = [0.0], [0.0]
-    for entry in info["proof"]:
-        if entry["sha256"] not in files:
-            continue
-        source, step = open_file(files[entry["sha256"]]), None
-        pixels, own = (
-            _pillow_pixels(source, info),
-            prepare.run(None, {IMAGES: predict.to_array(source, info)})[0],
-        )
-        features, scores = network.run(None, {PIXELS: pixels})
-        found = proof_entry("", "", pixels, features, scores[0])
+    for entry, source, (scores, own) in zip(entries, sources, images, strict=True):
+        pixels, step = _pillow_pixels(source, info), None
+        result = session.run([FEATURES, SCORES], {PIXELS: pixels})
+        found = proof_entry("", "", pixels, result[0], result[1][0])
         same.append(_difference(found["scores"], entry["scores"]))
-        whole.append(_difference(network.run([SCORES], {PIXELS: own})[0][0], entry["scores"]))
+        whole.append(_difference(scores[0], entry["scores"]))
         if np.abs(own - pixels.astype(np.float32)).mean() > GREY_LEVELS:
             step = "preprocessing"
         elif info["precision"] == "float32" and same[-1] > TOLERANCE:
@@ -138,7 +131,7 @@ def check_proof(model: ModelProto, files: Mapping[str, ImageReference]) -> dict[
                 f"'{entry['name']}': the {step} of the exported model differs from that of the run; scores differ "
                 f"by up to {max(same[-1], whole[-1]):.4f}. For the same pixels, at most {TOLERANCE} is rounding."
             )
-    return {"images": len(same) - 1, "same_pixels": max(same), "whole_model": max(whole)}
+    return {"images": len(entries), "same_pixels": max(same), "whole_model": max(whole)}
 
 
 def readable(table: LabelTable) -> LabelTable:

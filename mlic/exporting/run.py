@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 LARGEST_LOSS = -0.005  # of mAP; an interval wholly below it is a warning
 PROOF_IMAGES, CALIBRATION_IMAGES, SPEED_IMAGES, SPEED_ROUNDS = 16, 100, 8, 5
+LARGEST_MODEL = 2**31 - 10**7  # bytes of weights in an ONNX file, a limit of protobuf
 CARD = "README.md"
 PREDICT = Path(__file__).with_name("predict.py")
 
@@ -128,6 +129,8 @@ def _publish(config: DictConfig, classifier: Classifier, report: Mapping[str, An
 def _export_onnx(
     config: DictConfig, classifier: Classifier, table: LabelTable, info: Mapping[str, Any]
 ) -> dict[str, Any]:
+    from onnx import compose
+
     from mlic.exporting import graph
     from mlic.exporting.proof import check_proof, make_session, proof_entry, readable
 
@@ -147,6 +150,7 @@ def _export_onnx(
     proof = [proof_entry(*row) for row in columns]
     info = {**info, "outside": outside, "preprocessing": plans, "proof": proof}
 
+    _check_size(backbone, classifier.head)
     head = torch.nn.Sequential(
         make_head(classifier.saved, backbone.feature_shape, classifier.packages), torch.nn.Sigmoid()
     )
@@ -159,10 +163,15 @@ def _export_onnx(
     sessions, output = {}, Path(config.output)
     # the last is the one to write; several copies of a network of 1 GB would not fit in memory
     for name in list(networks):
-        model = graph.build_graph(networks.pop(name), scorer, plans, info, resize=resize)
-        sessions[name] = make_session(model, graph.PIXELS)
+        join = [(graph.FEATURES, graph.FEATURES)]
+        network = compose.merge_models(networks.pop(name), scorer, io_map=join)
+        sessions[name] = make_session(network)
+    model = graph.build_graph(network, plans, info, resize=resize)
+    del network
+    content = model.SerializeToString()
     figures = _log_proof(check_proof(model, files))
-    figures |= _compare(classifier, make_session(model), info, table)
+    del model
+    figures |= _compare(classifier, make_session(content), info, table)
     some = pixels[:SPEED_IMAGES]
     engines: dict[str, Callable[[], Any]] = {
         f"ONNX Runtime {name}": partial(session.run, None, {graph.PIXELS: some.numpy()})
@@ -171,9 +180,18 @@ def _export_onnx(
     engines["torch"] = lambda: classifier.logits(classifier.inputs(some))
     figures["images_per_second"] = _speeds(engines, len(some))
     with replacing(output) as file:
-        file.write(model.SerializeToString())
+        file.write(content)
     write_atomically(output.with_name(PREDICT.name), PREDICT.read_text(encoding="utf-8"))
     return {**info, "figures": figures}
+
+
+def _check_size(*modules: torch.nn.Module) -> None:
+    tensors = {tensor for module in modules for tensor in (*module.parameters(), *module.buffers())}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if size > LARGEST_MODEL:
+        raise InputError(
+            f"the weights have {size / 1e9:.1f} GB, and an ONNX file at most 2. Set format=torch."
+        )
 
 
 def _export_torch(

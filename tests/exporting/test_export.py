@@ -176,7 +176,8 @@ def test_the_resize_in_the_graph_is_that_of_pillow(size: tuple[int, int], backbo
         plans = preprocessing_of(backbone, reduced=False)
         example = torch.zeros(2, *expected.shape, dtype=torch.uint8)
         first, last = trace(Same(), example, PIXELS, FEATURES), trace(Same(), example, FEATURES, SCORES)
-        session = make_session(build_graph(first, last, plans, {}, resize=True))
+        same = graphs.merge_models(first, last, io_map=[(FEATURES, FEATURES)])
+        session = make_session(build_graph(same, plans, {}, resize=True))
         found = session.run(None, {"images": np.stack([np.asarray(photo)] * 2)})[0]
         assert found.shape == (2, *expected.shape)
         gaps = np.abs(found[1].astype(int) - expected)
