@@ -14,6 +14,7 @@ COMMANDS = {
     "tune": "search for the best head on the features of one backbone",
     "evaluate": "score a run on a labelled data set",
     "predict": "score new photographs",
+    "app": "open a local page to try a run",
     "compare": "write a report that compares runs",
     "export": "write a run to one ONNX file that proves itself",
     "models": "list the networks of model=...",

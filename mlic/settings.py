@@ -43,7 +43,7 @@ KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
         (int,),
         "top_k batch_size num_workers data.num_images data.num_workers data.split.folds data.split.fold",
     ),
-    ((int,), "tune.folds features.num_workers model.backbone.image_size"),
+    ((int,), "port tune.folds features.num_workers model.backbone.image_size"),
     ((int, NoneType), "tune.trials"),
     (
         (float,),

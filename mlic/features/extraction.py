@@ -110,10 +110,9 @@ def extract_features(
     engine = _make_trainer(trainer)
     if not backbone.is_optimized:
         backbone.optimize_for(engine.strategy.root_device)
-    identity = _identity(backbone, draft_size, bits_stored)
     extractor = FeatureExtractor(
         backbone,
-        FeatureStore(directory, identity, feature_shape=backbone.feature_shape, dtype=dtype),
+        open_store(backbone, directory, dtype=dtype, draft_size=draft_size, bits_stored=bits_stored),
         draft_size=draft_size,
         bits_stored=bits_stored,
         batch_size=batch_size,
@@ -157,11 +156,25 @@ def _result(
     )
 
 
-def _identity(backbone: Backbone, draft_size: int | None, bits_stored: int) -> dict[str, Any]:
+def open_store(
+    backbone: Backbone, directory: str | Path, *, dtype: str, draft_size: int | None, bits_stored: int
+) -> FeatureStore:
+    """Return the store of a single network and its settings of images; nothing is read or written yet.
+
+    Args:
+        backbone: a single network after `optimize_for`, which decides its number format.
+        directory: folder of all stores.
+        dtype: see `extract_features`.
+        draft_size: see `extract_features`.
+        bits_stored: see `extract_features`.
+
+    Raises:
+        InputError: the dtype is unknown.
+    """
     identity = {**backbone.identity, "decoding": "whole" if draft_size is None else f"draft {draft_size}"}
     if bits_stored != FULL_BITS:  # absent by default, so that stores from before this option stay valid
         identity["bits_stored"] = bits_stored
-    return identity
+    return FeatureStore(directory, identity, feature_shape=backbone.feature_shape, dtype=dtype)
 
 
 def _make_trainer(options: Mapping[str, Any] | None) -> L.Trainer:

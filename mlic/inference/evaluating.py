@@ -75,7 +75,7 @@ def evaluate_run(
         InputError: images cannot be used.
     """
     check_choice("data.on_bad_image", on_bad_image, ON_BAD_IMAGE)
-    folder = Path(features_dir) if features_dir else _run_features_dir(classifier)
+    folder = Path(features_dir) if features_dir else run_features_dir(classifier)
     score = _score_cached if classifier.is_cached else _score_live
     table, logits, bad = score(classifier, labelled.table, folder, on_bad_image, num_workers)
     scores = torch.sigmoid(logits).numpy()
@@ -94,7 +94,8 @@ def _evaluate(predictions: Predictions, threshold: float | np.ndarray) -> dict[s
     return evaluate_scores(predictions.scores, predictions.targets, predictions.classes, threshold)
 
 
-def _run_features_dir(classifier: Classifier) -> Path:
+def run_features_dir(classifier: Classifier) -> Path:
+    """Return the folder of the feature stores of a run if it exists, else that of the cache."""
     own = classifier.config["features"].get("dir")
     return Path(own) if own and Path(own).is_dir() else cache_dir() / "features"
 

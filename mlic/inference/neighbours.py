@@ -1,0 +1,75 @@
+"""The training photographs that are most similar to a photograph, to explain its scores."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mlic.data.images import ImageReference
+from mlic.errors import InputError
+from mlic.features.extraction import open_store
+from mlic.inference.classifier import Classifier
+from mlic.inference.evaluating import run_features_dir
+from mlic.inference.labelled import read_labelled_set, read_split
+
+CHUNK_ROWS = 8192  # training photographs that are read at once
+
+
+class TrainingPhotographs:
+    """The training photographs of a run, searched by the cosine of their stored features.
+
+    Feature maps are averaged over their positions. The vectors are in memory, 2.6 MB for 1,000 photographs of a network
+    with 1,280 channels.
+    """
+
+    def __init__(self, classifier: Classifier, features_dir: str | Path | None = None) -> None:
+        """Find the rows of the training photographs in the feature store; nothing is computed.
+
+        Args:
+            classifier: a run of one network on cached features.
+            features_dir: see `evaluate_run`.
+
+        Raises:
+            InputError: the run has no stored features, or its annotations, images or rows are not available.
+        """
+        if not classifier.is_cached or len(classifier.backbone.members) > 1:
+            raise InputError("they are found only for a run of a single network with stored features.")
+        split = read_split(classifier.saved)
+        if split is None or "sha256" not in split.columns:
+            raise InputError("the run has no split.csv with the sha256 of its photographs.")
+        self.channels = classifier.backbone.num_channels
+        self.table = read_labelled_set(classifier.saved, None, "train").table
+        digests = split.set_index("file_name")["sha256"].loc[list(self.table.file_names)].to_numpy("S64")
+        draft_size: Any = classifier.draft_size  # one number, because there is one network
+        folder, dtype = features_dir or run_features_dir(classifier), classifier.config["features"]["dtype"]
+        sizes = {"draft_size": draft_size, "bits_stored": classifier.bits_stored}
+        store = open_store(classifier.backbone, folder, dtype=dtype, **sizes)
+        if absent := int(store.is_missing(digests).sum()):
+            raise InputError(
+                f"features of {absent} of {len(digests)} training photographs are not in '{store.folder}'. "
+                "mlic.evaluate part=train computes them."
+            )
+        reader, chunks = store.reader(digests), torch.arange(len(digests)).split(CHUNK_ROWS)
+        self.vectors = torch.cat([self._unit_vectors(reader.gather(rows.numpy())) for rows in chunks])
+
+    def nearest(self, features: Tensor, count: int) -> list[tuple[ImageReference, tuple[str, ...], float]]:
+        """Return image, labels and cosine of the most similar training photographs, the most similar first.
+
+        Args:
+            features: output of the backbone for one image, (1, *feature_shape).
+            count: number of photographs.
+        """
+        cosines = (self.vectors @ self._unit_vectors(features.cpu())[0]).float()
+        values, rows = cosines.topk(min(count, len(cosines)))
+        images, labels, classes = self.table.paths(), self.table.labels == 1, np.array(self.table.classes)
+        return [
+            (images[row], tuple(classes[labels[row]].tolist()), value)
+            for row, value in zip(rows.tolist(), values.tolist(), strict=True)
+        ]
+
+    def _unit_vectors(self, features: Tensor) -> Tensor:
+        maps = features.float().reshape(len(features), self.channels, -1)
+        return functional.normalize(maps.mean(dim=2)).half()
