@@ -18,8 +18,8 @@ from mlic.training.devices import with_processes
 
 ROOT = Path(__file__).parent.parent
 NAMES = (
-    "getting_started", "data", "models", "heads", "evaluation", "tuning", "sweeps", "deployment", "run_folders", "faq",
-    "architecture", "index",
+    "getting_started", "data", "models", "heads", "evaluation", "tuning", "sweeps", "deployment", "run_folders",
+    "report", "faq", "architecture", "index",
 )  # fmt: skip
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in PAGES}
