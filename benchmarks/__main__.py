@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.alternatives import alternatives
 from benchmarks.cached_live import agreement, cached_against_live, cached_against_live_flattened
+from benchmarks.engines import engines
 from benchmarks.extraction import extraction_bound
 from benchmarks.gpu import gpu
 from benchmarks.groups import groups
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "bound": extraction_bound,
     "live": cached_against_live,
     "flatten": cached_against_live_flattened,
+    "engines": engines,
     "precision": number_format,
     "decoding": decoding,
     "labels": labels,

@@ -32,7 +32,7 @@ FREE = {
 KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     (
         (str,),
-        "run output dir tune.storage init_from resume features.dir part labels reference model.name",
+        "run output dir tune.storage init_from resume features.dir part labels reference model.name check",
     ),
     ((str,), "data.split.column data.split.keep data.split.groups.by"),
     ((str, int), "data.split.groups.value"),

@@ -89,7 +89,8 @@ class Classifier:
             device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
             weights: local file of the weights of the backbone, if the location used by the run is not available; a list
                 for an ensemble, with None for members that need no file.
-            precision: precision of the backbone instead of that of the run: `auto`, `float32`, `bfloat16` or `float16`.
+            precision: precision of the backbone instead of that of the run: `auto`, `float32`, `bfloat16`, `float16` or
+                `int8`.
             packages: names of your packages whose `torch.nn.Module` classes the checkpoint may use as backbone, head or
                 loss, such as `["mine"]`.
 
@@ -204,7 +205,7 @@ class Classifier:
 
     def inputs(self, pixels: Tensor) -> Tensor:
         """Convert uint8 images returned by the `transform` of the backbone to the input of `logits`."""
-        pixels = pixels.to(self.device)
+        pixels = pixels.to(self.device, non_blocking=self.device.type == "cuda")  # from pinned memory
         return self.backbone(pixels) if self.is_cached else pixels
 
     def logits(self, inputs: Tensor) -> Tensor:

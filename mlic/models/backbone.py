@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torchvision.transforms import Compose
 
 from mlic.errors import InputError, check_choice
-from mlic.models.engines import ENGINES, Engine, fastest_engine, onnx_engine
+from mlic.models.engines import ENGINES, ONNX, Engine, check_onnxruntime, fastest_engine, onnx_engine
 from mlic.models.engines import KEY as ENGINE_KEY
 from mlic.models.interface import Backbone
 from mlic.models.pooling import KEY, POOLS, name_of_auto, read_out, to_map
 from mlic.models.precision import DTYPES, choose_precision
+from mlic.models.quantization import CALIBRATION, calibration_images
 from mlic.models.unfreezing import unfreeze_stages
 from mlic.models.weights import load_network
 
@@ -72,7 +73,8 @@ class FrozenBackbone(Backbone):
                 (keeps the map) or `grid7` (the map averaged to 7 x 7).
             weights: local file to load instead of a weights package or the hub.
             pretrained: False for random weights.
-            precision: `auto` (see `optimize_for`), `float32`, `bfloat16` or `float16`.
+            precision: `auto` (see `optimize_for`), `float32`, `bfloat16`, `float16`, or `int8`: 8-bit integers by ONNX
+                Runtime on a CPU, faster and less accurate.
             image_size: side of the input in pixels; position embeddings are interpolated by timm. Default: the size
                 used in training the weights.
             crop_mode: timm's `center`, `squash` or `border`. Default: the mode used in evaluating the weights.
@@ -200,25 +202,35 @@ class FrozenBackbone(Backbone):
         channels-last: convolutions in bfloat16 and this layout were 3 to 5 times as fast as in float32 and NCHW on a
         2-core processor with AVX512-BF16.
         """
-        is_onnx = self.engine == "onnxruntime"
+        if self.precision == "int8" and self.engine == "auto":
+            self.engine = ONNX
+        is_onnx = self.engine == ONNX
         if self.trained_stages:
             self.precision, reason = "float32", "it is trained"
         elif is_onnx and self.precision == "auto":
             self.precision, reason = "float32", "for ONNX Runtime"
         else:
             self.precision, reason = choose_precision(self.precision, device)
-        if is_onnx and (self.trained_stages or device.type != "cpu" or self.precision != "float32"):
-            raise InputError(
-                f"{ENGINE_KEY}=onnxruntime computes in float32 on a CPU, without training. Set {ENGINE_KEY}=torch.",
-                key=ENGINE_KEY,
-            )
+        self._check_engine(device)
         self.compute_dtype, self.is_optimized = DTYPES[self.precision], True
         self.network.to(dtype=self.compute_dtype, memory_format=torch.channels_last)
-        example = torch.zeros(1, *self.preprocessing["input_size"])
-        self._run = onnx_engine(self.network, example) if is_onnx else None
         layout = "ONNX Runtime" if is_onnx else "channels-last"
         logger.info("backbone %s computes in %s, %s (%s)", self.name, self.precision, layout, reason)
         return self
+
+    def _check_engine(self, device: torch.device) -> None:
+        if self.engine == ONNX:
+            check_onnxruntime()
+            if self.trained_stages or device.type != "cpu" or self.precision not in ("float32", "int8"):
+                raise InputError(
+                    f"{ENGINE_KEY}=onnxruntime computes in float32 or int8 on a CPU, without training. Set "
+                    f"{ENGINE_KEY}=torch, and model.backbone.precision=auto.",
+                    key=ENGINE_KEY,
+                )
+        elif self.precision == "int8":
+            raise InputError(
+                f"model.backbone.precision=int8 requires {ENGINE_KEY}=onnxruntime.", key=ENGINE_KEY
+            )
 
     def choose_engine(self, images: Tensor, remembered: Path) -> None:
         """Use the fastest engine for the given kind of images, if `engine` is `auto` and there is a choice.
@@ -265,12 +277,20 @@ class FrozenBackbone(Backbone):
         return [self._output(self.normalize(variant)) for variant in variants]
 
     def _output(self, pixels: Tensor) -> Tensor:
+        if self._run is None and self.engine == ONNX and self.is_optimized:
+            # not before, because a conversion takes seconds, and all features may be in the store
+            self._run = self._convert()
         output = (self._run or self.network.forward_features)(pixels)
         if not isinstance(output, Tensor):
             raise InputError(
                 f"model.backbone.name: '{self.name}' has several outputs, which is not supported."
             )
         return output
+
+    def _convert(self) -> Engine:
+        images = [torch.from_numpy(np.array(self.transform(image))) for image in calibration_images()]
+        pixels = self.normalize(torch.stack(images))
+        return onnx_engine(self.network, pixels, int8=self.precision == "int8")
 
     def read_out(self, output: Tensor, *, flip: bool = False) -> Tensor:
         """Pool an output; see `mlic.models.pooling.read_out`."""
@@ -295,6 +315,7 @@ class FrozenBackbone(Backbone):
             "precision": self.precision,
             # absent by default, so that stores from before this option stay valid
             **({"mirror": True} if self.mirror else {}),
+            **({"calibration": CALIBRATION} if self.precision == "int8" else {}),
         }
 
 

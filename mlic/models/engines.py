@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from mlic.errors import InputError
+from mlic.models.quantization import quantize_file
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +50,21 @@ def has_onnxruntime() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxruntime"))
 
 
-def onnx_engine(network: nn.Module, pixels: Tensor) -> Engine:
+def check_onnxruntime() -> None:
+    """Raise an InputError if the packages for ONNX Runtime are not installed."""
+    if not has_onnxruntime():
+        raise InputError(
+            f"{KEY}=onnxruntime requires .venv/bin/pip install -e '.[onnx]', or set {KEY}=torch.", key=KEY
+        )
+
+
+def onnx_engine(network: nn.Module, pixels: Tensor, *, int8: bool = False) -> Engine:
     """Convert `forward_features` of a network to ONNX Runtime.
 
     Args:
         network: timm network in float32 on the CPU.
-        pixels: float32 (B, 3, H, W), an example.
+        pixels: float32 (B, 3, H, W), an example; with `int8`, typical images.
+        int8: compute in 8-bit integers; see `mlic.models.quantization`.
 
     Returns:
         A function from pixels float32 (B, 3, H, W) to the output of `forward_features`.
@@ -62,10 +72,7 @@ def onnx_engine(network: nn.Module, pixels: Tensor) -> Engine:
     Raises:
         InputError: the packages are not installed, or the network cannot be converted.
     """
-    if not has_onnxruntime():
-        raise InputError(
-            f"{KEY}=onnxruntime requires .venv/bin/pip install -e '.[onnx]', or set {KEY}=torch.", key=KEY
-        )
+    check_onnxruntime()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -85,6 +92,9 @@ def onnx_engine(network: nn.Module, pixels: Tensor) -> Engine:
                 output_names=["output"],
                 dynamic_axes={"pixels": {0: "images"}, "output": {0: "images"}},
             )
+            if int8:
+                source, file = file, file.with_name("int8.onnx")
+                quantize_file(source, file, (image.contiguous().numpy() for image in pixels.split(1)))
             session: Any = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # each operator that is not supported has an error of its own
         reason = " ".join(str(error).split())[:200]

@@ -4,7 +4,13 @@ import torch
 
 from mlic.errors import check_choice
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# of pixels and features; with int8, only the layers in between compute in integers
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.float32,
+}
 
 
 def has_native_bfloat16(device: torch.device) -> bool:
@@ -21,7 +27,7 @@ def choose_precision(precision: str, device: torch.device) -> tuple[str, str]:
     """Resolve `auto` to the fastest native format of the device.
 
     Args:
-        precision: `auto`, `float32`, `bfloat16` or `float16`.
+        precision: `auto`, `float32`, `bfloat16`, `float16` or `int8`, which is never chosen by `auto`.
         device: device of the backbone.
 
     Returns:

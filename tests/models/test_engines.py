@@ -10,6 +10,7 @@ import torch
 
 from mlic.errors import InputError
 from mlic.models import FrozenBackbone, engines
+from mlic.models.quantization import CALIBRATION
 
 IMAGES = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 CPU = torch.device("cpu")
@@ -81,12 +82,24 @@ def test_a_network_that_cannot_be_converted_stays_with_torch(
         own.choose_engine(IMAGES, tmp_path / "engines.json")
     assert own.engine != engines.ONNX and "unsupported operator" in caplog.text
     with pytest.raises(InputError, match="cannot be converted"):
-        backbone("onnxruntime")
+        backbone("onnxruntime")(IMAGES)
 
 
-def test_onnxruntime_needs_float32():
-    with pytest.raises(InputError, match="float32 on a CPU"):
+def test_int8_is_near_float32_and_has_a_store_of_its_own():
+    expected, found = backbone("torch"), backbone("auto", precision="int8")
+    similarity = torch.nn.functional.cosine_similarity(found(IMAGES), expected(IMAGES))
+    assert float(similarity.min()) > 0.9 and float(similarity.max()) < 1 - 1e-6
+    again = backbone("auto", precision="int8")
+    torch.testing.assert_close(again(IMAGES), found(IMAGES))
+    assert again.identity == found.identity
+    assert found.identity == {**expected.identity, "precision": "int8", "calibration": CALIBRATION}
+
+
+def test_onnxruntime_needs_float32_or_int8():
+    with pytest.raises(InputError, match="float32 or int8 on a CPU"):
         backbone("onnxruntime", precision="bfloat16")
+    with pytest.raises(InputError, match="int8 requires"):
+        backbone("torch", precision="int8")
     with pytest.raises(InputError, match=r"model\.backbone\.engine"):
         backbone("tensorrt")
 
