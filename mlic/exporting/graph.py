@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
@@ -14,12 +13,12 @@ import numpy as np
 import onnx
 import torch
 from onnx import ModelProto, compose, parser
-from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from torch import Tensor, nn
 from torchvision import transforms
 
 from mlic.errors import InputError
 from mlic.models import Backbone
+from mlic.models.quantization import quantize_file
 
 IMAGES, PIXELS, FEATURES, SCORES = "images", "pixels", "features", "scores"
 OPSET = 18  # the first whose Resize has antialiasing
@@ -92,22 +91,10 @@ def quantize(model: ModelProto, examples: Iterable[np.ndarray]) -> ModelProto:
         model: in float32, with the input `pixels`.
         examples: arrays uint8 (1, ...) of pixels.
     """
-
-    class Reader(CalibrationDataReader):
-        arrays = iter(examples)
-
-        def get_next(self) -> Any:
-            return next(({PIXELS: array} for array in self.arrays), None)
-
     with TemporaryDirectory() as folder:
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)  # because a model in memory would be changed
-        logging.disable(logging.WARNING)  # dozens of lines about scales, on which the user cannot act
-        try:
-            # unsigned activations with signed weights: the product that processors with VNNI compute
-            quantize_static(source, target, Reader(), per_channel=True, activation_type=QuantType.QUInt8)
-        finally:
-            logging.disable(logging.NOTSET)
+        quantize_file(source, target, examples)
         return onnx.load(target)
 
 
