@@ -1,4 +1,4 @@
-"""Results of a search: a table of all trials, Optuna's figures, and an experiment config of the best trial."""
+"""Results of a search: trials.csv, Optuna's figures, an experiment config, and the winner against the given config."""
 
 import warnings
 from collections.abc import Mapping
@@ -6,65 +6,57 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot
 from omegaconf import DictConfig, OmegaConf
 from optuna import Study
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances
 
 from mlic.escaping import escape_table
+from mlic.evaluation.bootstrap import Bootstrap, paired_differences, why_not_paired
+from mlic.evaluation.predictions import Predictions
 from mlic.figures import PNG_DPI
-from mlic.runs.folder import TRIALS_FILE, replacing, write_atomically
+from mlic.runs.folder import TRIALS_FILE, RunFolder, replacing, write_atomically
+from mlic.training.closed_form import LEFT_OUT
+from mlic.tuning.evaluation import FOLDS
 from mlic.tuning.study import ERROR, finished
 from mlic.tuning.trials import GIVEN
 
 GROUPS = ("data", "model", "head", "loss", "optimizer", "scheduler", "features", "callbacks")
-SECTIONS = (*GROUPS[:-1], "seed")
-FIGURES = {"history": plot_optimization_history, "importances": plot_param_importances}
-
 STATES = {"COMPLETE": "finished", "PRUNED": "pruned"}
 
 
-def trials_table(study: Study, metric: str) -> pd.DataFrame:
-    """Tabulate the finished trials of a study, the best first.
-
-    Returns:
-        Columns `trial` (0 is the given config), `state` (finished, pruned, failed), the metric, `seconds`, parameters,
-        and attributes such as `epochs` trained, `epoch` of the metric (from 1) and `folds`; empty if not applicable.
-    """
-    if not finished(study):
-        return pd.DataFrame(columns=["trial", "state"])
-    table = study.trials_dataframe(("number", "state", "value", "duration", "params", "user_attrs"))
-    table = table[table["state"].isin(STATES)].copy()
-    table.columns = table.columns.str.replace(r"^(params|user_attrs)_", "", regex=True)
-    table["duration"] = table["duration"].dt.total_seconds()
-    table = table.rename(columns={"number": "trial", "value": metric, "duration": "seconds"})
-    table["state"] = table["state"].map(STATES)
-    if ERROR in table:
-        table.loc[table[ERROR].notna(), "state"] = "failed"
-    table = table.drop(columns=GIVEN)
-    table["is_complete"] = table["state"] == "finished"
-    return table.sort_values(["is_complete", metric], ascending=False).drop(columns="is_complete")
-
-
 def write_table(folder: Path, study: Study, metric: str) -> None:
-    """Write trials.csv."""
-    table = trials_table(study, metric)
-    text = escape_table(table).to_csv(index=False, float_format="%.6g")
-    write_atomically(folder / TRIALS_FILE, text)
+    """Write the finished trials of a study to trials.csv, the best first.
+
+    Columns: `trial`, `state` (finished, pruned, failed), the metric, `seconds`, parameters, and attributes such as
+    `epochs` trained, `epoch` of the metric (from 1) and `folds`; empty if not applicable.
+    """
+    table = pd.DataFrame(columns=["trial", "state"])
+    if finished(study):
+        table = study.trials_dataframe(("number", "state", "value", "duration", "params", "user_attrs"))
+        table = table[table["state"].isin(STATES)].replace({"state": STATES})
+        table = table.sort_values(["state", "value"], ascending=[True, False])  # finished before pruned
+        table.columns = table.columns.str.replace(r"^(params|user_attrs)_", "", regex=True)
+        table["duration"] = table["duration"].dt.total_seconds()
+        if ERROR in table:
+            table.loc[table[ERROR].notna(), "state"] = "failed"
+        table = table.rename(columns={"number": "trial", "value": metric, "duration": "seconds"})
+        table = table.drop(columns=GIVEN)
+    write_atomically(folder / TRIALS_FILE, escape_table(table).to_csv(index=False, float_format="%.6g"))
 
 
 def write_figures(folder: Path, study: Study, metric: str) -> None:
     """Write Optuna's figures/history.png and, if there is more than one complete trial, importances.png."""
-    several = len(study.get_trials(states=(TrialState.COMPLETE,))) > 1
-    for name, plot in FIGURES.items():
-        if name == "importances" and not (several and study.best_trial.params):
-            continue
+    plots: dict[str, Any] = {"history": plot_optimization_history}
+    if len(study.get_trials(states=(TrialState.COMPLETE,))) > 1 and study.best_trial.params:
+        plots["importances"] = plot_param_importances
+    for name, plot in plots.items():
         with matplotlib.rc_context(), warnings.catch_warnings():  # Optuna sets a style
             warnings.simplefilter("ignore")  # of experimental functions and few trials
-            axes = plot(study, target_name=f"{metric} on val")
-        figure = axes.figure
+            figure = plot(study, target_name=f"{metric} on val").figure
         with replacing(folder / "figures" / f"{name}.png") as file:
             figure.savefig(file, format="png", dpi=PNG_DPI, bbox_inches="tight")
         pyplot.close(figure)
@@ -84,17 +76,58 @@ def write_experiment(
     Returns:
         The path of the file.
     """
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    checkpoint = plain["callbacks"]["checkpoint"]
-    callbacks = {"checkpoint": {key: checkpoint[key] for key in ("monitor", "mode")}}
-    if "weight_average" in plain["callbacks"]:
-        callbacks["weight_average"] = {"share": plain["callbacks"]["weight_average"]["share"]}
+    plain: Any = OmegaConf.to_container(config, resolve=False)  # callbacks write to the output of each run
     content = {
         "defaults": [{f"override /{group}": choices[group]} for group in GROUPS if choices.get(group)],
-        **{key: plain[key] for key in SECTIONS if plain.get(key) is not None},
-        "callbacks": callbacks,
+        **{key: plain[key] for key in (*GROUPS, "seed") if plain.get(key) is not None},
         "trainer": {key: plain["trainer"][key] for key in ("max_epochs", "precision")},
     }
     file = folder / "experiment" / "tuned.yaml"
     write_atomically(file, f"# @package _global_\n# {header}\n{OmegaConf.to_yaml(OmegaConf.create(content))}")
     return file
+
+
+def compare_with_given(
+    runs: Mapping[str, RunFolder], metric: str, winner: FrozenTrial, given: FrozenTrial, trials: int
+) -> str:
+    """Return the differences between two runs on the part of the selection and on test, with paired 95 % intervals.
+
+    Args:
+        runs: the runs of the best trial and of the given config by name.
+        metric: metric by which trials were compared.
+        winner: the best trial.
+        given: trial of the given config.
+        trials: number of trials.
+    """
+    run, _ = runs.values()
+    if FOLDS in winner.user_attrs:
+        by_fold = np.subtract(winner.user_attrs[FOLDS], given.user_attrs[FOLDS])
+        selected = "the folds"
+        text = (
+            f"{winner.values[0] - given.values[0]:+.4f} on the folds ({winner.values[0]:.4f} and "
+            f"{given.values[0]:.4f}; single folds {by_fold.min():+.4f} to {by_fold.max():+.4f})"
+        )
+    else:
+        selected = "val" if run.predictions("val").is_file() else LEFT_OUT
+        text = _difference(runs, metric, selected)
+    on_test = "there are no test images, which alone could show the gain"
+    if run.predictions("test").is_file():
+        on_test = _difference(runs, metric, "test")
+    return (
+        f"{' minus '.join(runs)}, {metric}: {text}, which is optimistic, because {selected} chose the best of {trials} "
+        f"trials; {on_test}."
+    )
+
+
+def _difference(runs: Mapping[str, RunFolder], metric: str, part: str) -> str:
+    one, other = (Predictions.read_parquet(folder.predictions(part)) for folder in runs.values())
+    if reason := why_not_paired(one, other):
+        return f"no comparison on {part} ({reason})"
+    scored = {name: Bootstrap(own, names=[metric]) for name, own in zip(runs, (one, other), strict=True)}
+    difference = paired_differences(scored, metric)[0]
+    values = " and ".join(f"{own.estimates[metric]:.4f}" for own in scored.values())
+    chance = ", so it may be chance" if difference.low <= 0 <= difference.high else ""
+    return (
+        f"{difference.estimate:+.4f} on {part} ({values}; 95 % interval {difference.low:+.4f} to "
+        f"{difference.high:+.4f}{chance})"
+    )

@@ -1,155 +1,127 @@
 """The search space: ranges and choices of keys of the config, and the values that a trial takes from it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from optuna.trial import BaseTrial
 
 from mlic.errors import InputError
 
-RANGES = ("uniform", "log_uniform", "integers")
-KINDS = (*RANGES, "choice")
+KINDS = ("uniform", "log_uniform", "integers", "choice")
+OUTSIDE = object()  # value of a setting that the search space does not contain
+
+Take = Callable[[str, str, str, Any], Any]  # (key, name of the parameter, kind, bounds or choices) -> value
 
 
-@dataclass(frozen=True)
-class Dimension:
-    """One setting of the search space.
+class Space:
+    """The search space.
 
-    Attributes:
-        key: key of the config, such as `optimizer.lr`.
-        kind: one of KINDS.
-        values: the two bounds of a range, or the values of a choice.
-        branches: for a choice among configs of a group (`loss`, `optimizer`), the dimensions of each.
-        name: name of the parameter in the study: the key or, if branches have different dimensions with this key, the
-            key with the branch.
+    It is nested like the config. A mapping whose only key is one of KINDS is searched: `{uniform: [0, 0.8]}`,
+    `{log_uniform: [0.0001, 0.01]}`, `{integers: [1, 4]}`, `{choice: [a, b]}`. A choice given as a mapping selects a
+    config of a group, each with its own settings:
+    `loss: {choice: {weighted_bce: {}, focal: {gamma: {uniform: [0.5, 3]}}}}`. null is not searched, any other value is
+    fixed.
     """
 
-    key: str
-    kind: str
-    values: tuple[Any, ...]
-    branches: Mapping[str, tuple["Dimension", ...]]
-    name: str = ""
+    def __init__(self, space: Mapping[str, Any]) -> None:
+        """Read a search space from plain containers.
 
-    def suggest(self, trial: BaseTrial) -> Any:
-        """Return the value of a trial."""
-        if self.kind == "choice":
-            if len(self.values) == 1:  # a study need not know of settings that never vary
-                return self.values[0]
-            options = {encode(value): value for value in self.values}
-            return options[trial.suggest_categorical(self.name, list(options))]
-        low, high = self.values
-        if self.kind == "integers":
-            return trial.suggest_int(self.name, low, high)
-        return trial.suggest_float(self.name, low, high, log=self.kind == "log_uniform")
+        Raises:
+            InputError: kinds are combined, or a choice is empty; the message names the key.
+        """
+        self._space = space
+        # a key whose range differs between branches is a parameter of its own in each
+        different = {(key, f"{kind} {values}") for key, kind, values in _leaves(space, "")}
+        self._ambiguous = {key for key, count in Counter(key for key, _ in different).items() if count > 1}
 
-    def contains(self, value: Any) -> bool:
-        """Return True if a value is one of the choices, or a number in the range."""
-        if self.kind == "choice":
-            return value in self.values
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and self.values[0] <= value <= self.values[1]
+    def suggest(self, trial: BaseTrial, given: Callable[[str], Any] | None = None) -> dict[str, Any]:
+        """Return the settings of a trial by key.
+
+        Args:
+            trial: trial that suggests the values.
+            given: returns the value of a key in the given config; what the space does not contain is left out.
+
+        Raises:
+            InputError: bounds are not a range; the message names the key.
+        """
+
+        def take(key: str, name: str, kind: str, values: Any) -> Any:
+            if given is not None and not _contains(kind, values, given(key)):
+                return OUTSIDE
+            try:
+                return _draw(trial, name, kind, values)
+            except (TypeError, ValueError) as error:
+                raise InputError(
+                    f"tune.space.{key}.{kind}: expected [low, high], got {values}: {error}"
+                ) from error
+
+        return self._walk(self._space, take, "", "")
+
+    def parameters(self, value_of: Callable[[str], Any]) -> dict[str, Any]:
+        """Return the parameters of a study for the values of keys, without those outside of the space."""
+        parameters: dict[str, Any] = {}
+
+        def take(key: str, name: str, kind: str, values: Any) -> Any:
+            if not _contains(kind, values, value := value_of(key)):
+                return OUTSIDE
+            parameters[name] = _encode(value)
+            return value
+
+        self._walk(self._space, take, "", "")
+        return parameters
+
+    def _walk(self, space: Mapping[str, Any], take: Take, prefix: str, branch: str) -> dict[str, Any]:
+        settings: dict[str, Any] = {}
+        for key, kind, values in _leaves(space, prefix, within_branches=False):
+            name = f"{key} ({branch})" if key in self._ambiguous else key
+            if (value := take(key, name, kind, values)) is not OUTSIDE:
+                settings[key] = value
+                if isinstance(values, Mapping):
+                    settings |= self._walk(values[value] or {}, take, f"{key}.", str(value))
+        return settings
 
 
-def encode(value: Any) -> Any:
-    """Return a choice as a parameter of a study, which must be a plain value."""
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def parse_space(space: Mapping[str, Any]) -> tuple[Dimension, ...]:
-    """Read a search space.
-
-    Args:
-        space: nested like the config. A mapping whose only key is one of KINDS is a dimension:
-            `{uniform: [0, 0.8]}`, `{log_uniform: [0.0001, 0.01]}`, `{integers: [1, 4]}`, `{choice: [a, b]}`. A choice
-            given as a mapping selects a config of a group, each with its own settings:
-            `loss: {choice: {weighted_bce: {}, focal: {gamma: {uniform: [0.5, 3]}}}}`. Any other value is fixed.
-
-    Returns:
-        The dimensions in the order of their keys.
-
-    Raises:
-        InputError: bounds are not a range, or a choice is empty; the message names the key.
-    """
-    dimensions = tuple(_parse(space, ""))
-    ranges: dict[str, set[str]] = {}
-    for dimension in _walk(dimensions):
-        ranges.setdefault(dimension.key, set()).add(f"{dimension.kind} {dimension.values}")
-    return _with_names(dimensions, "", {key for key, own in ranges.items() if len(own) > 1})
-
-
-def _parse(space: Mapping[str, Any], prefix: str) -> Iterator[Dimension]:
-    for name, value in space.items():
-        key = f"{prefix}{name}"
-        kinds = [kind for kind in KINDS if isinstance(value, Mapping) and kind in value]
-        if kinds and len(value) > 1:
+def _leaves(
+    space: Mapping[str, Any], prefix: str, *, within_branches: bool = True
+) -> Iterator[tuple[str, str, Any]]:
+    """Yield key, kind, and bounds or choices of each setting."""
+    for name, own in space.items():
+        key, kinds = f"{prefix}{name}", [kind for kind in KINDS if isinstance(own, Mapping) and kind in own]
+        if kinds and (len(own) > 1 or not isinstance(own[kinds[0]], Mapping | list) or not own[kinds[0]]):
             raise InputError(
-                f"tune.space.{key}: {', '.join(map(str, value))} cannot be combined. Remove one with "
-                f"~tune.space.{key}.{kinds[0]}."
+                f"tune.space.{key}: expected one of {', '.join(KINDS)} with a list or, for a choice, a mapping of "
+                f"configs, got {own}. Remove what is too much with ~tune.space.{key}.{kinds[0]}."
             )
         if kinds:
-            kind = kinds[0]
-            yield _choice(key, value[kind]) if kind == "choice" else _range(key, kind, value[kind])
-        elif isinstance(value, Mapping):
-            yield from _parse(value, f"{key}.")
-        else:
-            yield Dimension(key, "choice", (value,), {})
+            yield key, kinds[0], own[kinds[0]]
+            if within_branches and isinstance(own[kinds[0]], Mapping):
+                for branch in own[kinds[0]].values():
+                    yield from _leaves(branch or {}, f"{key}.")
+        elif isinstance(own, Mapping):
+            yield from _leaves(own, f"{key}.", within_branches=within_branches)
+        elif own is not None:
+            yield key, "choice", [own]
 
 
-def _choice(key: str, options: Any) -> Dimension:
-    if not isinstance(options, Mapping | list | tuple) or not options:
-        raise InputError(
-            f"tune.space.{key}.choice: expected a list of values or a mapping of configs, got {options!r}."
-        )
-    branches = {}
-    if isinstance(options, Mapping):
-        branches = {str(name): tuple(_parse(own or {}, f"{key}.")) for name, own in options.items()}
-    return Dimension(key, "choice", tuple(options), branches)
+def _draw(trial: BaseTrial, name: str, kind: str, values: Any) -> Any:
+    if kind == "choice":
+        options = {_encode(value): value for value in values}
+        if len(options) == 1:  # a study need not know of settings that never vary
+            return next(iter(values))
+        return options[trial.suggest_categorical(name, list(options))]
+    low, high = values
+    if kind == "integers":
+        return trial.suggest_int(name, low, high)
+    return trial.suggest_float(name, low, high, log=kind == "log_uniform")
 
 
-def _range(key: str, kind: str, bounds: Any) -> Dimension:
-    is_pair = isinstance(bounds, list | tuple) and len(bounds) == 2
-    kinds = int if kind == "integers" else int | float
-    if not is_pair or not all(isinstance(bound, kinds) for bound in bounds) or not bounds[0] <= bounds[1]:
-        raise InputError(f"tune.space.{key}.{kind}: expected [low, high], got {bounds!r}.")
-    if kind == "log_uniform" and bounds[0] <= 0:
-        raise InputError(f"tune.space.{key}.log_uniform: bounds must be above 0, got {bounds[0]}.")
-    return Dimension(key, kind, tuple(bounds), {})
+def _contains(kind: str, values: Any, value: Any) -> bool:
+    if kind == "choice":
+        return value in values
+    return isinstance(value, int | float) and values[0] <= value <= values[1]
 
 
-def _walk(dimensions: Sequence[Dimension]) -> Iterator[Dimension]:
-    for dimension in dimensions:
-        yield dimension
-        for branch in dimension.branches.values():
-            yield from _walk(branch)
-
-
-def _with_names(dimensions: Sequence[Dimension], branch: str, ambiguous: set[str]) -> tuple[Dimension, ...]:
-    return tuple(
-        replace(
-            own,
-            name=f"{own.key} ({branch})" if own.key in ambiguous else own.key,
-            branches={name: _with_names(below, name, ambiguous) for name, below in own.branches.items()},
-        )
-        for own in dimensions
-    )
-
-
-def suggest(trial: BaseTrial, dimensions: Sequence[Dimension]) -> dict[str, Any]:
-    """Return the settings of a trial by key, for the dimensions on the branches that it takes."""
-    settings: dict[str, Any] = {}
-    for dimension in dimensions:
-        value = settings[dimension.key] = dimension.suggest(trial)
-        settings |= suggest(trial, dimension.branches.get(str(value), ()))
-    return settings
-
-
-def contained(
-    dimensions: Sequence[Dimension], value_of: Callable[[str], Any]
-) -> Iterator[tuple[Dimension, Any]]:
-    """Yield the dimensions that contain the value of their key, with this value."""
-    for dimension in dimensions:
-        value = value_of(dimension.key)
-        if dimension.contains(value):
-            yield dimension, value
-            yield from contained(dimension.branches.get(str(value), ()), value_of)
+def _encode(value: Any) -> Any:
+    """Return a choice as a parameter of a study, which must be a plain value."""
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

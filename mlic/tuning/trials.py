@@ -7,7 +7,6 @@ from typing import Any
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from optuna.samplers import RandomSampler
@@ -16,14 +15,11 @@ from optuna.trial import BaseTrial
 from mlic.config import compose_again
 from mlic.errors import InputError
 from mlic.settings import check_options, check_settings
-from mlic.training.closed_form import is_closed_form, needs_epochs
-from mlic.tuning.space import Dimension, contained, encode, parse_space, suggest
+from mlic.tuning.space import Space
 
 GIVEN = "given"  # attribute of trials of the given config
 # what can vary while the features and parts stay the same
 HEAD_SECTIONS = ("head", "loss", "optimizer", "scheduler")
-# without effect on a head in closed form
-EPOCH_SECTIONS = ("loss", "optimizer", "scheduler")
 CHECKED_TRIALS = 16
 
 
@@ -47,14 +43,13 @@ class TrialConfigs:
         space: Any = OmegaConf.to_container(config.tune.space, resolve=True)
         others = [key for key in space if key not in HEAD_SECTIONS]
         if config.tune.over == "heads" and others:
+            key = f"tune.space.{others[0]}"
             raise InputError(
-                f"tune.space.{others[0]}: with tune.over=heads, only {', '.join(HEAD_SECTIONS)} can vary, because all "
-                "trials share the features and parts. Set tune.over=runs.",
-                key=f"tune.space.{others[0]}",
+                f"{key}: with tune.over=heads, only {', '.join(HEAD_SECTIONS)} can vary, because all trials share the "
+                "features and parts. Set tune.over=runs.",
+                key=key,
             )
-        dimensions = parse_space(space)
-        self.of_epochs = [own for own in dimensions if own.key.partition(".")[0] in EPOCH_SECTIONS]
-        self.of_all = [own for own in dimensions if own not in self.of_epochs]
+        self.space = Space(space)
         self._composed: dict[str, DictConfig] = {}  # Hydra takes 0.1 s for each choice of groups
         parsed = OverridesParser.create().parse_overrides(list(overrides))
         self._overrides = [(override.key_or_group, str(override.input_line)) for override in parsed]
@@ -62,23 +57,16 @@ class TrialConfigs:
     def draw(self, trial: BaseTrial) -> tuple[dict[str, Any], DictConfig]:
         """Return the settings that a trial suggests, and its config."""
         if GIVEN in trial.user_attrs:
-            return {own.key: own.suggest(trial) for own, _ in self._given()}, deepcopy(self.config)
-        settings = suggest(trial, self.of_all)
-        config = self._compose(settings)
-        if trains_in_epochs(config):
-            settings |= suggest(trial, self.of_epochs)
-            config = self._compose(settings)
-        return settings, config
+            return self.space.suggest(trial, self._given), deepcopy(self.config)
+        settings = self.space.suggest(trial)
+        return settings, self._compose(settings)
 
-    def given_parameters(self) -> dict[str, Any]:
-        """Return the parameters of a study for the given config, without those outside of the search space."""
-        return {own.name: encode(value) for own, value in self._given()}
+    def first_parameters(self) -> list[dict[str, Any]]:
+        """Return the parameters of the given config and of `tune.start`, as far as the space contains them."""
+        starts: Any = OmegaConf.to_container(self.config.tune.start)
+        return [self.space.parameters(value_of) for value_of in (self._given, *(own.get for own in starts))]
 
-    def _given(self) -> list[tuple[Dimension, Any]]:
-        dimensions = [*self.of_all, *(self.of_epochs if trains_in_epochs(self.config) else [])]
-        return list(contained(dimensions, self._given_value))
-
-    def _given_value(self, key: str) -> Any:
+    def _given(self, key: str) -> Any:
         value = self.choices[key] if key in self.choices else OmegaConf.select(self.config, key)
         return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
@@ -95,22 +83,21 @@ class TrialConfigs:
         return config
 
     def _choose(self, groups: Mapping[str, Any]) -> DictConfig:
-        # options of the given loss may not exist for another one
-        replaced = tuple(f"{group}." for group in groups if group in HEAD_SECTIONS)
+        # options of the given loss may not exist for another one, nor may parts of the space for another head
+        replaced = ("tune.space.", *(f"{group}." for group in groups if group in HEAD_SECTIONS))
         kept = [line for key, line in self._overrides if key not in groups and not key.startswith(replaced)]
         chosen = [f"{group}={'null' if choice is None else choice}" for group, choice in groups.items()]
         config = compose_again(*kept, *chosen, config_name="tune")
         config.output = self.config.output
         return config
 
-    def check(self) -> list[DictConfig]:
-        """Check the settings of some random trials, and return their configs.
+    def check(self) -> None:
+        """Check the settings of some random trials.
 
         Raises:
             InputError: settings do not exist, or their values are of wrong types; the message names them.
         """
         study = optuna.create_study(sampler=RandomSampler(seed=0))
-        checked = []
         for _ in range(CHECKED_TRIALS):
             trial = study.ask()
             try:
@@ -119,12 +106,3 @@ class TrialConfigs:
                 check_options(config)
             except (ValueError, HydraException, OmegaConfBaseException) as error:
                 raise InputError(f"tune.space: the settings {trial.params} do not fit: {error}") from error
-            checked.append(config)
-        return checked
-
-
-def trains_in_epochs(config: DictConfig) -> bool:
-    """Return False if the head of a config is fitted in closed form as a whole."""
-    if not is_closed_form(get_object(config.head["_target_"])):
-        return True
-    return needs_epochs(instantiate(config.head)((1,), 1))  # a part of it may be trained by gradients

@@ -8,7 +8,7 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from mlic.errors import InputError
-from mlic.tuning.space import contained, parse_space, suggest
+from mlic.tuning.space import Space
 
 SPACE = {
     "head": {
@@ -27,8 +27,8 @@ SPACE = {
 
 def drawn(number: int) -> tuple[list[dict[str, Any]], optuna.Study]:
     study = optuna.create_study(sampler=RandomSampler(seed=0))
-    dimensions = parse_space(SPACE)
-    return [suggest(study.ask(), dimensions) for _ in range(number)], study
+    space = Space(SPACE)
+    return [space.suggest(study.ask()) for _ in range(number)], study
 
 
 def test_all_kinds_are_drawn_within_their_bounds():
@@ -55,19 +55,31 @@ def test_a_given_config_is_known_as_far_as_it_is_in_the_space():
         "head.hidden": [512, 64], "head.dropout": 0.9, "head.depth": 2, "optimizer.lr": 1e-4, "loss": "focal",
         "loss.gamma": 0, "loss.smoothing": 0.1,
     }  # fmt: skip
-    found = {dimension.key: value for dimension, value in contained(parse_space(SPACE), given.get)}
-    assert found == {key: value for key, value in given.items() if key not in ("head.dropout", "loss.gamma")}
+    space, study = Space(SPACE), optuna.create_study()
+    parameters = space.parameters(given.get)
+    assert parameters == {
+        "head.hidden": "[512, 64]", "head.depth": 2, "optimizer.lr": 1e-4, "loss": "focal",
+        "loss.smoothing (focal)": 0.1,
+    }  # fmt: skip
+    study.enqueue_trial(parameters)
+    settings = space.suggest(study.ask(), given.get)
+    assert settings == {key: value for key, value in given.items() if key not in ("head.dropout", "loss.gamma")}
 
 
 @pytest.mark.parametrize(
     ("group", "space", "message"),
     [
         ("head", {"dropout": {"uniform": [0.8, 0.2]}}, r"head.dropout.uniform: expected \[low, high\]"),
-        ("optimizer", {"lr": {"log_uniform": [0, 1]}}, r"optimizer.lr.log_uniform: bounds must be above 0"),
-        ("loss", {"choice": []}, r"loss.choice"),
-        ("loss", {"choice": ["focal"], "uniform": [0, 1]}, r"loss: choice, uniform cannot be combined"),
+        ("optimizer", {"lr": {"log_uniform": [0, 1]}}, r"optimizer.lr.log_uniform: expected \[low, high\]"),
+        ("optimizer", {"lr": {"log_uniform": [1]}}, r"optimizer.lr.log_uniform: expected \[low, high\]"),
+        ("loss", {"choice": []}, r"loss: expected one of uniform"),
+        ("loss", {"choice": ["focal"], "uniform": [0, 1]}, r"loss: expected one of uniform"),
     ],
 )
 def test_what_is_not_a_range_is_named(group: str, space: dict[str, Any], message: str):
     with pytest.raises(InputError, match=f"tune.space.{message}"):
-        parse_space({group: space})
+        Space({group: space}).suggest(optuna.create_study().ask())
+
+
+def test_null_is_not_searched():
+    assert Space({**SPACE, "loss": None, "optimizer": None, "head": {"depth": None}}).parameters(SPACE.get) == {}

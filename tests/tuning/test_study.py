@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from mlic.errors import InputError
 from mlic.training.trial import train_trial
-from mlic.tuning import heads
+from mlic.tuning import evaluation
 
 Search = Callable[..., dict[str, dict[str, Any]]]
 TrialsOf = Callable[[Path], Any]
@@ -37,7 +37,7 @@ def test_an_interrupted_study_goes_on_elsewhere(
             raise SystemExit(143)
         return train_trial(*arguments)
 
-    monkeypatch.setattr(heads, "train_trial", train)
+    monkeypatch.setattr(evaluation, "train_trial", train)
     with pytest.raises(SystemExit):
         search(tmp_path / "first", storage)
     assert len(trials_of(tmp_path / "first")) == 2
@@ -56,7 +56,7 @@ def test_an_interrupted_first_trial_is_repeated(
 ):
     storage = f"tune.storage={tmp_path / 'study'}"
     with monkeypatch.context() as patch:
-        patch.setattr(heads, "train_trial", lambda *arguments: exit(1))
+        patch.setattr(evaluation, "train_trial", lambda *arguments: exit(1))
         with pytest.raises(SystemExit):
             search(tmp_path / "tuned", storage)
     # the process of another one was killed

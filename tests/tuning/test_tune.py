@@ -256,7 +256,7 @@ def test_an_interrupted_search_does_not_show_the_winner_of_an_earlier_one(
     def interrupted(*arguments: Any) -> None:
         raise SystemExit(143)
 
-    monkeypatch.setattr("mlic.tuning.heads.train_trial", interrupted)
+    monkeypatch.setattr("mlic.tuning.evaluation.train_trial", interrupted)
     with pytest.raises(SystemExit):
         search(folder)
     assert json.loads((folder / "status.json").read_text())["state"] == "interrupted"
