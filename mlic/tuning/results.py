@@ -1,7 +1,7 @@
 """Results of a search: trials.csv, Optuna's figures, an experiment config, and the winner against the given config."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def write_figures(folder: Path, study: Study, metric: str) -> None:
 
 def write_experiment(
     folder: Path, config: DictConfig, choices: Mapping[str, str | None], *, header: str
-) -> Path:
+) -> None:
     """Write experiment/tuned.yaml: `python -m mlic.train --config-dir <folder> experiment=tuned` repeats a run.
 
     Args:
@@ -72,9 +72,6 @@ def write_experiment(
         config: config of the run.
         choices: choices by config group.
         header: first line, a comment.
-
-    Returns:
-        The path of the file.
     """
     plain: Any = OmegaConf.to_container(config, resolve=False)  # callbacks write to the output of each run
     content = {
@@ -82,52 +79,50 @@ def write_experiment(
         **{key: plain[key] for key in (*GROUPS, "seed") if plain.get(key) is not None},
         "trainer": {key: plain["trainer"][key] for key in ("max_epochs", "precision")},
     }
-    file = folder / "experiment" / "tuned.yaml"
-    write_atomically(file, f"# @package _global_\n# {header}\n{OmegaConf.to_yaml(OmegaConf.create(content))}")
-    return file
+    text = f"# @package _global_\n# {header}\n{OmegaConf.to_yaml(OmegaConf.create(content))}"
+    write_atomically(folder / "experiment" / "tuned.yaml", text)
 
 
-def compare_with_given(
-    runs: Mapping[str, RunFolder], metric: str, winner: FrozenTrial, given: FrozenTrial, trials: int
+def compare(
+    runs: tuple[RunFolder, RunFolder], metric: str, trials: tuple[FrozenTrial, FrozenTrial], number: int
 ) -> str:
-    """Return the differences between two runs on the part of the selection and on test, with paired 95 % intervals.
+    """Compare the winner with the given config on the part of the selection and on test, with paired 95 % intervals.
 
     Args:
-        runs: the runs of the best trial and of the given config by name.
+        runs: the runs of the best trial and of the given config.
         metric: metric by which trials were compared.
-        winner: the best trial.
-        given: trial of the given config.
-        trials: number of trials.
+        trials: the trials of these runs.
+        number: number of trials in the search.
+
+    Returns:
+        One sentence.
     """
-    run, _ = runs.values()
+    winner, given = trials
     if FOLDS in winner.user_attrs:
-        by_fold = np.subtract(winner.user_attrs[FOLDS], given.user_attrs[FOLDS])
         selected = "the folds"
+        by_fold = np.subtract(winner.user_attrs[FOLDS], given.user_attrs[FOLDS])
         text = (
-            f"{winner.values[0] - given.values[0]:+.4f} on the folds ({winner.values[0]:.4f} and "
-            f"{given.values[0]:.4f}; single folds {by_fold.min():+.4f} to {by_fold.max():+.4f})"
+            f"{by_fold.mean():+.4f} on the folds (single folds {by_fold.min():+.4f} to {by_fold.max():+.4f})"
         )
     else:
-        selected = "val" if run.predictions("val").is_file() else LEFT_OUT
+        selected = "val" if runs[0].predictions("val").is_file() else LEFT_OUT
         text = _difference(runs, metric, selected)
     on_test = "there are no test images, which alone could show the gain"
-    if run.predictions("test").is_file():
+    if runs[0].predictions("test").is_file():
         on_test = _difference(runs, metric, "test")
     return (
-        f"{' minus '.join(runs)}, {metric}: {text}, which is optimistic, because {selected} chose the best of {trials} "
-        f"trials; {on_test}."
+        f"winner (trial {winner.number}) minus given config (trial {given.number}), {metric}: {text}, which is "
+        f"optimistic, because {selected} chose the best of {number} trials; {on_test}."
     )
 
 
-def _difference(runs: Mapping[str, RunFolder], metric: str, part: str) -> str:
-    one, other = (Predictions.read_parquet(folder.predictions(part)) for folder in runs.values())
+def _difference(runs: Sequence[RunFolder], metric: str, part: str) -> str:
+    one, other = (Predictions.read_parquet(folder.predictions(part)) for folder in runs)
     if reason := why_not_paired(one, other):
         return f"no comparison on {part} ({reason})"
-    scored = {name: Bootstrap(own, names=[metric]) for name, own in zip(runs, (one, other), strict=True)}
+    scored = {"winner": Bootstrap(one, names=[metric]), "given": Bootstrap(other, names=[metric])}
     difference = paired_differences(scored, metric)[0]
     values = " and ".join(f"{own.estimates[metric]:.4f}" for own in scored.values())
     chance = ", so it may be chance" if difference.low <= 0 <= difference.high else ""
-    return (
-        f"{difference.estimate:+.4f} on {part} ({values}; 95 % interval {difference.low:+.4f} to "
-        f"{difference.high:+.4f}{chance})"
-    )
+    interval = f"95 % interval {difference.low:+.4f} to {difference.high:+.4f}{chance}"
+    return f"{difference.estimate:+.4f} on {part} ({values}; {interval})"

@@ -4,12 +4,14 @@ import json
 import logging
 import shutil
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import NopPruner
 from optuna.trial import FixedTrial, FrozenTrial
 
@@ -71,6 +73,7 @@ def run_tuning(
     """
     quieten_lightning()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of settings of the sampler
     _check(config)
     refuse_other_kind(config.output, "search")
     refuse_foreign_folder(config.output, kind="folder of a search")
@@ -156,13 +159,9 @@ def _finish(configs: TrialConfigs, study: optuna.Study, folder: Path, status: Ru
     assert given is not None
     is_given = GIVEN in winner.user_attrs
     settings, own = ({}, configs.config) if is_given else configs.draw(FixedTrial(winner.params))
-    chosen = {key: value for key, value in settings.items() if key in configs.choices}
-    experiment = results.write_experiment(
-        folder,
-        _final_config(own, winner),
-        {**configs.choices, **chosen},
-        header=f"Found by mlic.tune: trial {winner.number}, {winner.params or 'as configured'}",
-    )
+    choices = {**configs.choices, **{key: value for key, value in settings.items() if key in configs.choices}}
+    header = f"Found by mlic.tune: trial {winner.number}, {winner.params or 'as configured'}"
+    results.write_experiment(folder, _final_config(own, winner), choices, header=header)
     logger.info("trial %d, the best, is trained as an ordinary run, and tested:", winner.number)
     with status.phase("winner"):
         metrics = _run_finally(own, winner, folder / WINNER)
@@ -170,17 +169,11 @@ def _finish(configs: TrialConfigs, study: optuna.Study, folder: Path, status: Ru
     if not is_given:
         with status.phase("defaults"):
             _run_finally(configs.config, given, folder / GIVEN_RUN)
-        runs = {
-            f"winner (trial {winner.number})": RunFolder(folder / WINNER),
-            f"given config (trial {given.number})": RunFolder(folder / GIVEN_RUN),
-        }
-        metric = configs.config.tune.metric
-        summary = results.compare_with_given(runs, metric, winner, given, number)
+        runs = (RunFolder(folder / WINNER), RunFolder(folder / GIVEN_RUN))
+        summary = results.compare(runs, configs.config.tune.metric, (winner, given), number)
     write_atomically(folder / SUMMARY, f"{summary}\n")
-    logger.info("%s", summary)
-    logger.info("trials:     %s", folder / TRIALS_FILE)
-    again = f"{program('python')} -m mlic.train --config-dir {folder} experiment={experiment.stem}"
-    logger.info("start here: %s", again)
+    again = f"{program('python')} -m mlic.train --config-dir {folder} experiment=tuned"
+    logger.info("%s\ntrials:     %s\nstart here: %s", summary, folder / TRIALS_FILE, again)
     return metrics
 
 
