@@ -63,7 +63,9 @@ def test_a_given_config_is_known_as_far_as_it_is_in_the_space():
     }  # fmt: skip
     study.enqueue_trial(parameters)
     settings = space.suggest(study.ask(), given.get)
-    assert settings == {key: value for key, value in given.items() if key not in ("head.dropout", "loss.gamma")}
+    assert settings == {
+        key: value for key, value in given.items() if key not in ("head.dropout", "loss.gamma")
+    }
 
 
 @pytest.mark.parametrize(
@@ -82,4 +84,6 @@ def test_what_is_not_a_range_is_named(group: str, space: dict[str, Any], message
 
 
 def test_null_is_not_searched():
-    assert Space({**SPACE, "loss": None, "optimizer": None, "head": {"depth": None}}).parameters(SPACE.get) == {}
+    assert (
+        Space({**SPACE, "loss": None, "optimizer": None, "head": {"depth": None}}).parameters(SPACE.get) == {}
+    )
