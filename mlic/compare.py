@@ -25,7 +25,7 @@ def compare(config: DictConfig) -> Path:
             `mlic.config.compose(config_name="compare")`.
 
     Returns:
-        The path of index.html, next to report.md, tables/ and figures/.
+        The path of index.html, next to tables/ and figures/.
 
     Raises:
         InputError: no runs were found, or an option is invalid.

@@ -12,6 +12,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 NAME_BYTES = 120  # file systems allow 255
 DIGEST_DIGITS = 8
+# settings that change no result, or where things lie; labels and weights are checked by their digests. The number of
+# processes is not one of them: data.batch_size is that of one process. features.shard_* are those of earlier versions
+WITHOUT_EFFECT = (
+    "output", "resume", "sweep", "on_error", "compare", "compare_options", "objective", "packages", "logger",
+    "data.annotations", "data.images", "data.num_workers", "features.dir", "features.batch_size",
+    "features.num_workers", "features.shard_mb", "features.shard_seconds", "callbacks.progress",
+    "trainer.accelerator", "trainer.strategy", "trainer.plugins", "trainer.enable_progress_bar",
+    "trainer.enable_model_summary", "trainer.log_every_n_steps",
+)  # fmt: skip
 PARENTS = re.compile(r"(?<=[='\"\[])[^=,'\"\[\]]*/(?=[^/,'\"\]])")  # a path without its last part
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
-from mlic.runs.folder import refuse_foreign_folder
+from mlic.runs.folder import EVALUATION_FILE, refuse_foreign_folder
 from mlic.runs.system_errors import translated_errors
 from mlic.settings import check_settings
 
@@ -35,7 +35,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
     check_settings(config, "evaluate")
     output = Path(config.output)
     refuse_foreign_folder(
-        output, mark="evaluation.json", text='"images_in_run"', kind="folder of an evaluation"
+        output, mark=EVALUATION_FILE, text='"images_in_run"', kind="folder of an evaluation"
     )
     # torch and timm take seconds to import, so check the command line first
     from mlic.inference.classifier import Classifier
@@ -48,7 +48,11 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
     options = {"device": config.device, "packages": config.packages, **config.model.backbone}
     classifier = Classifier.load(config.run, **options)
     labelled = read_labelled_set(
-        classifier.saved, config.get("data"), config.part, missing_classes=config.missing_classes
+        classifier.saved,
+        config.get("data"),
+        config.part,
+        missing_classes=config.missing_classes,
+        class_map=config.class_map,
     )
     evaluated = evaluate_run(
         classifier,
@@ -60,6 +64,10 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
     )
     write(output, evaluated, describe(classifier, labelled, evaluated, config.part))
     log_evaluation(output, evaluated)
+    if config.report:
+        from mlic.report.report import ReportOptions, write_report
+
+        logger.info("page: %s", write_report(ReportOptions(str(output), output / "report")))
     return evaluated.metrics
 
 

@@ -26,7 +26,7 @@ from mlic.errors import InputError
 # Mappings with arbitrary names, or with options that are checked elsewhere.
 FREE = {
     "hydra", "callbacks", "logger", "tune.space", "features.augment", "data.class_weights.scale", "compare_options",
-    "data.split.values", "data.split.files", "data.reader.unknown",
+    "data.split.values", "data.split.files", "data.reader.unknown", "class_map",
 }  # fmt: skip
 # Types that cannot be inferred from the defaults, such as null.
 KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
@@ -50,7 +50,10 @@ KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
         "tune.minutes thresholds days features.memory_gb data.min_images_per_class model.backbone.crop_pct",
     ),
     ((list,), "data.reader.classes data.reader.ignore_columns"),
-    ((dict,), "compare compare_options data.class_weights.scale data.split.values features.augment"),
+    (
+        (dict,),
+        "compare compare_options class_map data.class_weights.scale data.split.values features.augment",
+    ),
 )
 WORDS = {
     str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list",

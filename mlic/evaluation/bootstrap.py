@@ -24,6 +24,10 @@ from mlic.evaluation.predictions import Predictions
 
 RESAMPLES, LEVEL = 1000, 0.95
 MEAN_OF_FOLDS = "map_folds"  # mean over the folds of a cross-validation of the mAP within each
+FREQUENT_MAP = "map_frequent"  # mAP over the classes with at least FREQUENT positives
+FREQUENT = (
+    10  # with fewer test images, the average precision of a class depends mostly on which images these are
+)
 CHUNK = 64  # resamples at a time; the weights of 5,000 images fit in the cache of the processor
 
 
@@ -61,6 +65,8 @@ class Bootstrap:
         seed: seed of the resamples.
         estimates: metrics by name; NaN if undefined.
         resampled: metrics of the resamples by name, float64 (R,); NaN if undefined on a resample.
+        class_precision: average precision of each class, float64 (C,), and on each resample, (C, R); both are empty
+            unless "map" is among the names.
     """
 
     def __init__(
@@ -77,14 +83,15 @@ class Bootstrap:
         Args:
             predictions: scores and targets of N images.
             threshold: see `evaluate_scores`.
-            names: metrics to compute, of METRICS and MEAN_OF_FOLDS, which is skipped for predictions without folds.
+            names: metrics to compute, of METRICS, FREQUENT_MAP (requires "map"), and MEAN_OF_FOLDS, which is skipped
+                for predictions without folds.
             resamples: number of resamples.
             seed: seed of the draws.
 
         Raises:
             InputError: a name is not a metric, or there are fewer than two resamples.
         """
-        unknown = sorted(set(names) - {*METRICS, MEAN_OF_FOLDS})
+        unknown = sorted(set(names) - {*METRICS, MEAN_OF_FOLDS, FREQUENT_MAP})
         if unknown or resamples < 2:
             raise InputError(
                 f"unknown metrics {unknown} or fewer than 2 resamples; metrics are {', '.join(METRICS)}."
@@ -92,17 +99,23 @@ class Bootstrap:
         self.predictions, self.seed = predictions, seed
         scored = ScoredImages(predictions.scores, predictions.targets, predictions.classes, threshold)
         folds = _score_folds(predictions) if MEAN_OF_FOLDS in names else []
-        pooled = [name for name in names if name != MEAN_OF_FOLDS]
+        pooled = [name for name in names if name in METRICS]
+        frequent = predictions.positives.sum(axis=0) >= FREQUENT
 
-        def summarise(weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
-            averages = scored.summarise(weights, pooled)[0]
+        def summarise(weights: np.ndarray | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
+            averages, per_class = scored.summarise(weights, pooled)
+            precision = per_class.get("ap", np.empty((0, 1)))
             if folds:
                 averages[MEAN_OF_FOLDS] = _mean_of_folds(folds, weights)
-            return averages
+            if FREQUENT_MAP in names:
+                averages[FREQUENT_MAP] = mean_of_defined(precision[frequent])
+            return averages, precision
 
-        self.estimates = {name: float(value[0]) for name, value in summarise().items()}
+        estimates, precision = summarise()
         chunks = [summarise(weights) for weights in resample_weights(len(predictions), resamples, seed)]
-        self.resampled = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self.estimates}
+        self.estimates = {name: float(value[0]) for name, value in estimates.items()}
+        self.resampled = {name: np.concatenate([chunk[name] for chunk, _ in chunks]) for name in estimates}
+        self.class_precision = precision[:, 0], np.concatenate([own for _, own in chunks], axis=1)
 
     def interval(self, name: str, level: float = LEVEL) -> Interval | None:
         """Return a metric with its interval, or None if it is undefined."""
@@ -112,6 +125,14 @@ class Bootstrap:
             if np.isnan(estimate)
             else Interval(estimate, *_interval(estimate, self.resampled[name], level))
         )
+
+    def class_interval(self, column: int, level: float = LEVEL) -> Interval | None:
+        """Return the average precision of a class with its interval, or None if it is undefined."""
+        estimates, resampled = self.class_precision
+        if column >= len(estimates) or np.isnan(estimates[column]):
+            return None
+        estimate = float(estimates[column])
+        return Interval(estimate, *_interval(estimate, resampled[column], level))
 
 
 def _score_folds(predictions: Predictions) -> list[tuple[np.ndarray, ScoredImages]]:

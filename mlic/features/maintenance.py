@@ -1,7 +1,6 @@
 """Listing, verification and removal of feature stores."""
 
 import json
-import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -72,17 +71,14 @@ def show(folders: Sequence[Path]) -> None:
         with suppress(InputError):
             store = FeatureStore.at(folder)
             store.refresh(check_rows=False)
-            rows, seconds = str(store.num_rows), _seconds_per_row(store)
+            rows, seconds = str(store.num_rows), _number(store.seconds_per_row)
         size, unused = size_of(folder) / 1e6, days_unused(folder)
         print(f"{rows:>10} {size:>10.1f} {seconds:>8} {unused:>12.1f}  {printable(folder.name)}")
     print(f"stores in {printable(str(folders[0].parent))}")
 
 
-def _seconds_per_row(store: FeatureStore) -> str:
-    """Return the computing time per row in one process of the shards that record it; empty if none does."""
-    timed = [shard for shard in store.shards if math.isfinite(shard.seconds)]
-    rows = sum(len(shard.digests) for shard in timed)
-    return f"{sum(shard.seconds for shard in timed) / rows:.4f}" if rows else ""
+def _number(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.4f}"
 
 
 def verify(folders: Sequence[Path]) -> bool:

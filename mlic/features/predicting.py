@@ -18,6 +18,7 @@ from mlic.data.image_dataset import PADDING, ImageBatch, ImageDataset, Item, Tra
 from mlic.data.images import ImageReference
 from mlic.errors import InputError
 from mlic.features.hashing import DIGEST_DTYPE, state_of
+from mlic.features.machine import describe_machine
 from mlic.features.shard import DTYPES, finite_rows
 from mlic.features.store import FeatureStore
 from mlic.features.writer import ShardWriter
@@ -191,7 +192,7 @@ class FeatureWriter(BasePredictionWriter):
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the writer and start the clock."""
         assert isinstance(pl_module, FeatureExtractor)
-        self._writer = pl_module.store.writer()
+        self._writer = pl_module.store.writer(machine=describe_machine(pl_module.device))
         if trainer.is_global_zero:
             self._progress = ExtractionProgress(len(pl_module.pending))
 

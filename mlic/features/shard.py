@@ -51,12 +51,14 @@ class Shard:
         digests: `S64` (n,), names of the rows.
         features: rows (n, *feature_shape), memory-mapped, so that only used rows are read.
         seconds: wall-clock seconds of computing the rows; NaN in old files.
+        machine: name of the machine that computed them; "" in old files.
     """
 
     path: Path
     digests: np.ndarray
     features: Tensor
     seconds: float
+    machine: str = ""
 
 
 def open_shard(path: Path, layout: ShardLayout, *, check_rows: bool = True) -> Shard:
@@ -87,7 +89,7 @@ def open_shard(path: Path, layout: ShardLayout, *, check_rows: bool = True) -> S
     shape = (len(digests), *layout.feature_shape)
     for dtype in (DTYPES[layout.dtype], DTYPES[WIDE]):
         if found == (str(FORMAT_VERSION), layout.key, shape, dtype):
-            return Shard(path, digests, features, seconds)
+            return Shard(path, digests, features, seconds, metadata.get("machine", ""))
     raise ValueError(
         f"it contains {features.dtype} {tuple(features.shape)} of store {found[1][:16]}, expected {layout.dtype} "
         f"{shape} of store {layout.key[:16]}"
@@ -95,7 +97,12 @@ def open_shard(path: Path, layout: ShardLayout, *, check_rows: bool = True) -> S
 
 
 def write_shard(
-    folder: Path, layout: ShardLayout, digests: np.ndarray, features: Tensor, seconds: float
+    folder: Path,
+    layout: ShardLayout,
+    digests: np.ndarray,
+    features: Tensor,
+    seconds: float,
+    machine: str = "",
 ) -> Path:
     """Write rows as a new shard, which gets its name only when it is complete and flushed to disk.
 
@@ -105,6 +112,7 @@ def write_shard(
         digests: `S64` (n,).
         features: rows (n, *feature_shape) on the CPU, in the dtype of the layout or float32.
         seconds: wall-clock seconds of computing the rows.
+        machine: name of the machine that computed them.
 
     Returns:
         The path of the file.
@@ -116,6 +124,7 @@ def write_shard(
         "feature_shape": json.dumps(layout.feature_shape),
         "digests": digests.tobytes().decode("ascii"),
         "seconds": f"{seconds:.6g}",
+        "machine": machine,
         "crc32": _checksum(features),
     }
     path = folder / f"{uuid4().hex}{SUFFIX}"

@@ -69,6 +69,15 @@ class CachedFeatures:
         self._served: FeatureDataset | None = None
 
     @property
+    def timing(self) -> dict[str, Any]:
+        """Return the wall-clock seconds per image of all stored rows, and the machine; {} if they are not known."""
+        seconds = [store.seconds_per_row for store in self.result.stores]
+        if any(own is None for own in seconds):
+            return {}
+        machine = " and ".join(sorted({store.machines for store in self.result.stores}))
+        return {"seconds_per_image": sum(own for own in seconds if own is not None), "machine": machine}
+
+    @property
     def can_compare(self) -> bool:
         """True if `descriptors` can be called, and the rows of the last `dataset` are in memory."""
         known = len(self.members) == 1 or not any(map(_is_flattened, self.members))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import weakref
@@ -224,7 +225,7 @@ class FeatureStore:
         """Return a bool (N,), True for those of the digests (N,) `S64` that have no row."""
         return ~self._find(digests)[1]
 
-    def writer(self, **options: float) -> ShardWriter:
+    def writer(self, **options: Any) -> ShardWriter:
         """Return a writer of new rows; the caller must hold `lock` and call `flush` at the end."""
         return ShardWriter(self.folder, self.layout, **options)
 
@@ -272,6 +273,18 @@ class FeatureStore:
         if self._shards is None:
             self.refresh()
         return list((self._shards or {}).values())
+
+    @property
+    def seconds_per_row(self) -> float | None:
+        """Return the wall-clock seconds per row of the shards that record them; None if none does."""
+        timed = [shard for shard in self.shards if math.isfinite(shard.seconds)]
+        rows = sum(len(shard.digests) for shard in timed)
+        return sum(shard.seconds for shard in timed) / rows if rows else None
+
+    @property
+    def machines(self) -> str:
+        """Return the names of the machines that computed the rows, as far as they are recorded."""
+        return " and ".join(sorted({shard.machine for shard in self.shards if shard.machine}))
 
     @property
     def num_rows(self) -> int:

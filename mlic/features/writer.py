@@ -26,10 +26,11 @@ class ShardWriter:
         *,
         shard_bytes: float = SHARD_BYTES,
         shard_seconds: float = SHARD_SECONDS,
+        machine: str = "",
     ) -> None:
-        """Write to the folder of the store; see the constants of the module for the other arguments."""
+        """Write rows that `machine` computes to the folder of the store; see the constants of the module."""
         self.folder, self.layout = folder, layout
-        self.shard_bytes, self.shard_seconds = shard_bytes, shard_seconds
+        self.shard_bytes, self.shard_seconds, self.machine = shard_bytes, shard_seconds, machine
         # rows that are not written yet, in the dtype of the store and in float32
         self._narrow: list[tuple[np.ndarray, Tensor]] = []
         self._wide: list[tuple[np.ndarray, Tensor]] = []
@@ -65,6 +66,6 @@ class ShardWriter:
             if digests:
                 names, rows = np.concatenate(digests), torch.cat([own for _, own in batches])
                 seconds = (now - self._last_flush) * len(names) / num_rows
-                write_shard(self.folder, self.layout, names, rows, seconds)
+                write_shard(self.folder, self.layout, names, rows, seconds, self.machine)
             batches.clear()
         self._last_flush = now

@@ -44,7 +44,12 @@ class LabelledSet:
 
 
 def read_labelled_set(
-    saved: SavedRun, data: DictConfig | None, part: str | None, *, missing_classes: str = "ignore"
+    saved: SavedRun,
+    data: DictConfig | None,
+    part: str | None,
+    *,
+    missing_classes: str = "ignore",
+    class_map: Mapping[str, str] | None = None,
 ) -> LabelledSet:
     """Read the labelled set of an evaluation.
 
@@ -54,6 +59,7 @@ def read_labelled_set(
         part: `train`, `val` or `test` selects the images of that part of the run, by file name.
         missing_classes: meaning of classes of the run that the set does not have: with `ignore` they are not labelled
             and left out; with `absent` no image has them.
+        class_map: names of classes of the set and what the run calls them, see `rename_classes`.
 
     Raises:
         InputError: neither `data` nor `part` is given, labels or settings are invalid, or there are no common classes.
@@ -69,6 +75,7 @@ def read_labelled_set(
     table, source = _read_own(saved.config["data"]) if data is None else _read(data)
     if part is not None:
         table = _select_part(table, saved, part)
+    table = rename_classes(table, class_map or {}, saved.classes)
     labelled = match_classes(table, saved.classes, source, missing_classes)
     return labelled if data is None else _curated(labelled, data)
 
@@ -128,6 +135,39 @@ def _select_part(table: LabelTable, saved: SavedRun, part: str) -> LabelTable:
             f"{_shorten(absent)}. Use the annotations of the run."
         )
     return table.select(np.array([name in wanted for name in table.file_names]))
+
+
+def rename_classes(table: LabelTable, names: Mapping[str, str], classes: Sequence[str]) -> LabelTable:
+    """Rename classes of a set to those of a run.
+
+    Several classes may get the same name: an image has it if it has one of them, and does not have it if it is known to
+    have none of them.
+
+    Args:
+        table: labels of the set.
+        names: names of the run by names of the set.
+        classes: classes of the run.
+
+    Raises:
+        InputError: a name is not a class of the set or of the run.
+    """
+    for kind, wanted, known in (("data", names, table.classes), ("run", names.values(), classes)):
+        if absent := [str(name) for name in wanted if name not in known]:
+            raise InputError(
+                f"class_map: {_shorten(absent)}: not among the classes of the {kind}, which are {_shorten(known)}. "
+                "Write class_map={<class of the data>: <class of the run>}."
+            )
+    if not names:
+        return table
+    new = [names.get(name, name) for name in table.classes]
+    merged = tuple(dict.fromkeys(new))
+    # 1 (positive) counts most, then -1 (unknown), then 0
+    rank = np.array([0, 2, 1], dtype=np.int8)  # of 0, 1 and -1
+    labels = np.zeros((len(table), len(merged)), dtype=np.int8)
+    for place, name in enumerate(merged):
+        columns = [column for column, own in enumerate(new) if own == name]
+        labels[:, place] = np.array([0, -1, 1], dtype=np.int8)[rank[table.labels[:, columns]].max(axis=1)]
+    return LabelTable.build(table.image_dir, table.file_names, labels, merged, references=table.references)
 
 
 def match_classes(

@@ -8,8 +8,17 @@ from mlic.evaluation.metrics_table import metrics_table
 from mlic.inference.classifier import Classifier
 from mlic.inference.evaluating import EvaluatedRun
 from mlic.inference.labelled import LabelledSet
-from mlic.runs.folder import METRICS_FILE, RunFolder, replacing_together
+from mlic.runs.folder import (
+    DATASET_FILE,
+    EVALUATED_FILE,
+    EVALUATION_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    RunFolder,
+    replacing_together,
+)
 from mlic.runs.lock import locked_folder
+from mlic.runs.reading import read_record
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +26,13 @@ logger = logging.getLogger(__name__)
 def describe(
     classifier: Classifier, labelled: LabelledSet, evaluated: EvaluatedRun, part: str | None
 ) -> dict[str, Any]:
-    """Return the content of evaluation.json: run, labelled set, and overlap with the training images."""
+    """Return the content of evaluation.json: run, labelled set, and overlap with the training images.
+
+    `model`, `dataset` and `settings` are what the page of `mlic.compare` shows, so that it needs the run no more.
+    """
+    predictions, folder = evaluated.predictions, classifier.saved.folder
+    records = {name: read_record(folder, name)[0] if folder else {} for name in (MODEL_FILE, DATASET_FILE)}
+    counts = predictions.positives.sum(axis=0).tolist()
     return {
         "run": str(classifier.saved.folder or classifier.saved.checkpoint),
         "checkpoint": str(classifier.saved.checkpoint),
@@ -32,6 +47,20 @@ def describe(
         },
         "images_in_run": evaluated.in_run,
         "thresholds": classifier.saved.thresholds,
+        "model": records[MODEL_FILE],
+        "settings": dict(classifier.config),
+        "dataset": {
+            "classes": list(predictions.classes),
+            "images": {"test": len(predictions)},
+            "counts": {
+                "train": records[DATASET_FILE].get("counts", {}).get("train", {}),
+                "test": dict(zip(predictions.classes, counts, strict=True)),
+            },
+            "source": {
+                "images": [str(path) for path in labelled.table.folders or [labelled.table.image_dir]],
+                "bits_stored": classifier.bits_stored,
+            },
+        },
         "precision": classifier.backbone.precision,
         "device": str(classifier.device),
     }
@@ -45,8 +74,8 @@ def write(output: Path, evaluated: EvaluatedRun, description: dict[str, Any]) ->
     """
     with locked_folder(output), replacing_together(output) as new:
         folder = RunFolder(new)
-        evaluated.predictions.write_parquet(folder.path / "predictions.parquet")
-        folder.write_json("evaluation.json", description)
+        evaluated.predictions.write_parquet(folder.path / EVALUATED_FILE)
+        folder.write_json(EVALUATION_FILE, description)
         folder.write_json(METRICS_FILE, evaluated.metrics)
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from statistics import NormalDist
 
 import numpy as np
 
 from mlic.evaluation.bootstrap import (
+    FREQUENT_MAP,
     MEAN_OF_FOLDS,
     Bootstrap,
     Difference,
@@ -19,7 +21,10 @@ from mlic.report.reading import ReportedRun
 
 HALF, CALIBRATED = "0.5", "calibrated"
 DECISION_METRICS = ("precision_micro", "recall_micro", "cf1", "of1", "auc_thresholded")
-METRICS = {HALF: ("map", MEAN_OF_FOLDS, "auc_macro", *DECISION_METRICS), CALIBRATED: DECISION_METRICS}
+METRICS = {
+    HALF: ("map", MEAN_OF_FOLDS, FREQUENT_MAP, "auc_macro", *DECISION_METRICS),
+    CALIBRATED: DECISION_METRICS,
+}
 
 
 @dataclass
@@ -60,9 +65,27 @@ class Comparison:
             if len(known) < 2:
                 continue
             tied = [name for value, name in known if value == known[0][0]]
-            ahead = len(tied) == 1 and self._beyond_chance(known[0][1], known[1][1], threshold, metric)
+            ahead = len(tied) == 1 and self.is_ahead(known[0][1], known[1][1], threshold, metric)
             winners |= dict.fromkeys(tied, ahead)
         return winners
+
+    def ranking(self, group: Sequence[str]) -> list[str]:
+        """Return the runs of a group, the highest mAP first; runs without mAP are last."""
+        values = {name: self.interval(name, HALF, "map") for name in group}
+        return sorted(group, key=lambda name: -(value.estimate if (value := values[name]) else -1))
+
+    def wins(self, group: Sequence[str]) -> dict[str, float]:
+        """Return the share of the resamples in which each run of a group has the highest mAP; ties are shared."""
+        found = _of(self.bootstraps[HALF], group, "map")
+        values = np.nan_to_num(np.stack([item.resampled["map"] for item in found.values()]), nan=-1)
+        best = values == values.max(axis=0)
+        return dict(zip(found, (best / best.sum(axis=0)).mean(axis=1).tolist(), strict=True))
+
+    def is_ahead(self, first: str, second: str, threshold: str, metric: str) -> bool:
+        """Return True if the first run is significantly better than the second."""
+        row = self.difference(first, second, threshold, metric)
+        sign = 1 if row is not None and row.first == first else -1
+        return row is not None and is_beyond_chance(row, self.level) and sign * row.estimate > 0
 
     def difference(self, first: str, second: str, threshold: str, metric: str) -> Difference | None:
         """Return the paired difference of two runs in the order in which it was computed."""
@@ -71,14 +94,22 @@ class Comparison:
                 return row
         return None
 
-    def _beyond_chance(self, first: str, second: str, threshold: str, metric: str) -> bool:
-        row = self.difference(first, second, threshold, metric)
-        return row is not None and is_beyond_chance(row, self.level)
-
 
 def is_beyond_chance(difference: Difference, level: float) -> bool:
     """Return True if the p-value, corrected for all pairs, is below 1 - level."""
     return difference.p_holm < 1 - level - 1e-12
+
+
+def images_to_decide(difference: Difference, num_images: int, num_pairs: int, level: float = 0.95) -> float:
+    """Estimate the number of test images at which a difference would be significant.
+
+    The width of an interval shrinks with the square root of the number of images. The estimate assumes that the
+    difference stays as it is, and takes the quantile of the normal distribution that Bonferroni's correction for
+    `num_pairs` pairs asks for. It is infinite for a difference of 0.
+    """
+    usual, corrected = (NormalDist().inv_cdf(1 - (1 - level) / 2 / pairs) for pairs in (1, num_pairs))
+    error = (difference.high - difference.low) / 2 / usual
+    return num_images * (corrected * error / difference.estimate) ** 2 if difference.estimate else np.inf
 
 
 def compare_runs(
@@ -140,7 +171,7 @@ def _group(runs: dict[str, ReportedRun]) -> list[list[str]]:
                 break
         else:
             groups.append([name])
-    return groups
+    return sorted(groups, key=len, reverse=True)
 
 
 def _refusals(runs: dict[str, ReportedRun], groups: Sequence[Sequence[str]]) -> list[tuple[str, str, str]]:

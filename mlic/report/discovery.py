@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from pathlib import Path
 from mlic.command_line import PATH_KEYS
 from mlic.errors import InputError
 from mlic.report.reading import ReportedRun
-from mlic.runs.folder import STATUS_FILE, TRIALS_FILE
+from mlic.runs.folder import EVALUATION_FILE, STATUS_FILE, TRIALS_FILE, WINNER
 from mlic.runs.reading import check_format
 from mlic.sweeps.jobs import SWEEP_FILE, job_overrides, planned_jobs, shared_overrides
 
-# not used in names of runs: the model always comes first, and paths are long
-UNNAMED = frozenset({"model", "output", "sweep", "resume", "on_error", "compare", *PATH_KEYS} - {"init_from"})
+# not used in names of runs
+UNNAMED = frozenset({"output", "sweep", "resume", "on_error", "compare", *PATH_KEYS} - {"init_from"})
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d.*")  # how conf/train.yaml names runs
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class MissingRun:
 
 
 def find_runs(places: str | Sequence[str]) -> tuple[list[Path], list[MissingRun]]:
-    """Find run folders (folders with a status.json) at any depth.
+    """Find run folders (folders with a status.json) and folders of evaluations at any depth.
 
     Args:
         places: a folder or glob, or a list of them.
@@ -71,7 +73,7 @@ def _walk(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         for folder, below, files in os.walk(top):
             if TRIALS_FILE in files:  # a search, which has its best run below
                 continue
-            if STATUS_FILE in files:
+            if STATUS_FILE in files or EVALUATION_FILE in files:
                 runs.append(Path(folder))
                 below.clear()
             elif SWEEP_FILE in files:
@@ -95,29 +97,31 @@ def _jobs_without_folder(sweep: Path, found: Sequence[Path]) -> list[MissingRun]
 
 
 def name_runs(runs: Sequence[ReportedRun]) -> None:
-    """Set a short unique name of each run: the model, then overrides that differ, then the folder."""
+    """Set a short unique name of each run.
+
+    A run is called by its folder. Jobs of a sweep and folders that are named by their time are called by the settings
+    of their commands that differ between the runs, because nobody chose the names of their folders.
+    """
+    unnamed = [run for run in runs if _is_automatic(run.path)]
+    jobs = [run.overrides for run in unnamed]
+    shared = shared_overrides(jobs) if len(jobs) > 1 else {item for job in jobs for item in job}
     for run in runs:
-        run.name = str(run.model.get("name") or _override(run, "model") or run.path.name)
-    for group in _namesakes(runs):
-        shared = shared_overrides([run.overrides for run in group])
-        for run in group:
-            own = [item for item in run.overrides if item not in shared and _key(item) not in UNNAMED]
-            run.name = " ".join([run.name, *own])
-    for group in _namesakes(runs):
+        folder = run.path.resolve()
+        run.name = folder.parent.name if folder.name == WINNER else folder.name
+        if run in unnamed:
+            own = [
+                item for item in run.overrides if item not in shared and item.partition("=")[0] not in UNNAMED
+            ]
+            models = [item.removeprefix("model=") for item in own if item.startswith("model=")]
+            words = [*models, *(item for item in own if not item.startswith("model="))]
+            run.name = " ".join(words) or str(run.model.get("name") or run.name)
+    for name in [name for name, count in Counter(run.name for run in runs).items() if count > 1]:
+        group = [run for run in runs if run.name == name]
         parent = os.path.commonpath([run.path.resolve().parent for run in group])
         for run in group:
             run.name += f" ({os.path.relpath(run.path.resolve(), parent)})"
 
 
-def _key(override: str) -> str:
-    return override.partition("=")[0]
-
-
-def _namesakes(runs: Sequence[ReportedRun]) -> list[list[ReportedRun]]:
-    repeated = [name for name, count in Counter(run.name for run in runs).items() if count > 1]
-    return [[run for run in runs if run.name == name] for name in repeated]
-
-
-def _override(run: ReportedRun, key: str) -> str | None:
-    values = [item.partition("=")[2] for item in run.overrides if item.startswith(f"{key}=")]
-    return values[-1] if values else None
+def _is_automatic(folder: Path) -> bool:
+    """Return True if a command named the folder: a job of a sweep, or a run without `output`."""
+    return (folder.parent / SWEEP_FILE).is_file() or bool(TIMESTAMP.fullmatch(folder.resolve().name))

@@ -8,23 +8,29 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from mlic.config import flatten
 from mlic.errors import InputError
 from mlic.evaluation.predictions import Predictions
 from mlic.evaluation.thresholds import fit_thresholds
 from mlic.runs.folder import (
     DATASET_FILE,
     EPOCHS_FILE,
+    EVALUATED_FILE,
+    EVALUATION_FILE,
     METRICS_FILE,
     MODEL_FILE,
     NEIGHBOURS_FILE,
     PENALTIES_FILE,
+    SETTINGS_FILE,
     STATUS_FILE,
     THRESHOLDS_FILE,
     RunFolder,
+    fold_folders,
 )
-from mlic.runs.reading import read_overrides, read_record
+from mlic.runs.reading import load_plain_yaml, read_overrides, read_record
 
 FINISHED = "finished"
+HEAD_FILES = (EPOCHS_FILE, PENALTIES_FILE, NEIGHBOURS_FILE)  # what the fit of a head writes
 NOTES_SHOWN = 3  # per file
 Content = TypeVar("Content")
 
@@ -38,6 +44,7 @@ class ReportedRun:
         name: unique name in the report, set by `name_runs`.
         status, model, dataset, metrics: content of the JSON files; {} if missing.
         overrides: overrides of the command line, such as "model=vgg16".
+        settings: all settings of config.yaml, such as {"head.dropout": 0.6}; {} if missing.
         epochs: content of epochs.csv.
         val, test: predictions, sorted by file name.
         loo: leave-one-out predictions of the training images, of a head in closed form.
@@ -55,6 +62,7 @@ class ReportedRun:
     dataset: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
     epochs: pd.DataFrame | None = None
     val: Predictions | None = None
     test: Predictions | None = None
@@ -84,6 +92,19 @@ class ReportedRun:
         """Classes of the test predictions; () without predictions."""
         return () if self.test is None else self.test.classes
 
+    @property
+    def is_closed_form(self) -> bool:
+        """True if the head was fitted in closed form alone, without epochs."""
+        folders = [self.path, *fold_folders(self.path)[:1]]
+        found = {name for folder in folders for name in HEAD_FILES if (folder / name).is_file()}
+        return bool(found) and EPOCHS_FILE not in found
+
+    @property
+    def seconds_per_1000(self) -> float | None:
+        """Seconds of computing the features of 1,000 photographs, or None if unknown."""
+        value = self.model.get("seconds_per_image")
+        return None if value is None else 1000 * float(value)
+
     def seconds(self, phase: str) -> float | None:
         """Return the seconds of a phase, or None if unknown."""
         value = self.status.get("seconds", {}).get(phase)
@@ -91,8 +112,10 @@ class ReportedRun:
 
 
 def read_run(path: Path) -> ReportedRun:
-    """Read a run folder; of an unfinished run only the files that identify it."""
+    """Read a run folder, or the folder of an evaluation; of an unfinished run only the files that identify it."""
     run = ReportedRun(path)
+    if (path / EVALUATION_FILE).is_file():
+        return _read_evaluation(run)
     run.status = _json(run, STATUS_FILE)
     run.model = _json(run, MODEL_FILE, optional=run.state != FINISHED)
     try:
@@ -101,16 +124,35 @@ def read_run(path: Path) -> ReportedRun:
         run.notes.append(f"the overrides of its command cannot be read ({error})")
     if run.state == FINISHED:
         folder = RunFolder(path)
+        run.settings = _read(run, path / SETTINGS_FILE, _settings, optional=True) or {}
         run.dataset, run.metrics = _json(run, DATASET_FILE), _json(run, METRICS_FILE)
         run.penalties = _read(run, path / PENALTIES_FILE, _numbers, optional=True)
         run.val = _read(run, folder.predictions("val"), _predictions, optional=True)
         run.loo = _read(run, folder.predictions("loo"), _predictions, optional=True)
         run.test = _read(run, folder.predictions("test"), _predictions)
         # a head in closed form has no epochs, and those of a cross-validation are in the runs of its folds
-        closed_form = run.penalties is not None or (path / NEIGHBOURS_FILE).is_file()
-        without_epochs = closed_form or run.num_folds > 0
+        without_epochs = run.is_closed_form or run.num_folds > 0
         run.epochs = _read(run, path / EPOCHS_FILE, _epochs, optional=without_epochs)
         _find_thresholds(run)
+    return run
+
+
+def _read_evaluation(run: ReportedRun) -> ReportedRun:
+    """Read the folder of an evaluation, whose labelled set takes the place of the test images."""
+    content = _json(run, EVALUATION_FILE)
+    run.status = {"state": FINISHED}
+    run.model, run.dataset = (content.get(key) or {} for key in ("model", "dataset"))
+    run.settings = flatten(content.get("settings") or {})
+    metrics = _json(run, METRICS_FILE)
+    run.metrics = {"test": next(iter(metrics.values()), {})}
+    run.test = _read(run, run.path / EVALUATED_FILE, _predictions)
+    run.notes.append(f"evaluation of {content.get('run')}")
+    if seen := (content.get("images_in_run") or {}).get("train"):
+        run.notes.append(
+            f"{seen} images of the set were training images of the run: its figures are too optimistic"
+        )
+    if run.test is not None:
+        _use_thresholds(run, content.get("thresholds") or {})
     return run
 
 
@@ -134,6 +176,10 @@ def _read(
     except Exception as error:  # any error of a broken file must not stop the report of the other runs
         run.notes.append(f"{name} cannot be read ({type(error).__name__}: {error})")
         return None
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    return flatten(load_plain_yaml(file.read_text(encoding="utf-8")))
 
 
 def _epochs(file: Path) -> pd.DataFrame:
@@ -163,12 +209,16 @@ def _find_thresholds(run: ReportedRun) -> None:
     if run.test.folds is not None:
         _find_thresholds_of_folds(run, run.test.folds, stored.get("folds", {}))
         return
+    _use_thresholds(run, stored)
+
+
+def _use_thresholds(run: ReportedRun, stored: dict[str, Any]) -> None:
     per_class = stored.get("per_class")
     if isinstance(per_class, dict):
         absent = [name for name in run.classes if per_class.get(name) is None]
         if not absent:
             run.thresholds = np.array([per_class[name] for name in run.classes], dtype=np.float64)
-            run.thresholds_from = THRESHOLDS_FILE
+            run.thresholds_from = "of the run"
             return
         run.notes.append(f"thresholds.json has none for {', '.join(absent)}")
     held_back = run.held_back

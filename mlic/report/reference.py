@@ -6,7 +6,6 @@ far below its training AUC, which is only consistent with the area of the 0/1 de
 
 from dataclasses import dataclass
 
-SOURCE = "original report"
 NOTE = (
     "Rows of the original report refer to another data set (5,000 COCO images, 51 classes) and another "
     "machine; they are not ranked."
@@ -29,6 +28,11 @@ class ReferenceRun:
     test_precision: float
     test_recall: float
     seconds_an_epoch: float
+
+    @property
+    def name(self) -> str:
+        """Name in the tables."""
+        return f"{self.network} (original report)"
 
 
 REFERENCES = {

@@ -15,40 +15,52 @@ from mlic.errors import InputError
 from mlic.evaluation.errors import co_occurrence
 from mlic.figures import FigureFiles, report_style, run_style
 from mlic.report.comparison import HALF, Comparison, compare_runs
+from mlic.report.differences import difference_table
 from mlic.report.discovery import MissingRun, find_runs, name_runs
 from mlic.report.error_lists import confusion_table, error_browser, error_table
-from mlic.report.galleries import Gallery, build_galleries
-from mlic.report.markdown import render_markdown
+from mlic.report.galleries import Gallery, Photograph, build_galleries
 from mlic.report.page import render_page
+from mlic.report.pareto import pareto_figure
 from mlic.report.reading import FINISHED, ReportedRun, read_run
 from mlic.report.reference import REFERENCES
 from mlic.report.report_figures import choose_classes, draw_run, draw_sections
-from mlic.report.run_tables import data_table, model_table, state_table, time_table, training_table
+from mlic.report.run_tables import (
+    data_table,
+    model_table,
+    settings_table,
+    setups,
+    state_table,
+    time_table,
+    training_table,
+)
 from mlic.report.score_tables import (
     calibration_table,
     class_metrics,
     class_table,
+    overview_table,
     pair_table,
     result_table,
 )
-from mlic.report.summary import summarise
 from mlic.report.tables import Table, write_table
 from mlic.report.thumbnails import Thumbnails, image_folders
+from mlic.report.verdict import Verdict, judge, notes_of, weakest_classes
 from mlic.runs.folder import refuse_foreign_folder, replacing_together, write_atomically
 from mlic.runs.lock import locked_folder
 
 logger = logging.getLogger(__name__)
 
 SECTIONS = {
-    "models": "Models",
-    "training": "Training",
     "test": "Test",
-    "time": "Time",
     "classes": "Classes",
     "errors": "Errors by class",
+    "models": "Models",
+    "training": "Training",
+    "time": "Time",
     "data": "Data",
     "runs": "Runs",
+    "not-finished": "Not finished",
 }
+WORST_SHOWN = 2  # photographs on the first screen
 THUMBNAIL_PIXELS = 256  # longer side
 ERROR_PIXELS = 160
 ERRORS_PER_CLASS = 4  # of each kind, per class and run
@@ -99,6 +111,7 @@ class Report:
         others: runs that did not finish.
         missing: requested runs that do not exist.
         comparison: comparison of the test metrics.
+        verdicts: results in words, one for each set of test images.
         tables: tables by key.
         galleries: galleries by name of run.
         thumbnails: thumbnails by name of run.
@@ -109,6 +122,7 @@ class Report:
     others: list[ReportedRun]
     missing: list[MissingRun]
     comparison: Comparison
+    verdicts: list[Verdict]
     tables: dict[str, Table] = field(default_factory=dict)
     galleries: dict[str, list[Gallery]] = field(default_factory=dict)
     thumbnails: dict[str, Thumbnails] = field(default_factory=dict)
@@ -116,7 +130,7 @@ class Report:
 
 @local_only()
 def write_report(options: ReportOptions) -> Path:
-    """Write index.html, report.md, tables/ and figures/ to `options.output`, from run folders only.
+    """Write index.html, tables/ and figures/ to `options.output`, from run folders only.
 
     Returns:
         The path of index.html.
@@ -131,7 +145,9 @@ def write_report(options: ReportOptions) -> Path:
     logger.info("%d run%s found, %d finished", len(runs), "" if len(runs) == 1 else "s", len(finished))
     comparison = compare_runs(finished, resamples=options.resamples)
     others = [run for run in runs if run.state != FINISHED]
-    report = Report(finished, choose_drawn(finished, options.drawn_runs), others, missing, comparison)
+    verdicts = [judge(comparison, group) for group in comparison.groups]
+    drawn = choose_drawn(finished, options.drawn_runs, [verdict.best for verdict in verdicts])
+    report = Report(finished, drawn, others, missing, comparison, verdicts)
     metrics = class_metrics(finished)
     _build_tables(report, options, metrics)
     _build_galleries(report, options)
@@ -146,12 +162,18 @@ def write_report(options: ReportOptions) -> Path:
     return options.output / PAGE
 
 
-def choose_drawn(runs: Sequence[ReportedRun], count: int) -> list[ReportedRun]:
-    """Return the `count` runs with the highest mAP on val (on test without val), in their original order."""
+def choose_drawn(runs: Sequence[ReportedRun], count: int, best: Sequence[str] = ()) -> list[ReportedRun]:
+    """Return `count` runs in their original order: the best, then those with the highest mAP on val.
 
-    def score(run: ReportedRun) -> float:
+    Args:
+        runs: all runs.
+        count: number of runs.
+        best: names of runs to prefer, those of which the first screen speaks.
+    """
+
+    def score(run: ReportedRun) -> tuple[bool, float]:
         values = [run.metrics.get(part, {}).get("map") for part in ("val", "test")]
-        return next((value for value in values if value is not None), -1.0)
+        return run.name in best, next((value for value in values if value is not None), -1.0)
 
     kept = sorted(runs, key=score, reverse=True)[:count]
     return [run for run in runs if run in kept]
@@ -161,16 +183,21 @@ def _build_tables(report: Report, options: ReportOptions, metrics: dict[str, Any
     references = REFERENCES[options.reference] if options.reference else ()
     runs = report.finished
     tables = [
+        overview_table(report.comparison, setups(runs)),
+        settings_table(runs),
         model_table(runs),
+        difference_table(runs),
         training_table(runs, references),
         result_table(report.comparison, references),
         time_table(runs, references),
         pair_table(report.comparison),
         calibration_table(runs),
-        class_table(runs, metrics),
+        class_table(report.comparison, metrics),
         data_table(runs),
         state_table(report.others, report.missing),
     ]
+    if best := next((verdict.best for verdict in report.verdicts if verdict.best), ""):
+        tables.append(weakest_classes(report.comparison, best))
     report.tables = {table.key: table for table in tables}
 
 
@@ -212,6 +239,8 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any], fold
             {name: values[HALF] for name, values in drawn_metrics.items()},
         )
         sections = draw_sections(files, report.drawn, report.comparison, drawn_metrics, styles, classes)
+        pareto = pareto_figure(report.drawn, report.comparison, styles)
+        sections["time"] = files.save("pareto", "mAP against wall-clock time", pareto)
         runs = [
             {
                 "name": run.name,
@@ -222,12 +251,18 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any], fold
             }
             for number, run in enumerate(report.drawn, start=1)
         ]
-    title, lead = summarise(report.finished, report.drawn, report.others, report.missing, report.comparison)
+    # the figure of intervals belongs to the first screen
+    forest = [panel for panel in sections["test"] if panel.key == "test_map"]
+    sections["test"] = [panel for panel in sections["test"] if panel not in forest]
+    finished = report.finished
     content = {
-        "title": title,
-        "lead": lead,
-        "sections": list(SECTIONS.items()) if report.finished else [],
+        "title": f"Comparison of {len(finished)} runs" if len(finished) != 1 else f"Run {finished[0].name}",
+        "verdicts": report.verdicts,
+        "notes": notes_of(report.comparison, report.drawn, report.others, report.missing),
+        "sections": _sections(report),
         "tables": report.tables,
+        "forest": forest,
+        "worst": _worst(report),
         "figures": sections,
         "runs": runs,
         "styles": styles,
@@ -235,8 +270,23 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any], fold
         "errors_per_class": ERRORS_PER_CLASS,
     }
     write_atomically(folder / PAGE, render_page(content))
-    shown = [table for table in report.tables.values() if table.rows]
-    write_atomically(folder / "report.md", render_markdown(title, lead, shown, files.keys))
+
+
+def _sections(report: Report) -> list[tuple[str, str]]:
+    """Return anchors and headings of the sections that the page has."""
+    kept = {"not-finished"} if len(report.tables["not_finished"].frame) else set()
+    return [
+        item
+        for item in SECTIONS.items()
+        if item[0] in kept or (report.finished and item[0] != "not-finished")
+    ]
+
+
+def _worst(report: Report) -> list[Photograph]:
+    """Return the photographs of the best run with the highest loss, for the first screen."""
+    best = next((verdict.best for verdict in report.verdicts if verdict.best), "")
+    found = [gallery for gallery in report.galleries.get(best, []) if gallery.key == "highest_loss"]
+    return [photograph for gallery in found for photograph in gallery.photographs[:WORST_SHOWN]]
 
 
 def _browser(report: Report, errors: pd.DataFrame, confused: pd.DataFrame) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from mlic.report.run_figures import (
     penalty_figure,
     training_figure,
 )
+from mlic.report.run_tables import loss_names
 
 Panels = list[EmbeddedFigure]
 
@@ -75,13 +76,16 @@ def draw_sections(
         Embedded figures by section: training, test, classes, data.
     """
     at_half = {run.name: metrics[run.name][HALF] for run in runs if run.name in metrics}
-    training = [
-        panel
-        for metric, title in TRAINED.items()
-        for panel in files.save(
-            f"training_{metric}", f"{title} over the epochs", training_figure(runs, styles, [metric])
-        )
-    ]
+    training: Panels = []
+    # values of different loss functions cannot be compared, and are never in one panel
+    losses = loss_names([run for run in runs if run.epochs is not None])
+    for metric, title in TRAINED.items():
+        names = list(dict.fromkeys(losses.values())) if metric == "loss" else [""]
+        for number, name in enumerate(names, start=1):
+            chosen = [run for run in runs if losses.get(run.name) == name] if name else runs
+            key = f"training_{metric}" + (f"_{number}" if number > 1 else "")
+            caption = f"{title}{f', {name},' * (len(names) > 1)} over the epochs"
+            training += files.save(key, caption, training_figure(chosen, styles, [metric]))
     training += files.save("penalties", "Leave-one-out over the penalties", penalty_figure(runs, styles))
     intervals = interval_figure(comparison, styles) if at_half else None
     test = files.save("test_map", "Test mAP with its interval", intervals)

@@ -1,9 +1,9 @@
-"""Tables of a report, with descriptions of columns and marks of the best cells."""
+"""Tables of a report: data frames of unrounded values, and how the page shows their columns."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import pandas as pd
 
@@ -12,82 +12,52 @@ from mlic.runs.folder import write_atomically
 
 BEST, AHEAD = "best", "ahead"  # ahead: best, with a significant difference to the next
 MINUS, EN_DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+MESSAGE_LENGTH = 240  # characters of a long text; the CSV file has all of it
 
 FORMATS = {
     "text": "{}",
+    "message": "{}",
     "integer": "{:,}",
     "score": "{:.3f}",
     "loss": "{:.4f}",
     "difference": "{:+.3f}",
     "seconds": "{:,.2f}",
-    "number": "{:.2f}",
+    "number": "{:.4g}",
     "probability": "{:.3f}",
 }
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column.
+class Column(NamedTuple):
+    """How a column is shown: header, one of FORMATS, description, and group header.
 
-    Attributes:
-        key: name in the CSV file.
-        header: displayed header.
-        kind: one of FORMATS.
-        group: header of several columns.
-        interval: True if the cells have low and high.
-        better: `high` or `low` if one direction is better.
-        meaning: short description.
+    `better` is `high` or `low` if one direction is better.
     """
 
-    key: str
     header: str
     kind: str = "text"
-    group: str = ""
-    interval: bool = False
-    better: str = ""
     meaning: str = ""
+    better: str = ""
+    group: str = ""
 
-
-@dataclass(frozen=True)
-class Cell:
-    """A value (None if missing), its interval, and a mark (BEST, AHEAD or "")."""
-
-    value: Any = None
-    low: float | None = None
-    high: float | None = None
-    mark: str = ""
-
-    def text(self, kind: str) -> str:
-        """Return the displayed text without the interval."""
-        if self.value is None:
+    def format(self, value: Any) -> str:
+        """Return the text of a value; columns of numbers may contain text, too."""
+        if pd.isna(value):
             return EN_DASH
-        return (
-            FORMATS[kind].format(self.value).replace("-", MINUS)
-            if kind == "difference"
-            else self._plain(kind)
-        )
-
-    def interval_text(self, kind: str) -> str:
-        """Return the displayed interval, or "" without one."""
-        if self.low is None or self.high is None:
-            return ""
-        low, high = (FORMATS[kind].format(value).replace("-", MINUS) for value in (self.low, self.high))
-        return f"{low} to {high}" if kind == "difference" else f"{low}{EN_DASH}{high}"
-
-    def _plain(self, kind: str) -> str:
-        if isinstance(self.value, str):  # a column of numbers may contain text, too
-            return self.value
-        if kind == "probability" and self.value < 0.001:
+        if isinstance(value, str):
+            cut = self.kind == "message" and len(value) > MESSAGE_LENGTH
+            return value[:MESSAGE_LENGTH] + " …" if cut else value
+        if self.kind == "probability" and value < 0.001:
             return "< 0.001"
-        return FORMATS[kind].format(self.value)
+        return FORMATS[self.kind].format(value).replace("-", MINUS)
 
 
-@dataclass(frozen=True)
-class Row:
-    """Cells in the order of the columns; rows of another data set have `reference` set and are never ranked."""
+class Cell(NamedTuple):
+    """A cell as the page shows it: texts of the value and its interval, a mark (BEST, AHEAD or ""), and the value."""
 
-    cells: Sequence[Cell]
-    reference: bool = False
+    text: str
+    interval: str
+    mark: str
+    value: Any
 
 
 @dataclass
@@ -97,74 +67,81 @@ class Table:
     Attributes:
         key: name of the CSV file and anchor in the page.
         title: heading.
-        columns, rows: content.
+        columns: columns that are shown, by name in the frame; it also sets their order in the CSV file.
+        frame: one row per line, of unrounded values. `<name>_low` and `<name>_high` are the interval of `<name>`.
         notes: sentences below the table.
-        filter_column: key of a column by whose values the page filters rows.
+        faint: numbers of rows that are greyed and never best.
+        marks: BEST or AHEAD by (number of row, name of column).
+        filter_column: column by whose values the page filters rows.
     """
 
     key: str
     title: str
-    columns: Sequence[Column]
-    rows: list[Row]
-    notes: list[str] = field(default_factory=list)
+    columns: Mapping[str, Column]
+    frame: pd.DataFrame
+    notes: Sequence[str] = ()
+    faint: Collection[int] = ()
+    marks: dict[tuple[int, str], str] = field(default_factory=dict)
     filter_column: str = ""
 
-    @property
-    def has_groups(self) -> bool:
-        """True if the table has a line of group headers."""
-        return any(column.group for column in self.columns)
+    def __post_init__(self) -> None:
+        """Order the columns, and store whole numbers as such."""
+        ends = ("", "_low", "_high")
+        names = [
+            f"{name}{end}" for name in self.columns for end in ends if not end or name + end in self.frame
+        ]
+        self.frame = self.frame.reindex(columns=names)
+        for name, column in self.columns.items():
+            known = self.frame[name].dropna()
+            is_float = column.kind == "integer" and pd.api.types.is_float_dtype(known)
+            # numbers of run folders are not trusted
+            if is_float and ((known % 1 == 0) & (known.abs() < 2**53)).all():
+                self.frame[name] = self.frame[name].astype("Int64")
+
+    def mark_best(self) -> Self:
+        """Mark the best values of columns with `better`, without a test; equal values have no best."""
+        ranked = [row for row in range(len(self.frame)) if row not in self.faint]
+        for name, column in self.columns.items():
+            known = self.frame[name].iloc[ranked].dropna()
+            if column.better and known.nunique() > 1:
+                best = known.max() if column.better == "high" else known.min()
+                self.marks |= {(int(row), name): BEST for row in known.index[known == best]}
+        return self
+
+    def lines(self) -> list[list[Cell]]:
+        """Return the cells of all rows."""
+        records = self.frame.to_dict("records")
+        return [
+            [self._cell(place, record, name) for name in self.columns] for place, record in enumerate(records)
+        ]
+
+    def _cell(self, place: int, record: Mapping[Any, Any], name: str) -> Cell:
+        column, value = self.columns[name], record[name]
+        low, high = record.get(f"{name}_low"), record.get(f"{name}_high")
+        interval = ""
+        if all(isinstance(item, int | float) and not pd.isna(item) for item in (value, low, high)):
+            word = " to " if column.kind == "difference" else EN_DASH
+            interval = f"{column.format(low)}{word}{column.format(high)}"
+        return Cell(
+            column.format(value), interval, self.marks.get((place, name), ""), "" if pd.isna(value) else value
+        )
 
     def group_spans(self) -> list[tuple[str, int]]:
-        """Return (group, number of columns) of adjacent columns with the same group."""
+        """Return (group, number of columns) of adjacent columns with the same group; [] without groups."""
         spans: list[tuple[str, int]] = []
-        for column in self.columns:
+        for column in self.columns.values():
             if spans and spans[-1][0] == column.group:
                 spans[-1] = (column.group, spans[-1][1] + 1)
             else:
                 spans.append((column.group, 1))
-        return spans
-
-    def place(self, key: str) -> int:
-        """Return the index of a column."""
-        return [column.key for column in self.columns].index(key)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return unrounded values in columns `key`, and `key_low` and `key_high` for intervals."""
-        content: dict[str, list[Any]] = {}
-        for place, column in enumerate(self.columns):
-            cells = [row.cells[place] for row in self.rows]
-            content[column.key] = [cell.value for cell in cells]
-            if column.interval:
-                content[f"{column.key}_low"] = [cell.low for cell in cells]
-                content[f"{column.key}_high"] = [cell.high for cell in cells]
-        frame = pd.DataFrame(content)
-        return frame.convert_dtypes() if len(frame) else frame
+        return spans if any(group for group, _ in spans) else []
 
     def write_csv(self, folder: Path) -> Path:
         """Write `folder/<key>.csv`."""
-        return write_table(folder / f"{self.key}.csv", self.to_frame())
+        return write_table(folder / f"{self.key}.csv", self.frame)
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> Path:
     """Write a CSV file whole: a full disk leaves the former one."""
     write_atomically(path, escape_table(frame).to_csv(index=False), durable=False)
     return path
-
-
-def mark_best(table: Table) -> Table:
-    """Mark the best cells of columns with `better`, for values without a significance test.
-
-    A column with equal values or only one row has no best cell.
-    """
-    for place, column in enumerate(table.columns):
-        values = [row.cells[place].value for row in table.rows if not row.reference]
-        known = [value for value in values if value is not None]
-        if not column.better or len(set(known)) < 2:
-            continue
-        best = max(known) if column.better == "high" else min(known)
-        for index, row in enumerate(table.rows):
-            if not row.reference and row.cells[place].value == best:
-                cells = list(row.cells)
-                cells[place] = Cell(best, cells[place].low, cells[place].high, BEST)
-                table.rows[index] = Row(cells)
-    return table

@@ -19,6 +19,7 @@ SETTINGS_FILE, DATASET_FILE, MODEL_FILE, SPLIT_FILE = "config.yaml", "dataset.js
 METRICS_FILE, THRESHOLDS_FILE, EPOCHS_FILE = "metrics.json", "thresholds.json", "epochs.csv"
 # of a head in closed form, in place of epochs: of ridge, and of nearest neighbours
 PENALTIES_FILE, NEIGHBOURS_FILE = "penalties.csv", "neighbours.csv"
+EVALUATION_FILE, EVALUATED_FILE = "evaluation.json", "predictions.parquet"  # of mlic.evaluate
 OVERRIDES_FILE = ".hydra/overrides.yaml"  # in folders without a format version
 # of a run besides its status; whatever else lies in its folder is left alone. First what a run could go on from
 RESULT_FILES = (

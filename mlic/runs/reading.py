@@ -11,6 +11,7 @@ import yaml
 from mlic.errors import InputError
 from mlic.runs.folder import (
     DATASET_FILE,
+    EVALUATION_FILE,
     FORMAT,
     METRICS_FILE,
     MODEL_FILE,
@@ -31,10 +32,12 @@ Form = str | Mapping[str, Any]
 FORMS: dict[str, Mapping[str, Form]] = {
     STATUS_FILE: {
         "format": COUNT, "state": TEXT, "seconds": {ANY: NUMBER}, "error": {}, "started": TEXT, "overrides": TEXTS,
+        "machine": TEXT,
     },
     MODEL_FILE: {
         "name": TEXT, "weights_tag": TEXT, "image_size": NUMBERS, "backbone_parameters": NUMBER,
         "head_parameters": NUMBER, "feature_shape": SHAPE, "pool": TEXT, "precision": TEXT,
+        "seconds_per_image": NUMBER, "machine": TEXT,
     },
     DATASET_FILE: {
         "classes": LIST, "images": {ANY: NUMBER}, "counts": {ANY: COUNTS},
@@ -42,6 +45,10 @@ FORMS: dict[str, Mapping[str, Form]] = {
     },
     METRICS_FILE: {ANY: METRICS},
     THRESHOLDS_FILE: {"per_class": PER_CLASS, "folds": {ANY: PER_CLASS}},
+}  # fmt: skip
+FORMS[EVALUATION_FILE] = {
+    "run": TEXT, "images_in_run": COUNTS, "thresholds": FORMS[THRESHOLDS_FILE], "model": FORMS[MODEL_FILE],
+    "settings": {}, "dataset": FORMS[DATASET_FILE],
 }  # fmt: skip
 LARGEST_COUNT = 10**12  # arrays and axes cannot represent larger numbers
 MAX_OVERRIDES = 1000

@@ -108,6 +108,7 @@ def cross_validate(config: DictConfig) -> Results:
             return _read(folder.path, METRICS_FILE)
         status.start()
         status.content["seconds"] = _seconds(runs)
+        status.content["machine"] = _read(next(iter(runs.values())), STATUS_FILE).get("machine")
         with status.phase("records"):
             results = _write_results(folder, runs)
     logger.info("%s", _results_table(results))

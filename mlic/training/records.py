@@ -112,8 +112,10 @@ def _places(paths: str | Path | Sequence[str | Path] | None) -> str | list[str] 
     return [str(path) for path in paths]
 
 
-def write_model(folder: RunFolder, backbone: Backbone, head: nn.Module, name: str) -> None:
-    """Write model.json, the description of the network for comparisons."""
+def write_model(
+    folder: RunFolder, backbone: Backbone, head: nn.Module, name: str, timing: dict[str, Any]
+) -> None:
+    """Write model.json, the description of the network for comparisons; see `CachedFeatures.timing`."""
     folder.write_json(
         MODEL_FILE,
         {
@@ -125,6 +127,7 @@ def write_model(folder: RunFolder, backbone: Backbone, head: nn.Module, name: st
             "feature_shape": list(backbone.feature_shape),
             "backbone_parameters": backbone.num_parameters,
             "head_parameters": sum(parameter.numel() for parameter in head.parameters()),
+            **timing,
         },
     )
 

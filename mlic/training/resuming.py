@@ -12,7 +12,7 @@ import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mlic.config import flatten
+from mlic.config import WITHOUT_EFFECT, flatten
 from mlic.data import MultiLabelDataModule, cache_dir
 from mlic.data.images import FULL_BITS
 from mlic.errors import InputError
@@ -39,15 +39,6 @@ from mlic.training.devices import count_devices
 
 logger = logging.getLogger(__name__)
 
-# settings that change no result, or where things lie; labels and weights are checked by their digests. The number of
-# processes is not one of them: data.batch_size is that of one process. features.shard_* are those of earlier versions
-WITHOUT_EFFECT = (
-    "output", "resume", "sweep", "on_error", "compare", "compare_options", "objective", "packages", "logger",
-    "data.annotations", "data.images", "data.num_workers", "features.dir", "features.batch_size",
-    "features.num_workers", "features.shard_mb", "features.shard_seconds", "callbacks.progress",
-    "trainer.accelerator", "trainer.strategy", "trainer.plugins", "trainer.enable_progress_bar",
-    "trainer.enable_model_summary", "trainer.log_every_n_steps",
-)  # fmt: skip
 # settings that runs of earlier versions do not have, and the values that correspond to what those versions did
 ADDED_LATER = {
     "trainer.num_nodes": 1, "data.bits_stored": FULL_BITS, "model.backbone.mirror": False,

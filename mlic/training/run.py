@@ -19,6 +19,7 @@ from mlic.errors import InputError
 from mlic.evaluation.metrics_table import metrics_table
 from mlic.features.extraction import ExtractionResult
 from mlic.features.hashing import hash_files
+from mlic.features.machine import describe_machine
 from mlic.features.source import CachedFeatures
 from mlic.inference.checkpoint import SavedRun, read_saved_run
 from mlic.inference.seen import SeenImages, fingerprints
@@ -101,6 +102,7 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
         check_options(config)
         start = read_saved_run(config.init_from) if config.init_from and not is_resumed else None
         trainer = make_trainer(config, earlier)
+        status.content["machine"] = describe_machine(trainer.strategy.root_device)
         datamodule, backbone = _read_data(config, trainer, status.phase)
         with status.phase("features"):
             datamodule.setup()
@@ -125,7 +127,7 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
             with status.phase("records"):
                 if not is_resumed:
                     write_dataset(folder, datamodule, near_duplicates=near_duplicates_in_train(datamodule))
-                    write_model(folder, backbone, model.head, config.model.name)
+                    write_model(folder, backbone, model.head, config.model.name, _timing(datamodule))
                 log_settings(config, trainer.loggers)
         device = trainer.strategy.root_device
         if needs_epochs(model.head):
@@ -211,6 +213,10 @@ def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone]:
     datamodule.setup()
     logger.info("%s", dataset_table(datamodule))
     return datamodule, backbone
+
+
+def _timing(datamodule: MultiLabelDataModule) -> dict[str, Any]:
+    return datamodule.features.timing if isinstance(datamodule.features, CachedFeatures) else {}
 
 
 def _read_without_run(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:

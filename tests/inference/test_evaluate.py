@@ -9,10 +9,15 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from mlic.data import LabelTable
 from mlic.errors import InputError
 from mlic.evaluate import evaluate
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
+from mlic.inference.labelled import rename_classes
+from mlic.report.comparison import compare_runs
+from mlic.report.discovery import find_runs, name_runs
+from mlic.report.reading import read_run
 from mlic.runs.folder import RunFolder
 
 Command = Callable[..., DictConfig]
@@ -94,10 +99,35 @@ def test_classes_are_matched_by_name(on_csv: Evaluate, all_rows: dict[str, str],
     assert counted["undefined"]["positives"] == ["cross"]
     assert counted["per_class"]["circle"] == metrics["all"]["per_class"]["circle"]
     assert counted["loss"] > 0
+    renamed = on_csv(without_cross, "class_map={zebra: cross}", "report=true")
+    assert renamed["all"] == on_csv(all_rows)["all"]
+    with pytest.raises(InputError, match="class_map: okapi: not among the classes of the data"):
+        on_csv(without_cross, "class_map={okapi: cross}")
     with pytest.raises(InputError, match="missing_classes: must be one of ignore, absent"):
         on_csv(without_cross, "missing_classes=guess")
     with pytest.raises(InputError, match=r"no common classes: the run has circle, cross.*the set has zebra"):
         on_csv(dict.fromkeys(all_rows, "zebra"))
+
+
+def test_several_classes_may_become_one():
+    labels = np.array([[1, 0, 0], [0, 0, -1], [0, 0, 0], [-1, 1, 1]], dtype=np.int8)
+    table = LabelTable.build("photos", list("abcd"), labels, ("cup", "mug", "dog"))
+    merged = rename_classes(table, {"cup": "dog", "mug": "dog"}, ("dog",))
+    assert (merged.classes, merged.labels.tolist()) == (("dog",), [[1], [-1], [0], [1]])
+
+
+def test_evaluations_of_one_set_are_compared(on_csv: Evaluate, all_rows: dict[str, str], tmp_path: Path):
+    expected = on_csv(all_rows)["all"]
+    shutil.copytree(tmp_path / "out", tmp_path / "sets" / "one")
+    shutil.copytree(tmp_path / "out", tmp_path / "sets" / "two")
+    runs = [read_run(path) for path in find_runs(str(tmp_path / "sets"))[0]]
+    name_runs(runs)
+    comparison = compare_runs(runs, resamples=2)
+    assert comparison.groups == [["one", "two"]]
+    interval = comparison.interval("two", "0.5", "map")
+    assert interval is not None and interval.estimate == expected["map"]
+    assert runs[0].settings["loss._target_"].endswith("BCE") and runs[0].dataset["counts"]["train"]
+    assert any("images of the set were training images" in note for note in runs[0].notes)
 
 
 def test_bad_images_are_all_named_or_left_out(

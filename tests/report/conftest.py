@@ -115,14 +115,16 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in names:
         Image.new("RGB", (40, 30), "teal").save(images / name)
     targets = np.pad(simulate(0, 24, 3)[1], ((0, 0), (0, 1)))  # none of the last class
-    for number, (name, place) in enumerate({"two": folder / "gone", "<b>one</b>": images}.items()):
+    for number, (name, place) in enumerate({"two": folder / "gone", "<b>one": images}.items()):
         scores = np.pad(simulate(number, 24, 3)[0], ((0, 0), (0, 1)))
         scores[0] = 1 - targets[0]
         options: dict[str, Any] = {"name": name, "images": place, "file_names": names}
-        _write_run(folder / str(number), scores, targets, ODD_CLASSES, val=(scores, targets), **options)
+        _write_run(
+            folder / str(number) / name, scores, targets, ODD_CLASSES, val=(scores, targets), **options
+        )
     error = {"type": "InputError", "message": "labels.csv: <i>no such file</i>"}
     failed = {"state": "failed", "error": error}
-    _write_run(folder / "failed", scores, targets, ODD_CLASSES, name="broken", status=failed)
+    _write_run(folder / "broken", scores, targets, ODD_CLASSES, name="broken", status=failed)
     without = _write_run(folder / "untested", scores, targets, ODD_CLASSES, name="untested")
     (without / "predictions" / "test.parquet").unlink()
     output = tmp_path_factory.mktemp("report") / "out"

@@ -77,7 +77,7 @@ def test_a_click_sorts_a_table_and_a_second_turns_it_round(page: Path):
       return [names, scores, last, document.querySelector('#table-test th[aria-sort]').getAttribute('aria-sort')];
     """)  # fmt: skip
     names, scores, last, direction = found
-    assert [own[:2] for own in names] == [["two", "<b>one</b>"], ["<b>one</b>", "two"]]
+    assert {*names[0][:2]} == {"two", "<b>one"} and names[1][:2] == ["<b>one", "two"]
     falling, rising = ([float(text.split()[0].rstrip("*")) for text in own[:2]] for own in scores)
     assert falling[0] > falling[1] and rising == falling[::-1] and direction == "ascending"
     assert last == ["never"] * 2, "the class without a value stays last both ways"
@@ -93,7 +93,7 @@ def test_a_filter_shows_the_errors_of_a_class(page: Path, odd_classes: tuple[str
     """)  # fmt: skip
     for name, cards in zip(odd_classes, every, strict=False):
         assert cards and all(f"✗ {name}" in card or f"✗ missed: {name}" in card for card in cards)
-    assert 0 < len(of_one) < len(every[-1]) and all(card.endswith("· <b>one</b>") for card in of_one)
+    assert 0 < len(of_one) < len(every[-1]) and all(card.endswith("· <b>one") for card in of_one)
 
 
 def test_names_are_text_and_no_script_but_the_pages_own_runs(page: Path, tmp_path: Path):
@@ -134,13 +134,13 @@ def test_figures_show_the_values_under_the_pointer_and_by_arrow_keys(page: Path)
         seen.push([svg.getAttribute('aria-label'), tip()]);
       }
       const keys = [];
-      const svg = document.querySelector('svg.plot');
+      const svg = document.querySelector('#training svg.plot');
       for (const key of ['ArrowRight', 'ArrowRight', 'ArrowLeft']) {
         svg.dispatchEvent(new KeyboardEvent('keydown', {key}));
         keys.push(tip());
       }
       return [seen, keys];
     """)  # fmt: skip
-    assert any(text.startswith(("two: 0.", "<b>one</b>: 0.")) for _, text in seen), "the forest plot"
+    assert any(text.startswith(("two: 0.", "<b>one: 0.")) for _, text in seen), "the forest plot"
     assert any("\nbär $x^2$" in text for figure, text in seen if figure == "Average precision by class")
     assert [key.split("\n", 1)[1] for key in keys] == ["epoch 1\n0.2", "epoch 2\n0.5", "epoch 1\n0.2"]

@@ -14,6 +14,7 @@ def touch_run(folder: Path, overrides: list[str] | None = None) -> Path:
 
 def write_sweep(folder: Path, task: list[str]) -> None:
     sweeper = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"}
+    folder.mkdir(exist_ok=True)
     content = {"hydra": {"sweeper": sweeper, "overrides": {"task": task}}}
     (folder / "multirun.yaml").write_text(json.dumps(content))
 
@@ -49,20 +50,26 @@ def test_jobs_of_a_sweep_without_a_folder_are_missing(tmp_path: Path):
     assert found == [one, two] and "multirun.yaml cannot be read" in missing[0].reason
 
 
-def test_names_are_the_model_then_what_differs_then_the_folder(tmp_path: Path):
-    def made(place: str, *overrides: str, model: str | None = None) -> ReportedRun:
+def test_a_run_is_called_by_its_folder_or_by_what_differs(tmp_path: Path):
+    def made(place: str, *overrides: str, model: str = "") -> ReportedRun:
         return ReportedRun(
             tmp_path / place, overrides=list(overrides), model={"name": model} if model else {}
         )
 
+    write_sweep(tmp_path / "sweep", ["model=a,b"])
     runs = [
-        made("1", model="vgg16"),
-        made("2", "model=lite", "seed=1", "x=2", "output=2", model="lite"),
-        made("3", "model=lite", "seed=2", "x=2", "data.images='b'", model="lite"),
-        made("4", "model=failed"),
+        made("best", "experiment=best", model="lite"),
+        made("tuned/winner"),
         made("5/run"),
         made("6/run"),
+        made("sweep/x", "model=a", "seed=1", "output=2", model="a"),
+        made("sweep/y", "model=b", "seed=1", "data.images='b'", model="b"),
+        made("2026-11-29_12-56-07_lite_csv", "model=b", "seed=2", "head.dropout=0.1", model="b"),
     ]
     name_runs(runs)
-    names = [run.name for run in runs]  # places are no part of them
-    assert names == ["vgg16", "lite seed=1", "lite seed=2", "failed", "run (5/run)", "run (6/run)"]
+    names = [run.name for run in runs]  # paths are no part of them
+    assert names == [
+        "best", "tuned", "run (5/run)", "run (6/run)", "a seed=1", "b seed=1", "b seed=2 head.dropout=0.1"
+    ]  # fmt: skip
+    name_runs(runs[-1:])
+    assert runs[-1].name == "b"

@@ -20,7 +20,7 @@ def test_a_whole_run_is_read_sorted_by_file_name(tmp_path: Path, write_run: Writ
     assert run.test is not None and run.test.file_names.tolist() == sorted(names)
     assert np.array_equal(run.test.scores[0], scores[1])
     assert run.thresholds is not None and run.thresholds.tolist() == [0.25, 0.5, 0.75]
-    assert run.thresholds_from == "thresholds.json"
+    assert run.thresholds_from == "of the run"
     assert (run.seconds("fit"), run.seconds("nothing")) == (6, None)
 
 

@@ -53,27 +53,24 @@ def page(report: Path) -> Page:
 def test_every_table_is_a_csv_and_every_figure_png_and_svg(report: Path):
     assert {path.stem for path in (report / "tables").iterdir()} == {
         "models", "training", "test", "times", "pairs", "calibration", "classes", "data", "not_finished",
-        "errors", "confusions", "class_metrics", "co_occurrence",
+        "overview", "settings", "differences", "weakest", "errors", "confusions", "class_metrics", "co_occurrence",
     }  # fmt: skip
     png, svg = ({path.stem for path in (report / "figures").glob(f"*.{end}")} for end in ("png", "svg"))
     assert png == svg
     assert png > {"training_loss", "test_map", "pr_micro", "roc_class_1", "training_run_2", "co_occurrence"}
     test = pd.read_csv(report / "tables" / "test.csv")
-    assert test["run"].tolist()[:2] == ["two", "<b>one</b>"]
-    assert len(test) == 2 + 4
+    assert {*test["run"][:2]} == {"two", "<b>one"}
+    assert len(test) == 2 + 1 + 4
 
 
 @pytest.mark.slow
 def test_odd_names_show_as_themselves(page: Page, report: Path, odd_classes: tuple[str, ...]):
-    for name in (*odd_classes, "<b>one</b>", "InputError: labels.csv: <i>no such file</i>"):
+    for name in (*odd_classes, "<b>one", "InputError: labels.csv: <i>no such file</i>"):
         assert name in page.texts
     assert any(name.startswith("<img src=x onerror") for name in page.values("img", "alt"))
     tags = [tag for tag, _ in page.tags]
     assert tags.count("script") == 2 and "i" not in tags
     assert not any(name.startswith("on") for _, values in page.tags for name in values)
-    markdown = (report / "report.md").read_text(encoding="utf-8")
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in markdown
-    assert "<script" not in markdown and "bär $x^2$" not in markdown
 
 
 @pytest.mark.slow
@@ -99,7 +96,7 @@ def test_runs_that_did_not_finish_or_lack_files_are_named(
     assert frame[["run", "state"]].to_numpy().tolist() == [["broken", "failed"]]
     assert "predictions/test.parquet is missing" in page.texts
     assert any("1 unfinished" in text for text in page.texts)
-    assert set(pd.read_csv(report / "tables" / "models.csv")["run"]) == {"<b>one</b>", "two", "untested"}
+    assert set(pd.read_csv(report / "tables" / "models.csv")["run"]) == {"<b>one", "two", "untested"}
     # a report over them alone
     write_run(tmp_path / "run", *made(0, 12, 2), "xy", status={"state": "interrupted"})
     text = write_report(ReportOptions(str(tmp_path), tmp_path / "out", resamples=5)).read_text("utf-8")
@@ -153,4 +150,4 @@ def test_an_earlier_report_stays_whole_until_the_new_one_is(
     assert contents(output) == before
     compare(config)
     after = contents(output)
-    assert all(after[output / name] != before[output / name] for name in ("index.html", "report.md"))
+    assert after[output / "index.html"] != before[output / "index.html"]

@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from mlic.report.comparison import HALF, Comparison, compare_runs
+from mlic.evaluation.bootstrap import Difference
+from mlic.report.comparison import HALF, Comparison, compare_runs, images_to_decide
+from mlic.report.differences import differing_settings, seed_notes
 from mlic.report.discovery import name_runs
 from mlic.report.reading import ReportedRun, read_run
 from mlic.report.reference import REFERENCES
-from mlic.report.score_tables import pair_table, result_table
+from mlic.report.score_tables import class_metrics, class_table, pair_table, result_table
+from mlic.report.verdict import judge
 
 Made = Callable[..., tuple[np.ndarray, np.ndarray]]
 ReadRun = Callable[..., ReportedRun]
@@ -56,7 +59,7 @@ def compared(*runs: ReportedRun, **options: Any) -> Comparison:
 
 
 def by_run(comparison: Comparison) -> pd.DataFrame:
-    return result_table(comparison).to_frame().set_index("run")
+    return result_table(comparison).frame.set_index("run")
 
 
 def expected(scores: np.ndarray, targets: np.ndarray, limits: Any) -> dict[str, float]:
@@ -107,8 +110,8 @@ def test_the_best_is_marked_and_ahead_only_beyond_chance(read: ReadRun, made: Ma
     far_apart = compare_runs([good, bad], resamples=200)
     assert far_apart.best(HALF, "map") == {"good": True}
     assert set(compare_runs([good, near, bad], resamples=200).best(HALF, "map").values()) == {False}
-    marks = {row.cells[0].value: row.cells[1].mark for row in result_table(far_apart).rows}
-    assert marks == {"bad": "", "good": "ahead"}
+    marks = {line[0].text: line[1].mark for line in result_table(far_apart).lines()}
+    assert marks == {"good": "ahead", "bad": "", "chance": ""}
 
 
 def test_pairs_hold_differences_of_the_table_with_corrected_p_values(read: ReadRun, made: Made):
@@ -117,7 +120,7 @@ def test_pairs_hold_differences_of_the_table_with_corrected_p_values(read: ReadR
     runs = [read(name, made(seed, 60, 3)[0], targets, "xyz") for seed, name in enumerate(names)]
     comparison = compared(*runs)
     values = by_run(comparison)["map"]
-    rows = pair_table(comparison).to_frame().query("metric == 'mAP'")
+    rows = pair_table(comparison).frame.query("metric == 'mAP'")
     pairs = list(zip(rows["first"], rows["second"], strict=True))
     assert pairs == [("one", "two"), ("one", "three"), ("two", "three")]
     differences = [values[first] - values[second] for first, second in pairs]
@@ -138,9 +141,9 @@ def test_runs_with_other_test_images_are_not_compared(read: ReadRun, made: Made)
     comparison = compared(one, other, two, labels)
     assert comparison.groups == [["one", "two"], ["other"], ["labels"]]
     table = result_table(comparison)
-    assert table.to_frame()["test_set"].tolist() == ["set 1", "set 1", "set 2", "set 3"]
+    assert table.frame["test_set"].tolist() == ["set 1", "set 1", "set 2", "set 3", "set 1", "set 2", "set 3"]
     assert any("different images" in note for note in table.notes)
-    refused = pair_table(comparison).to_frame().query("verdict.str.startswith('not compared')")
+    refused = pair_table(comparison).frame.query("verdict.str.startswith('not compared')")
     assert len(refused) == 5 and refused["difference"].isna().tolist() == [True] * 5
     reasons = refused.set_index(["first", "second"])["verdict"]
     assert "'0000.jpg' and 'other00.jpg'" in str(reasons["one", "other"])
@@ -158,11 +161,64 @@ def test_a_single_class_and_no_positive_at_all(read: ReadRun):
 
 def test_the_original_report_stands_beside_the_runs_and_is_never_best(two_runs: list[ReportedRun]):
     table = result_table(compared(*two_runs), REFERENCES["report"])
-    frame = table.to_frame().set_index("run")
+    frame = table.frame.set_index("run")
     assert frame.loc["VGG16 (original report)", "auc_thresholded"] == 0.6636
     micro = ["precision_micro", "recall_micro"]
     assert frame.loc["NASNetLarge (original report)", micro].tolist() == [0.6631, 0.5196]
     assert pd.isna(frame.loc["VGG16 (original report)", "auc_macro"])
-    references = [row for row in table.rows if row.reference]
-    assert len(references) == 4 and not any(cell.mark for row in references for cell in row.cells)
+    faint = [line for place, line in enumerate(table.lines()) if place in table.faint]
+    assert len(faint) == 5 and not any(cell.mark for line in faint for cell in line)
+    # the mean share of positives over the three classes that have any
+    assert frame.loc["chance", "map"] == pytest.approx((3 / 6 + 1 + 2 / 6) / 3)
     assert any("another data set" in note for note in table.notes)
+
+
+def test_few_images_are_left_out_and_each_class_has_an_interval(read: ReadRun, made: Made):
+    scores, targets = made(0, 60, 3)
+    targets[:, 2] = 0
+    targets[:9, 2] = 1
+    run = read("one", scores, targets, "xyz")
+    comparison = compare_runs([run, read("two", made(1, 60, 3)[0], targets, "xyz")], resamples=50)
+    by_class = [average_precision_score(targets[:, column], scores[:, column]) for column in range(3)]
+    frequent = comparison.interval("one", HALF, "map_frequent")
+    assert frequent is not None and frequent.estimate == pytest.approx(np.mean(by_class[:2]))
+    table = class_table(comparison, class_metrics([run, comparison.runs["two"]]))
+    assert table.faint == [2] and not any(cell.mark for cell in table.lines()[2])
+    assert table.frame["one:ap"].tolist() == pytest.approx(by_class)
+    assert bool((table.frame["one:ap_low"] < table.frame["one:ap"]).all())
+
+
+def test_the_verdict_in_words(read: ReadRun, made: Made):
+    scores, targets = made(0, 200, 4)
+    noise = np.random.default_rng(1).normal(size=scores.shape) * 0.01
+    given = {"good": scores, "near": np.clip(scores + noise, 0, 1), "bad": made(2, 200, 4)[0]}
+    runs = [read(name, own.astype(np.float32), targets, "wxyz") for name, own in given.items()]
+    for run, seed in zip(runs, (0, 1, 1), strict=True):
+        run.settings = {"seed": seed, "output": run.name, "head.dropout": 0.1 if run.name == "bad" else 0.2}
+    comparison = compare_runs(runs, resamples=200)
+    best, other = comparison.ranking(comparison.groups[0])[:2]
+    verdict = judge(comparison, comparison.groups[0])
+    share = comparison.wins(comparison.groups[0])
+    assert verdict.best == best and {best, other} == {"good", "near"}
+    assert (
+        verdict.headline.startswith(f"{best} and {other} tie by mAP")
+        and f"{share[best]:.0%}" in verdict.headline
+    )
+    assert sum(share.values()) == pytest.approx(1) and share["bad"] == 0
+    precision = comparison.interval(best, HALF, "precision_micro")
+    text = " ".join(verdict.sentences)
+    assert (
+        precision is not None
+        and f"Of 100 labels that {best} gives, {100 * precision.estimate:.0f} are right" in text
+    )
+    assert f"would decide between {best} and {other}" in text and "ahead of" not in verdict.headline
+    alone = judge(compare_runs([runs[0], runs[2]], resamples=200), ["good", "bad"])
+    assert alone.headline.startswith("Best by mAP: good, ") and "of bad on all metrics" in alone.sentences[0]
+    assert differing_settings(runs) == {"head.dropout": ["0.2", "0.2", "0.1"], "seed": ["0", "1", "1"]}
+    assert [note.split(" differ")[0] for note in seed_notes(comparison)] == ["good, near"]
+
+
+def test_four_times_the_images_halve_an_interval():
+    difference = Difference("a", "b", "map", 0.01, -0.01, 0.03, 0.3, 0.3)
+    assert images_to_decide(difference, 100, num_pairs=1) == pytest.approx(400)
+    assert images_to_decide(difference, 100, num_pairs=10) > 800

@@ -1,46 +1,52 @@
+"""The one kind of table: unrounded values in CSV, texts, intervals and marks on the page."""
+
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from mlic.report.markdown import escape, markdown_table
-from mlic.report.tables import Cell, Column, Row, Table, mark_best
+from mlic.report.tables import AHEAD, MESSAGE_LENGTH, Column, Table
 
-COLUMNS = (
-    Column("run", "run"),
-    Column("map", "mAP", "score", "test", interval=True, better="high"),
-    Column("seconds", "seconds", "seconds", better="low"),
-)
+COLUMNS = {
+    "run": Column("run"),
+    "map": Column("mAP", "score", better="high", group="test"),
+    "seconds": Column("seconds", "seconds", better="low"),
+    "images": Column("images", "integer"),
+    "error": Column("error", "message"),
+}
 
 
 @pytest.fixture
 def table() -> Table:
     rows = [
-        Row([Cell("a|b"), Cell(0.51234, 0.4, 0.6), Cell(2000.5)]),
-        Row([Cell("c"), Cell(0.7, 0.6, 0.8), Cell(3.0)]),
-        Row([Cell("d"), Cell(), Cell(3.0)]),
-        Row([Cell("report"), Cell(0.99), Cell(1.0)], reference=True),
+        {"run": "a|b", "map": 0.51234, "map_low": 0.4, "map_high": 0.6, "seconds": 2000.5, "images": 1000},
+        {"run": "c", "map": 0.7, "map_low": 0.6, "map_high": 0.8, "seconds": 3.0, "error": "x" * 1000},
+        {"run": "d", "seconds": 3.0},
+        {"run": "report", "map": 0.99, "seconds": 1.0},
     ]
-    return Table("t", "T", COLUMNS, rows)
+    return Table("t", "T", COLUMNS, pd.DataFrame(rows), faint=[3])
 
 
 def test_csv_holds_unrounded_values_and_intervals(table: Table, tmp_path: Path):
     frame = pd.read_csv(table.write_csv(tmp_path))
-    assert list(frame.columns) == ["run", "map", "map_low", "map_high", "seconds"]
-    assert frame.loc[0].tolist() == ["a|b", 0.51234, 0.4, 0.6, 2000.5]
-    assert frame.loc[2].isna().sum() == 3
+    assert list(frame.columns) == ["run", "map", "map_low", "map_high", "seconds", "images", "error"]
+    assert frame.loc[0].tolist()[:6] == ["a|b", 0.51234, 0.4, 0.6, 2000.5, 1000]
+    assert frame.loc[2].isna().sum() == 5 and len(frame.loc[1, "error"]) == 1000
+    assert ",1000,\n" in (tmp_path / "t.csv").read_text(), "a count stays one beside unknown counts"
 
 
 def test_best_is_the_better_end_among_runs_alone(table: Table):
-    marks = [[cell.mark for cell in row.cells] for row in mark_best(table).rows]
+    marks = [[cell.mark for cell in line[:3]] for line in table.mark_best().lines()]
     assert marks == [["", "", ""], ["", "best", "best"], ["", "", "best"], ["", "", ""]]
 
 
-def test_markdown_escapes_names_and_marks_the_best(table: Table):
-    lines = markdown_table(mark_best(table)).splitlines()
-    assert lines[:2] == ["| run | mAP, test | seconds |", "| --- | ---: | ---: |"]
-    assert lines[2] == "| a\\|b | 0.512 (0.400\N{EN DASH}0.600) | 2,000.50 |"
-    assert lines[3] == "| c | **0.700** (0.600\N{EN DASH}0.800) | **3.00** |"
-    assert escape("<b>&") == "&lt;b&gt;&amp;"
-    assert escape("a_b*c`d`[e](f)|g\nh") == "a\\_b\\*c\\`d\\`\\[e\\](f)\\|g h"
-    assert escape("# no heading") == "\\# no heading"
+def test_lines_show_rounded_values_dashes_and_intervals(table: Table):
+    table.marks[0, "map"] = AHEAD
+    first, second, third, _ = table.lines()
+    assert [cell.text for cell in first[:4]] == ["a|b", "0.512", "2,000.50", "1,000"]
+    assert (first[1].interval, first[1].mark) == ("0.400\N{EN DASH}0.600", AHEAD)
+    assert (third[1].text, third[1].value) == ("\N{EN DASH}", "")
+    assert len(second[4].text) == MESSAGE_LENGTH + 2
+    assert table.group_spans() == [("", 1), ("test", 1), ("", 3)]
+    difference, probability = Column("", "difference"), Column("", "probability")
+    assert (difference.format(-0.01), probability.format(0.0001)) == ("\N{MINUS SIGN}0.010", "< 0.001")

@@ -18,7 +18,7 @@ from mlic.inference.labelled import read_labelled_set
 from mlic.models import EnsembleBackbone
 from mlic.report.activation_maps import add_activation_maps
 from mlic.report.reading import read_run
-from mlic.report.run_tables import model_table
+from mlic.report.run_tables import model_table, settings_table
 from mlic.report.thumbnails import Thumbnails
 from mlic.train import train
 from mlic.training.run import extract
@@ -130,15 +130,14 @@ def test_mirror_and_augmented_images_of_live_runs(
 def test_a_comparison_tells_of_the_members(make_config: MakeConfig, tmp_path: Path):
     train(make_config((LEFT, LARGE), "trainer.max_epochs=1", "features.memory_gb=1e-9"))
     run = read_run(tmp_path / "run")
-    table = model_table([run])
-    cells = dict(zip([column.key for column in table.columns], table.rows[0].cells, strict=True))
-    assert cells["weights_tag"].value == "test_efficientnet + test_efficientnet"
-    assert cells["weights_license"].value == "apache-2.0"
-    assert cells["image_size"].text("integer") == "64 + 96"
+    sizes, chosen = model_table([run]).frame.loc[0], settings_table([run]).frame.loc[0]
+    assert sizes["weights_tag"] == chosen["network"] == "test_efficientnet + test_efficientnet"
+    assert (chosen["license"], chosen["pool"]) == ("apache-2.0", "avgmax + avg")
+    assert sizes["image_size"] == "64 + 96"
     backbone = Classifier.load(tmp_path / "run", device="cpu").backbone
-    assert cells["backbone_parameters"].value == backbone.num_parameters
-    assert cells["feature_size"].value == backbone.feature_shape[0]
-    assert (cells["pool"].value, cells["precision"].value) == ("avgmax + avg", "float32")
+    assert sizes["backbone_parameters"] == backbone.num_parameters
+    assert sizes["feature_size"] == backbone.feature_shape[0]
+    assert sizes["precision"] == "float32"
     assert json.loads((tmp_path / "run" / "model.json").read_text())["name"] == "ensemble"
     assert add_activation_maps(run, [], Thumbnails([], 64)) == []
     assert any("no activation maps: " in note for note in run.notes)

@@ -8,20 +8,26 @@ function sortTable(heading) {
   const down = heading.getAttribute("aria-sort") ? heading.getAttribute("aria-sort") === "ascending" : !isText;
   for (const other of row.children) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", down ? "descending" : "ascending");
-  const body = heading.closest("table").tBodies[0];
   const valueOf = (line) => line.children[place].dataset.value;
   const compare = (a, b) => isText ? a.localeCompare(b) : Number(a) - Number(b);
-  const lines = [...body.rows].sort((first, second) => {
+  // greyed rows, in a second body, stay below
+  for (const body of heading.closest("table").tBodies) body.append(...[...body.rows].sort((first, second) => {
     const a = valueOf(first), b = valueOf(second);
     if (a === "" || b === "") return (a === "") - (b === "");
     return down ? compare(b, a) : compare(a, b);
-  });
-  body.append(...lines);
+  }));
 }
 
 for (const heading of document.querySelectorAll(".sortable thead tr:last-child th")) {
   heading.querySelector("button").addEventListener("click", () => sortTable(heading));
 }
+
+// Tables that are wider than the screen get a hint.
+function markWide() {
+  for (const box of document.querySelectorAll(".scroll")) box.classList.toggle("wide", box.scrollWidth > box.clientWidth);
+}
+markWide();
+addEventListener("resize", markWide);
 
 function addOption(select, text, value) {
   const option = document.createElement("option");
