@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import CompactHydraException, HydraException
+from hydra.errors import HydraException
 
 from mlic.command_help import help_text
 from mlic.errors import InputError
@@ -63,16 +63,17 @@ def run_command(main: Callable[[], Any], keys: Collection[str] = PATH_KEYS) -> N
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Show an `InputError` without a traceback and exit on signals; wraps the work of a command below `hydra.main`.
+    """Print an `InputError` alone and exit with status 1, also exit on signals; wraps the work below `hydra.main`.
 
-    Hydra prints the traceback of any other exception. An exception that a library raises for a signal must therefore be
-    converted to SystemExit before Hydra sees it.
+    Hydra would print all settings of the command line before the error, and prints the traceback of any other
+    exception. An exception that a library raises for a signal must therefore be converted to SystemExit before.
     """
     try:
         with ending_on_signals():
             yield
     except InputError as error:
-        raise CompactHydraException(f"\n{error}") from error
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from error
 
 
 def quote_paths(arguments: Sequence[str], keys: Collection[str] = PATH_KEYS) -> list[str]:

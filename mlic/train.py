@@ -8,7 +8,7 @@ import hydra
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from mlic.command_line import quote_paths, run_command
+from mlic.command_line import ending_in_order, quote_paths, run_command
 from mlic.config import CONFIG_DIR, compose
 from mlic.errors import InputError
 from mlic.runs.signals import ending_on_signals
@@ -40,7 +40,7 @@ def train(config: DictConfig) -> dict[str, dict]:
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="train")
 def main(config: DictConfig) -> None:
     """Hydra entry point."""
-    with reported_job(config), ending_on_signals():
+    with ending_in_order(), reported_job(config), ending_on_signals():
         train(config)
 
 

@@ -24,7 +24,7 @@ ON_ERROR = ("continue", "stop", "skip")
 def reported_job(config: DictConfig) -> Iterator[None]:
     """Write the traceback of a failed job to its train.log; Hydra shows it only at the end of the sweep.
 
-    A single run shows its error on the terminal like Hydra, an InputError without a traceback. With `on_error=stop`, an
+    A single run raises its error. With `on_error=stop`, an
     error ends the sweep with exit status 1 on Hydra's basic launcher; other launchers run jobs elsewhere. With
     `on_error=skip`, a job whose weights are not found ends without an error.
     """
@@ -46,7 +46,7 @@ def reported_job(config: DictConfig) -> Iterator[None]:
                 return
             if config.on_error == "stop" and HydraConfig.get().launcher._target_.endswith(".BasicLauncher"):
                 raise SystemExit(1) from None
-        if isinstance(error, InputError):
+        if in_sweep and isinstance(error, InputError):  # without a traceback
             raise CompactHydraException(f"\n{error}") from error
         raise
     except SystemExit:
