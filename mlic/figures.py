@@ -1,17 +1,20 @@
 """Colours, styles, files and contact sheets of figures."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from PIL import Image, ImageOps
 
+from mlic.escaping import printable
 from mlic.runs.folder import replacing
 from mlic.svg import prepare, to_element
 
@@ -25,6 +28,9 @@ RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00",
 RUN_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.0, 3.3  # inches; readable on the screen of a phone
+
+CELL_WIDTH, CELL_GAP, TITLE_HEIGHT = 2.4, 0.15, 0.5  # inches, of sheets of images
+CAPTION_WIDTH, CAPTION_LINES, CAPTION_LINE = 42, 8, 0.125  # characters, lines, inches a line
 
 PNG_DPI = 150
 CSS_PIXELS_PER_INCH = 96
@@ -79,6 +85,12 @@ def new_figure(*, width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def shorten(name: str, length: int = 24) -> str:
+    """Shorten a name so that it fits beside an axis, and escape its control characters."""
+    name = printable(name).replace("\n", " ").replace("\t", " ")
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
 def plain_log_axis(axes: Axes) -> None:
     """Make the x axis logarithmic, with plain numbers (those of matplotlib need mathtext, which is off).
 
@@ -91,6 +103,44 @@ def plain_log_axis(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(
         (lambda value, _: f"{value:,g}" if f"{value:e}"[0] in "25" else "") if narrow else NullFormatter()
     )
+
+
+def image_sheet(
+    images: Sequence[tuple[Image.Image | None, str]], *, title: str = "", columns: int = 4
+) -> Figure:
+    """Draw small copies of images with a caption below each, on an even grid.
+
+    Args:
+        images: images and captions, row by row; None leaves a gap.
+        title: heading of the sheet.
+        columns: images in a row.
+    """
+    columns = max(1, min(columns, len(images)))
+    captions = [_wrap(caption) for _, caption in images]
+    text_height = CAPTION_LINE * max((caption.count("\n") + 1 for caption in captions), default=1)
+    cell_height = CELL_WIDTH + text_height + 0.2
+    lines = -(-len(images) // columns)
+    width, height = (CELL_WIDTH + CELL_GAP) * columns + CELL_GAP, cell_height * max(1, lines) + TITLE_HEIGHT
+    # a fixed grid: a layout by the contents would give images with long captions less room
+    figure = Figure(figsize=(width, height))
+    figure.text(CELL_GAP / width, 1 - 0.25 / height, printable(title), weight="bold", va="center")
+    for place, ((image, _), caption) in enumerate(zip(images, captions, strict=True)):
+        line, column = divmod(place, columns)
+        left = CELL_GAP + (CELL_WIDTH + CELL_GAP) * column
+        bottom = height - TITLE_HEIGHT - cell_height * line - CELL_WIDTH
+        axes = figure.add_axes((left / width, bottom / height, CELL_WIDTH / width, CELL_WIDTH / height))
+        axes.set_axis_off()
+        shown = Image.new("RGB", (1, 1), "white") if image is None else image
+        square = max(shown.size)
+        # at the bottom of a square, above the caption
+        axes.imshow(ImageOps.pad(shown, (square, square), color="white", centering=(0.5, 1)))
+        axes.text(0, -0.03, caption, fontsize=7, va="top", transform=axes.transAxes, parse_math=False)
+    return figure
+
+
+def _wrap(caption: str) -> str:
+    lines = "\n".join(fill(line, CAPTION_WIDTH) for line in printable(caption).splitlines()).splitlines()
+    return "\n".join(lines[:CAPTION_LINES])
 
 
 @dataclass(frozen=True)

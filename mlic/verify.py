@@ -43,6 +43,7 @@ def verify(config: DictConfig) -> "Verification":
     check_settings(config, "verify")
     # pandas and scikit-learn take a second to import, so check the command line first
     from mlic.verification.checking import verify_data
+    from mlic.verification.page import write_page
     from mlic.verification.report import log_findings, open_output, write
 
     if config.labels is not None:
@@ -60,12 +61,14 @@ def verify(config: DictConfig) -> "Verification":
             from mlic.verification.near_duplicates import write_near_duplicates
 
             verification = verification.with_findings(write_near_duplicates(config, folder))
-        write(folder, verification, config.data, check=config.check, seed=config.seed)
+        panels = write(folder, verification, config.data, check=config.check, seed=config.seed)
         log_findings(folder, verification)
+        suspects = None
         if config.labels == "suspect" and verification.table.classes:
             from mlic.verification.suspects import write_suspects
 
-            write_suspects(config, folder)
+            suspects = write_suspects(config, folder)
+        write_page(folder, verification, config.data, panels=panels, seed=config.seed, suspects=suspects)
     return verification
 
 

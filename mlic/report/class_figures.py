@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from mlic.evaluation.calibration import reliability_table
 from mlic.evaluation.errors import ap_by_training_images
-from mlic.figures import FAINT, PANEL_WIDTH, RUN_COLOURS, new_figure, plain_log_axis
+from mlic.figures import FAINT, PANEL_WIDTH, RUN_COLOURS, new_figure, plain_log_axis, shorten
 from mlic.report.reading import ReportedRun
-from mlic.report.run_figures import Styles, add_legend, new_panel, shorten
+from mlic.report.run_figures import Styles, add_legend, new_panel
 from mlic.svg import mark
 
 ROW_HEIGHT = 0.175  # inches per class

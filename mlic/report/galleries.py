@@ -1,113 +1,81 @@
 """Galleries: test photographs of a run with good and bad predictions, selected by rule."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from mlic.evaluation.errors import gallery_rows, image_losses
-from mlic.report.comparison import decide, predictions_of
+from mlic.evaluation.errors import gallery_rows
+from mlic.report.comparison import predictions_of
 from mlic.report.reading import ReportedRun
-from mlic.report.thumbnails import Thumbnails
+from mlic.report.rules import predict_rule
 
-TITLES = {
-    "lowest_loss": "Best: lowest loss",
-    "highest_loss": "Worst: highest loss",
-    "confident_errors": "Most confident single errors",
+GALLERIES = {
+    "lowest_loss": (
+        "Best: lowest loss",
+        "test images with labels that have the lowest binary cross-entropy (mean over classes)",
+    ),
+    "highest_loss": ("Worst: highest loss", "test images with the highest binary cross-entropy"),
+    "confident_errors": (
+        "Most confident single errors",
+        "test images with the most confident wrong labels, each image once",
+    ),
 }
-RULES = {
-    "lowest_loss": "test images with labels that have the lowest binary cross-entropy (mean over classes)",
-    "highest_loss": "test images with the highest binary cross-entropy",
-    "confident_errors": "test images with the most confident wrong labels, each image once",
-}
 
 
-@dataclass(frozen=True)
-class Label:
-    """A label with its score; `good` is True for a right prediction or a true label that was predicted."""
-
-    name: str
-    score: float
-    good: bool
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """One test image of a gallery.
-
-    Attributes:
-        file_name: file name in the predictions.
-        loss: binary cross-entropy of the image.
-        true: true labels; good if they were predicted.
-        predicted: predicted labels, the most confident first; good if they are true.
-        unknown: predicted labels of which nobody knows whether they are true.
-        image: `data:` address of the thumbnail, or None.
-        map_image: `data:` address of the thumbnail with the activation map, or None.
-        map_label: label of the activation map.
-    """
-
-    file_name: str
-    loss: float
-    true: list[Label]
-    predicted: list[Label]
-    unknown: list[Label]
-    image: str | None
-    map_image: str | None = None
-    map_label: str = ""
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Photographs selected by one rule."""
-
-    key: str
-    photographs: list[Photograph]
-
-    @property
-    def title(self) -> str:
-        """Heading."""
-        return TITLES[self.key]
-
-    @property
-    def rule(self) -> str:
-        """Description of the rule."""
-        return RULES[self.key]
-
-
-def build_galleries(run: ReportedRun, thumbnails: Thumbnails, *, count: int) -> list[Gallery]:
-    """Build the galleries of a run with test predictions at threshold 0.5.
+def choose_rows(run: ReportedRun, *, count: int) -> dict[str, list[int]]:
+    """Return the rows of the test images of each gallery, at the thresholds of `mlic.predict`.
 
     Args:
-        run: the run.
-        thumbnails: thumbnails of its photographs.
+        run: a run with test predictions.
         count: maximum number of photographs per gallery.
     """
-    predictions = predictions_of(run)
-    losses = image_losses(predictions)
-    chosen = gallery_rows(predictions, count=count)
+    predictions, threshold = predictions_of(run), predict_rule(run)
+    chosen = gallery_rows(predictions, threshold, count=count)
     # images without labels have the lowest losses of all, but there is nothing to see
     labelled = np.flatnonzero(predictions.positives.any(axis=1))
     if len(labelled):
-        chosen["lowest_loss"] = labelled[
-            gallery_rows(predictions.select(labelled), count=count)["lowest_loss"]
+        best = gallery_rows(predictions.select(labelled), count=count)["lowest_loss"]
+        chosen["lowest_loss"] = labelled[best]
+    return {key: rows.tolist() for key, rows in chosen.items()}
+
+
+def label_groups(run: ReportedRun, row: int) -> dict[str, list[tuple[str, float]]]:
+    """Return labels with scores, the most confident first, of one test image at the thresholds of `mlic.predict`.
+
+    Returns:
+        Lists of `right`, `wrong`, `missed` (the lowest score first) and `unknown` labels (predicted, but nobody knows
+        whether they are true).
+    """
+    test = predictions_of(run)
+    scores, known, true = test.scores[row], test.known[row], test.positives[row]
+    predicted = scores.astype(np.float64) > np.broadcast_to(predict_rule(run), test.scores.shape)[row]
+    groups = {
+        "right": predicted & true,
+        "wrong": predicted & known & ~true,
+        "missed": true & ~predicted,
+        "unknown": predicted & ~known,
+    }
+    order = np.argsort(-scores, kind="stable")
+    return {
+        name: [
+            (run.classes[column], float(scores[column]))
+            for column in (order[::-1] if name == "missed" else order).tolist()
+            if flags[column]
         ]
-    return [
-        Gallery(
-            key,
-            [_photograph(run, row, float(losses[row]), thumbnails) for row in rows.tolist()],
-        )
-        for key, rows in chosen.items()
-    ]
+        for name, flags in groups.items()
+    }
 
 
-def _photograph(run: ReportedRun, row: int, loss: float, thumbnails: Thumbnails) -> Photograph:
-    predictions = predictions_of(run).select([row])
-    scores, predicted = predictions.scores[0], decide(predictions)[0]
-    true, known = predictions.positives[0], predictions.known[0]
-    name = str(predictions.file_names[0])
+def describe(run: ReportedRun, row: int) -> str:
+    """Return the file name and the labels of a test image, one line for each of `label_groups`."""
+    lines = [str(predictions_of(run).file_names[row])]
+    for name, labels in label_groups(run, row).items():
+        if labels:
+            lines.append(f"{name}: " + ", ".join(f"{label} {score:.2f}" for label, score in labels))
+    return "\n".join(lines)
 
-    def labels(flags: np.ndarray, good: np.ndarray) -> list[Label]:
-        order = sorted(np.flatnonzero(flags).tolist(), key=lambda column: -scores[column])
-        return [Label(run.classes[column], float(scores[column]), bool(good[column])) for column in order]
 
-    shown = labels(true, predicted), labels(predicted & known, true), labels(predicted & ~known, true)
-    return Photograph(name, loss, *shown, thumbnails.data_uri(name))
+def map_label(run: ReportedRun, row: int) -> str | None:
+    """Return the most confident wrong label (predicted or missed), else the most confident right one, or None."""
+    groups = label_groups(run, row)
+    wrong = groups["wrong"] + [(label, 1 - score) for label, score in groups["missed"]]
+    labels = wrong or groups["right"]
+    return max(labels, key=lambda item: item[1])[0] if labels else None

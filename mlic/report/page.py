@@ -12,14 +12,15 @@ from markupsafe import Markup
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_page(content: Mapping[str, Any]) -> str:
+def render_page(content: Mapping[str, Any], template: str = "page.html") -> str:
     """Render the page; all text of `content` is escaped.
 
     The page loads nothing and runs only its own script, whose hash is in the content security policy of the page. Even
     with a bug in the escaping, a script in a class name would not run.
 
     Args:
-        content: variables of `templates/page.html`.
+        content: variables of the template.
+        template: file in `templates/`.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -31,7 +32,7 @@ def render_page(content: Mapping[str, Any]) -> str:
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    page = environment.get_template("page.html").render(
+    page = environment.get_template(template).render(
         script=Markup(script), style=Markup(style), script_hash=f"sha256-{digest}", **content
     )
     return page.lstrip()

@@ -51,6 +51,7 @@ class ReportedRun:
         penalties: content of penalties.csv, of a head in closed form.
         thresholds: float64 (C,), one per class of `test`, or those of the fold of each image (N, C); None if they
             cannot be tuned.
+        common_threshold: one threshold for all classes; None for a cross-validation, or if it cannot be tuned.
         thresholds_from: origin of the thresholds in words.
         notes: notes about missing and broken files.
     """
@@ -69,6 +70,7 @@ class ReportedRun:
     loo: Predictions | None = None
     penalties: pd.DataFrame | None = None
     thresholds: np.ndarray | None = None
+    common_threshold: float | None = None
     thresholds_from: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -218,12 +220,14 @@ def _use_thresholds(run: ReportedRun, stored: dict[str, Any]) -> None:
         absent = [name for name in run.classes if per_class.get(name) is None]
         if not absent:
             run.thresholds = np.array([per_class[name] for name in run.classes], dtype=np.float64)
+            run.common_threshold = stored.get("common")
             run.thresholds_from = "of the run"
             return
         run.notes.append(f"thresholds.json has none for {', '.join(absent)}")
     held_back = run.held_back
     if held_back is not None and held_back.classes == run.classes:
-        run.thresholds = fit_thresholds(held_back.scores, held_back.targets).per_class
+        fitted = fit_thresholds(held_back.scores, held_back.targets)
+        run.thresholds, run.common_threshold = fitted.per_class, fitted.common
         run.thresholds_from = f"tuned on the {'val' if run.val is not None else 'loo'} predictions"
     else:
         run.notes.append(

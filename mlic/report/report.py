@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 
 from mlic.addresses import local_only
-from mlic.data.images import FULL_BITS
 from mlic.errors import InputError
 from mlic.evaluation.errors import co_occurrence
 from mlic.figures import FigureFiles, report_style, run_style
 from mlic.report.comparison import HALF, Comparison, compare_runs
 from mlic.report.differences import difference_table
 from mlic.report.discovery import MissingRun, find_runs, name_runs
-from mlic.report.error_lists import confusion_table, error_browser, error_table
-from mlic.report.galleries import Gallery, Photograph, build_galleries
+from mlic.report.error_lists import confusion_table, error_table
+from mlic.report.galleries import GALLERIES, choose_rows
 from mlic.report.page import render_page
 from mlic.report.pareto import pareto_figure
+from mlic.report.photographs import photograph_data, source_of
 from mlic.report.reading import FINISHED, ReportedRun, read_run
 from mlic.report.reference import REFERENCES
 from mlic.report.report_figures import choose_classes, draw_run, draw_sections
@@ -42,7 +42,6 @@ from mlic.report.score_tables import (
     result_table,
 )
 from mlic.report.tables import Table, write_table
-from mlic.report.thumbnails import Thumbnails, image_folders
 from mlic.report.verdict import Verdict, judge, notes_of, weakest_classes
 from mlic.runs.folder import refuse_foreign_folder, replacing_together, write_atomically
 from mlic.runs.lock import locked_folder
@@ -61,10 +60,7 @@ SECTIONS = {
     "not-finished": "Not finished",
 }
 WORST_SHOWN = 2  # photographs on the first screen
-THUMBNAIL_PIXELS = 256  # longer side
-ERROR_PIXELS = 160
-ERRORS_PER_CLASS = 4  # of each kind, per class and run
-ERROR_IMAGES = 400  # maximum number of photographs in the error browser
+ERRORS_PER_CLASS = 12  # of each kind in errors.csv, per class and run
 PAGE = "index.html"
 PAGE_TEXT = (
     "img-src data:; style-src 'unsafe-inline'; script-src 'sha256-"  # occurs in the pages of all versions
@@ -113,8 +109,8 @@ class Report:
         comparison: comparison of the test metrics.
         verdicts: results in words, one for each set of test images.
         tables: tables by key.
-        galleries: galleries by name of run.
-        thumbnails: thumbnails by name of run.
+        galleries: rows of the test images of each gallery, by name of run.
+        maps: activation maps by name of run and row.
     """
 
     finished: list[ReportedRun]
@@ -124,8 +120,8 @@ class Report:
     comparison: Comparison
     verdicts: list[Verdict]
     tables: dict[str, Table] = field(default_factory=dict)
-    galleries: dict[str, list[Gallery]] = field(default_factory=dict)
-    thumbnails: dict[str, Thumbnails] = field(default_factory=dict)
+    galleries: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    maps: dict[str, dict[int, tuple[str, str]]] = field(default_factory=dict)
 
 
 @local_only()
@@ -158,7 +154,7 @@ def write_report(options: ReportOptions) -> Path:
 
         for run in report.drawn:
             if run.test is not None:
-                export_run(run, report.galleries[run.name], report.thumbnails[run.name])
+                export_run(run, report.galleries[run.name])
     return options.output / PAGE
 
 
@@ -203,32 +199,25 @@ def _build_tables(report: Report, options: ReportOptions, metrics: dict[str, Any
 
 def _build_galleries(report: Report, options: ReportOptions) -> None:
     for run in report.drawn:
-        bits_stored = run.dataset.get("source", {}).get("bits_stored", FULL_BITS)
-        small = Thumbnails(image_folders(run.dataset), THUMBNAIL_PIXELS, bits_stored)
-        report.thumbnails[run.name] = small
         if run.test is None:
             continue
-        if not small.available:
-            folders = ", ".join(map(str, small.folders))
+        source = source_of(run)
+        if not source.available:
+            folders = ", ".join(map(str, source.folders))
             run.notes.append(f"no photographs: the image folder {folders} does not exist")
-        report.galleries[run.name] = build_galleries(run, small, count=options.gallery_images)
+        chosen = report.galleries[run.name] = choose_rows(run, count=options.gallery_images)
         if options.activation_maps:
-            from mlic.report.activation_maps import add_activation_maps  # imports torch
+            from mlic.report.activation_maps import draw_maps  # imports torch
 
-            galleries = report.galleries[run.name]
-            report.galleries[run.name] = add_activation_maps(run, galleries, small, options.packages)
+            rows = dict.fromkeys(row for rows in chosen.values() for row in rows)
+            report.maps[run.name] = draw_maps(run, rows, source, options.packages)
 
 
 def _write(report: Report, options: ReportOptions, metrics: dict[str, Any], folder: Path) -> None:
     tables = folder / "tables"
     for table in report.tables.values():
         table.write_csv(tables)
-    errors, confused = (
-        error_table(report.finished, per_class=ERRORS_PER_CLASS),
-        confusion_table(report.finished),
-    )
-    _write_long_tables(tables, report, metrics, errors, confused)
-    browser = _browser(report, errors, confused)
+    _write_long_tables(tables, report, metrics)
     styles = {run.name: run_style(place) for place, run in enumerate(report.drawn)}
     files = FigureFiles(folder / "figures")
     with report_style():
@@ -247,7 +236,7 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any], fold
                 "path": str(run.path),
                 "notes": run.notes,
                 "figures": draw_run(files, run, number, styles),
-                "galleries": report.galleries.get(run.name, []),
+                "galleries": report.galleries.get(run.name, {}),
             }
             for number, run in enumerate(report.drawn, start=1)
         ]
@@ -262,12 +251,15 @@ def _write(report: Report, options: ReportOptions, metrics: dict[str, Any], fold
         "sections": _sections(report),
         "tables": report.tables,
         "forest": forest,
-        "worst": _worst(report),
+        "best": next((verdict.best for verdict in report.verdicts if verdict.best), ""),
+        "worst_shown": WORST_SHOWN,
         "figures": sections,
         "runs": runs,
         "styles": styles,
-        "errors": browser,
-        "errors_per_class": ERRORS_PER_CLASS,
+        "galleries": GALLERIES,
+        "photographs": photograph_data(
+            [run for run in report.drawn if run.test is not None], report.galleries, report.maps
+        ),
     }
     write_atomically(folder / PAGE, render_page(content))
 
@@ -282,27 +274,11 @@ def _sections(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _worst(report: Report) -> list[Photograph]:
-    """Return the photographs of the best run with the highest loss, for the first screen."""
-    best = next((verdict.best for verdict in report.verdicts if verdict.best), "")
-    found = [gallery for gallery in report.galleries.get(best, []) if gallery.key == "highest_loss"]
-    return [photograph for gallery in found for photograph in gallery.photographs[:WORST_SHOWN]]
-
-
-def _browser(report: Report, errors: pd.DataFrame, confused: pd.DataFrame) -> dict[str, Any]:
-    names = [run.name for run in report.drawn]
-    large = report.thumbnails
-    small = {name: Thumbnails(large[name].folders, ERROR_PIXELS, large[name].bits_stored) for name in names}
-    own_errors, own_confused = (frame.loc[frame["run"].isin(names)] for frame in (errors, confused))
-    return error_browser(report.drawn, own_errors, own_confused, small, max_images=ERROR_IMAGES)
-
-
-def _write_long_tables(
-    folder: Path, report: Report, metrics: dict[str, Any], errors: pd.DataFrame, confused: pd.DataFrame
-) -> None:
+def _write_long_tables(folder: Path, report: Report, metrics: dict[str, Any]) -> None:
     """Write the tables that are too long for the page."""
-    write_table(folder / "errors.csv", errors.drop(columns="row"))
-    write_table(folder / "confusions.csv", confused)
+    tested = [run for run in report.finished if run.test is not None]
+    write_table(folder / "errors.csv", error_table(tested, per_class=ERRORS_PER_CLASS))
+    write_table(folder / "confusions.csv", confusion_table(tested))
     rows = [
         {"run": run, "threshold": threshold, "class": name, **values}
         for run, by_threshold in metrics.items()
@@ -310,7 +286,7 @@ def _write_long_tables(
         for name, values in classes.items()
     ]
     write_table(folder / "class_metrics.csv", pd.DataFrame(rows))
-    pairs = [_pairs(run) for run in report.finished if run.test is not None]
+    pairs = [_pairs(run) for run in tested]
     if pairs:
         write_table(folder / "co_occurrence.csv", pd.concat(pairs, ignore_index=True))
 

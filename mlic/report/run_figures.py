@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mlic.escaping import printable
-from mlic.figures import FAINT, INK, PANEL_HEIGHT, PANEL_WIDTH, RunStyle, new_figure, plain_log_axis
+from mlic.figures import FAINT, INK, PANEL_HEIGHT, PANEL_WIDTH, RunStyle, new_figure, plain_log_axis, shorten
 from mlic.report.comparison import HALF, Comparison
 from mlic.report.curves import find_curve
 from mlic.report.reading import ReportedRun
@@ -161,9 +160,3 @@ def add_legend(
     lines = -(-(len(handles) + len(extra)) // columns)
     figure.set_figheight(figure.get_figheight() + LEGEND_LINE * max(0, lines - 2))
     figure.legend(handles=[*handles, *extra], loc="outside lower center", ncols=columns, fontsize=8)
-
-
-def shorten(name: str, length: int = 24) -> str:
-    """Shorten a name so that it fits beside an axis, and escape its control characters."""
-    name = printable(name).replace("\n", " ").replace("\t", " ")
-    return name if len(name) <= length else name[: length - 1] + "…"

@@ -1,4 +1,4 @@
-"""Small JPEG copies of photographs for embedding in a page."""
+"""Small copies of photographs for embedding in a page, one copy of each."""
 
 import base64
 import io
@@ -11,33 +11,24 @@ from mlic.data.images import FULL_BITS, ImageReference, check_bits_stored, open_
 from mlic.data.readers.tar_shards import find_indexed
 from mlic.errors import InputError
 
-QUALITY = 80
+PIXELS = 192  # longer side
+QUALITY = 65
+MAX_BYTES = 3_000_000  # of all `data:` addresses of a page
+MAX_PHOTOGRAPHS = 800  # of a page, with and without an image
 
 
-class Thumbnails:
-    """Photographs of some folders, or of tar shards, as small JPEGs; each is read once."""
+class ImageFolders:
+    """The photographs of some folders, or of tar shards."""
 
-    def __init__(self, folders: Sequence[Path], pixels: int, bits_stored: int = FULL_BITS) -> None:
-        """Read from `folders`; the longer side has at most `pixels`; for `bits_stored` see `open_image`."""
+    def __init__(self, folders: Sequence[Path], bits_stored: int = FULL_BITS) -> None:
+        """Read from `folders`; for `bits_stored` see `open_image`."""
         self.folders = tuple(folder.resolve() for folder in folders)
-        self.pixels, self.bits_stored = pixels, bits_stored
-        self._read: dict[str, bytes | None] = {}
+        self.bits_stored = bits_stored
 
     @property
     def available(self) -> bool:
         """True if one of the folders exists."""
         return any(folder.is_dir() for folder in self.folders)
-
-    def jpeg(self, file_name: str) -> bytes | None:
-        """Return a small upright copy; None if the file is missing, unreadable or outside the folders."""
-        if file_name not in self._read:
-            self._read[file_name] = self._make(file_name)
-        return self._read[file_name]
-
-    def data_uri(self, file_name: str) -> str | None:
-        """Return a small upright copy as a `data:` address, or None."""
-        jpeg = self.jpeg(file_name)
-        return None if jpeg is None else as_data_uri(jpeg)
 
     def reference(self, file_name: str) -> ImageReference | None:
         """Return the file or the image in a tar shard, or None if it is missing or outside the folders."""
@@ -48,38 +39,61 @@ class Thumbnails:
         file = next((path for path in inside if path.is_file()), None)
         return file or next(filter(None, map(find_indexed, inside)), None)
 
-    def _make(self, file_name: str) -> bytes | None:
+    def thumbnail(self, file_name: str) -> Image.Image | None:
+        """Return a small upright RGB copy; None if the file is missing, unreadable or outside the folders."""
         reference = self.reference(file_name)
-        if reference is None:
-            return None
         try:
-            small = thumbnail(reference, self.pixels, check_bits_stored(self.bits_stored))
+            bits_stored = check_bits_stored(self.bits_stored)
+            return None if reference is None else thumbnail(reference, bits_stored)
         except InputError:  # the page shows a gap
             return None
-        return to_jpeg(small)
 
 
-def thumbnail(reference: ImageReference, pixels: int, bits_stored: int = FULL_BITS) -> Image.Image:
-    """Return an image as read by training (upright RGB) with a longer side of at most `pixels`.
+class PhotographPool:
+    """The photographs of a page, each once, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        """Begin without photographs."""
+        self.names: list[str] = []
+        self.addresses: list[str | None] = []
+        self.bytes = 0
+        self._index: dict[tuple[tuple[Path, ...], str], int] = {}
+
+    def add(self, source: ImageFolders, file_name: str) -> int | None:
+        """Return the index of a photograph, or None if it is new and the page is full."""
+        key = (source.folders, file_name)
+        if key not in self._index and self.bytes < MAX_BYTES and len(self.names) < MAX_PHOTOGRAPHS:
+            image = source.thumbnail(file_name)
+            self._index[key] = self._append(file_name, None if image is None else data_uri(image))
+        return self._index.get(key)
+
+    def find(self, source: ImageFolders, file_name: str) -> int | None:
+        """Return the index of a photograph that was added, or None."""
+        return self._index.get((source.folders, file_name))
+
+    def _append(self, name: str, address: str | None) -> int:
+        self.names.append(name)
+        self.addresses.append(address)
+        self.bytes += len(address or "")
+        return len(self.names) - 1
+
+
+def thumbnail(reference: ImageReference, bits_stored: int = FULL_BITS) -> Image.Image:
+    """Return an image as read by training (upright RGB) with a longer side of at most PIXELS.
 
     Raises:
         InputError: see `mlic.data.open_image`.
     """
-    image = open_image(reference, draft_size=pixels, bits_stored=bits_stored)
-    image.thumbnail((pixels, pixels))
+    image = open_image(reference, draft_size=PIXELS, bits_stored=bits_stored)
+    image.thumbnail((PIXELS, PIXELS))
     return image
 
 
-def to_jpeg(image: Image.Image) -> bytes:
-    """Return the content of a JPEG file of an RGB image."""
+def data_uri(image: Image.Image) -> str:
+    """Return an RGB image as the `data:` address of a WebP file."""
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=QUALITY, optimize=True)
-    return stream.getvalue()
-
-
-def as_data_uri(jpeg: bytes) -> str:
-    """Return a JPEG file as a `data:` address."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    image.save(stream, "WEBP", quality=QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def image_folders(dataset: dict) -> list[Path]:

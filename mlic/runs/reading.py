@@ -44,7 +44,7 @@ FORMS: dict[str, Mapping[str, Form]] = {
         "curation": {"dropped_classes": COUNTS}, "split": {"hash": TEXT}, "source": {"images": PLACES},
     },
     METRICS_FILE: {ANY: METRICS},
-    THRESHOLDS_FILE: {"per_class": PER_CLASS, "folds": {ANY: PER_CLASS}},
+    THRESHOLDS_FILE: {"common": NUMBER, "per_class": PER_CLASS, "folds": {ANY: PER_CLASS}},
 }  # fmt: skip
 FORMS[EVALUATION_FILE] = {
     "run": TEXT, "images_in_run": COUNTS, "thresholds": FORMS[THRESHOLDS_FILE], "model": FORMS[MODEL_FILE],

@@ -31,9 +31,16 @@ from mlic.runs.folder import (
     write_atomically,
 )
 from mlic.training.closed_form import LEFT_OUT
+from mlic.training.tensorboard import LAST
 
 DEFAULT_THRESHOLD = 0.5
 PREDICTED_PARTS = ("val", "test", LEFT_OUT)
+# what TensorBoard shows beside the test metrics: the settings that matter most
+HPARAMS = (
+    "model.name", "head._target_", "head.hidden", "head.dropout", "loss._target_", "optimizer._target_", "optimizer.lr",
+    "optimizer.weight_decay", "data.batch_size", "seed",
+)  # fmt: skip
+TEST_METRICS = ("map", "auc_macro", "precision_micro", "recall_micro", "cf1", "of1")
 LOGGED_SETTINGS = ("seed", "data", "model", "head", "loss", "optimizer", "scheduler")
 WHOLE_TABLE, SHOWN_CLASSES = 20, 12  # larger tables are cut to their first and last classes
 
@@ -189,21 +196,20 @@ def write_results(
                 classes=datamodule.table.classes,
             ).write_parquet(folder.predictions(part))
     folder.write_json(METRICS_FILE, model.results)
-    final = {
-        f"final/{part}_{name}": value
-        for part, metrics in model.results.items()
-        for name, value in metrics.items()
-        if isinstance(value, float)
-    }
+    test = model.results.get("test", {})
+    final = {f"{LAST}test/{name}": test[name] for name in TEST_METRICS if isinstance(test.get(name), float)}
+    settings = _logged(config)
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(_logged(config), metrics=final)
+            chosen = {name: settings[name] for name in HPARAMS if name in settings}
+            logger.log_hyperparams(chosen, metrics=final)
 
 
 def log_settings(config: DictConfig, loggers: Sequence[Logger]) -> None:
-    """Log the settings before training begins."""
+    """Log the settings before training begins; TensorBoard gets them with the test metrics."""
     for logger in loggers:
-        logger.log_hyperparams(_logged(config))
+        if not isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(_logged(config))
 
 
 def _logged(config: DictConfig) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def _build(config: DictConfig, **parts: Any) -> L.Trainer:
 
 
 def _make_logger(entry: DictConfig, earlier: EarlierRun) -> Logger:
-    if get_class(entry["_target_"]) is not TensorBoardLogger:
+    if not issubclass(get_class(entry["_target_"]), TensorBoardLogger):
         return instantiate(entry)
     # it passes unknown options to its writer, which is created when the first value is logged
     known = signature(TensorBoardLogger).parameters.keys() | signature(SummaryWriter).parameters.keys()

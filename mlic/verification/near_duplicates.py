@@ -12,7 +12,7 @@ from mlic.runs.folder import RunFolder, replacing_together
 from mlic.training.run import prepare_features
 from mlic.verification.findings import Finding
 from mlic.verification.report import NEAR_DUPLICATE_SHEET, NEAR_DUPLICATES, write_table
-from mlic.verification.sheets import write_pair_sheet
+from mlic.verification.sheets import caption_pairs, write_sheet
 
 MOST_PAIRS = 10_000
 
@@ -54,10 +54,9 @@ def write_near_duplicates(config: DictConfig, folder: RunFolder) -> list[Finding
     ]
     with replacing_together(folder.path) as new:
         write_table(new / NEAR_DUPLICATES, pd.DataFrame(columns))
-        write_pair_sheet(
+        write_sheet(
             new / NEAR_DUPLICATE_SHEET,
-            table,
-            ((each.file_name, each.same_as, each.detail) for each in found),
+            list(caption_pairs(table, ((each.file_name, each.same_as, each.detail) for each in found))),
             title="Near duplicates, in pairs",
             bits_stored=datamodule.bits_stored,
         )

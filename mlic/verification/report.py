@@ -13,11 +13,12 @@ from omegaconf import DictConfig
 
 from mlic.errors import InputError
 from mlic.escaping import escape_table, printable
+from mlic.figures import EmbeddedFigure, FigureFiles, report_style
 from mlic.runs.folder import RunFolder, refuse_foreign_folder, replacing_together, write_atomically
 from mlic.verification.checking import Verification
-from mlic.verification.figures import write_figures
+from mlic.verification.figures import label_distribution, sample_images
 from mlic.verification.findings import KINDS, Finding, count_kinds, findings_table
-from mlic.verification.sheets import write_pair_sheet
+from mlic.verification.sheets import caption_pairs, write_sheet
 from mlic.verification.statistics import count_images
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ SUSPECTS, SUSPECT_IMAGES, SUSPECT_SHEET = "suspects.csv", "suspect_images.csv", 
 DUPLICATE_SHEET = "duplicates.png"
 NEAR_DUPLICATES, NEAR_DUPLICATE_SHEET = "near_duplicates.csv", "near_duplicates.png"
 FILES = (PROBLEMS, CLASSES, PAIRS, SUMMARY, SUSPECTS, SUSPECT_IMAGES, SUSPECT_SHEET)
-FILES += (DUPLICATE_SHEET, NEAR_DUPLICATES, NEAR_DUPLICATE_SHEET)
+FILES += ("index.html", DUPLICATE_SHEET, NEAR_DUPLICATES, NEAR_DUPLICATE_SHEET)
 _NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
@@ -54,7 +55,9 @@ def open_output(output: str | Path, annotations: str | Path | None) -> RunFolder
         raise InputError(f"output: the folder '{output}' cannot be created ({error.strerror}).") from error
 
 
-def write(folder: RunFolder, verification: Verification, data: DictConfig, *, check: str, seed: int) -> None:
+def write(
+    folder: RunFolder, verification: Verification, data: DictConfig, *, check: str, seed: int
+) -> list[EmbeddedFigure]:
     """Write the tables of a verification, verification.json and figures, replacing all of them together.
 
     Args:
@@ -63,6 +66,9 @@ def write(folder: RunFolder, verification: Verification, data: DictConfig, *, ch
         data: config of the data set.
         check: the check, `full` or `quick`.
         seed: seed of the sample images.
+
+    Returns:
+        The figure of the labels.
     """
     summary = {
         "problems": count_kinds(verification.findings),
@@ -79,22 +85,30 @@ def write(folder: RunFolder, verification: Verification, data: DictConfig, *, ch
         write_table(new / PAIRS, verification.pairs)
         RunFolder(new).write_json(SUMMARY, summary)
         if conflicts:
-            write_pair_sheet(
+            pairs = ((each.file_name, each.same_as, "same bytes, different labels") for each in conflicts)
+            write_sheet(
                 new / DUPLICATE_SHEET,
-                verification.table,
-                (
-                    (finding.file_name, finding.same_as, "same bytes, different labels")
-                    for finding in conflicts
-                ),
+                list(caption_pairs(verification.table, pairs, with_labels=True)),
                 title="Copies with different labels, in pairs",
-                with_labels=True,
                 bits_stored=data.bits_stored,
             )
-        before, after = count_images(verification.classes)
-        usable = verification.table.select(verification.inspected.usable)
-        write_figures(new / FIGURES, usable, before, after, seed=seed, bits_stored=data.bits_stored)
+        panels = write_figures(new / FIGURES, verification, data, seed)
     if not conflicts:  # an earlier check may have found some
         (folder.path / DUPLICATE_SHEET).unlink(missing_ok=True)
+    return panels
+
+
+def write_figures(
+    folder: Path, verification: Verification, data: DictConfig, seed: int
+) -> list[EmbeddedFigure]:
+    """Write labels.png and labels.svg if there are classes, and samples.png if there are usable images."""
+    usable = verification.table.select(verification.inspected.usable)
+    if len(usable):
+        write_sheet(folder / "samples.png", sample_images(usable, seed=seed), bits_stored=data.bits_stored)
+    before, after = count_images(verification.classes)
+    with report_style():
+        figure = label_distribution(before, after) if before else None
+        return FigureFiles(folder).save("labels", "Images of each class", figure)
 
 
 def write_table(path: Path, table: pd.DataFrame, **options: Any) -> None:

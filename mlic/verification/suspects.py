@@ -16,12 +16,12 @@ from mlic.errors import InputError
 from mlic.runs.folder import RunFolder, replacing_together
 from mlic.training.run import prepare_features
 from mlic.verification.cross_validation import cross_validated_scores
+from mlic.verification.files import SEPARATOR
 from mlic.verification.report import SUSPECT_IMAGES, SUSPECT_SHEET, SUSPECTS, write_table
 from mlic.verification.sheets import write_sheet
 
 logger = logging.getLogger(__name__)
 
-SEPARATOR = "|"
 LEAST_SCORE = 1e-4  # a score of exactly 0 would outweigh all other labels of an image
 NAMED = 3  # classes named for each image
 SHOWN, ON_SHEET = 5, 24
@@ -39,12 +39,15 @@ def check_options(options: DictConfig) -> None:
             raise InputError(f"suspects.{key}={options[key]}: expected a number of at least {least:g}.")
 
 
-def write_suspects(config: DictConfig, folder: RunFolder) -> None:
+def write_suspects(config: DictConfig, folder: RunFolder) -> pd.DataFrame:
     """Rank all images and labels on the features of `model`; write two tables and a sheet of pictures.
 
     Args:
         config: composed from `conf/verify.yaml`.
         folder: output folder.
+
+    Returns:
+        The ranking of the images, see `Ranking`.
 
     Raises:
         InputError: no class has enough images, or settings are invalid.
@@ -79,6 +82,7 @@ def write_suspects(config: DictConfig, folder: RunFolder) -> None:
             bits_stored=datamodule.bits_stored,
         )
     _log_ranking(folder, ranking, found, time.perf_counter() - start)
+    return ranking.images
 
 
 def _learnable(table: LabelTable, folds: int) -> LabelTable:

@@ -9,10 +9,10 @@ from torch import nn
 
 from mlic.inference.activation_maps import activation_map
 from mlic.models import DenseHead, FrozenBackbone
-from mlic.report.activation_maps import add_activation_maps
-from mlic.report.galleries import build_galleries
+from mlic.report.activation_maps import draw_maps
+from mlic.report.galleries import choose_rows
+from mlic.report.photographs import source_of
 from mlic.report.reading import read_run
-from mlic.report.thumbnails import Thumbnails, image_folders
 
 
 class TwoChannels(nn.Module):
@@ -50,11 +50,10 @@ def test_with_mirror_images_the_map_of_the_mirror_image_is_the_mirrored_map():
 def test_maps_of_a_real_run_and_a_note_without_its_checkpoint(tiny_run: Path, tmp_path: Path):
     folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     run = read_run(folder)
-    small = Thumbnails(image_folders(run.dataset), 64)
-    galleries = build_galleries(run, small, count=2)
-    (first, *_), *_ = (gallery.photographs for gallery in add_activation_maps(run, galleries, small))
-    assert first.map_image is not None and first.map_image.startswith("data:image/jpeg;base64,")
-    assert first.map_label in run.classes
+    rows = choose_rows(run, count=2)["highest_loss"]
+    maps = draw_maps(run, rows, source_of(run))
+    assert list(maps) == rows and all(label in run.classes for _, label in maps.values())
+    assert all(address.startswith("data:image/webp;base64,") for address, _ in maps.values())
     shutil.rmtree(folder / "checkpoints")
-    assert add_activation_maps(run, galleries, small) == galleries
+    assert draw_maps(run, rows, source_of(run)) == {}
     assert any(note.startswith("no activation maps: ") for note in run.notes)

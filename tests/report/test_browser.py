@@ -83,17 +83,39 @@ def test_a_click_sorts_a_table_and_a_second_turns_it_round(page: Path):
     assert last == ["never"] * 2, "the class without a value stays last both ways"
 
 
-def test_a_filter_shows_the_errors_of_a_class(page: Path, odd_classes: tuple[str, ...]):
+def test_the_photographs_of_a_class_follow_run_rule_and_slider(page: Path, odd_classes: tuple[str, ...]):
     names = json.dumps(odd_classes[:3]).replace("<", "\\u003c")  # the script is part of a page
-    every, of_one = use(page, f"""
-      choose('error-run', '');
-      const every = {names}.map(name => {{ choose('error-class', name); return cards(); }});
+    opened, every, of_one, rules, slid, number = use(page, f"""
+      const measured = () => document.querySelector('#error-list .measured').innerText;
+      const chosen = id => document.getElementById(id).value;
+      const opened = chosen('error-class');
+      const every = {names}.map(name => {{ choose('error-class', name); return [cards(), measured()]; }});
       choose('error-run', '1');
-      return [every, cards()];
+      const of_one = [chosen('error-class'), all('#error-list img.photo').length, cards().length];
+      const rules = ['own', 'common', 'half'].map(rule => {{
+        const select = document.querySelector('select[data-rule]');
+        select.value = rule;
+        select.dispatchEvent(new Event('change'));
+        return measured();
+      }});
+      const slider = document.getElementById('threshold');
+      const slid = [1, 99].map(value => {{
+        slider.value = value;
+        slider.dispatchEvent(new Event('input'));
+        return measured();
+      }});
+      document.querySelector('#table-classes tbody a.number').click();
+      return [opened, every, of_one, rules, slid, [chosen('error-class'), chosen('threshold')]];
     """)  # fmt: skip
-    for name, cards in zip(odd_classes, every, strict=False):
-        assert cards and all(f"✗ {name}" in card or f"✗ missed: {name}" in card for card in cards)
-    assert 0 < len(of_one) < len(every[-1]) and all(card.endswith("· <b>one") for card in of_one)
+    assert opened in odd_classes[:3]
+    for name, (cards, measured) in zip(odd_classes, every, strict=False):
+        assert cards and all(name in card for card in cards) and measured.startswith("precision ")
+    assert of_one[0] == odd_classes[2] and of_one[1] == of_one[2] > 0, "the class stays"
+    assert len({*rules}) > 1
+    low, high = slid
+    assert "recall 0.875" in low, "all but the image with inverted scores"
+    assert "recall 0." in high and low != high
+    assert number[0] in odd_classes
 
 
 def test_names_are_text_and_no_script_but_the_pages_own_runs(page: Path, tmp_path: Path):

@@ -64,7 +64,7 @@ def data_set(tmp_path: Path) -> DataSet:
 @pytest.fixture
 def verify_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Verify:
     """A function (data set, overrides) -> what was found; writes to `tmp_path / "out"`, without figures."""
-    monkeypatch.setattr("mlic.verification.report.write_figures", lambda *_, **__: None)  # a second each
+    monkeypatch.setattr("mlic.verification.report.write_figures", lambda *_, **__: [])  # a second each
 
     def run(data_set: DataSet, *overrides: str) -> Verification:
         data_set.write()

@@ -269,7 +269,7 @@ def test_an_earlier_check_stays_whole_until_the_new_one_is(
     verify_set(data_set)
     after = contents(tmp_path / "out")
     changed = {path.name for path in before if after[path] != before[path]}
-    assert changed == {"class_pairs.csv", "classes.csv", "verification.json"}
+    assert changed == {"class_pairs.csv", "classes.csv", "index.html", "verification.json"}
 
 
 def test_two_checks_do_not_mix(data_set, verify_set, held_by_another, tmp_path: Path):

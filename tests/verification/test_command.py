@@ -19,7 +19,15 @@ def test_the_exit_status_tells_clean_from_problems_from_unusable_input(data_set,
     clean = run_command(*arguments)
     assert clean.returncode == 0, clean.stdout + clean.stderr
     assert clean.stdout.splitlines()[-1] == "no problems"
-    files = {"problems.csv", "classes.csv", "class_pairs.csv", "verification.json", "figures", ".lock"}
+    files = {
+        "problems.csv",
+        "classes.csv",
+        "class_pairs.csv",
+        "verification.json",
+        "figures",
+        "index.html",
+        ".lock",
+    }
     assert {path.name for path in output.iterdir()} == files
 
     for name in ("labels", "samples"):

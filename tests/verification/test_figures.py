@@ -6,7 +6,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from mlic.data.table import LabelTable
-from mlic.verification.figures import label_distribution, sample_grid
+from mlic.figures import image_sheet
+from mlic.verification.figures import label_distribution, sample_images
+from mlic.verification.sheets import open_small
 
 
 def named(counts: list[int]) -> dict[str, int]:
@@ -14,34 +16,38 @@ def named(counts: list[int]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("counts", [[750, 40], [45, 31, 30], [1, 1], [3, 0], [2_000_000, 900_000]])
-def test_the_axis_has_numbers_and_every_bar_a_height(counts: list[int]):
+def test_every_bar_has_a_length_and_its_number(counts: list[int]):
     figure = label_distribution(named(counts), named(counts))
     FigureCanvasAgg(figure).draw()
     axes = figure.axes[0]
-    low, high = axes.get_ylim()
-    shown = [label.get_text() for label in axes.get_yticklabels() if label.get_text()]
-    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
-    assert 2 <= len(ticks) <= 25
-    assert {f"{tick:,.0f}" for tick in ticks if tick >= 1} <= set(shown)
-    assert len(shown) == len(set(shown))
+    low, high = axes.get_xlim()
     assert low < min(count for count in counts if count) <= max(counts) < high
+    shown = [text.get_text() for text in axes.texts]
+    assert shown == [f"{count:,}" for count in sorted(counts, reverse=True) if count] + ["0"] * (0 in counts)
+    assert not figure.legends, "curation changes nothing"
 
 
-def test_a_subset_of_a_large_set_has_bars_of_its_own():
-    axes = label_distribution(named([4000, 1200]), named([80, 1])).axes[0]
-    assert axes.get_ylim()[0] < 1
-    assert [label.get_text() for label in axes.get_yticklabels()][-1] == "5,000"
+def test_classes_that_curation_changes_have_both_numbers():
+    figure = label_distribution(named([4000, 1200, 5]), named([80, 1]))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["80 of 4,000", "1 of 1,200", "5, dropped"]
+    assert figure.axes[0].get_xlim()[0] < 1 and len(figure.legends) == 1
 
 
-def test_labels_stand_over_the_images_as_they_are_spelled(tmp_path: Path):
+def test_samples_are_read_as_by_training_with_their_labels_on_an_even_grid(tmp_path: Path):
     # 16 bits of which 12 are used: read as training reads them, the second image is white
     paths = [tmp_path / "small.png", tmp_path / "deep.png", tmp_path / "broken.png"]
     Image.fromarray(np.zeros((30, 40), np.uint8)).save(paths[0])
     Image.fromarray(np.full((30, 40), 4095, np.uint16)).save(paths[1])
     paths[2].write_bytes(b"")
     labels = np.array([[1, 1], [0, -1], [1, 0]])
-    table = LabelTable.build(tmp_path, [path.name for path in paths], labels, ["a $x^2$", "b"])
-    figure = sample_grid(table, bits_stored=12)
+    table = LabelTable.build(tmp_path, [path.name for path in paths], labels, ["a $x^2$", "b" * 200])
+    images = [(open_small(reference, 12), caption) for reference, caption in sample_images(table)]
+    figure = image_sheet(images)
+    FigureCanvasAgg(figure).draw()
     # a broken image leaves a gap
-    shown = {axes.texts[0].get_text(): np.asarray(axes.images[0].get_array()).min() for axes in figure.axes}
-    assert shown == {"a $x^2$": 255, "no label": 255, "a $x^2$, b": 0}
+    shown = [
+        (axes.texts[0].get_text(), np.asarray(axes.images[0].get_array())[-1].min()) for axes in figure.axes
+    ]
+    assert shown[:2] == [("a $x^2$", 255), ("no label", 255)]
+    assert shown[2][0].startswith("a $x^2$, b") and "\n" in shown[2][0] and shown[2][1] == 0
+    assert len({tuple(np.round(axes.get_position().bounds[1:], 6)) for axes in figure.axes}) == 1

@@ -47,7 +47,7 @@ for (const select of document.querySelectorAll("select[data-filter]")) {
   show();
 }
 
-// The errors of a class. All text goes through textContent, so that a name is never taken for markup.
+// Text goes through textContent, so that a name is never taken for markup.
 function element(tag, className, text) {
   const made = document.createElement(tag);
   if (className) made.className = className;
@@ -55,62 +55,168 @@ function element(tag, className, text) {
   return made;
 }
 
-function errorCard(data, item, name) {
+// Photographs: right, wrong and missed labels are decided here, for any threshold.
+function readPhotographs(store) {
+  const data = JSON.parse(store.textContent);
+  const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  for (const run of data.runs) {
+    run.scores = new Uint16Array(bytes(run.scores).buffer);
+    run.labels = bytes(run.labels);
+  }
+  return data;
+}
+
+// Returns what became of a label of a photograph: right, wrong, missed, unknown or "" (absent and not predicted).
+function outcomeOf(run, place, column, threshold) {
+  const label = run.labels[place * run.classes.length + column];
+  const predicted = run.scores[place * run.classes.length + column] > threshold * 65536;
+  if (label === 2) return predicted ? "unknown" : "";
+  return label === 1 ? (predicted ? "right" : "missed") : predicted ? "wrong" : "";
+}
+
+const SIGNS = { right: "✓ ", wrong: "✗ ", missed: "✗ missed: ", unknown: "? " };
+
+// All labels of a photograph under a rule, the most confident first; `own` replaces the threshold of one class.
+function labelsOf(run, place, rule, own) {
+  const thresholds = (run.thresholds[rule] || Object.values(run.thresholds)[0])[run.folds[place]];
+  const found = run.classes.map((name, column) => {
+    const threshold = own && own.column === column && own.threshold !== null ? own.threshold : thresholds[column];
+    const score = run.scores[place * run.classes.length + column] / 65536;
+    return { name, column, score, kind: outcomeOf(run, place, column, threshold) };
+  });
+  return found.filter((label) => label.kind).sort((a, b) => b.score - a.score);
+}
+
+function photographCard(data, run, place, labels, withMap) {
   const card = element("figure", "card");
-  if (item.image === null) {
-    card.append(element("div", "photo gap", "no image"));
-  } else {
+  const map = withMap && run.maps[place];
+  const address = map ? map[0] : data.images[run.photos[place]];
+  const file = data.files[run.photos[place]];
+  if (address) {
     const image = element("img", "photo");
-    image.src = data.images[item.image];
-    image.alt = item.file;
+    image.src = address;
+    image.alt = file;
     card.append(image);
+  } else {
+    card.append(element("div", "photo gap", "no image"));
   }
   const caption = element("figcaption");
-  const wrong = (item.positive ? "✗ " : "✗ missed: ") + name + " " + item.score.toFixed(2);
-  caption.append(element("p", "labels bad", wrong));
-  caption.append(element("p", "labels", "true: " + (item.true.join(", ") || "none")));
-  caption.append(element("p", "name", item.file + " · " + data.runs[item.run]));
+  for (const { name, kind, score } of labels) {
+    const color = { right: "good", unknown: "none" }[kind] || "bad";
+    const line = element("span", "label " + color, SIGNS[kind] + name + " ");
+    line.append(element("span", "score", score.toFixed(2)));
+    caption.append(line);
+  }
+  const words = [file, "loss " + (run.losses[place] === null ? "unknown" : run.losses[place].toFixed(3))];
+  if (map) words.push("map of " + map[1]);
+  caption.append(element("p", "name", words.join(" · ")));
   card.append(caption);
   return card;
 }
 
-function errorGroup(data, items, name, title) {
-  const group = element("div", "error-group");
-  group.append(element("h4", "", title + " (" + items.length + ")"));
+function fillGallery(data, box, rule) {
+  const run = data.runs.find((each) => each.name === box.dataset.run);
+  const places = run ? run.galleries[box.dataset.gallery] || [] : [];
+  const shown = places.slice(0, Number(box.dataset.most || places.length));
+  box.replaceChildren(...shown.map((place) => photographCard(data, run, place, labelsOf(run, place, rule), true)));
+}
+
+// The photographs of one outcome of a class, the most confident first.
+function outcomeGroup(data, run, rule, own, kind, title, total) {
+  const shown = [];
+  run.photos.forEach((_, place) => {
+    const labels = labelsOf(run, place, rule, own);
+    const label = labels.find((each) => each.column === own.column && each.kind === kind);
+    if (label) shown.push({ place, labels: [label, ...labels.filter((each) => each !== label)], score: label.score });
+  });
+  shown.sort((a, b) => kind === "missed" ? a.score - b.score : b.score - a.score);
   const cards = element("div", "cards");
-  for (const item of items) cards.append(errorCard(data, item, name));
-  group.append(items.length ? cards : element("p", "none", "none"));
+  cards.append(...shown.slice(0, 12).map((item) => photographCard(data, run, item.place, item.labels, false)));
+  const group = element("div", "error-group");
+  group.append(element("h4", "", title + " (" + total + (total > cards.children.length ? ", " + cards.children.length + " shown" : "") + ")"));
+  group.append(total ? cards : element("p", "none", "none"));
   return group;
 }
 
-function showErrors(data, list, name, run) {
-  const own = (items) => (items || []).filter((item) => run === "" || item.run === Number(run));
-  const errors = own(Object.hasOwn(data.errors, name) ? data.errors[name] : []);
-  const confused = own(Object.hasOwn(data.confused, name) ? data.confused[name] : []);
-  list.replaceChildren();
-  if (confused.length) {
-    const words = confused.map((item) =>
-      item.with + " (" + item.images + (run === "" ? ", " + data.runs[item.run] : "") + ")");
-    list.append(element("p", "rule", "Predicted in its place on images where it is missed: " + words.join("; ")));
+function showClass(data, list, run, rule, own) {
+  const counts = run.counts[rule] || Object.values(run.counts)[0];
+  const step = own.threshold === null ? null : Math.round(own.threshold * 100) - 1;
+  const [right, wrong] = ["tp", "fp"].map((key) => step === null ? counts[key][own.column] : run.steps[key][own.column][step]);
+  const positives = run.positives[own.column], missed = positives - right;
+  const share = (part, whole) => whole ? (part / whole).toFixed(3) : "undefined";
+  const words = "precision " + share(right, right + wrong) + " (" + right + " of " + (right + wrong) + " predicted), recall " +
+    share(right, positives) + " (" + right + " of " + positives + ")";
+  list.replaceChildren(element("p", "measured", words));
+  const name = run.classes[own.column];
+  const confused = Object.hasOwn(counts.confused, name) ? counts.confused[name] : [];
+  if (confused.length && own.threshold === null) {
+    const others = confused.map(([other, images]) => other + " (" + images + ")").join(", ");
+    list.append(element("p", "rule", "Predicted in its place on images where it is missed: " + others));
   }
-  list.append(errorGroup(data, errors.filter((item) => item.positive), name, "False positives"));
-  list.append(errorGroup(data, errors.filter((item) => !item.positive), name, "False negatives"));
+  list.append(outcomeGroup(data, run, rule, own, "wrong", "False positives", wrong));
+  list.append(outcomeGroup(data, run, rule, own, "missed", "False negatives", missed));
+  list.append(outcomeGroup(data, run, rule, own, "right", "True positives", right));
 }
 
-const errorClass = document.getElementById("error-class");
-if (errorClass) {
-  const data = JSON.parse(document.getElementById("error-data").textContent);
-  const errorRun = document.getElementById("error-run");
-  const list = document.getElementById("error-list");
-  const count = (name) => Object.hasOwn(data.errors, name) ? data.errors[name].length : 0;
-  for (const name of data.classes) addOption(errorClass, name + " (" + count(name) + ")", name);
-  addOption(errorRun, "all", "");
-  data.runs.forEach((name, place) => addOption(errorRun, name, String(place)));
-  if (data.runs.length) errorRun.value = "0";
-  const show = () => showErrors(data, list, errorClass.value, errorRun.value);
-  errorClass.addEventListener("change", show);
-  errorRun.addEventListener("change", show);
-  show();
+const store = document.getElementById("photograph-data");
+if (store) {
+  const data = readPhotographs(store);
+  const [classes, runs, slider, shown, list] =
+    ["error-class", "error-run", "threshold", "threshold-value", "error-list"].map((id) => document.getElementById(id));
+  const rules = document.querySelectorAll("select[data-rule]");
+  let own = { column: 0, threshold: null };
+  const run = () => data.runs[Number(runs.value)];
+  const rule = () => rules[0].value;
+  const draw = () => {
+    own.column = Math.max(0, run().classes.indexOf(classes.value));
+    const thresholds = (run().thresholds[rule()] || Object.values(run().thresholds)[0]).map((each) => each[own.column]);
+    const [low, high] = [Math.min(...thresholds), Math.max(...thresholds)];
+    if (own.threshold === null) slider.value = Math.round(50 * (low + high));
+    const text = low === high ? low.toFixed(3) : low.toFixed(3) + " to " + high.toFixed(3) + " by fold";
+    shown.textContent = own.threshold === null ? text : own.threshold.toFixed(2);
+    showClass(data, list, run(), rule(), own);
+  };
+  const reset = () => { own.threshold = null; draw(); };
+  const listClasses = () => {
+    const former = classes.value, counts = Object.values(run().counts)[0];
+    classes.replaceChildren();
+    run().classes.forEach((name, column) =>
+      addOption(classes, name + " (" + (counts.fp[column] + counts.fn[column]) + ")", name));
+    classes.value = run().classes.includes(former) ? former : run().classes[0];
+  };
+  const open = (place, name) => {
+    runs.value = String(place);
+    listClasses();
+    if (run().classes.includes(name)) classes.value = name;
+    reset();
+  };
+  data.runs.forEach((each, place) => addOption(runs, each.name, String(place)));
+  const fill = () => document.querySelectorAll("[data-gallery]").forEach((box) => fillGallery(data, box, rule()));
+  rules.forEach((select) => select.addEventListener("change", () => {
+    rules.forEach((other) => { other.value = select.value; });
+    fill();
+    reset();
+  }));
+  classes.addEventListener("change", reset);
+  runs.addEventListener("change", () => open(Number(runs.value), classes.value));
+  slider.addEventListener("input", () => { own.threshold = slider.value / 100; draw(); });
+  if (data.runs.length) {
+    open(data.start.run, data.start.class);
+    fill();
+  }
+  // Numbers of the table of classes lead to the photographs.
+  for (const line of document.querySelectorAll("#table-classes tbody tr, #table-weakest tbody tr")) {
+    for (const cell of line.querySelectorAll("td:not(.text)")) {
+      const heading = cell.closest("table").tHead.lastElementChild.children[cell.cellIndex].textContent;
+      const place = data.runs.findIndex((each) => each.name === heading);
+      if (cell.dataset.value === "" || !data.runs.length) continue;
+      const link = element("a", "number");
+      link.href = "#errors";
+      link.append(...cell.childNodes);
+      link.addEventListener("click", () => open(place < 0 ? data.start.run : place, line.cells[0].dataset.value));
+      cell.append(link);
+    }
+  }
 }
 
 // Figures show the value of the nearest point under the pointer, or of the next one with the arrow keys.
@@ -136,7 +242,7 @@ function readFigure(svg) {
       const [name, ...names] = JSON.parse(group.dataset.series || group.dataset.note);
       pointsOf(group).forEach((point, place) => {
         const values = () => names[place] ? names[place] + "\n" + coordinates(axes, point) : coordinates(axes, point);
-        found.push({ point, text: () => group.dataset.note ? name : name + "\n" + values() });
+        found.push({ group, point, text: () => group.dataset.note ? name : name + "\n" + values() });
       });
     }
     (axes.cells || []).forEach((row, line) => row.forEach((value, column) => {
@@ -184,7 +290,8 @@ for (const svg of document.querySelectorAll("svg.plot")) {
   const find = (event) => {
     points ||= readFigure(svg);
     const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-    let nearest = -1, least = 24 ** 2;
+    const bar = event.target.closest("[data-note]");
+    let nearest = bar ? points.findIndex((each) => each.group === bar) : -1, least = nearest < 0 ? 24 ** 2 : 0;
     points.forEach(({ point: [x, y] }, place) => {
       const distance = (x - at.x) ** 2 + (y - at.y) ** 2;
       if (distance < least) [nearest, least] = [place, distance];
