@@ -1,13 +1,16 @@
 """Score new photographs.
 
-python -m mlic.predict run=<run> images=<folder, files or pattern> output=predictions.csv
+python -m mlic.predict run=<run> images=<folder, files, pattern or list> output=<folder or .csv file>
 """
 
 import logging
 import time
-from pathlib import Path
+from collections import Counter
+from contextlib import ExitStack
+from typing import Any
 
 import hydra
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from mlic.command_line import ending_in_order, run_command
@@ -22,7 +25,7 @@ ERRORS_SHOWN = 5
 
 @translated_errors()
 def predict(config: DictConfig) -> dict[str, str]:
-    """Score images and write a CSV file, batch by batch.
+    """Score images, and write a CSV file and a page with the photographs, batch by batch.
 
     Args:
         config: composed from `conf/predict.yaml`.
@@ -35,12 +38,21 @@ def predict(config: DictConfig) -> dict[str, str]:
     """
     check_settings(config, "predict")
     from mlic.inference.listing import list_images
-    from mlic.inference.prediction_table import open_predictions, prediction_rows, refuse_other_file
+    from mlic.inference.prediction_table import (
+        open_predictions,
+        output_files,
+        prediction_rows,
+        refuse_other_file,
+    )
 
-    output = Path(config.output)
-    refuse_other_file(output)
-    images = OmegaConf.to_container(config.images) if OmegaConf.is_list(config.images) else config.images
-    paths, names = list_images(images)  # pyright: ignore[reportArgumentType]
+    plain: Any = OmegaConf.to_container(config)
+    table_file, page_file = output_files(config.output)
+    refuse_other_file(table_file)
+    if config.page:
+        from mlic.report.prediction_page import open_pages, refuse_other_page
+
+        refuse_other_page(page_file)
+    paths, names = list_images(plain["images"])
     # torch and timm take seconds to import, so find the images first
     from tqdm import tqdm
 
@@ -48,27 +60,50 @@ def predict(config: DictConfig) -> dict[str, str]:
 
     options = {"device": config.device, "packages": config.packages, **config.model.backbone}
     classifier = Classifier.load(config.run, **options)
-    thresholds = classifier.choose_thresholds(config.thresholds)
+    upper = classifier.choose_thresholds(plain["thresholds"])
     bad: dict[str, str] = {}
+    counts: Counter[str] = Counter()
     start, done = time.perf_counter(), 0
-    batches = classifier.stream(paths, batch_size=config.batch_size, num_workers=config.num_workers)
-    with (
-        open_predictions(output) as file,
-        tqdm(total=len(paths), unit="image", disable=None, dynamic_ncols=True) as bar,
-    ):
-        for batch in batches:
-            batch_names = names[done : done + len(batch.paths)]
-            file.append(prediction_rows(batch_names, batch, classifier.classes, thresholds, config.top_k))
-            bad |= {name: error for name, error in zip(batch_names, batch.errors, strict=True) if error}
-            done += len(batch_names)
-            bar.update(len(batch_names))
-    seconds = time.perf_counter() - start
-    logger.info("%d images scored in %.1f s, written to %s", len(paths) - len(bad), seconds, config.output)
-    _tell(bad, len(paths))
+    with ExitStack() as stack:
+        file = stack.enter_context(open_predictions(table_file))
+        pages = config.page and stack.enter_context(
+            open_pages(
+                page_file,
+                title=f"Predictions of {classifier.backbone.name}",
+                classes=classifier.classes,
+                upper=upper,
+                lower=None,
+                total=len(paths),
+                table=table_file.name,
+                bits_stored=classifier.bits_stored,
+            )
+        )
+        bar = stack.enter_context(tqdm(total=len(paths), unit="image", disable=None, dynamic_ncols=True))
+        for batch in classifier.stream(paths, batch_size=config.batch_size, num_workers=config.num_workers):
+            own = names[done : done + len(batch.paths)]
+            rows = prediction_rows(own, batch, classifier.classes, upper, config.top_k)
+            file.append(rows)
+            if pages:
+                pages.append(own, paths[done : done + len(own)], batch.scores, batch.errors)
+            bad |= {name: error for name, error in zip(own, batch.errors, strict=True) if error}
+            counts["none"] += int(np.sum((rows["labels"] == "") & (rows["error"] == "")))
+            counts["labels"] += int((batch.scores > upper).sum())
+            done += len(own)
+            bar.update(len(own))
+    logger.info(
+        "%d images scored in %.1f s: %.2f labels an image, %d images without a label; written to %s%s",
+        *(
+            len(paths) - len(bad),
+            time.perf_counter() - start,
+            counts["labels"] / max(1, len(paths) - len(bad)),
+        ),
+        *(counts["none"], table_file, f" and {page_file}" if config.page else ""),
+    )
+    _log_errors(bad, len(paths))
     return bad
 
 
-def _tell(bad: dict[str, str], total: int) -> None:
+def _log_errors(bad: dict[str, str], total: int) -> None:
     if bad:
         shown = [f"  {name}: {reason}" for name, reason in list(bad.items())[:ERRORS_SHOWN]]
         shown += [f"  and {len(bad) - ERRORS_SHOWN} more"] if len(bad) > ERRORS_SHOWN else []

@@ -27,6 +27,7 @@ from mlic.errors import InputError
 FREE = {
     "hydra", "callbacks", "logger", "tune.space", "features.augment", "data.class_weights.scale", "compare_options",
     "data.split.values", "data.split.files", "data.reader.unknown", "class_map",
+    "thresholds",
 }  # fmt: skip
 # Types that cannot be inferred from the defaults, such as null.
 KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
@@ -47,9 +48,10 @@ KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     ((int, NoneType), "tune.trials"),
     (
         (float,),
-        "tune.minutes thresholds days features.memory_gb data.min_images_per_class model.backbone.crop_pct",
+        "tune.minutes days features.memory_gb data.min_images_per_class model.backbone.crop_pct",
     ),
     ((list,), "data.reader.classes data.reader.ignore_columns"),
+    ((float, dict), "thresholds"),
     (
         (dict,),
         "compare compare_options class_map data.class_weights.scale data.split.values features.augment",

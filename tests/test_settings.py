@@ -100,7 +100,7 @@ def test_a_value_that_others_refer_to_may_have_any_name(reference: str, tmp_path
         ("train", ["model.backbone.name=[a,b]"], "^model.backbone.name: must be text, got "),
         ("train", ["head.hidden=abc"], "^head.hidden: must be a list"),
         ("tune", ["resume={a: 1}"], "^resume: must be text or null, got "),
-        ("predict", [*PREDICT, "thresholds={person: 0.9}"], "^thresholds: must be text or a number"),
+        ("predict", [*PREDICT, "thresholds=[0.9]"], "^thresholds: must be text or a number or a mapping"),
         ("predict", ["run=x", "images=3"], "^images: must be text or a list, got 3"),
         ("predict", [*PREDICT, "top_k=true"], "^top_k: must be a whole number or null, got True"),
         ("compare", ["runs=x", "resamples=many"], "^resamples: must be a whole number, got many"),

@@ -4,11 +4,18 @@ The best threshold of a class with few positives is mostly noise, and can be wor
 threshold is therefore shrunk towards the common one, the more the fewer positives the class has.
 """
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mlic.errors import InputError
 from mlic.evaluation.metrics import check_scores
+
+CALIBRATED, COMMON = "calibrated", "common"
 
 SHRINKAGE = 5.0
 
@@ -84,3 +91,65 @@ def best_threshold(scores: np.ndarray, targets: np.ndarray) -> float | None:
     middle = (upper[chosen] + lower[chosen]) / 2
     # there is no number between two adjacent floats; the lower one itself still predicts all scores above it
     return float(middle if middle < upper[chosen] else lower[chosen])
+
+
+def resolve_thresholds(
+    setting: str | float | Mapping[str, float], classes: Sequence[str], own: Mapping[str, Any] | None
+) -> np.ndarray:
+    """Return the thresholds of the classes, float64 (C,), that the setting `thresholds` asks for.
+
+    A class whose guarantee cannot be given gets an infinite threshold, so that its label is never predicted.
+
+    Args:
+        setting: `calibrated` (the run's own for each class), `common` (the run's own for all classes), one number from
+            0 to 1, a number for some classes by name (the others get their calibrated one), or the path of a
+            thresholds.json or guarantees.json.
+        classes: C names.
+        own: content of the thresholds.json of the run; None if it has none.
+
+    Raises:
+        InputError: the setting is none of these, names unknown classes, or needs thresholds that the run lacks.
+    """
+    if isinstance(setting, str) and setting.endswith(".json"):
+        return np.array([_number(setting, value, True) for value in _of_file(Path(setting), classes)])
+    if isinstance(setting, str) and setting not in (CALIBRATED, COMMON):
+        raise InputError(
+            f"thresholds: must be calibrated, common, a number from 0 to 1, numbers of classes such as "
+            f"{{person: 0.9}}, or a .json file, got '{setting}'."
+        )
+    if isinstance(setting, Mapping) and (unknown := sorted(setting.keys() - set(classes))):
+        raise InputError(
+            f"thresholds: the run has no class '{unknown[0]}'. It has {', '.join(classes)[:300]}."
+        )
+    if isinstance(setting, str | Mapping):
+        if own is None:
+            raise InputError(
+                "the checkpoint has no calibrated thresholds. They are stored in the selected checkpoint (best.ckpt) "
+                "of a finished run. Use it, or thresholds=0.5."
+            )
+        given = {name: own["common"] if setting == COMMON else own["per_class"][name] for name in classes}
+        if isinstance(setting, Mapping):
+            given |= {name: _number("thresholds", value) for name, value in setting.items()}
+        return np.array([given[name] for name in classes], dtype=np.float64)
+    return np.full(len(classes), _number("thresholds", setting))
+
+
+def _of_file(file: Path, classes: Sequence[str]) -> list[Any]:
+    """Return the threshold of each class in thresholds.json or guarantees.json."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        found = content["per_class"] if "per_class" in content else content["yes"]["thresholds"]
+        return [found[name] for name in classes]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"thresholds: '{file}' cannot be used ({error!r}). Expected the thresholds.json of a run, or a "
+            "guarantees.json with precision=, that has all classes of the run."
+        ) from error
+
+
+def _number(source: str, value: Any, missing: bool = False) -> float:
+    if value is None and missing:
+        return float("inf")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InputError(f"{source}: a threshold must be a number from 0 to 1, got '{value}'.")
+    return float(value)

@@ -192,6 +192,6 @@ def _check(saved: SavedRun) -> None:
     if saved.thresholds is not None:
         per_class = saved.thresholds["per_class"]
         if set(per_class) != set(saved.classes) or not all(
-            math.isfinite(value) for value in per_class.values()
+            math.isfinite(value) for value in (*per_class.values(), saved.thresholds["common"])
         ):
             raise ValueError("thresholds that are not one finite number for each class")

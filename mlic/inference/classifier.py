@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mlic.data.image_dataset import ImageDataset, image_loader
 from mlic.data.images import FULL_BITS, DraftSize, ImageReference, check_bits_stored
 from mlic.errors import InputError
+from mlic.evaluation.thresholds import CALIBRATED, resolve_thresholds
 from mlic.inference.building import check_packages
 from mlic.inference.checkpoint import SavedRun, read_saved_run
 from mlic.inference.listing import Images, find_images
@@ -21,7 +22,7 @@ from mlic.inference.loading import WeightsFiles, find_device, head_dtype, make_b
 from mlic.inference.prediction_table import prediction_rows
 from mlic.models import Backbone
 
-CALIBRATED = "calibrated"
+ThresholdSetting = str | float | Mapping[str, float]
 NOT_FINITE = "its features or scores are infinite or not a number"
 
 
@@ -130,22 +131,13 @@ class Classifier:
         per_class = self.saved.thresholds["per_class"]
         return np.array([per_class[name] for name in self.classes], dtype=np.float64)
 
-    def choose_thresholds(self, thresholds: str | float) -> np.ndarray:
-        """Return thresholds float64 (C,): `calibrated`, or one number in [0, 1] for all classes.
+    def choose_thresholds(self, thresholds: ThresholdSetting) -> np.ndarray:
+        """Return thresholds float64 (C,); see `mlic.evaluation.thresholds.resolve_thresholds`.
 
         Raises:
-            InputError: `thresholds` is neither, or the checkpoint has no calibrated thresholds.
+            InputError: the setting cannot be used.
         """
-        if thresholds == CALIBRATED:
-            if self.thresholds is None:
-                raise InputError(
-                    f"'{self.saved.checkpoint}' has no calibrated thresholds. They are stored in the selected "
-                    "checkpoint (best.ckpt) of a finished run. Use it, or thresholds=0.5."
-                )
-            return self.thresholds
-        if isinstance(thresholds, bool | str) or not 0 <= thresholds <= 1:
-            raise InputError(f"thresholds: must be 'calibrated' or a number from 0 to 1, got '{thresholds}'.")
-        return np.full(len(self.classes), float(thresholds))
+        return resolve_thresholds(thresholds, self.classes, self.saved.thresholds)
 
     @property
     def draft_size(self) -> DraftSize:
@@ -218,7 +210,7 @@ class Classifier:
         self,
         images: Images,
         *,
-        thresholds: str | float = CALIBRATED,
+        thresholds: ThresholdSetting = CALIBRATED,
         top_k: int | None = None,
         batch_size: int | None = None,
         num_workers: int | None = None,
@@ -228,7 +220,7 @@ class Classifier:
         Args:
             images: a file, folder, pattern or tar shards, as for `list_images`; an image in memory (a PIL image, an
                 array uint8 (H, W, 3), or uint8 or uint16 (H, W) for greyscale); or several of these.
-            thresholds: `calibrated`, or one number for all classes; labels with a score above it are predicted.
+            thresholds: see `choose_thresholds`; labels with a score above their threshold are predicted.
             top_k: return this many classes, best first, instead of the scores of all classes.
             batch_size: see `stream`.
             num_workers: see `stream`.

@@ -17,11 +17,12 @@ from mlic.data.images import ImageReference
 from mlic.errors import check_choice
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
+from mlic.evaluation.thresholds import CALIBRATED
 from mlic.features.extraction import HASH_INDEX
 from mlic.features.hashing import hash_files
 from mlic.features.source import CachedFeatures
 from mlic.inference.building import build
-from mlic.inference.classifier import CALIBRATED, Classifier
+from mlic.inference.classifier import Classifier
 from mlic.inference.labelled import LabelledSet, read_split
 from mlic.inference.seen import fingerprints, images_seen
 from mlic.models.losses import check_loss

@@ -1,7 +1,9 @@
 """Listing of images given as folders, files, patterns, tar shards or images in memory."""
 
+import csv
 import glob
 import logging
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,10 +15,13 @@ from PIL import Image
 from mlic.data.images import RAW_SUFFIXES, ImageReference, image_suffixes
 from mlic.data.readers.tar_shards import read_shards
 from mlic.errors import InputError
+from mlic.escaping import restore_cell
 
 logger = logging.getLogger(__name__)
 
 PATTERN_CHARACTERS = "*?["
+LISTS = (".txt", ".csv")
+Found = tuple[ImageReference, str, Path | None]  # image, name, and the folder to which the name is relative
 
 OneImage = str | Path | Image.Image | np.ndarray
 Images = OneImage | Iterable[OneImage]
@@ -28,10 +33,12 @@ def list_images(images: str | Path | Iterable[str | Path]) -> tuple[list[ImageRe
     Args:
         images: a folder (all visible files below it with an image extension, even of unreadable formats, sorted by
             name), a file, a pattern such as `photos/**/*.jpg`, tar shards as for `read_webdataset` (names ending in
-            .tar), or several of these.
+            .tar), a list of files (.txt with one name in each line, or the first column of a .csv), or several of
+            these. Names in a list are relative to its folder.
 
     Returns:
-        The files and their names: relative to a given folder, else as found.
+        The files, and their names relative to the common folder of all that is given. The folder of a pattern is the
+        one before its first wildcard.
 
     Raises:
         InputError: an entry does not exist, or no images are found.
@@ -42,7 +49,13 @@ def list_images(images: str | Path | Iterable[str | Path]) -> tuple[list[ImageRe
         raise InputError(
             "images: the list is empty. Expected a folder, files, or a pattern such as photos/*.jpg."
         )
-    return [path for path, _ in found], [name for _, name in found]
+    roots = {os.path.abspath(root) for _, _, root in found if root is not None}
+    common = os.path.commonpath(roots) if roots else ""
+    names = [
+        name if root is None else Path(os.path.relpath(os.path.join(root, name), common)).as_posix()
+        for _, name, root in found
+    ]
+    return [path for path, _, _ in found], names
 
 
 def find_images(images: Images) -> tuple[list[ImageReference | Image.Image], list[str]]:
@@ -59,10 +72,11 @@ def find_images(images: Images) -> tuple[list[ImageReference | Image.Image], lis
         InputError: see `list_images`; or an array has an invalid shape or dtype.
         TypeError: an entry is not an image.
     """
-    if isinstance(images, str | Path):
+    if isinstance(images, str | Path) and not Path(images).is_file():
         paths, names = list_images(images)
         return [*paths], names
-    alone = isinstance(images, bytes | Mapping | Image.Image | np.ndarray) or not isinstance(images, Iterable)
+    kinds = str | bytes | Mapping | Image.Image | np.ndarray
+    alone = isinstance(images, kinds) or not isinstance(images, Iterable)
     entries: Any = [images] if alone else images
     found = [pair for place, entry in enumerate(entries) for pair in _look_at(entry, place)]
     return [image for image, _ in found], [name for _, name in found]
@@ -71,8 +85,9 @@ def find_images(images: Images) -> tuple[list[ImageReference | Image.Image], lis
 def _look_at(entry: Any, place: int) -> list[tuple[ImageReference | Image.Image, str]]:
     if isinstance(entry, str | Path):
         text = str(entry)
-        means_more = Path(entry).is_dir() or text.endswith(".tar") or re.search(r"://|[*?\[]", text)
-        return [*_find(text)] if means_more else [(Path(entry), text)]
+        is_list = text.lower().endswith((".tar", *LISTS))
+        means_more = Path(entry).is_dir() or is_list or re.search(r"://|[*?\[]", text)
+        return [(path, name) for path, name, _ in _find(text)] if means_more else [(Path(entry), text)]
     if isinstance(entry, np.ndarray):
         entry = _from_array(entry)
     if not isinstance(entry, Image.Image):
@@ -93,7 +108,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array)
 
 
-def _find(entry: str) -> list[tuple[ImageReference, str]]:
+def _find(entry: str) -> list[Found]:
     if not entry:  # Path("") is the working folder
         raise InputError(
             "images: '' is not a path. Expected a folder, a file or a pattern such as photos/*.jpg."
@@ -101,16 +116,17 @@ def _find(entry: str) -> list[tuple[ImageReference, str]]:
     path = Path(entry)
     if entry.endswith(".tar") or "://" in entry:
         _, found = read_shards(entry)
-        return [(image, name) for name, (image, _) in found.items()]
+        return [(image, name, None) for name, (image, _) in found.items()]
     if path.is_dir():
         return _in_folder(path)
     if path.is_file():  # even if its name contains characters of a pattern
-        return [(path, entry)]
+        return _listed(path) if path.suffix.lower() in LISTS else [(path, path.name, path.parent)]
     if any(character in entry for character in PATTERN_CHARACTERS):
         matches = [match for match in sorted(glob.glob(entry, recursive=True)) if Path(match).is_file()]
         if not matches:
             raise InputError(f"images: no file matches '{entry}'.")
-        return [(Path(match), match) for match in matches]
+        folder = os.path.dirname(re.split(r"[*?\[]", entry)[0])
+        return [(Path(match), os.path.relpath(match, folder or "."), Path(folder)) for match in matches]
     hint = " Separate several files as [first.jpg,second.jpg]." if "," in entry else ""
     raise InputError(
         f"images: '{entry}' does not exist. Expected a folder, files, or a pattern such as "
@@ -118,11 +134,38 @@ def _find(entry: str) -> list[tuple[ImageReference, str]]:
     )
 
 
-def _in_folder(folder: Path) -> list[tuple[ImageReference, str]]:
+def _listed(file: Path) -> list[Found]:
+    """Return the images in a list; a table may have a header, and names that `escape_cell` changed."""
+    is_table = file.suffix.lower() == ".csv"
+    try:
+        with file.open(encoding="utf-8-sig", newline="" if is_table else None) as lines:
+            cells = [row[0] for row in csv.reader(lines) if row] if is_table else list(lines)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"images: '{file}' cannot be read as a list of images ({error}).") from error
+    names = [restore_cell(cell.strip()) for cell in cells if cell.strip()]
+    bases = (file.parent, Path())
+    base = next((base for base in bases for name in names[:2] if (base / name).is_file()), file.parent)
+    if is_table and names and Path(names[0]).suffix.lower() not in image_suffixes() | RAW_SUFFIXES:
+        del names[0]  # the header
+    absent = [name for name in names if not (base / name).is_file()]
+    if absent or not names:
+        raise InputError(
+            f"images: {len(absent)} of {len(names)} images in '{file}' do not exist{', such as ' * bool(absent)}"
+            f"{', '.join(absent[:3])}. Names must be relative to the folder of the list, or to the working folder."
+        )
+    # a name that is absolute has its own folder
+    roots = [(base / name).parent if os.path.isabs(name) else base for name in names]
+    return [
+        (base / name, os.path.relpath(base / name, root), root)
+        for name, root in zip(names, roots, strict=True)
+    ]
+
+
+def _in_folder(folder: Path) -> list[Found]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     relative = [path.relative_to(folder) for path in files]
-    chosen: list[tuple[ImageReference, str]] = [
-        (path, name.as_posix())
+    chosen: list[Found] = [
+        (path, name.as_posix(), folder)
         for path, name in zip(files, relative, strict=True)
         if path.suffix.lower() in image_suffixes() | RAW_SUFFIXES
         and not any(part.startswith(".") for part in name.parts)

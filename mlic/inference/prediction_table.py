@@ -14,7 +14,9 @@ from mlic.evaluation.predictions import SCORE
 from mlic.runs.folder import replacing
 
 SEPARATOR = "|"
-FILE_NAME, LABELS, ERROR = "file_name", "labels", "error"
+DIGITS = "%.4f"
+FILE_NAME, LABELS, ERROR, ASK, ANSWER = "file_name", "labels", "error", "ask", "answer:"
+PREDICTIONS_FILE, PAGE_FILE = "predictions.csv", "index.html"
 HEADER = f"{FILE_NAME},{LABELS},{ERROR},".encode()  # followed by scores
 
 
@@ -38,6 +40,7 @@ def prediction_rows(
     classes: Sequence[str],
     thresholds: np.ndarray,
     top_k: int | None = None,
+    lower: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Return one row per image; see `Classifier.predict` for the columns.
 
@@ -45,7 +48,9 @@ def prediction_rows(
         names: names of B images.
         batch: scores of the images.
         classes: C names.
-        thresholds: thresholds (C,).
+        thresholds: thresholds (C,); labels with a score above are predicted.
+        lower: thresholds (C,) up to which a label is absent. Labels with a score in between are listed in the column
+            `ask`, and `answer:<class>` is yes, no or ask.
         top_k: return this many classes, best first, instead of the scores of all classes.
 
     Raises:
@@ -58,16 +63,24 @@ def prediction_rows(
     scores, usable = batch.scores, np.array([not error for error in batch.errors])
     # a stable sort keeps equal scores in the order of the classes
     ranking = np.argsort(-scores, axis=1, kind="stable")
-    labels = [
-        SEPARATOR.join(str(classes[column]) for column in order if row[column] > thresholds[column])
-        for row, order in zip(scores.astype(np.float64), ranking, strict=True)
-    ]
+    exact = scores.astype(np.float64)
+    chosen = exact > thresholds
+
+    def joined(flags: np.ndarray) -> list[str]:
+        pairs = zip(flags, ranking, strict=True)
+        return [SEPARATOR.join(str(classes[place]) for place in order if row[place]) for row, order in pairs]
+
     columns: dict[str, Any] = {
         # an object column keeps names that are not UTF-8
         FILE_NAME: pd.Series(list(names), dtype=object),
-        LABELS: labels,
+        LABELS: joined(chosen),
         ERROR: batch.errors,
     }
+    if lower is not None:
+        asked = (exact > lower) & ~chosen
+        answers = np.select([chosen, asked, np.isfinite(exact)], ["yes", "ask", "no"], "")
+        columns[ASK] = joined(asked)
+        columns |= {ANSWER + name: answers[:, column] for column, name in enumerate(classes)}
     if top_k is None:
         columns |= {SCORE + name: scores[:, column] for column, name in enumerate(classes)}
     else:
@@ -88,8 +101,8 @@ class PredictionFile:
         self._has_header = False
 
     def append(self, table: pd.DataFrame) -> None:
-        """Write rows, escaped by `escape_table`, and flush the file."""
-        text = escape_table(table).to_csv(header=not self._has_header, index=False)
+        """Write rows, escaped by `escape_table`, scores with four digits, and flush the file."""
+        text = escape_table(table).to_csv(header=not self._has_header, index=False, float_format=DIGITS)
         self._file.write(text.encode(errors="surrogateescape"))
         self._file.flush()
         self._has_header = True
@@ -99,10 +112,8 @@ def refuse_other_file(path: Path) -> None:
     """Check that a file to replace is a table of predictions.
 
     Raises:
-        InputError: the path is a folder, a device, or a file that `mlic.predict` did not write.
+        InputError: the path is not a regular file, or a file that `mlic.predict` did not write.
     """
-    if path.is_dir():
-        raise InputError(f"output: '{path}' is a folder. Expected the name of a CSV file.")
     if not path.exists():
         return
     if not path.is_file():
@@ -128,3 +139,15 @@ def open_predictions(path: Path) -> Iterator[PredictionFile]:
         except OSError as error:
             raise InputError(f"output: '{path}' cannot be written ({error.strerror}).") from error
         yield PredictionFile(file)
+
+
+def output_files(output: str | Path) -> tuple[Path, Path]:
+    """Return the CSV file and the first page of an output.
+
+    A folder, or a name without an extension, means predictions.csv and index.html in it. The page of another CSV file
+    is beside it, and has its name.
+    """
+    path = Path(output)
+    table = path / PREDICTIONS_FILE if path.is_dir() or not path.suffix else path
+    page = PAGE_FILE if table.name == PREDICTIONS_FILE else f"{table.stem}.html"
+    return table, table.with_name(page)

@@ -128,7 +128,7 @@ def test_what_is_not_an_image_is_refused_by_name(classifier: Classifier):
 
 def test_settings_out_of_range_are_refused(classifier: Classifier, tiny_run: Path, paths: list[Path]):
     for wrong in ("best", 1.5, -0.1, True):
-        with pytest.raises(InputError, match=rf"thresholds: must be 'calibrated' or a number.*'{wrong}'"):
+        with pytest.raises(InputError, match=rf"thresholds: .*must be .*a number from 0 to 1.*'{wrong}'"):
             classifier.predict(paths, thresholds=wrong)
     for key, value in (("batch_size", 0), ("top_k", 0), ("num_workers", -1)):
         with pytest.raises(InputError, match=rf"{key}={value}: expected .* at least {value + 1}"):

@@ -36,14 +36,33 @@ def test_a_folder_gives_its_images_with_names_relative_to_it(photos: Path):
 def test_a_pattern_gives_what_matches(photos: Path):
     paths, names = list_images(f"{photos}/**/*.??g")
     assert [path.name for path in paths] == ["a.png", "odd[1].jpg"]
-    assert names == [str(path) for path in paths]
+    assert names == ["a.png", "odd[1].jpg"]
     assert list_images(f"{photos}/*.JPG")[0] == [photos / "b.JPG"]
 
 
 def test_files_come_in_the_order_given(photos: Path):
     paths, _ = list_images([photos / "b.JPG", str(photos / "a.png"), str(photos / "odd[1].jpg")])
     assert [path.name for path in paths] == ["b.JPG", "a.png", "odd[1].jpg"]
-    assert list_images(str(photos / "notes.txt"))[0] == [photos / "notes.txt"]
+    assert list_images(str(photos / ".hidden.jpg"))[0] == [photos / ".hidden.jpg"]
+
+
+def test_names_are_relative_to_the_common_folder_however_they_are_given(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+):
+    expected = ["a.png", "b.JPG", "deep/c.webp"]
+    files = [photos / name for name in expected]
+    listed = photos / "list.txt"
+    listed.write_text("a.png\n\nb.JPG\ndeep/c.webp\n")
+    (photos / "table.csv").write_text('file_name,labels\na.png,"x, y"\nb.JPG,\ndeep/c.webp,z\n')
+    absolute = photos / "absolute.TXT"
+    absolute.write_text("\n".join(map(str, files)))
+    monkeypatch.chdir(photos)
+    for given in (files, ["a.png", "./b.JPG", "deep"], listed, "list.txt", photos / "table.csv", absolute):
+        paths, names = list_images(given)
+        assert names == expected
+        assert [path.resolve() for path in paths if isinstance(path, Path)] == files
+    (photos / "deep" / "working.txt").write_text("a.png\n")
+    assert list_images("deep/working.txt")[1] == ["a.png"]
 
 
 def test_what_is_not_there_is_named(photos: Path, tmp_path: Path):
@@ -55,6 +74,7 @@ def test_what_is_not_there_is_named(photos: Path, tmp_path: Path):
         ([], "images: the list is empty"),
         ("", "images: '' is not a path"),
         (f"{photos}/*.tiff", r"images: no file matches '.*\*\.tiff'"),
+        (photos / "notes.txt", r"1 of 1 images in '.*notes\.txt' do not exist, such as x"),
         (tmp_path / "empty", "empty' contains 1 files, none with the extension of an image"),
     ):
         with pytest.raises(InputError, match=message):

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ def test_rows_are_those_of_python(command_config: Command, tiny_run: Path, tiny_
     expected = Classifier.load(tiny_run, device="cpu").predict(paths, num_workers=0)
     assert table["file_name"].tolist() == [path.name for path in paths]
     ours, theirs = (each.drop(columns="file_name") for each in (table, expected))
-    pd.testing.assert_frame_equal(ours, theirs, check_dtype=False, rtol=1e-5)
-    assert [path.name for path in output.parent.iterdir()] == ["predictions.csv"]
+    pd.testing.assert_frame_equal(ours, theirs, check_dtype=False, rtol=0, atol=5.1e-5)
+    assert {path.name for path in output.parent.iterdir()} == {"predictions.csv", "index.html"}
 
 
 def test_each_photograph_of_a_folder_has_a_row(
@@ -100,14 +101,21 @@ def test_settings_that_cannot_be_used_leave_the_old_file(
     file = tmp_path / "predictions.csv"
     file.write_text(OLD)
     for override, output, message in (
-        ("thresholds=best", file, "thresholds: must be 'calibrated'"),
-        ("top_k=null", tmp_path, r"output: '.*' is a folder\. Expected the name of a CSV file"),
+        ("thresholds=best", file, "thresholds: must be calibrated, common, a number"),
+        ("thresholds={cat: 0.5}", file, "thresholds: the run has no class 'cat'"),
+        ("thresholds={circle: 2}", file, "a threshold must be a number from 0 to 1, got '2'"),
+        (
+            "thresholds=none.json",
+            file,
+            r"'none\.json' cannot be used .*Expected the thresholds\.json of a run",
+        ),
         (
             "top_k=null",
             file / "below.csv",
             r"output: '.*' cannot be written \((File exists|Not a directory)\)",
         ),
-        ("top_k=null", "/dev/null", "output: '/dev/null' is not a regular file"),
+        ("top_k=null", "/dev/null", "output: '/dev/null/predictions.csv' cannot be written"),
+        ("top_k=null", "/dev/fd/1.csv", "output: '/dev/fd/1.csv' cannot be written"),
     ):
         with pytest.raises(InputError, match=message):
             predict(command_config("predict", f"images={tiny_images}", override, output=output))
@@ -136,3 +144,37 @@ def test_a_file_of_something_else_is_refused_before_the_run_is_read(
         with pytest.raises(InputError, match=r"output: '.*labels\.csv' was not written by mlic\.predict"):
             predict(config)
         assert output.read_text() == content
+
+
+def test_thresholds_are_those_of_the_setting(
+    command_config: Command, tiny_run: Path, tiny_images: Path, tmp_path: Path
+):
+    own = json.loads((tiny_run / "thresholds.json").read_text())
+    classes = list(own["per_class"])
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"common": 0.2, "per_class": dict.fromkeys(classes, 0.2)}))
+    images = f"images=[{tiny_images}/shapes_00.jpg,{tiny_images}/shapes_01.jpg,{tiny_images}/shapes_02.jpg]"
+    for setting, expected in (
+        ("calibrated", own["per_class"]),
+        ("common", dict.fromkeys(classes, own["common"])),
+        ("0.3", dict.fromkeys(classes, 0.3)),
+        ("{circle: 0.9}", {**own["per_class"], "circle": 0.9}),
+        (str(other), dict.fromkeys(classes, 0.2)),
+    ):
+        predict(
+            command_config("predict", images, f"thresholds={setting}", "page=false", output=tmp_path / "out")
+        )
+        table = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
+        for _, row in table.iterrows():
+            predicted = {name for name in classes if row[f"score:{name}"] > expected[name]}
+            assert set(filter(None, row["labels"].split("|"))) == predicted
+
+
+def test_the_page_of_another_program_is_refused(command_config: Command, tiny_images: Path, tmp_path: Path):
+    (tmp_path / "index.html").write_text("<!doctype html><title>mine</title>")
+    with pytest.raises(InputError, match=r"index\.html' was not written by mlic\.predict"):
+        predict(command_config("predict", f"images={tiny_images}", output=tmp_path / "predictions.csv"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "index.html"]
+    image = f"images={tiny_images}/shapes_00.jpg"
+    predict(command_config("predict", image, output=tmp_path / "other.csv"))
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "other.csv", "other.html"}
