@@ -21,6 +21,7 @@ from benchmarks.labels import labels
 from benchmarks.memory import peak_memory
 from benchmarks.near_duplicates import near_duplicates
 from benchmarks.precision import decoding, number_format
+from benchmarks.promises import promises
 from benchmarks.ridge import ridge
 from benchmarks.rows import Row, as_table
 from benchmarks.setting import Setting, describe_machine, load_average
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "shards": tar_shards,
     "agreement": agreement,
     "suspects": suspects,
+    "promises": promises,
     "ridge": ridge,
     "alternatives": alternatives,
     "tuning": tuning,

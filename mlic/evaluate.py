@@ -1,6 +1,7 @@
 """Score a run on a labelled set.
 
 python -m mlic.evaluate run=<run> data=csv data.annotations=... data.images=... output=<folder>
+python -m mlic.evaluate run=<run> precision=0.9 recall=0.9     thresholds with a guarantee, from its own scores
 """
 
 import logging
@@ -12,7 +13,8 @@ from omegaconf import DictConfig
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
-from mlic.runs.folder import EVALUATION_FILE, refuse_foreign_folder
+from mlic.errors import InputError
+from mlic.runs.folder import EVALUATION_FILE, GUARANTEES_FILE, refuse_foreign_folder
 from mlic.runs.system_errors import translated_errors
 from mlic.settings import check_settings
 
@@ -27,12 +29,18 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
         config: composed from `conf/evaluate.yaml`.
 
     Returns:
-        The content of metrics.json.
+        The content of metrics.json; of guarantees.json if only stored scores of the run are used.
 
     Raises:
         InputError: the run, labels, images or settings cannot be used.
     """
     check_settings(config, "evaluate")
+    guaranteed = {key: config[key] for key in ("precision", "recall", "confidence", "per_class")}
+    wanted = config.precision is not None or config.recall is not None
+    if wanted and config.get("data") is None and config.part is None:
+        return _guarantee_stored(config, guaranteed)
+    if config.output is None:
+        raise InputError("output must be given, such as output=outputs/results.", key="output")
     output = Path(config.output)
     refuse_foreign_folder(
         output, mark=EVALUATION_FILE, text='"images_in_run"', kind="folder of an evaluation"
@@ -40,6 +48,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
     # torch and timm take seconds to import, so check the command line first
     from mlic.inference.classifier import Classifier
     from mlic.inference.evaluating import evaluate_run
+    from mlic.inference.guarantees import guarantee, write_guarantees
     from mlic.inference.labelled import read_labelled_set
     from mlic.inference.report import describe, log_evaluation, write
 
@@ -64,11 +73,40 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
     )
     write(output, evaluated, describe(classifier, labelled, evaluated, config.part))
     log_evaluation(output, evaluated)
+    (output / GUARANTEES_FILE).unlink(missing_ok=True)  # of an earlier evaluation
+    if wanted:
+        in_run = evaluated.in_run
+        chosen = (
+            "" if in_run and not in_run["train"] + in_run["val"] else "some of the images chose the weights"
+        )
+        if in_run is None:
+            chosen = "it is unknown whether the images chose the weights"
+        source = config.part or f"the set {labelled.source.get('annotations', '')}"
+        checkpoint = classifier.saved.checkpoint
+        content = guarantee(evaluated.predictions, checkpoint, source, chosen, **guaranteed)
+        write_guarantees(output, content)
     if config.report:
         from mlic.report.report import ReportOptions, write_report
 
         logger.info("page: %s", write_report(ReportOptions(str(output), output / "report")))
     return evaluated.metrics
+
+
+def _guarantee_stored(config: DictConfig, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Guarantee from the stored scores of a run, and write guarantees.json beside them and to `output`."""
+    from mlic.inference.checkpoint import find_checkpoint
+    from mlic.inference.guarantees import guarantee_stored, write_guarantees
+
+    run, checkpoint = Path(config.run), find_checkpoint(Path(config.run))
+    if not run.is_dir():
+        raise InputError(f"run: '{run}' is a checkpoint without a run folder; set part= or data=.", key="run")
+    output = Path(config.output or run)
+    if output != run:
+        refuse_foreign_folder(output, mark=GUARANTEES_FILE, text='"checkpoint"', kind="folder of guarantees")
+    content = guarantee_stored(run, checkpoint, **options)
+    for folder in {run, output}:
+        write_guarantees(folder, content)
+    return content
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="evaluate")

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
+from mlic.runs.folder import GUARANTEES_FILE
 from mlic.runs.system_errors import translated_errors
 from mlic.settings import check_settings
 
@@ -44,6 +46,7 @@ def predict(config: DictConfig) -> dict[str, str]:
         prediction_rows,
         refuse_other_file,
     )
+    from mlic.inference.prelabels import PreLabels
 
     plain: Any = OmegaConf.to_container(config)
     table_file, page_file = output_files(config.output)
@@ -53,14 +56,23 @@ def predict(config: DictConfig) -> dict[str, str]:
 
         refuse_other_page(page_file)
     paths, names = list_images(plain["images"])
+    prelabels = config.write and PreLabels(config.write, table_file.parent, names)
     # torch and timm take seconds to import, so find the images first
     from tqdm import tqdm
 
     from mlic.inference.classifier import Classifier
+    from mlic.inference.guarantees import answer_thresholds
 
     options = {"device": config.device, "packages": config.packages, **config.model.backbone}
     classifier = Classifier.load(config.run, **options)
-    upper = classifier.choose_thresholds(plain["thresholds"])
+    lower = None
+    if config.ask:
+        file = Path(config.run) / GUARANTEES_FILE
+        if plain["thresholds"] != "calibrated":
+            file = Path(str(plain["thresholds"]))
+        upper, lower = answer_thresholds(file, classifier.classes, classifier.saved.checkpoint)
+    else:
+        upper = classifier.choose_thresholds(plain["thresholds"])
     bad: dict[str, str] = {}
     counts: Counter[str] = Counter()
     start, done = time.perf_counter(), 0
@@ -72,7 +84,7 @@ def predict(config: DictConfig) -> dict[str, str]:
                 title=f"Predictions of {classifier.backbone.name}",
                 classes=classifier.classes,
                 upper=upper,
-                lower=None,
+                lower=lower,
                 total=len(paths),
                 table=table_file.name,
                 bits_stored=classifier.bits_stored,
@@ -81,13 +93,19 @@ def predict(config: DictConfig) -> dict[str, str]:
         bar = stack.enter_context(tqdm(total=len(paths), unit="image", disable=None, dynamic_ncols=True))
         for batch in classifier.stream(paths, batch_size=config.batch_size, num_workers=config.num_workers):
             own = names[done : done + len(batch.paths)]
-            rows = prediction_rows(own, batch, classifier.classes, upper, config.top_k)
+            rows = prediction_rows(own, batch, classifier.classes, upper, config.top_k, lower)
             file.append(rows)
             if pages:
                 pages.append(own, paths[done : done + len(own)], batch.scores, batch.errors)
             bad |= {name: error for name, error in zip(own, batch.errors, strict=True) if error}
             counts["none"] += int(np.sum((rows["labels"] == "") & (rows["error"] == "")))
             counts["labels"] += int((batch.scores > upper).sum())
+            if prelabels:
+                prelabels.append(own, batch.scores, upper, classifier.classes)
+            if lower is not None:
+                asked = (batch.scores > lower) & (batch.scores <= upper)
+                counts["asked"] += int(asked.sum())
+                counts["open"] += int(asked.any(axis=1).sum())
             done += len(own)
             bar.update(len(own))
     logger.info(
@@ -99,6 +117,14 @@ def predict(config: DictConfig) -> dict[str, str]:
         ),
         *(counts["none"], table_file, f" and {page_file}" if config.page else ""),
     )
+    if prelabels:
+        logger.info("predicted labels for other programs written to %s", prelabels.write())
+    if config.ask and (scored := len(paths) - len(bad)):
+        logger.info(
+            "to ask: %d of %d labels (%.1f %%), in %d of %d images",
+            *(counts["asked"], scored * len(classifier.classes)),
+            *(100 * counts["asked"] / (scored * len(classifier.classes)), counts["open"], scored),
+        )
     _log_errors(bad, len(paths))
     return bad
 

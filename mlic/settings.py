@@ -33,7 +33,7 @@ FREE = {
 KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     (
         (str,),
-        "run output dir tune.storage init_from resume features.dir part labels reference model.name check",
+        "run output dir tune.storage init_from resume features.dir part labels reference model.name write check",
     ),
     ((str,), "data.split.column data.split.keep data.split.groups.by"),
     ((str, int), "data.split.groups.value"),
@@ -48,7 +48,7 @@ KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     ((int, NoneType), "tune.trials"),
     (
         (float,),
-        "tune.minutes days features.memory_gb data.min_images_per_class model.backbone.crop_pct",
+        "tune.minutes days precision recall features.memory_gb data.min_images_per_class model.backbone.crop_pct",
     ),
     ((list,), "data.reader.classes data.reader.ignore_columns"),
     ((float, dict), "thresholds"),

@@ -60,7 +60,7 @@ def test_commands_run_one_after_the_other(run_server: Any, tmp_path: Path, tiny_
         ran.add(command)
     assert ran >= {"train", "predict", "evaluate", "compare", "extract", "tune", "verify", "features"}
     assert (tmp_path / "outputs" / "compare" / "index.html").stat().st_size > 100_000
-    assert len((tmp_path / "predicted" / "predictions.csv").read_text().splitlines()) == 61
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 61
     assert len(list((tmp_path / "outputs" / "sweeps").glob("lite/*/metrics.json"))) == 3
 
 

@@ -10,6 +10,7 @@ from .images import check_images as check_images
 from .images import open_image as open_image
 from .readers.coco import read_coco as read_coco
 from .readers.csv import read_csv as read_csv
+from .readers.fiftyone import read_fiftyone as read_fiftyone
 from .readers.imagefolder import read_imagefolder as read_imagefolder
 from .readers.imagesets import read_imagesets as read_imagesets
 from .readers.labelstudio import read_labelstudio as read_labelstudio

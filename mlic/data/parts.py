@@ -26,7 +26,7 @@ NAMES_SHOWN, VALUES_SHOWN = 3, 10
 # spellings of the parts, and of yes and no, in lower case
 PART_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
+    "test": "test", "testing": "test", "calibration": "calibration",
 }  # fmt: skip
 # columns in which yes marks a part; what is_train does not mark may be val or test
 FLAGS = {
@@ -128,7 +128,7 @@ def with_parts(table: LabelTable, settings: SplitSettings) -> LabelTable:
         return table
     kept = _kept_parts(table, settings.keep)
     if table.parts is not None:
-        moved = np.isin(table.parts, ("val", "test")) & (kept != "") & (kept != table.parts)
+        moved = np.isin(table.parts, PARTS[1:]) & (kept != "") & (kept != table.parts)
         if moved.any():
             raise InputError(
                 f"data.split.keep: {moved.sum()} images, such as '{table.file_names[moved][0]}', have another part in "
@@ -209,7 +209,7 @@ def _parts_of_values(
     elif found <= PART_NAMES.keys():
         meanings = PART_NAMES
     elif numbered and found == {"0", "1", "2"}:
-        meanings = dict(zip("012", PARTS, strict=True))
+        meanings = dict(zip("012", PARTS, strict=False))
     elif found <= {"0", "1"} and flag in FLAGS:
         meanings = {"0": "train", "1": FLAGS[flag]}
     else:
@@ -231,7 +231,7 @@ def _plain_value(value: Any) -> str:
 
 def _ask(values: np.ndarray, found: set[str], name: str) -> str:
     """Return the message for values with several possible meanings, with the setting for each."""
-    readings = {2: [("train", "test"), ("test", "train")], 3: [PARTS]}.get(len(found), [])
+    readings = {2: [("train", "test"), ("test", "train")], 3: [PARTS[:3]]}.get(len(found), [])
     meanings = [zip(sorted(found), parts, strict=True) for parts in readings]
     settings = [
         f"'data.split.values={{{', '.join(f'{value}: {part}' for value, part in meaning)}}}'"

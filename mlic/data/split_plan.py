@@ -1,7 +1,7 @@
 """The distribution of the rows of a table over train, val and test."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -21,12 +21,13 @@ logger = logging.getLogger(__name__)
 class Split:
     """Row numbers of the parts: disjoint, sorted int64 arrays that together contain all rows.
 
-    Val and test may be empty.
+    Val, test and calibration may be empty.
     """
 
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
+    calibration: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @classmethod
     def of(cls, codes: np.ndarray) -> Self:
@@ -34,8 +35,8 @@ class Split:
         return cls(*(np.flatnonzero(codes == code) for code in range(len(PARTS))))
 
     def parts(self) -> dict[str, np.ndarray]:
-        """Return the rows of train, val and test by name."""
-        return {part: getattr(self, part) for part in PARTS}
+        """Return the rows of train, val, test and, if it has images, calibration by name."""
+        return {part: getattr(self, part) for part in PARTS if part != "calibration" or len(self.calibration)}
 
     def names(self, num_rows: int | None = None) -> list[str]:
         """Return the name of the part of each row.
@@ -57,7 +58,7 @@ class SplitPlan:
 
     Attributes:
         pool: rows that are distributed or kept: all, or the training images if parts are given.
-        sizes: intended numbers of rows of the pool in train, val and test.
+        sizes: intended numbers of rows of the pool in the parts, in the order of PARTS.
         given: names of given parts.
     """
 
@@ -80,37 +81,44 @@ class SplitPlan:
                     codes[given == part] = code
         return codes
 
-    def _check_sizes(self) -> tuple[int, int, int]:
-        """Return the sizes of train, val and test in the pool; a part with a share above 0 has at least one image."""
-        shares = {part: getattr(self.settings, part) for part in ("test", "val") if part not in self.given}
-        listed = [f"data.split.{name}={share}" for name, share in shares.items()]
+    def _check_sizes(self) -> tuple[int, ...]:
+        """Return the sizes of the parts in the pool; a part with a share above 0 has at least one image."""
+        shares = {
+            part: getattr(self.settings, part)
+            for part in ("test", "val", "calibration")
+            if part not in self.given
+        }
+        listed = [
+            f"data.split.{name}={share}" for name, share in shares.items() if share or name != "calibration"
+        ]
         if self.num_folds is not None:
             _check_folds(len(self.table), self.num_folds, self.settings.fold)
             shares["test"], listed[0] = 1 / self.num_folds, f"data.split.folds={self.num_folds}"
         sizes = {
             name: max(1, round(share * len(self.table))) if share else 0 for name, share in shares.items()
         }
-        num_test, num_val = sizes.get("test", 0), sizes.get("val", 0)
-        left = len(self.pool) - num_test - num_val
+        left = len(self.pool) - sum(sizes.values())
         if left < 1 or sum(shares.values()) > 1 - 1e-9:
             given = f" (without the given {' and '.join(self.given)} images)" if self.given else ""
             raise InputError(
                 f"{len(self.pool)} images{given} are too few: {' and '.join(listed) or 'the given parts'} leave none "
                 "for training."
             )
-        return left, num_val, num_test
+        return left, *(sizes.get(part, 0) for part in PARTS[1:])
 
     def split(self, columns: np.ndarray | slice = slice(None)) -> Split:
         """Split by the labels of some classes."""
         labels = self.table.positives[:, columns]
         if self.table.kept is not None:
             return self._extend(labels)
-        _, num_val, num_test = self.sizes
+        _, num_val, num_test, num_calibration = self.sizes
         if self.num_folds is None:
             rest, test = self._carve(labels, self.pool, num_test)
         else:
             rest, test = self.folds(labels)[self.settings.fold]
-        drawn = (*self._carve(labels, rest, num_val), test)
+        rest, val = self._carve(labels, rest, num_val)
+        train, calibration = self._carve(labels, rest, num_calibration)
+        drawn = (train, val, test, calibration)
         codes = self.codes.copy()
         for code, rows in enumerate(drawn):
             codes[rows] = code
@@ -219,13 +227,15 @@ class SplitPlan:
         logger.warning("%s. Scores of val and test may be too high.", message)
 
     def missing(self, labels: np.ndarray, split: Split) -> np.ndarray:
-        """Return bool (3, C), True if the part was requested and none of its images has the class."""
-        return np.stack(
-            [
-                ~labels[rows].any(axis=0) & bool(size or len(rows))
-                for size, rows in zip(self.sizes, split.parts().values(), strict=True)
-            ]
-        )
+        """Return bool (4, C), True if the part was requested and none of its images has the class.
+
+        Calibration does without rare classes: nothing is guaranteed for them.
+        """
+        missing = np.zeros((len(PARTS), labels.shape[1]), dtype=bool)
+        for code, part in enumerate(PARTS[:3]):
+            rows = getattr(split, part)
+            missing[code] = ~labels[rows].any(axis=0) & bool(self.sizes[code] or len(rows))
+        return missing
 
     def least_min_images(self, missing: np.ndarray) -> int | None:
         """Return the smallest `min_images_per_class` with which every part has every remaining class, or None.

@@ -7,7 +7,7 @@ from typing import Any, Self
 from mlic.errors import InputError, check_choice
 from mlic.seeds import check_seed
 
-PARTS = ("train", "val", "test")
+PARTS = ("train", "val", "test", "calibration")
 GROUPINGS = ("column", "folder", "name", "duplicates")
 
 
@@ -36,7 +36,8 @@ class SplitSettings:
 
     Attributes:
         test: share of all images; 0 leaves the part empty. Ignored if the test part is given.
-        val: as `test`; `test + val` must be below 1.
+        val: as `test`; all shares together must be below 1.
+        calibration: as `test`; images that choose nothing, for thresholds with a guarantee.
         seed: seed of the shuffle and of ties.
         on_missing: `error` or `warn` if a part has no image of a class.
         folds: number of folds for cross-validation, one of which is the test part in place of the share `test`.
@@ -53,6 +54,7 @@ class SplitSettings:
 
     test: float = 0.2
     val: float = 0.1
+    calibration: float = 0.0
     seed: int = 0
     on_missing: str = "error"
     folds: int | None = None
@@ -90,7 +92,7 @@ class SplitSettings:
 
     def _check(self) -> None:
         check_seed("data.split.seed", self.seed)
-        for part, share in (("test", self.test), ("val", self.val)):
+        for part, share in (("test", self.test), ("val", self.val), ("calibration", self.calibration)):
             if not 0 <= share < 1:
                 raise InputError(
                     f"data.split.{part}={share}: expected a share of all images, at least 0 and below 1."

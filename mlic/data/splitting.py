@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def stratified_split(table: LabelTable, settings: SplitSettings | None = None, **options: Any) -> Split:
-    """Split by iterative stratification: test is taken from all images, then val from the rest.
+    """Split by iterative stratification: test is taken from all images, then val and calibration from the rest.
 
     Both shares refer to all images: 0.2 and 0.1 leave 0.7 for training. Sizes match the shares only approximately,
     because the shares of the classes have priority (Sechidis et al., On the Stratification of Multi-Label Data, 2011).
@@ -129,6 +129,8 @@ def split_hash(table: LabelTable, settings: SplitSettings | None = None, **optio
     text = f"{shares[0]!r} {shares[1]!r} {int(settings.seed)}"
     if settings.folds is not None and table.parts is None:
         text = f"fold {int(settings.fold)} of {int(settings.folds)} {shares[1]!r} {int(settings.seed)}"
+    if settings.calibration and "calibration" not in given_parts(table):
+        text += f" calibration {float(settings.calibration)!r}"
     for part in (*table.file_names, "", *table.classes, "", text):
         digest.update(part.encode(errors="surrogatepass") + b"\0")
     digest.update(np.ascontiguousarray(table.labels).tobytes())

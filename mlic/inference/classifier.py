@@ -17,6 +17,7 @@ from mlic.errors import InputError
 from mlic.evaluation.thresholds import CALIBRATED, resolve_thresholds
 from mlic.inference.building import check_packages
 from mlic.inference.checkpoint import SavedRun, read_saved_run
+from mlic.inference.guarantees import refuse_other_checkpoint
 from mlic.inference.listing import Images, find_images
 from mlic.inference.loading import WeightsFiles, find_device, head_dtype, make_backbone, make_head
 from mlic.inference.prediction_table import prediction_rows
@@ -137,6 +138,8 @@ class Classifier:
         Raises:
             InputError: the setting cannot be used.
         """
+        if isinstance(thresholds, str) and thresholds.endswith(".json"):
+            refuse_other_checkpoint(Path(thresholds), self.saved.checkpoint)
         return resolve_thresholds(thresholds, self.classes, self.saved.thresholds)
 
     @property

@@ -56,7 +56,7 @@ def read_labelled_set(
     Args:
         saved: the run.
         data: config of a data set; None for that of the run.
-        part: `train`, `val` or `test` selects the images of that part of the run, by file name.
+        part: `train`, `val`, `test` or `calibration` selects the images of that part of the run, by file name.
         missing_classes: meaning of classes of the run that the set does not have: with `ignore` they are not labelled
             and left out; with `absent` no image has them.
         class_map: names of classes of the set and what the run calls them, see `rename_classes`.

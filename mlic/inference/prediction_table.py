@@ -10,6 +10,7 @@ import pandas as pd
 
 from mlic.errors import InputError
 from mlic.escaping import escape_table
+from mlic.evaluation.guarantees import decide
 from mlic.evaluation.predictions import SCORE
 from mlic.runs.folder import replacing
 
@@ -77,9 +78,8 @@ def prediction_rows(
         ERROR: batch.errors,
     }
     if lower is not None:
-        asked = (exact > lower) & ~chosen
-        answers = np.select([chosen, asked, np.isfinite(exact)], ["yes", "ask", "no"], "")
-        columns[ASK] = joined(asked)
+        answers = decide(exact, thresholds, lower)
+        columns[ASK] = joined(answers == "ask")
         columns |= {ANSWER + name: answers[:, column] for column, name in enumerate(classes)}
     if top_k is None:
         columns |= {SCORE + name: scores[:, column] for column, name in enumerate(classes)}

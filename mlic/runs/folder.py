@@ -21,10 +21,12 @@ METRICS_FILE, THRESHOLDS_FILE, EPOCHS_FILE = "metrics.json", "thresholds.json", 
 PENALTIES_FILE, NEIGHBOURS_FILE = "penalties.csv", "neighbours.csv"
 EVALUATION_FILE, EVALUATED_FILE = "evaluation.json", "predictions.parquet"  # of mlic.evaluate
 OVERRIDES_FILE = ".hydra/overrides.yaml"  # in folders without a format version
+GUARANTEES_FILE = "guarantees.json"
 # of a run besides its status; whatever else lies in its folder is left alone. First what a run could go on from
 RESULT_FILES = (
     "checkpoints/*.ckpt", SETTINGS_FILE, METRICS_FILE, THRESHOLDS_FILE, EPOCHS_FILE, PENALTIES_FILE,
-    NEIGHBOURS_FILE, DATASET_FILE, MODEL_FILE, SPLIT_FILE, "predictions/*.parquet", "events.out.tfevents.*",
+    NEIGHBOURS_FILE, GUARANTEES_FILE, DATASET_FILE, MODEL_FILE, SPLIT_FILE,
+    "predictions/*.parquet", "events.out.tfevents.*",
     "tensorboard/events.out.tfevents.*",  # of runs of earlier versions
 )  # fmt: skip
 # of a search, whose winner is a run in a folder below

@@ -248,7 +248,7 @@ def _describe_dataset(first: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of dataset.json: train and val of the first fold, whose parts together are tested."""
 
     def with_all(counts: Mapping[str, Any]) -> dict[str, Any]:
-        parts = [pd.Series(counts[part]) for part in PARTS]
+        parts = [pd.Series(counts[part]) for part in PARTS if part in counts]
         return {**counts, "test": sum(parts[1:], parts[0]).to_dict()}
 
     split = first["split"]

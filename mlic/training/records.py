@@ -13,7 +13,6 @@ from torch import nn
 
 from mlic.config import flatten
 from mlic.data import MultiLabelDataModule
-from mlic.data.split_settings import PARTS
 from mlic.escaping import escape_table
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
@@ -34,7 +33,7 @@ from mlic.training.closed_form import LEFT_OUT
 from mlic.training.tensorboard import LAST
 
 DEFAULT_THRESHOLD = 0.5
-PREDICTED_PARTS = ("val", "test", LEFT_OUT)
+PREDICTED_PARTS = ("val", "test", "calibration", LEFT_OUT)
 # what TensorBoard shows beside the test metrics: the settings that matter most
 HPARAMS = (
     "model.name", "head._target_", "head.hidden", "head.dropout", "loss._target_", "optimizer._target_", "optimizer.lr",
@@ -51,7 +50,7 @@ def dataset_table(datamodule: MultiLabelDataModule) -> str:
     columns: dict[str, Any] = {part: table.select(getattr(split, part)).counts() for part in datamodule.parts}
     frame = pd.DataFrame({**columns, "weight": datamodule.class_weights}, index=list(table.classes))
     frame = frame.sort_values("train", ascending=False, kind="stable")
-    parts = ", ".join(f"{len(getattr(split, part))} {part}" for part in PARTS)
+    parts = ", ".join(f"{len(rows)} {part}" for part, rows in split.parts().items())
     dropped = len(datamodule.full_table.classes) - len(table.classes)
     title = f"{len(table)} images ({parts}), {len(table.classes)} classes ({dropped} dropped as too rare)"
     if not table.known.all():
@@ -88,7 +87,7 @@ def describe_dataset(datamodule: MultiLabelDataModule) -> dict[str, Any]:
     def by_class(values: np.ndarray, classes: Sequence[str] = table.classes) -> dict[str, Any]:
         return dict(zip(classes, values.tolist(), strict=True))
 
-    parts = {part: table.select(getattr(split, part)) for part in PARTS}
+    parts = {part: table.select(rows) for part, rows in split.parts().items()}
     known = {}
     if not table.known.all():
         known = {part: by_class(images.known.sum(axis=0)) for part, images in parts.items()}

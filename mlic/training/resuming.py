@@ -44,7 +44,7 @@ ADDED_LATER = {
     "trainer.num_nodes": 1, "data.bits_stored": FULL_BITS, "model.backbone.mirror": False,
     "data.split.unlisted": "error", "data.split.official": "use", "data.split.groups.on_divided": "error",
     "data.split.groups.threshold": 0.6, "model.recipe.standardize": False,
-    "model.backbone.engine": "auto",
+    "model.backbone.engine": "auto", "data.split.calibration": 0,
 }  # fmt: skip
 SHOWN_DIFFERENCES = 10
 SHOWN_IMAGES = 3

@@ -75,7 +75,8 @@ def _check_images(saved: SavedRun, datamodule: MultiLabelDataModule) -> SeenImag
     if seen is None:
         return None
     own = fingerprints(datamodule.digests)
-    for part, others in (("test", ("train", "val")), ("val", ("train",))):
+    unseen = (("test", ("train", "val")), ("calibration", ("train", "val")), ("val", ("train",)))
+    for part, others in unseen:
         rows = getattr(datamodule.split, part)
         found = rows[np.isin(own[rows], np.concatenate([getattr(seen, other) for other in others]))]
         if len(found):

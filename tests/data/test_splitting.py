@@ -141,3 +141,23 @@ def test_a_part_that_copies_leave_empty_is_refused(make_table: MakeTable):
     table = make_table(np.ones((10, 2))).group_copies(np.full(10, b"same", dtype="S64"))
     with pytest.raises(InputError, match=r"an empty part: copies .*, and the 10 images are only 1 groups"):
         stratified_split(table, on_missing="warn")
+
+
+def test_calibration_is_taken_from_train_alone(make_table: MakeTable):
+    table = make_table(skewed_labels(600, 8))
+    without = stratified_split(table, **OPTIONS)
+    split = stratified_split(table, calibration=0.2, on_missing="warn", **OPTIONS)
+    assert_complete(split, 600)
+    np.testing.assert_array_equal(split.test, without.test)
+    np.testing.assert_array_equal(split.val, without.val)
+    assert set(split.calibration) <= set(without.train) and len(split.calibration) == pytest.approx(
+        120, abs=6
+    )
+    assert list(without.parts()) == ["train", "val", "test"]
+    assert split_hash(table, calibration=0, **OPTIONS) == split_hash(table, **OPTIONS)
+    assert split_hash(table, calibration=0.2, **OPTIONS) != split_hash(table, **OPTIONS)
+    grouped = replace(table, groups=np.arange(600) // 4)
+    parts = np.array(stratified_split(grouped, calibration=0.2, **OPTIONS).names())
+    assert all(len(set(parts[start : start + 4])) == 1 for start in range(0, 600, 4))
+    with pytest.raises(InputError, match=r"data\.split\.calibration=0\.7 leave none for training"):
+        stratified_split(table, calibration=0.7, **OPTIONS)

@@ -14,6 +14,7 @@ from mlic.escaping import restore_cell
 from mlic.evaluate import evaluate
 from mlic.evaluation.predictions import Predictions
 from mlic.inference import Classifier
+from mlic.inference.guarantees import guarantee_stored
 from mlic.inference.prediction_table import PredictionFile
 from mlic.predict import predict
 
@@ -178,3 +179,40 @@ def test_the_page_of_another_program_is_refused(command_config: Command, tiny_im
     image = f"images={tiny_images}/shapes_00.jpg"
     predict(command_config("predict", image, output=tmp_path / "other.csv"))
     assert {path.name for path in tmp_path.iterdir()} == {"index.html", "other.csv", "other.html"}
+
+
+def test_answers_are_those_of_the_guarantees(
+    command_config: Command, tiny_run: Path, tiny_images: Path, tmp_path: Path, make_run: Any
+):
+    run = make_run("trainer.max_epochs=1", "data.split.calibration=0.2")
+    ask = ("ask=true", f"images={tiny_images}", "page=false")
+    with pytest.raises(InputError, match=r"guarantees\.json' cannot be used"):
+        predict(command_config("predict", *ask, output=tmp_path / "out", run=run))
+    levels = ("precision=0.3", "recall=0.6", "confidence=0.5")
+    content = evaluate(command_config("evaluate", *levels, output=run, run=run))
+    assert (content["kind"], content["source"], content["reason"]) == ("promise", "calibration", "")
+    estimate = guarantee_stored(tiny_run, tiny_run / "checkpoints" / "best.ckpt", precision=0.3)
+    assert estimate["kind"] == "estimate" and estimate["source"] == "val"
+    assert json.loads((run / "guarantees.json").read_text()) == content
+    predict(command_config("predict", *ask, "write=fiftyone", output=tmp_path / "out", run=run))
+    assert len(json.loads((tmp_path / "out" / "fiftyone.json").read_text())["labels"]) == 60
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
+    seen = set()
+    for name in content["yes"]["thresholds"]:
+        yes, no = (content[key]["thresholds"][name] for key in ("yes", "no"))
+        yes, no = (np.inf if yes is None else yes), (-1 if no is None else no)
+        score, answer = table[f"score:{name}"], table[f"answer:{name}"]
+        near = (np.abs(score - yes) < 1e-4) | (np.abs(score - no) < 1e-4)  # rounded
+        expected = np.where(score > yes, "yes", np.where(score > min(no, yes), "ask", "no"))
+        assert ((answer == expected) | near).all()
+        asked = [name in cell.split("|") for cell in table["ask"]]
+        assert asked == (answer == "ask").tolist()
+        seen |= set(answer)
+    assert len(seen) > 1
+    # test images chose nothing
+    evaluate(command_config("evaluate", "part=test", *levels, output=tmp_path / "test", run=run))
+    promised = json.loads((tmp_path / "test" / "guarantees.json").read_text())
+    assert promised["kind"] == "promise" and promised["images"] == 12
+    other = f"thresholds='{run}/guarantees.json'"
+    with pytest.raises(InputError, match="is of another checkpoint"):
+        predict(command_config("predict", *ask, other, output=tmp_path / "out"))

@@ -28,6 +28,7 @@ def read_labelstudio(
     image_key: str | None = None,
     controls: Sequence[str] | None = None,
     annotators: str = "error",
+    predictions: bool = False,
     classes: Sequence[str] | None = None,
 ) -> LabelTable:
     """Read the choices, and the classes of boxes and masks, from exports of Label Studio.
@@ -45,6 +46,7 @@ def read_labelstudio(
         image_key: key of the image in the data of a task. Default: the only key whose values name image files.
         controls: names (`from_name`) of the choices, boxes and masks to read. Default: all; JSON-MIN writes a single
             choice like any other text, so that other texts in it require this setting.
+        predictions: read the predictions of a model as labels, for tasks without an annotation.
         annotators: `error` or `union` if the annotations of an image differ.
         classes: all class names; any other label is then an error. Default: the names that occur.
 
@@ -66,7 +68,7 @@ def read_labelstudio(
         for row, task in enumerate(tasks):
             place = f"{file}[{row}]"
             image = _image(task, image_key, place)
-            for found in _annotations(task, texts, controls, place):
+            for found in _annotations(task, texts, controls, place, predictions):
                 if labels.setdefault(image, found) != found:
                     differ.append(image)
                     labels[image] = labels[image] | found
@@ -132,10 +134,14 @@ def _local_name(reference: str, folders: Sequence[Path], place: str) -> str:
 
 
 def _annotations(
-    task: dict[str, Any], texts: set[str], controls: Sequence[str] | None, place: str
+    task: dict[str, Any], texts: set[str], controls: Sequence[str] | None, place: str, predictions: bool
 ) -> list[set[str]]:
     """Return the class names of each annotation of a task that is not cancelled."""
     annotations = task.get("annotations", task.get("completions"))  # the older name
+    if predictions and not annotations:
+        annotations = task.get("predictions", annotations)
+    elif annotations is None and "predictions" in task:
+        return []
     if annotations is None:  # JSON-MIN: one object per annotation, with controls as keys
         values = [value for key, value in task.items() if controls is None or key in controls]
         chosen = [{"choices": [task[key]]} for key in texts if isinstance(task.get(key), str)]
@@ -170,7 +176,7 @@ def _choices_in_text(file: Path, tasks: Sequence[dict[str, Any]], image_key: str
     items = [
         (key, value)
         for task in tasks
-        if "annotations" not in task and "completions" not in task
+        if not {"annotations", "completions", "predictions"} & task.keys()
         for key, value in task.items()
     ]
     sure = {key for key, value in items if isinstance(value, dict) and "choices" in value}
