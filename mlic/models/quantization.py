@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 CALIBRATION = "2 photographs of scikit-learn in 20 views"  # part of the identity of the features
 CORNERS = (0, 0.25, 0.5)
@@ -23,6 +22,9 @@ CORNERS = (0, 0.25, 0.5)
 
 def calibration_images() -> Iterator[Image.Image]:
     """Yield the photographs, and nine overlapping quarters of each."""
+    # takes a second, which networks in float need not wait for
+    from sklearn.datasets import load_sample_images
+
     for array in load_sample_images().images:
         photograph = Image.fromarray(array)
         width, height = photograph.size

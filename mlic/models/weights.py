@@ -15,7 +15,6 @@ from torch import nn
 
 from mlic.addresses import local_only, may_connect
 from mlic.errors import NO_WEIGHTS_KEY, InputError
-from mlic.settings import similar_networks
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +101,8 @@ def is_free(license: str) -> bool:
 
 
 def _unknown_network(name: str) -> str:
+    from mlic.settings import similar_networks  # imports Hydra, which predictions need not wait for
+
     similar = similar_networks(name)
     hint = f"; similar names: {', '.join(similar)}" if similar else ""
     return (

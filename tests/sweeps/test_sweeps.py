@@ -111,7 +111,7 @@ def test_a_sweep_by_the_protocol_of_the_report_ends_with_its_page(
     assert (place / "compare" / "index.html").stat().st_size > 100_000
     assert "report: outputs/sweeps/report/compare/index.html" in (tmp_path / "command.log").read_text()
     shown = pd.read_csv(place / "compare" / "tables" / "test.csv")
-    assert len(shown) == 2 + 4  # the four models of the original report
+    assert len(shown) == 2 + 1 + 4  # chance, and the four models of the original report
     for folder in folders_of(place).values():
         model = json.loads((folder / "model.json").read_text())
         assert len(model["feature_shape"]) == 1 and model["feature_shape"][0] > 1000  # flattened
