@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom, norm
 
 from mlic.errors import InputError
 from mlic.evaluation.predictions import Predictions
@@ -90,6 +89,8 @@ def _candidates(scores: np.ndarray, targets: np.ndarray, kind: str, level: float
     score, hit, image = scores[known][order].astype(np.float64), targets[known][order] == 1, image[order]
     labels, hits = np.arange(1, len(score) + 1), np.cumsum(hit)
     trials = labels if kind == PRECISION else np.full(len(hits), hits[-1])
+    from scipy.stats import binom  # takes a second, which predictions need not wait for
+
     p_value = binom.sf(hits - 1, trials, level)
     if scores.shape[1] > 1:
         p_value = np.maximum(p_value, _between_images(hit, image, len(scores), kind, level))
@@ -121,6 +122,8 @@ def _between_images(hit: np.ndarray, image: np.ndarray, images: int, kind: str, 
     # counts are discrete. Without them, recall 0.9 at a confidence of 0.9 was reached in 894 of 1,000 draws
     statistic = (total - 1) / deviation
     skewness = cubes / deviation**3
+    from scipy.stats import norm  # takes a second, which predictions need not wait for
+
     return norm.sf(statistic + skewness / 6 * (1 + 2 * statistic**2))
 
 
