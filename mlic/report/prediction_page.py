@@ -1,7 +1,5 @@
 """The page of `mlic.predict`: new photographs with their labels and scores."""
 
-import base64
-import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,11 +14,10 @@ from mlic.data.images import FULL_BITS, ImageReference
 from mlic.errors import InputError
 from mlic.escaping import printable
 from mlic.report.page import render_page
-from mlic.report.thumbnails import QUALITY, thumbnail
+from mlic.report.thumbnails import data_uri, thumbnail
 from mlic.runs.folder import replacing
 
 PER_PAGE, MOST_PAGES = 500, 20
-PIXELS = 256
 MOST_DOUBTFUL = 4  # labels shown of a photograph whose scores are below their thresholds
 DOUBT = 1.0  # largest distance of such a score from its threshold, in logits
 GENERATOR = b'content="mlic.predict"'
@@ -169,9 +166,7 @@ def _is_ours(file: Path) -> bool:
 
 
 def _data_uri(image: ImageReference, bits_stored: int) -> str | None:
-    stream = io.BytesIO()
     try:
-        thumbnail(image, PIXELS, bits_stored).save(stream, "JPEG", quality=QUALITY)
+        return data_uri(thumbnail(image, bits_stored))
     except InputError:  # removed since it was scored; the page shows a gap
         return None
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -30,7 +30,7 @@ def write_page(folder: Path, images: Path, *, copies: int = 1, lower: np.ndarray
 def test_names_are_text(tiny_images: Path, tmp_path: Path):
     page = write_page(tmp_path, tiny_images).read_text()
     assert page.count("<script") == 2 and "<img src=x" not in page and "\u202e" not in page
-    assert len(re.findall(r'<img class="photo" src="data:image/jpeg;base64,', page)) == 3
+    assert len(re.findall(r'<img class="photo" src="data:image/webp;base64,', page)) == 3
     assert not re.findall(r"(?:src|href)=.https?:", page)
 
 
