@@ -15,8 +15,11 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-# raster formats only; Pillow would pass PostScript to an interpreter
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+Image.init()
+RASTER = "JPEG PNG GIF BMP DIB WEBP TIFF PPM JPEG2000 AVIF TGA ICO PCX"  # no PostScript, which runs code
+FORMATS = [name for name in RASTER.split() if name in Image.OPEN]
+SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+SUFFIXES |= {".avif", ".heic", ".heif", ".jxl"}  # rows with an error, if Pillow cannot read them
 LONGEST_STRIP = 32  # of longer photographs, only the middle is used
 
 
@@ -26,9 +29,13 @@ def read_image(path: Any, info: Mapping[str, Any], draft: int | None) -> Image.I
         if draft:
             image.draft(None, (draft, draft))
         image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("floating-point pixels; expected 8 or 16 bits")
     if image.mode.startswith("I"):  # 16-bit greyscale
         largest = 2 ** info["bits_stored"] - 1
-        values = np.asarray(image).astype(np.int64).clip(0, largest)
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        if values.max() > largest:
+            raise ValueError(f"its largest value, {values.max()}, exceeds bits_stored={info['bits_stored']}")
         image = Image.fromarray(((values * 255 + largest // 2) // largest).astype(np.uint8))
     if image.has_transparency_data:
         layer = image.convert("RGBA")
@@ -38,19 +45,15 @@ def read_image(path: Any, info: Mapping[str, Any], draft: int | None) -> Image.I
     return image.crop((left, top, image.width - left, image.height - top))
 
 
-def crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Return the middle of an image, with a width and height."""
-    left, top = (round((side - kept) / 2) for side, kept in zip(image.size, size, strict=True))
-    return image.crop((left, top, left + size[0], top + size[1]))
-
-
 def resize(image: Image.Image, plan: Mapping[str, Any]) -> Image.Image:
     """Resize and crop an image as in training; needed if the model does not do it (`resize` is "outside")."""
     size = plan["size"]
     if len(size) == 1:  # of the short side
         size = [size[0] * side // min(image.size) for side in (image.height, image.width)]
     image = image.resize((size[1], size[0]), Image.Resampling[plan["interpolation"].upper()])
-    return crop(image, (plan["crop"][1], plan["crop"][0]))
+    height, width = plan["crop"]
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
 
 
 def to_array(path: Any, info: Mapping[str, Any]) -> np.ndarray:
@@ -58,11 +61,6 @@ def to_array(path: Any, info: Mapping[str, Any]) -> np.ndarray:
     drafts = [plan["draft"] for plan in info["preprocessing"]]
     image = read_image(path, info, max(drafts) if all(drafts) else None)
     return np.asarray(resize(image, info["preprocessing"][0]) if info["resize"] == "outside" else image)[None]
-
-
-def read_info(session: onnxruntime.InferenceSession) -> dict[str, Any]:
-    """Return what the model says about itself: classes, thresholds, preprocessing, licence and more."""
-    return {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
 
 
 def escape_cell(text: str) -> str:
@@ -73,26 +71,27 @@ def escape_cell(text: str) -> str:
 def main() -> int:
     """Write one row for each photograph, and return the exit status: 1 if one could not be used."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore[reportOptionalMemberAccess]
-    for name, text in (
-        ("model", "model.onnx"),
-        ("images", "folder or file"),
-        ("output", "CSV file to write"),
-    ):
+    for name, text in {
+        "model": "model.onnx",
+        "images": "folder or file",
+        "output": "CSV file to write",
+    }.items():
         parser.add_argument(name, help=text)
     given = parser.parse_args()
     session: Any = onnxruntime.InferenceSession(given.model, providers=["CPUExecutionProvider"])
-    info, folder, failed = read_info(session), Path(given.images), 0
-    suffixes = [suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS]
-    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes]
+    info = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
+    folder, failed = Path(given.images), 0
+    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
+    found = [path for path in found if "/." not in f"/{path.relative_to(folder).as_posix()}"]  # not hidden
     with open(given.output, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = csv.writer(file)
         table.writerow(["file_name", "labels", "error", *(f"score:{name}" for name in info["classes"])])
         for path in found if folder.is_dir() else [folder]:
             name = escape_cell(path.relative_to(folder).as_posix() if folder.is_dir() else str(path))
             try:
-                scores = session.run(["scores"], {"images": to_array(path, info)})[0][0]
+                scores = session.run(["scores"], {"images": to_array(path, info)})[0][0].astype(np.float64)
             except Exception as error:  # decoders raise almost anything
-                print(f"{path}: {error}", file=sys.stderr)
+                print(ascii(str(path)), error, file=sys.stderr)
                 table.writerow([name, "", f"{type(error).__name__}: {error}"])
                 failed += 1
                 continue

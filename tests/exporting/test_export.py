@@ -84,10 +84,16 @@ def test_the_export_proves_itself(exported: tuple[Path, dict[str, Any]], tiny_ru
 
 
 @pytest.mark.parametrize(
-    ("operator", "step"), [("Conv", "backbone"), ("Gemm", "head"), ("Resize", "preprocessing")]
+    ("operator", "factor", "step"),
+    [("Conv", 5, "backbone"), ("Gemm", 5, "head"), ("Gemm", np.nan, "head"), ("Resize", 0, "preprocessing")],
 )
 def test_the_check_names_the_step_that_differs(
-    operator: str, step: str, exported: tuple[Path, dict[str, Any]], tiny_images: Path, tmp_path: Path
+    operator: str,
+    factor: float,
+    step: str,
+    exported: tuple[Path, dict[str, Any]],
+    tiny_images: Path,
+    tmp_path: Path,
 ):
     model = onnx.load(exported[0])
     node = [node for node in model.graph.node if node.op_type == operator][-1]
@@ -99,13 +105,17 @@ def test_the_check_names_the_step_that_differs(
         node.attribute.extend(kept)
     else:
         weight = next(each for each in model.graph.initializer if each.name == node.input[1])
-        weight.CopyFrom(onnx.numpy_helper.from_array(5 * onnx.numpy_helper.to_array(weight), weight.name))
+        weight.CopyFrom(
+            onnx.numpy_helper.from_array(np.float32(factor) * onnx.numpy_helper.to_array(weight), weight.name)
+        )
     onnx.save(model, tmp_path / "changed.onnx")
     with pytest.raises(InputError, match=f"the {step} of the exported model differs"):
         check(tmp_path / "changed.onnx", tiny_images)
 
 
-def test_a_received_model_opens_no_other_file(exported: tuple[Path, dict[str, Any]], tmp_path: Path):
+def test_a_received_model_opens_no_other_file(
+    exported: tuple[Path, dict[str, Any]], tiny_images: Path, tmp_path: Path
+):
     secret, file = tmp_path / "secret", tmp_path / "received.onnx"
     secret.write_bytes(bytes(64))
     model = onnx.load(exported[0])
@@ -119,6 +129,11 @@ def test_a_received_model_opens_no_other_file(exported: tuple[Path, dict[str, An
     file.write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match="refers to data in other files"):
         read_model(file)
+    model = onnx.load(exported[0])
+    helper.set_model_props(model, {"mlic_version": '"1"', "proof": "[1]"})
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="cannot be used"):
+        check(file, tiny_images)
     file.write_bytes(b"no model")
     with pytest.raises(InputError, match="cannot be read"):
         read_model(file)
@@ -203,7 +218,8 @@ def test_a_program_of_torch_export_needs_torch_alone(
     make_run: Callable[..., Path], tmp_path: Path, tiny_images: Path
 ):
     live_run, output = make_run("features=live", "trainer.max_epochs=1"), tmp_path / "model.pt2"
-    export(config_of(f"run='{live_run}'", "format=torch", output=output))
+    report = export(config_of(f"run='{live_run}'", "format=torch", "max_images=1", output=output))
+    assert report["figures"]["images"] == 1 and report["figures"]["same_pixels"] < 1e-5
     classifier = Classifier.load(live_run, device="cpu")
     paths = sorted(tiny_images.iterdir())[:2]
     np.save(
@@ -230,6 +246,8 @@ def test_what_cannot_be_exported_is_refused_before_any_work(tmp_path: Path, monk
             "run=x", "format=torch", "precision=int8", output=other
         ),
         "run is missing": config_of(output=other),
+        "max_images must be at least 1": config_of("run=x", "max_images=0", output=other),
+        "cannot be a folder": config_of("run=x", output=other / "new.onnx"),
     }
     for message, config in cases.items():
         with pytest.raises(InputError, match=message):
@@ -286,18 +304,22 @@ def test_predict_py_gives_the_scores_of_the_run_with_three_packages(
     Image.open(tiny_images / "shapes_02.jpg").convert("RGBA").save(photos / "a.png")
     deep = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
     Image.fromarray(deep).save(photos / "deep.png")
+    Image.fromarray(deep / np.float32(65535)).save(photos / "float.tif")
+    (photos / "photo.heic").write_bytes(b"not readable without mlic[heif]")
+    (photos / ".hidden.jpg").write_bytes((tiny_images / "shapes_01.jpg").read_bytes())
     (photos / "z.jpg").write_bytes(b"broken")
     command = [plain_python, folder / "predict.py", folder / "model.onnx", photos, tmp_path / "found.csv"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=clean_environment())
     assert done.returncode == 1 and "z.jpg" in done.stderr, done.stdout + done.stderr
     with (tmp_path / "found.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["file_name"] for row in rows] == ["'=1+1.jpg", "a.png", "deep.png", "z.jpg"] and rows[3][
-        "error"
-    ]
     table = Classifier.load(tiny_run, device="cpu").predict(photos, num_workers=0)
-    for row, (_, expected) in zip(rows[:3], table.iterrows(), strict=False):
-        assert row["labels"] == expected["labels"]
+    assert [row["file_name"].lstrip("'") for row in rows] == table["file_name"].tolist()
+    assert [row["file_name"] for row in rows if row["error"]] == ["float.tif", "photo.heic", "z.jpg"]
+    for row, (_, expected) in zip(rows, table.iterrows(), strict=True):
+        assert bool(row["error"]) == bool(expected["error"]) and row["labels"] == expected["labels"]
+        if row["error"]:
+            continue
         for name in ("circle", "square"):
             assert float(row[f"score:{name}"]) == pytest.approx(expected[f"score:{name}"], abs=1e-3)
 
