@@ -71,12 +71,8 @@ def escape_cell(text: str) -> str:
 def main() -> int:
     """Write one row for each photograph, and return the exit status: 1 if one could not be used."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore[reportOptionalMemberAccess]
-    for name, text in {
-        "model": "model.onnx",
-        "images": "folder or file",
-        "output": "CSV file to write",
-    }.items():
-        parser.add_argument(name, help=text)
+    for name in ("model", "images", "output"):
+        parser.add_argument(name)
     given = parser.parse_args()
     session: Any = onnxruntime.InferenceSession(given.model, providers=["CPUExecutionProvider"])
     info = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}

@@ -103,7 +103,8 @@ def export_run(config: DictConfig) -> dict[str, Any]:
     backbone, plain = classifier.backbone, cast("dict[str, Any]", OmegaConf.to_container(config))
     info = {
         "mlic_version": version("mlic"), "classes": list(classifier.classes),
-        "thresholds": classifier.choose_thresholds(plain["thresholds"]).tolist(),
+        # infinity, of a guarantee that cannot be given, is not JSON; no score exceeds 1
+        "thresholds": np.minimum(classifier.choose_thresholds(plain["thresholds"]), 1).tolist(),
         "weights": backbone.weights_tag, "weights_digest": backbone.weights_digest,
         "weights_license": backbone.weights_license, "split_hash": classifier.saved.split_hash,
         "precision": config.precision, "resize": config.resize if config.format == "onnx" else "outside",

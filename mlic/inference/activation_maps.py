@@ -24,13 +24,17 @@ class ActivationMaps:
         """Build the head without the wrappers that `Classifier` adds for scoring.
 
         Raises:
-            InputError: the backbone has no single feature map.
+            InputError: the backbone has no single feature map, or the head no gradient.
         """
         if len(classifier.backbone.members) > 1:
             raise InputError("each network of the ensemble has its own feature map")
         if classifier.backbone.identity.get("pool") == "cls":
             raise InputError("the class token has no positions (model.backbone.pool=cls)")
         head = make_head(classifier.saved, classifier.backbone.feature_shape, classifier.packages)
+        with torch.enable_grad():
+            logits = head(torch.zeros(1, *classifier.backbone.feature_shape, requires_grad=True))
+        if not logits.requires_grad:
+            raise InputError("the logits of this head have no gradient, such as those of head=knn")
         self.classifier, self.head = classifier, head.to(classifier.device)
 
     def overlay(self, image: ImageReference | Image.Image, label: str) -> Image.Image:

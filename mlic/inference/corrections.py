@@ -24,7 +24,12 @@ def read_corrections(folder: Path) -> dict[str, str]:
         InputError: corrections.csv in the folder is another table.
     """
     file = folder / CORRECTIONS_FILE
-    text = file.read_text(encoding="utf-8") if file.exists() else HEADER
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output: '{folder}' is not a folder. Choose another one.", key="output")
+    try:
+        text = file.read_text(encoding="utf-8") if file.exists() else HEADER
+    except (IsADirectoryError, UnicodeDecodeError):
+        text = ""
     if not text.startswith(HEADER):
         raise InputError(
             f"output: '{file}' was not written by mlic.app. Choose another folder.", key="output"

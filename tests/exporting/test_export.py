@@ -275,11 +275,19 @@ def test_the_card_and_the_files_are_uploaded_by_one_commit(
             calls.append((name, {each.path_in_repo: Path(each.path_or_fileobj) for each in operations}))
 
     monkeypatch.setattr("mlic.exporting.card.HfApi", Hub)
-    settings = (f"run='{tiny_run}'", "push=me/shapes", "max_images=4")
+    limits = json.loads((tiny_run / "thresholds.json").read_text())
+    limits["per_class"]["circle"] = None  # a guarantee that cannot be given
+    (tmp_path / "limits.json").write_text(json.dumps(limits))
+    settings = (
+        f"run='{tiny_run}'", "push=me/shapes", "max_images=4", f"thresholds='{tmp_path / 'limits.json'}'",
+    )  # fmt: skip
     export(config_of(*settings, output=tmp_path / "model.onnx"))
     (created, options), (name, files) = calls
     assert created == name == "me/shapes" and options["private"]
     assert set(files) == {"README.md", "best.ckpt", "model.json", "model.onnx", "predict.py"}
+    report = files["model.json"].read_text()
+    assert json.loads(report)["thresholds"][json.loads(report)["classes"].index("circle")] == 1
+    assert "Infinity" not in report  # no JSON
     card: Any = ModelCard.load(files["README.md"])
     metrics = json.loads((tiny_run / "metrics.json").read_text())
     assert card.data.eval_results[0].metric_value == pytest.approx(metrics["test"]["map"], abs=1e-4)

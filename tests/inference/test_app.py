@@ -73,7 +73,11 @@ def test_scores_are_those_of_predict_and_strictness_moves_all_thresholds(
 
 
 def test_explanations_that_a_run_cannot_give_are_named(
-    tiny_run: Path, live_run: Path, changed_checkpoint: Callable[..., Path], tmp_path: Path
+    make_run: Callable[..., Path],
+    tiny_run: Path,
+    live_run: Path,
+    changed_checkpoint: Callable[..., Path],
+    tmp_path: Path,
 ):
     def notes(run: Path, **options: Any) -> str:
         return " ".join(PhotographLabeller(Classifier.load(run, device="cpu"), **options).not_available)
@@ -81,6 +85,7 @@ def test_explanations_that_a_run_cannot_give_are_named(
     assert "No similar training photographs" in notes(live_run) and "activation maps" not in notes(live_run)
     assert "features of 36 of 36 training" in notes(tiny_run, features_dir=str(tmp_path))
     assert "no split.csv" in notes(changed_checkpoint(lambda content: None))
+    assert "No activation maps: the logits of this head have no gradient" in notes(make_run("head=knn"))
 
 
 def test_names_of_labels_are_text_in_the_table_of_scores():
@@ -107,9 +112,12 @@ def test_corrections_are_read_by_the_csv_reader_and_later_ones_replace_earlier(t
     )
     for photograph, name in zip(photographs, written, strict=True):
         assert (folder / name).read_bytes() == photograph.read_bytes()
-    (folder / "corrections.csv").write_text("name;labels\n")
-    with pytest.raises(InputError, match="was not written by"):
-        read_corrections(folder)
+    for other in (b"name;labels\n", b"\xff"):
+        (folder / "corrections.csv").write_bytes(other)
+        with pytest.raises(InputError, match="was not written by"):
+            read_corrections(folder)
+    with pytest.raises(InputError, match="is not a folder"):
+        read_corrections(folder / "corrections.csv")
 
 
 @pytest.mark.skipif(find_spec("gradio") is not None, reason="Gradio is installed")
