@@ -63,4 +63,4 @@ def test_labels_together_and_their_answers():
     assert answers.tolist() == [["yes", "ask", "no"], [""] * 3]
     for wrong in ({"precision": 1.0}, {"recall": 0.0}, {"precision": 0.5, "confidence": 1.5}):
         with pytest.raises(InputError, match="expected a number between 0 and 1"):
-            fit_guarantees(predictions, **wrong)
+            fit_guarantees(predictions, **wrong)  # pyright: ignore[reportArgumentType]

@@ -166,7 +166,7 @@ def test_thresholds_are_those_of_the_setting(
             command_config("predict", images, f"thresholds={setting}", "page=false", output=tmp_path / "out")
         )
         table = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
-        for _, row in table.iterrows():
+        for row in table.to_dict("records"):
             predicted = {name for name in classes if row[f"score:{name}"] > expected[name]}
             assert set(filter(None, row["labels"].split("|"))) == predicted
 
@@ -201,7 +201,7 @@ def test_answers_are_those_of_the_guarantees(
     for name in content["yes"]["thresholds"]:
         yes, no = (content[key]["thresholds"][name] for key in ("yes", "no"))
         yes, no = (np.inf if yes is None else yes), (-1 if no is None else no)
-        score, answer = table[f"score:{name}"], table[f"answer:{name}"]
+        score, answer = table[f"score:{name}"].to_numpy(), table[f"answer:{name}"].to_numpy()
         near = (np.abs(score - yes) < 1e-4) | (np.abs(score - no) < 1e-4)  # rounded
         expected = np.where(score > yes, "yes", np.where(score > min(no, yes), "ask", "no"))
         assert ((answer == expected) | near).all()

@@ -8,7 +8,7 @@ import pytest
 
 from mlic.report import prediction_page
 from mlic.report.prediction_page import open_pages
-from tests.report.test_browser import use
+from tests.report.test_browser import use  # pyright: ignore[reportMissingImports]
 
 HOSTILE = "</script><img src=x onerror=\"document.title='run'\">&\u202e"
 CLASSES = ("cat", HOSTILE, "dog")

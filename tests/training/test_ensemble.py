@@ -16,10 +16,10 @@ from mlic.inference import Classifier
 from mlic.inference.evaluating import evaluate_run
 from mlic.inference.labelled import read_labelled_set
 from mlic.models import EnsembleBackbone
-from mlic.report.activation_maps import add_activation_maps
+from mlic.report.activation_maps import draw_maps
 from mlic.report.reading import read_run
 from mlic.report.run_tables import model_table, settings_table
-from mlic.report.thumbnails import Thumbnails
+from mlic.report.thumbnails import ImageFolders
 from mlic.train import train
 from mlic.training.run import extract
 
@@ -139,7 +139,7 @@ def test_a_comparison_tells_of_the_members(make_config: MakeConfig, tmp_path: Pa
     assert sizes["feature_size"] == backbone.feature_shape[0]
     assert sizes["precision"] == "float32"
     assert json.loads((tmp_path / "run" / "model.json").read_text())["name"] == "ensemble"
-    assert add_activation_maps(run, [], Thumbnails([], 64)) == []
+    assert draw_maps(run, [], ImageFolders([])) == {}
     assert any("no activation maps: " in note for note in run.notes)
 
 

@@ -12,7 +12,7 @@ from mlic.compare import compare
 from mlic.config import compose
 from mlic.errors import InputError
 from mlic.evaluate import evaluate
-from mlic.report.thumbnails import Thumbnails, image_folders
+from mlic.report.thumbnails import ImageFolders, image_folders
 from mlic.train import train
 from mlic.verify import verify
 
@@ -42,10 +42,11 @@ def test_every_command_reads_several_folders(
     assert [Path(path).name for path in dataset["bad_images"]] == ["shapes_01.jpg"]
     assert pd.read_csv(run / "split.csv")["file_name"].tolist()[:2] == ["shapes_00.jpg", "shapes_02.jpg"]
 
-    small = Thumbnails(image_folders(dataset), 32)
-    assert small.jpeg("shapes_02.jpg") and small.jpeg("shapes_03.jpg") and not small.jpeg("../../secret.jpg")
+    source = ImageFolders(image_folders(dataset))
+    assert source.thumbnail("shapes_02.jpg") and source.thumbnail("shapes_03.jpg")
+    assert source.thumbnail("../../secret.jpg") is None
     page = compare(compose(f"runs='{run}'", "resamples=2", output=tmp_path / "report", config_name="compare"))
-    assert "data:image/jpeg" in page.read_text()
+    assert "data:image/webp" in page.read_text()
 
     scored = compose(
         "device=cpu",
