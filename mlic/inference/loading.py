@@ -75,7 +75,7 @@ def make_backbone(
         packages: see `build`.
 
     Raises:
-        InputError: weights are not found, or are not those of the run.
+        InputError: weights are not found or are not those of the run, or one of the precisions is int8.
     """
     options = _override(saved.config["model"]["backbone"], weights, precision)
     with torch.random.fork_rng(devices=[]):
@@ -86,6 +86,12 @@ def make_backbone(
     _load_trained(saved, backbone)
     backbone.optimize_for(device).to(device)
     if saved.precision not in (None, backbone.precision):
+        if "int8" in (saved.precision, backbone.precision):  # cosines to features in float32 are 0.9 to 0.99
+            raise InputError(
+                f"the head was trained on features in {saved.precision}, not in {backbone.precision}. Train a run with "
+                "model.backbone.precision=float32 to export it or to use it in another precision.",
+                key="model.backbone.precision",
+            )
         logger.warning(
             "the backbone of the run computed in %s, but here it computes in %s: scores differ in the third digit",
             saved.precision,

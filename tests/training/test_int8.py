@@ -32,6 +32,8 @@ def test_int8_has_its_own_store_and_predict_computes_the_same(
     table = classifier.predict([tiny_images / name for name in scored.file_names], num_workers=0)
     scores = table[[f"score:{name}" for name in scored.classes]].to_numpy()
     np.testing.assert_allclose(scores, scored.scores, atol=5e-3)
+    with pytest.raises(InputError, match="trained on features in int8, not in float32"):
+        Classifier.load(tmp_path / "run", device="cpu", precision="float32")
 
 
 def test_a_check_without_test_images_is_refused(tiny_config: Callable[..., DictConfig], tmp_path: Path):
