@@ -42,8 +42,9 @@ def smaller(module: str, arguments: list[str]) -> list[str]:
 @pytest.mark.slow
 def test_commands_run_one_after_the_other(run_server: Any, tmp_path: Path, tiny_csv: tuple[Path, Path]):
     annotations, images = tiny_csv
-    (tmp_path / "labels.csv").symlink_to(annotations)
-    (tmp_path / "photos").symlink_to(images)
+    for table, folder in (("labels.csv", "photos"), ("new.csv", "new")):
+        (tmp_path / table).symlink_to(annotations)
+        (tmp_path / folder).symlink_to(images)
     ran = set()
     for number, (module, rest) in enumerate(COMMANDS):
         arguments = shlex.split(rest, comments=True)
