@@ -116,7 +116,7 @@ def test_two_tasks_extract_train_and_go_on_after_a_preemption(
 ):
     extract = with_settings(command("srun --ntasks=2"), settings)
     done = slurm.run(*shlex.split(extract), folder=work)
-    assert "60 to compute, " in done.stdout and done.stdout.count("60 computed") == 1
+    assert "60 to compute;" in done.stdout and done.stdout.count("60 computed") == 1
     shards = [load_file(file)["features"] for file in (work / "store").glob("*/*.safetensors")]
     assert [len(features) for features in shards] == [30, 30]
     runs = {name: work / "outputs" / name for name in ("large", "broken")}
