@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -41,6 +42,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("MLIC_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def enabled_loggers() -> None:
+    """Enable the loggers that Hydra disabled when an earlier test of the process started a command."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("mlic") and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 @pytest.fixture(scope="session")
