@@ -5,6 +5,7 @@ python -m mlic.evaluate run=<run> precision=0.9 recall=0.9     thresholds with a
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,7 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
     log_evaluation(output, evaluated)
     (output / GUARANTEES_FILE).unlink(missing_ok=True)  # of an earlier evaluation
     if wanted:
-        in_run = evaluated.in_run
-        chosen = (
-            "" if in_run and not in_run["train"] + in_run["val"] else "some of the images chose the weights"
-        )
-        if in_run is None:
-            chosen = "it is unknown whether the images chose the weights"
+        chosen = _why_estimate(evaluated.in_run)
         source = config.part or f"the set {labelled.source.get('annotations', '')}"
         checkpoint = classifier.saved.checkpoint
         content = guarantee(evaluated.predictions, checkpoint, source, chosen, **guaranteed)
@@ -90,6 +86,13 @@ def evaluate(config: DictConfig) -> dict[str, dict[str, Any]]:
 
         logger.info("page: %s", write_report(ReportOptions(str(output), output / "report")))
     return evaluated.metrics
+
+
+def _why_estimate(in_run: Mapping[str, int] | None) -> str:
+    """Return why guarantees from a labelled set are only estimates; empty if they are promises."""
+    if in_run is None:
+        return "it is unknown whether the images chose the weights"
+    return "some of the images chose the weights" if in_run["train"] + in_run["val"] else ""
 
 
 def _guarantee_stored(config: DictConfig, options: dict[str, Any]) -> dict[str, dict[str, Any]]:

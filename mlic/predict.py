@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import numpy as np
@@ -19,6 +19,9 @@ from mlic.config import CONFIG_DIR
 from mlic.runs.folder import GUARANTEES_FILE
 from mlic.runs.system_errors import translated_errors
 from mlic.settings import check_settings
+
+if TYPE_CHECKING:  # it imports torch
+    from mlic.inference.classifier import Classifier
 
 logger = logging.getLogger(__name__)
 
@@ -61,18 +64,10 @@ def predict(config: DictConfig) -> dict[str, str]:
     from tqdm import tqdm
 
     from mlic.inference.classifier import Classifier
-    from mlic.inference.guarantees import answer_thresholds
 
     options = {"device": config.device, "packages": config.packages, **config.model.backbone}
     classifier = Classifier.load(config.run, **options)
-    lower = None
-    if config.ask:
-        file = Path(config.run) / GUARANTEES_FILE
-        if plain["thresholds"] != "calibrated":
-            file = Path(str(plain["thresholds"]))
-        upper, lower = answer_thresholds(file, classifier.classes, classifier.saved.checkpoint)
-    else:
-        upper = classifier.choose_thresholds(plain["thresholds"])
+    upper, lower = _thresholds(classifier, config.run, plain["thresholds"], ask=config.ask)
     bad: dict[str, str] = {}
     counts: Counter[str] = Counter()
     start, done = time.perf_counter(), 0
@@ -108,25 +103,34 @@ def predict(config: DictConfig) -> dict[str, str]:
                 counts["open"] += int(asked.any(axis=1).sum())
             done += len(own)
             bar.update(len(own))
+    scored = len(paths) - len(bad)
     logger.info(
         "%d images scored in %.1f s: %.2f labels an image, %d images without a label; written to %s%s",
-        *(
-            len(paths) - len(bad),
-            time.perf_counter() - start,
-            counts["labels"] / max(1, len(paths) - len(bad)),
-        ),
-        *(counts["none"], table_file, f" and {page_file}" if config.page else ""),
+        *(scored, time.perf_counter() - start, counts["labels"] / max(1, scored), counts["none"]),
+        *(table_file, f" and {page_file}" if config.page else ""),
     )
     if prelabels:
         logger.info("predicted labels for other programs written to %s", prelabels.write())
-    if config.ask and (scored := len(paths) - len(bad)):
+    if config.ask and scored:
+        decisions = scored * len(classifier.classes)
         logger.info(
             "to ask: %d of %d labels (%.1f %%), in %d of %d images",
-            *(counts["asked"], scored * len(classifier.classes)),
-            *(100 * counts["asked"] / (scored * len(classifier.classes)), counts["open"], scored),
+            *(counts["asked"], decisions, 100 * counts["asked"] / decisions, counts["open"], scored),
         )
     _log_errors(bad, len(paths))
     return bad
+
+
+def _thresholds(
+    classifier: "Classifier", run: str, setting: Any, *, ask: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the thresholds above which labels are predicted and, with `ask`, those up to which they are absent."""
+    from mlic.inference.guarantees import answer_thresholds
+
+    if not ask:
+        return classifier.choose_thresholds(setting), None
+    file = Path(run) / GUARANTEES_FILE if setting == "calibrated" else Path(str(setting))
+    return answer_thresholds(file, classifier.classes, classifier.saved.checkpoint)
 
 
 def _log_errors(bad: dict[str, str], total: int) -> None:

@@ -108,7 +108,7 @@ def resolve_thresholds(
         own: content of the thresholds.json of the run; None if it has none.
 
     Raises:
-        InputError: the setting is none of these, names unknown classes, or needs thresholds that the run lacks.
+        InputError: the setting is not one of these or names unknown classes, or the run has no thresholds of its own.
     """
     if isinstance(setting, str) and setting.endswith(".json"):
         return np.array([_number(setting, value, True) for value in _of_file(Path(setting), classes)])
