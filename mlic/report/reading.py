@@ -1,9 +1,12 @@
 """Reading of run folders for a report; missing and broken files become notes instead of errors."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +20,7 @@ from mlic.runs.folder import (
     EPOCHS_FILE,
     EVALUATED_FILE,
     EVALUATION_FILE,
+    GUARANTEES_FILE,
     METRICS_FILE,
     MODEL_FILE,
     NEIGHBOURS_FILE,
@@ -33,6 +37,14 @@ FINISHED = "finished"
 HEAD_FILES = (EPOCHS_FILE, PENALTIES_FILE, NEIGHBOURS_FILE)  # what the fit of a head writes
 NOTES_SHOWN = 3  # per file
 Content = TypeVar("Content")
+
+
+class Answers(NamedTuple):
+    """Thresholds (C,) or () of `mlic.predict ask=true`: yes above the first, no up to the second; and their origin."""
+
+    yes: np.ndarray
+    no: np.ndarray
+    origin: str
 
 
 @dataclass
@@ -53,6 +65,7 @@ class ReportedRun:
             cannot be tuned.
         common_threshold: one threshold for all classes; None for a cross-validation, or if it cannot be tuned.
         thresholds_from: origin of the thresholds in words.
+        answers: thresholds of guarantees.json, if it has a guarantee for yes and one for no.
         notes: notes about missing and broken files.
     """
 
@@ -72,6 +85,7 @@ class ReportedRun:
     thresholds: np.ndarray | None = None
     common_threshold: float | None = None
     thresholds_from: str = ""
+    answers: Answers | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -136,6 +150,7 @@ def read_run(path: Path) -> ReportedRun:
         without_epochs = run.is_closed_form or run.num_folds > 0
         run.epochs = _read(run, path / EPOCHS_FILE, _epochs, optional=without_epochs)
         _find_thresholds(run)
+        run.answers = _read(run, path / GUARANTEES_FILE, partial(_answers, run.classes), optional=True)
     return run
 
 
@@ -201,6 +216,28 @@ def _numbers(file: Path, first: str = "penalty") -> pd.DataFrame:
 def _predictions(file: Path) -> Predictions:
     predictions = Predictions.read_parquet(file)
     return predictions.select(np.argsort(predictions.file_names.astype(str), kind="stable"))
+
+
+def _answers(classes: Sequence[str], file: Path) -> Answers | None:
+    """Read the thresholds of guarantees.json; a class without a guarantee is always asked."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if not {"yes", "no"} <= content.keys():
+        return None
+    checkpoints = [sha256(path.read_bytes()).hexdigest() for path in file.parent.glob("checkpoints/*.ckpt")]
+    if checkpoints and content["checkpoint"] not in checkpoints:
+        raise InputError("it belongs to another checkpoint")
+    found = [
+        np.array(
+            [absent if (value := content[key]["thresholds"][name]) is None else value for name in classes]
+        )
+        for key, absent in (("yes", np.inf), ("no", -1.0))
+    ]
+    levels = (
+        f"{float(content['yes']['precision']):.1%} right, {1 - float(content['no']['recall']):.1%} missed"
+    )
+    origin = f"{content['kind']} from {content['source']} (confidence {content['confidence']}): {levels}"
+    yes, no = (limits.astype(np.float64) for limits in found)
+    return Answers(yes, np.minimum(no, yes), origin)
 
 
 def _find_thresholds(run: ReportedRun) -> None:

@@ -13,6 +13,7 @@ from mlic.addresses import local_only
 from mlic.errors import InputError
 from mlic.evaluation.errors import co_occurrence
 from mlic.figures import FigureFiles, report_style, run_style
+from mlic.report.answers import answer_table
 from mlic.report.comparison import HALF, Comparison, compare_runs
 from mlic.report.differences import difference_table
 from mlic.report.discovery import MissingRun, find_runs, name_runs
@@ -188,6 +189,7 @@ def _build_tables(report: Report, options: ReportOptions, metrics: dict[str, Any
         time_table(runs, references),
         pair_table(report.comparison),
         calibration_table(runs),
+        answer_table(runs),
         class_table(report.comparison, metrics),
         data_table(runs),
         state_table(report.others, report.missing),

@@ -7,6 +7,7 @@ import numpy as np
 
 from mlic.errors import InputError
 from mlic.figures import EmbeddedFigure, FigureFiles
+from mlic.report.answers import answer_figure
 from mlic.report.class_figures import (
     average_precision_figure,
     average_precisions,
@@ -94,6 +95,7 @@ def draw_sections(
             figure = curve_figure(runs, styles, kind, average)
             test += files.save(f"{kind}_{average}", f"{name} curve, {average}", figure)
     test += files.save("reliability", "Reliability of the scores", reliability_figure(runs, styles))
+    test += files.save("answers", "Precision against the labels answered", answer_figure(runs, styles))
     by_class = files.save(
         "average_precision", "Average precision by class", average_precision_figure(at_half, styles)
     )

@@ -24,6 +24,7 @@ FORMATS = {
     "seconds": "{:,.2f}",
     "number": "{:.4g}",
     "probability": "{:.3f}",
+    "share": "{:.1%}",
 }
 
 

@@ -53,6 +53,7 @@ def test_every_table_is_a_csv_and_every_figure_png_and_svg(report: Path):
     assert {path.stem for path in (report / "tables").iterdir()} == {
         "models", "training", "test", "times", "pairs", "calibration", "classes", "data", "not_finished",
         "overview", "settings", "differences", "weakest", "errors", "confusions", "class_metrics", "co_occurrence",
+        "answers",
     }  # fmt: skip
     png, svg = ({path.stem for path in (report / "figures").glob(f"*.{end}")} for end in ("png", "svg"))
     assert png == svg
