@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR
-from mlic.errors import check_choice
+from mlic.errors import InputError, check_choice
 from mlic.runs.lock import locked_folder
 from mlic.runs.system_errors import translated_errors
 from mlic.seeds import check_seed
@@ -44,30 +44,38 @@ def verify(config: DictConfig) -> "Verification":
     # pandas and scikit-learn take a second to import, so check the command line first
     from mlic.verification.checking import verify_data
     from mlic.verification.page import write_page
-    from mlic.verification.report import log_findings, open_output, write
+    from mlic.verification.report import (
+        NEAR_DUPLICATES,
+        SUSPECT_IMAGES,
+        SUSPECTS,
+        log_findings,
+        open_output,
+        write,
+    )
 
     if config.labels is not None:
         check_choice("labels", config.labels, ("suspect",))
+    options = config.suspects
+    if not (options.penalty > 0 and options.rows >= 1 and options.folds >= 2):
+        raise InputError("suspects: expected a penalty above 0, at least 1 row and at least 2 folds.")
     check_seed("seed", config.seed)
-    if config.labels == "suspect":
-        from mlic.verification.suspects import check_options
-
-        check_options(config.suspects)
-    folder = open_output(config.output, config.data.get("annotations"))
+    folder, tables = open_output(config.output), {}
     with locked_folder(folder.path):
         verification = verify_data(config.data, check=config.check)
-        if config.near_duplicates and verification.table.classes:
+        if config.near_duplicates or config.labels:
             # torch and timm take seconds to import
-            from mlic.verification.near_duplicates import write_near_duplicates
+            from mlic.verification.near_duplicates import find_divided, near_duplicate_pairs, read_features
+            from mlic.verification.suspects import find_suspects
 
-            verification = verification.with_findings(write_near_duplicates(config, folder))
-        panels = write(folder, verification, config.data, check=config.check, seed=config.seed)
+            datamodule = read_features(config)
+            if config.near_duplicates:
+                tables[NEAR_DUPLICATES] = pairs = near_duplicate_pairs(datamodule)
+                verification = verification.with_findings(find_divided(pairs))
+            if config.labels:
+                tables[SUSPECTS], tables[SUSPECT_IMAGES] = find_suspects(datamodule, options, config.seed)
+        panels = write(folder, verification, tables, config.data, check=config.check, seed=config.seed)
         log_findings(folder, verification)
-        suspects = None
-        if config.labels == "suspect" and verification.table.classes:
-            from mlic.verification.suspects import write_suspects
-
-            suspects = write_suspects(config, folder)
+        suspects = tables.get(SUSPECT_IMAGES)
         write_page(folder, verification, config.data, panels=panels, seed=config.seed, suspects=suspects)
     return verification
 
@@ -76,7 +84,7 @@ def verify(config: DictConfig) -> "Verification":
 @ending_in_order()
 def main(config: DictConfig) -> None:
     """Hydra entry point."""
-    if verify(config).findings:
+    if len(verify(config).problems):
         raise ProblemsFound(PROBLEMS_FOUND)
 
 

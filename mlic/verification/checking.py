@@ -1,8 +1,13 @@
-"""Verification of a data set, from its config to a list of findings."""
+"""Verification of a data set, from its config to a table of findings."""
 
+import hashlib
 import logging
-from collections.abc import Sequence
+import os
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -10,25 +15,20 @@ import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from mlic.data.bad_images import explain_missing
+from mlic.data import images
 from mlic.data.curation import curate
 from mlic.data.grouping import with_groups
-from mlic.data.images import check_bits_stored, image_files
 from mlic.data.parts import read_annotations, with_parts
-from mlic.data.readers.folders import image_folders, locate_images
 from mlic.data.split_settings import SplitSettings
 from mlic.data.splitting import check_sizes, try_split
 from mlic.data.table import LabelTable
+from mlic.data.tar_images import TarImage
 from mlic.errors import InputError, check_choice
-from mlic.verification.files import find_duplicates, find_missing, find_unannotated
-from mlic.verification.findings import Finding, sort_findings
-from mlic.verification.images import InspectedImages, inspect_images
-from mlic.verification.statistics import add_parts, class_table, label_summary, pair_table
+from mlic.features.hashing import DIGEST_DTYPE
+from mlic.verification.findings import NOTES, Finding, find_in_classes, find_in_images, findings_table
 
 logger = logging.getLogger(__name__)
 
-CHECKS = ("full", "quick")
-FEW_TEST_IMAGES = 10
 CURATION_KEYS = ("num_images", "min_images_per_class", "unlabelled", "seed")
 
 
@@ -37,26 +37,28 @@ class Verification:
     """Description of a data set and its problems.
 
     Attributes:
-        findings: problems in the order of problems.csv.
-        notes: facts that limit what the figures can say, but need no correction.
-        table: all annotated images; if the annotations cannot be read, the files of the folder without labels.
-        inspected: results of opening the images.
-        summary: see `label_summary`.
-        classes: see `class_table` and `add_parts`.
-        pairs: see `pair_table`.
+        findings: see `findings_table`.
+        table: all annotated images.
+        usable: images that can be used, bool (N,).
+        classes: see `class_table`.
+        seconds: time in which the images were opened.
     """
 
-    findings: list[Finding]
-    notes: list[Finding]
+    findings: pd.DataFrame
     table: LabelTable
-    inspected: InspectedImages
-    summary: dict[str, Any]
+    usable: np.ndarray
     classes: pd.DataFrame
-    pairs: pd.DataFrame
+    seconds: float
 
-    def with_findings(self, findings: list[Finding]) -> Self:
+    @property
+    def problems(self) -> pd.DataFrame:
+        """Findings that need a correction."""
+        return pd.DataFrame(self.findings[~self.findings["kind"].isin(NOTES)])
+
+    def with_findings(self, findings: Iterable[Finding]) -> Self:
         """Return the same verification with more findings."""
-        return replace(self, findings=sort_findings([*self.findings, *findings]))
+        earlier = [Finding(*row) for row in self.findings.itertuples(index=False)]
+        return replace(self, findings=findings_table([*earlier, *findings]))
 
 
 def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
@@ -68,111 +70,77 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
         check: `full` or `quick`, see `inspect_images`.
 
     Raises:
-        InputError: settings are invalid, paths do not exist, or the annotations cannot be read and `data.images` has
-            no images to check.
+        InputError: settings are invalid, paths do not exist, or the annotations cannot be read.
     """
-    check_choice("check", check, CHECKS)
-    split = SplitSettings.of(data.split)
-    table, findings = _read(data, split)
-    if not findings:
-        check_sizes(_curate(table, data), split)  # before all images are opened
+    check_choice("check", check, ("full", "quick"))
+    split, bits_stored = SplitSettings.of(data.split), images.check_bits_stored(data.bits_stored)
+    table = read_annotations(instantiate(data.reader), data, split)
+    table = with_groups(with_parts(table, split), split.groups)
+    check_sizes(_curate(table, data), split)  # before all images are opened
     logger.info("opening %d images (check=%s)", len(table), check)
-    bits_stored = check_bits_stored(data.bits_stored)
-    inspected = inspect_images(
-        table.paths(), check=check, num_workers=data.num_workers, bits_stored=bits_stored
+    start, workers = time.perf_counter(), data.num_workers
+    digests, unusable, greys = inspect_images(
+        table.paths(), full=check == "full", num_workers=workers, bits_stored=bits_stored
     )
-    findings += find_unused_bits(inspected.largest_greys, bits_stored)
+    seconds, usable = time.perf_counter() - start, digests != b""
+    classes, findings = _try_split(table, table.group_copies(digests).select(usable), data, split)
     findings += [
-        Finding("bad_image", table.file_names[row], detail=reason) for row, reason in inspected.bad.items()
+        *find_in_images(table, digests, unusable, greys, bits_stored),
+        *find_in_classes(table, classes),
     ]
-    findings += find_duplicates(table, inspected.digests)
-    classes = class_table(table)
-    if table.classes:
-        unannotated = find_unannotated(table.folders, table.file_names)
-        missing = [table.file_names[row] for row in inspected.missing]
-        if cause := explain_missing(table.folders, missing, {*table.file_names} - {*missing}):
-            findings.append(Finding("file_names", detail=cause))
-        findings += unannotated + find_missing(
-            table.folders, missing, {item.file_name for item in unannotated}
-        )
-        classes, rare = _try_split(
-            table.group_copies(inspected.digests).select(inspected.usable), data, split, classes
-        )
-        findings += rare
-    return Verification(
-        sort_findings(findings),
-        note_limits(table, classes),
-        *(table, inspected, label_summary(table), classes, pair_table(table)),
-    )
+    return Verification(findings_table(findings), table, usable, classes, seconds)
 
 
-def note_limits(table: LabelTable, classes: pd.DataFrame) -> list[Finding]:
-    """Return notes on classes with few test images, and on the share of unknown labels.
+def inspect_images(
+    references: Sequence[images.ImageReference], *, full: bool, num_workers: int | None, bits_stored: int
+) -> tuple[np.ndarray, dict[int, str], list[int]]:
+    """Open and hash images, with a progress bar if the output is a terminal.
+
+    Memory use, besides the references, is 64 bytes per image and the reasons.
 
     Args:
-        table: all annotated images.
-        classes: see `add_parts`; without columns of parts there are no notes on test images.
-    """
-    tested = classes["test"].fillna(0).tolist() if "test" in classes else [0] * len(classes)
-    notes = [
-        Finding(
-            "few_test_images",
-            class_name=name,
-            detail=f"{images} images in test; data.split.folds tests on all images in turn",
-        )
-        for name, images in zip(classes["class"].tolist(), tested, strict=True)
-        if 0 < images < FEW_TEST_IMAGES
-    ]
-    unknown = (~table.known).mean(axis=0) if len(table) else np.zeros(0)
-    if unknown.any():
-        most = int(unknown.argmax())
-        detail = (
-            f"{unknown.mean():.1%} of the labels are unknown, most of '{table.classes[most]}' ({unknown[most]:.1%}); "
-            "they take no part in losses and metrics"
-        )
-        notes.append(Finding("unknown_labels", detail=detail))
-    return notes
-
-
-def find_unused_bits(largest_greys: Sequence[int], bits_stored: int) -> list[Finding]:
-    """Return one finding if no 16-bit greyscale image uses all of `bits_stored` (at least 8 bits).
-
-    Args:
-        largest_greys: largest value of each 16-bit greyscale image.
+        references: N images.
+        full: decode each image; otherwise check header and end mark, and decode only in case of doubt.
+        num_workers: number of threads; None for one per core.
         bits_stored: see `mlic.data.open_image`.
+
+    Returns:
+        Hexadecimal sha256 of the bytes, `S64` (N,), empty for unusable images; the reasons by row of unusable images;
+        and the largest value of each 16-bit greyscale image that was decoded.
     """
-    largest = max(largest_greys, default=0)
-    used = max(8, largest.bit_length())
-    if not largest or used >= bits_stored:
-        return []
-    detail = (
-        f"{len(largest_greys)} 16-bit greyscale images use {used} of {bits_stored} bits (largest value {largest}): "
-        f"data.bits_stored={used} scales them to the full range"
-    )
-    return [Finding("unused_bits", detail=detail)]
+    digests, unusable, greys = np.zeros(len(references), dtype=DIGEST_DTYPE), {}, []
+    inspect = partial(_inspect, full=full, bits_stored=bits_stored)
+    workers = (os.cpu_count() or 1) if num_workers is None else num_workers
+    with warnings.catch_warnings():
+        # warnings about EXIF data and similar, which do not name the file
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        for row, (digest, reason, grey) in enumerate(images.map_images(inspect, references, workers)):
+            digests[row] = digest
+            if reason is not None:
+                unusable[row] = reason
+            if grey is not None:
+                greys.append(grey)
+    return digests, unusable, greys
 
 
-def _read(data: DictConfig, split: SplitSettings) -> tuple[LabelTable, list[Finding]]:
-    """Read the annotations; if that fails, return the images of the folder without labels, and a finding."""
+def _inspect(
+    image: images.ImageReference, *, full: bool, bits_stored: int
+) -> tuple[str, str | None, int | None]:
+    """Return digest, problem, and the largest value of a 16-bit greyscale image that is decoded.
+
+    The file is hashed after the check, which refuses pipes and devices.
+    """
     try:
-        table = read_annotations(instantiate(data.reader), data, split)
-        return with_groups(with_parts(table, split), split.groups), []
-    except InputError as error:
-        # a setting, such as a missing path, is the cause rather than the content of the file
-        if error.key is not None or data.get("annotations") is None or data.get("images") is None:
-            raise
-        try:
-            folders = image_folders(data.images)
-        except InputError:  # tar shards
-            raise error from None
-        names = sorted({name for folder in folders for name in image_files(folder)})
-        if not names:
-            raise
-        folder, references = locate_images(folders, names)
-        logger.warning("the annotations cannot be read; checking the images of '%s'", data.images)
-        labels = np.zeros((len(names), 0), dtype=np.uint8)
-        finding = Finding("annotations", str(data.annotations), detail=str(error))
-        return LabelTable.build(folder, names, labels, [], references=references), [finding]
+        reason = images.full_check(image, bits_stored) if full else images.quick_check(image)
+        if reason is not None:
+            return "", reason, None
+        grey = images.largest_grey(image) if full else None
+        if isinstance(image, TarImage):
+            return image.digest, None, grey
+        with image.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest(), None, grey
+    except OSError as error:
+        return "", error.strerror or type(error).__name__, None
 
 
 def _curate(table: LabelTable, data: DictConfig) -> LabelTable:
@@ -180,24 +148,54 @@ def _curate(table: LabelTable, data: DictConfig) -> LabelTable:
 
 
 def _try_split(
-    usable: LabelTable, data: DictConfig, split: SplitSettings, classes: pd.DataFrame
+    table: LabelTable, usable: LabelTable, data: DictConfig, split: SplitSettings
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Split the usable images; return `classes` with the counts of the parts, and findings of rare classes."""
-    if not len(usable):
-        return classes, [Finding("split", detail="no usable images")]
+    """Split the usable images; return the classes with the counts of the parts, and findings of rare classes."""
     try:
         curated = _curate(usable, data)
         trial = try_split(curated, split)
     except InputError as error:  # the settings are valid for all images, but not for the usable ones
-        return classes, [Finding("split", detail=f"of the {len(usable)} usable images: {error}")]
+        detail = f"of the {len(usable)} usable images: {error}"
+        return class_table(table), [Finding("split", detail=detail)]
     counts = dict(zip(curated.classes, curated.counts().tolist(), strict=True))
     remedy = f"; data.min_images_per_class={trial.least} is sufficient" if trial.least else ""
-    findings = [
-        Finding(
-            "rare_class",
-            class_name=name,
-            detail=f"{counts[name]} usable images, none of them in {' and '.join(parts)}{remedy}",
-        )
-        for name, parts in trial.lacking.items()
-    ]
-    return add_parts(classes, curated, trial), findings
+    findings = []
+    for name, parts in trial.lacking.items():
+        detail = f"{counts[name]} usable images, none of them in {' and '.join(parts)}{remedy}"
+        findings.append(Finding("rare_class", class_name=name, detail=detail))
+    parts = {part: curated.select(rows) for part, rows in trial.split.parts().items()}
+    return class_table(table, parts), findings
+
+
+def class_table(table: LabelTable, parts: Mapping[str, LabelTable] | None = None) -> pd.DataFrame:
+    """Tabulate the classes, the most frequent first.
+
+    Args:
+        table: N images, C classes.
+        parts: curated images of each part.
+
+    Returns:
+        Columns `class`, `images`, `share` (of the images whose label is known), `alone` (images without other classes),
+        and the images of each part, which are empty for classes dropped by curation.
+    """
+    classes = pd.DataFrame({"class": table.classes, "images": table.counts()})
+    classes["share"] = table.counts() / np.maximum(table.known.sum(axis=0), 1)
+    classes["alone"] = table.select(table.positives.sum(axis=1) == 1).counts()
+    for part, own in (parts or {}).items():
+        counts = pd.Series(own.counts(), index=list(own.classes), dtype="Int64")
+        classes[part] = counts.reindex(classes["class"]).to_numpy()
+    return classes.sort_values("images", ascending=False, kind="stable", ignore_index=True)
+
+
+def label_summary(table: LabelTable) -> dict[str, Any]:
+    """Return the numbers of images, classes, labels, labels per image, and of images with 0, 1, 2, ... labels."""
+    per_image = pd.Series(table.positives.sum(axis=1, dtype=np.int64))
+    by_labels = per_image.value_counts().sort_index()
+    return {
+        "images": len(table),
+        "classes": len(table.classes),
+        "labels": int(per_image.sum()),
+        "labels_per_image": float(per_image.mean()),
+        "unlabelled_images": int((per_image == 0).sum()),
+        "images_by_labels": {str(number): int(count) for number, count in by_labels.items()},
+    }

@@ -11,12 +11,10 @@ from mlic.figures import EmbeddedFigure
 from mlic.report.page import render_page
 from mlic.report.thumbnails import PIXELS, data_uri
 from mlic.runs.folder import RunFolder, write_atomically
-from mlic.verification.checking import Verification
-from mlic.verification.figures import sample_images
-from mlic.verification.files import SEPARATOR
-from mlic.verification.findings import KINDS, Finding, count_kinds
+from mlic.verification.checking import Verification, label_summary
+from mlic.verification.figures import open_small, sample_images
+from mlic.verification.findings import KINDS, NOTES, SEPARATOR
 from mlic.verification.report import PROBLEMS, SUMMARY
-from mlic.verification.sheets import open_small
 
 PAGE = "index.html"
 ROWS_SHOWN, PAIRS_SHOWN, SUSPECTS_SHOWN = 50, 24, 48  # of each kind; all are in the CSV files
@@ -35,78 +33,55 @@ def write_page(
 
     Args:
         folder: folder of the output.
-        verification: result of `verify_data`, with near duplicates if they were searched.
+        verification: result of `verify_data`.
         data: config of the data set.
         panels: figure of the labels.
         seed: seed of the sample images.
         suspects: images of `Ranking`, if labels were ranked.
     """
-    cards = Cards(verification, data.bits_stored)
-    usable = verification.table.select(verification.inspected.usable)
+    table = verification.table
+    references = dict(zip(table.file_names.tolist(), table.paths(), strict=True))
+
+    def card(reference: ImageReference, *lines: str) -> dict[str, Any]:
+        image = open_small(reference, data.bits_stored, PIXELS)
+        return {"image": None if image is None else data_uri(image), "lines": lines}
+
+    kinds = []
+    found: Any = verification.findings.groupby("kind", sort=False)
+    for name, findings in found:
+        pairs: Any = findings[findings["same_as"] != ""].head(PAIRS_SHOWN).to_dict("records")
+        kind = {
+            "name": name,
+            "meaning": KINDS[name],
+            "number": len(findings),
+            "file": SUMMARY if name in NOTES else PROBLEMS,
+            "rows": [] if pairs else findings.head(ROWS_SHOWN).to_dict("records"),
+            "pairs": [
+                (
+                    pair["detail"],
+                    [card(references[file], file) for file in (pair["file_name"], pair["same_as"])],
+                )
+                for pair in pairs
+            ],
+        }
+        kinds.append(kind)
+    shown: Any = [] if suspects is None else suspects.head(SUSPECTS_SHOWN).to_dict("records")
     content = {
-        "title": f"Check of {len(verification.table):,} images",
-        "summary": verification.summary,
-        "usable": int(verification.inspected.usable.sum()),
-        "kinds": _group(verification.findings, PROBLEMS, cards) + _group(verification.notes, SUMMARY, cards),
+        "title": f"Check of {len(table):,} images",
+        "summary": label_summary(table),
+        "usable": int(verification.usable.sum()),
+        "kinds": kinds,
         "panels": panels,
-        "suspects": [] if suspects is None else [cards.suspect(row) for row in _records(suspects)],
-        "samples": [
-            cards.make(reference, [caption]) for reference, caption in sample_images(usable, seed=seed)
-        ],
-        "rows_shown": ROWS_SHOWN,
+        "suspects": [card(references[row["file_name"]], *_suspect_lines(row)) for row in shown],
+        "samples": [card(*sample) for sample in sample_images(table.select(verification.usable), seed=seed)],
     }
     # file names may contain bytes that are not text
     page = render_page(content, template="verify.html")
     write_atomically(folder.path / PAGE, page, errors="backslashreplace")
 
 
-class Cards:
-    """Images with text, each opened when it is shown."""
-
-    def __init__(self, verification: Verification, bits_stored: int) -> None:
-        """Find the images of a verification by their names."""
-        table = verification.table
-        self.references = dict(zip(table.file_names.tolist(), table.paths(), strict=True))
-        self.bits_stored = bits_stored
-
-    def make(self, reference: ImageReference | None, lines: Sequence[str]) -> dict[str, Any]:
-        """Return `image` (a `data:` address, or None if it cannot be opened) and `lines`."""
-        image = None if reference is None else open_small(reference, self.bits_stored, PIXELS)
-        return {"image": None if image is None else data_uri(image), "lines": lines}
-
-    def pair(self, finding: Finding) -> list[dict[str, Any]]:
-        """Return both images of a finding."""
-        return [self.make(self.references.get(name), [name]) for name in (finding.file_name, finding.same_as)]
-
-    def suspect(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return an image whose labels are worth a look."""
-        named = [
-            f"{key}: {row[key].replace(SEPARATOR, ', ') or 'none'}"
-            for key in ("labels", "unexpected", "expected")
-            if row[key] or key == "labels"
-        ]
-        return self.make(self.references.get(row["file_name"]), [*named, row["file_name"]])
-
-
-def _group(findings: Sequence[Finding], file: str, cards: Cards) -> list[dict[str, Any]]:
-    """Return name, meaning, number, file, rows and pairs of images of each kind of findings."""
-    groups = []
-    for kind, number in count_kinds(findings).items():
-        own = [finding for finding in findings if finding.kind == kind]
-        pairs = [finding for finding in own if finding.same_as][:PAIRS_SHOWN]
-        groups.append(
-            {
-                "name": kind.replace("_", " "),
-                "meaning": KINDS[kind],
-                "number": number,
-                "file": file,
-                "rows": [] if pairs else own[:ROWS_SHOWN],
-                "pairs": [(finding.detail, cards.pair(finding)) for finding in pairs],
-            }
-        )
-    return groups
-
-
-def _records(suspects: pd.DataFrame) -> list[dict[str, Any]]:
-    rows: Any = suspects.head(SUSPECTS_SHOWN).to_dict("records")
-    return rows
+def _suspect_lines(row: dict[str, Any]) -> list[str]:
+    """Return the labels of an image, those that do not fit, those that seem to be missing, and its name."""
+    names = {key: row[key].replace(SEPARATOR, ", ") for key in ("labels", "unexpected", "expected")}
+    names["labels"] = names["labels"] or "none"
+    return [*(f"{key}: {value}" for key, value in names.items() if value), row["file_name"]]

@@ -3,66 +3,55 @@
 import csv
 import logging
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
 
-from mlic.errors import InputError
 from mlic.escaping import escape_table, printable
-from mlic.figures import EmbeddedFigure, FigureFiles, report_style
-from mlic.runs.folder import RunFolder, refuse_foreign_folder, replacing_together, write_atomically
-from mlic.verification.checking import Verification
-from mlic.verification.figures import label_distribution, sample_images
-from mlic.verification.findings import KINDS, Finding, count_kinds, findings_table
-from mlic.verification.sheets import caption_pairs, write_sheet
-from mlic.verification.statistics import count_images
+from mlic.evaluation.errors import co_occurrence
+from mlic.figures import PNG_DPI, EmbeddedFigure, FigureFiles, image_sheet, report_style
+from mlic.runs.folder import RunFolder, refuse_foreign_folder, replacing, replacing_together, write_atomically
+from mlic.verification.checking import Verification, label_summary
+from mlic.verification.figures import label_distribution, open_small, sample_images
+from mlic.verification.findings import KINDS, NOTES
 
 logger = logging.getLogger(__name__)
 
-FINDINGS_SHOWN = 3  # of each kind
-NAMES_SHOWN = 3
 PROBLEMS, CLASSES, PAIRS, SUMMARY = "problems.csv", "classes.csv", "class_pairs.csv", "verification.json"
-FIGURES = "figures"
-SUSPECTS, SUSPECT_IMAGES, SUSPECT_SHEET = "suspects.csv", "suspect_images.csv", "suspect_images.png"
-DUPLICATE_SHEET = "duplicates.png"
-NEAR_DUPLICATES, NEAR_DUPLICATE_SHEET = "near_duplicates.csv", "near_duplicates.png"
-FILES = (PROBLEMS, CLASSES, PAIRS, SUMMARY, SUSPECTS, SUSPECT_IMAGES, SUSPECT_SHEET)
-FILES += ("index.html", DUPLICATE_SHEET, NEAR_DUPLICATES, NEAR_DUPLICATE_SHEET)
+SUSPECTS, SUSPECT_IMAGES, NEAR_DUPLICATES = "suspects.csv", "suspect_images.csv", "near_duplicates.csv"
+MOST_PAIRS = 1000
+SHOWN = 3  # findings of each kind
 _NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
-def open_output(output: str | Path, annotations: str | Path | None) -> RunFolder:
+def open_output(output: str | Path) -> RunFolder:
     """Open the output folder, and create it if it is missing.
 
     Raises:
-        InputError: the folder cannot be created, contains something other than an earlier check, or contains the
-            annotation file under a name that would be replaced.
+        InputError: the folder contains something other than an earlier check.
     """
-    for name in FILES:
-        file = Path(output) / name
-        if annotations is not None and file.exists() and file.samefile(annotations):
-            raise InputError(
-                f"output: '{file}' is the annotation file and would be replaced. Choose another folder."
-            )
     refuse_foreign_folder(output, mark=SUMMARY, text='"problems"', kind="folder of a check")
-    try:
-        return RunFolder(output)
-    except OSError as error:
-        raise InputError(f"output: the folder '{output}' cannot be created ({error.strerror}).") from error
+    return RunFolder(output)
 
 
 def write(
-    folder: RunFolder, verification: Verification, data: DictConfig, *, check: str, seed: int
+    folder: RunFolder,
+    verification: Verification,
+    tables: Mapping[str, pd.DataFrame],
+    data: DictConfig,
+    *,
+    check: str,
+    seed: int,
 ) -> list[EmbeddedFigure]:
     """Write the tables of a verification, verification.json and figures, replacing all of them together.
 
     Args:
         folder: folder of the output.
         verification: result of `verify_data`.
+        tables: more tables by file name.
         data: config of the data set.
         check: the check, `full` or `quick`.
         seed: seed of the sample images.
@@ -70,44 +59,37 @@ def write(
     Returns:
         The figure of the labels.
     """
+    findings, table = verification.findings, verification.table
     summary = {
-        "problems": count_kinds(verification.findings),
-        "notes": [asdict(note) for note in verification.notes],
-        **verification.summary,
+        "problems": verification.problems["kind"].value_counts(sort=False).to_dict(),
+        "notes": pd.DataFrame(findings[findings["kind"].isin(NOTES)]).to_dict("records"),
+        **label_summary(table),
         "check": check,
-        "seconds": verification.inspected.seconds,
+        "seconds": verification.seconds,
     }
-    conflicts = [finding for finding in verification.findings if finding.kind == "conflicting_duplicate"]
+    pairs = co_occurrence(table.labels, table.classes).head(MOST_PAIRS)
     with replacing_together(folder.path) as new:
         # quoted, because file names may contain commas, quotes and line breaks
-        write_table(new / PROBLEMS, findings_table(verification.findings), quoting=csv.QUOTE_ALL)
-        write_table(new / CLASSES, verification.classes)
-        write_table(new / PAIRS, verification.pairs)
+        write_table(new / PROBLEMS, verification.problems, quoting=csv.QUOTE_ALL)
+        for name, content in {CLASSES: verification.classes, PAIRS: pairs, **tables}.items():
+            write_table(new / name, content)
         RunFolder(new).write_json(SUMMARY, summary)
-        if conflicts:
-            pairs = ((each.file_name, each.same_as, "same bytes, different labels") for each in conflicts)
-            write_sheet(
-                new / DUPLICATE_SHEET,
-                list(caption_pairs(verification.table, pairs, with_labels=True)),
-                title="Copies with different labels, in pairs",
-                bits_stored=data.bits_stored,
-            )
-        panels = write_figures(new / FIGURES, verification, data, seed)
-    if not conflicts:  # an earlier check may have found some
-        (folder.path / DUPLICATE_SHEET).unlink(missing_ok=True)
-    return panels
+        return write_figures(new / "figures", verification, data, seed)
 
 
 def write_figures(
     folder: Path, verification: Verification, data: DictConfig, seed: int
 ) -> list[EmbeddedFigure]:
-    """Write labels.png and labels.svg if there are classes, and samples.png if there are usable images."""
-    usable = verification.table.select(verification.inspected.usable)
-    if len(usable):
-        write_sheet(folder / "samples.png", sample_images(usable, seed=seed), bits_stored=data.bits_stored)
-    before, after = count_images(verification.classes)
+    """Write labels.png and labels.svg, and samples.png if there are usable images; return the former."""
+    samples = sample_images(verification.table.select(verification.usable), seed=seed)
+    small = [(open_small(reference, data.bits_stored), caption) for reference, caption in samples]
+    classes = verification.classes.set_index("class")
+    after = classes.drop(columns=["images", "share", "alone"]).sum(axis=1).astype(int)
     with report_style():
-        figure = label_distribution(before, after) if before else None
+        if small:
+            with replacing(folder / "samples.png", durable=False) as file:
+                image_sheet(small).savefig(file, format="png", dpi=PNG_DPI)
+        figure = label_distribution(classes["images"].to_dict(), after.to_dict())
         return FigureFiles(folder).save("labels", "Images of each class", figure)
 
 
@@ -120,54 +102,19 @@ def write_table(path: Path, table: pd.DataFrame, **options: Any) -> None:
 
 
 def log_findings(folder: RunFolder, verification: Verification) -> None:
-    """Log a description of the data set, the findings of each kind, and the path of the full list."""
-    lines = [*_describe_data(verification)]
-    lines += [*_list_kinds(verification.notes), *_list_kinds(verification.findings)]
-    problems = len(verification.findings)
-    lines.append(f"problems: {problems}, all in {folder.path / PROBLEMS}" if problems else "no problems")
-    logger.info("%s", "\n".join(_printable(line) for line in lines))
-
-
-def _list_kinds(findings: Sequence[Finding]) -> Iterable[str]:
-    for kind, count in count_kinds(findings).items():
-        yield f"{kind}: {count} ({KINDS[kind]})"
-        shown = [finding for finding in findings if finding.kind == kind][:FINDINGS_SHOWN]
-        yield from (f"    {_describe(finding)}" for finding in shown)
-        if count > len(shown):
-            yield f"    and {count - len(shown)} more"
-
-
-def _describe_data(verification: Verification) -> Iterable[str]:
-    inspected, number = verification.inspected, len(verification.table)
-    yield (
-        f"{number} images, {int(inspected.usable.sum())} of them usable "
-        f"({inspected.seconds:.1f} s, {number / inspected.seconds:.0f} images/s)"
-    )
-    summary, classes = verification.summary, verification.classes
-    if classes.empty:
-        return
-    yield (
-        f"{summary['classes']} classes, {summary['labels']} labels, {summary['labels_per_image']:.2f} per image; "
+    """Log a description of the data set, the first findings of each kind, and the path of the full list."""
+    summary = label_summary(verification.table)
+    description = (
+        f"{summary['images']} images, {verification.usable.sum()} of them usable ({verification.seconds:.1f} s); "
+        f"{summary['classes']} classes, {summary['labels_per_image']:.2f} labels per image, "
         f"{summary['unlabelled_images']} images without labels"
     )
-    named = [f"{name} {images}" for name, images in zip(classes["class"], classes["images"], strict=True)]
-    if len(named) > 2 * NAMES_SHOWN:
-        named[NAMES_SHOWN:-NAMES_SHOWN] = ["..."]
-    yield "images per class: " + ", ".join(named)
-    together = verification.pairs.head(NAMES_SHOWN).to_dict("records")
-    listed = [f"{pair['first']} + {pair['second']} {pair['images']}" for pair in together]
-    yield "most often together: " + (", ".join(listed) or "none")
-
-
-def _describe(finding: Finding) -> str:
-    name, detail = finding.file_name or finding.class_name, finding.detail
-    if not name or (finding.kind == "annotations" and detail.startswith(name)):  # the error names the file
-        return detail
-    sign = "≈" if finding.kind == "near_duplicate" else "="
-    pair = f"{name} {sign} {finding.same_as}" if finding.same_as else name
-    return f"{pair}: {detail}" if detail else pair
-
-
-def _printable(text: str) -> str:
+    lines = [description]
+    for kind, findings in verification.findings.groupby("kind", sort=False):
+        lines.append(f"{kind}: {len(findings)} ({KINDS[str(kind)]})")
+        shown = findings.drop(columns="kind").head(SHOWN).to_numpy()
+        lines += [f"    {': '.join(filter(None, fields))}" for fields in shown]
+    problems = len(verification.problems)
+    lines.append(f"problems: {problems}, all in {folder.path / PROBLEMS}" if problems else "no problems")
     # escape line breaks, too, which file names may contain
-    return printable(text).replace("\n", "\\n")
+    logger.info("%s", "\n".join(printable(line).replace("\n", "\\n") for line in lines))

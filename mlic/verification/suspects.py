@@ -1,88 +1,58 @@
 """Labels worth a look: images and labels ranked by how badly the labels fit cross-validated scores."""
 
 import logging
-import time
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from omegaconf import DictConfig
 
+from mlic.data.datamodule import MultiLabelDataModule
 from mlic.data.splitting import stratified_folds
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
-from mlic.runs.folder import RunFolder, replacing_together
-from mlic.training.run import prepare_features
 from mlic.verification.cross_validation import cross_validated_scores
-from mlic.verification.files import SEPARATOR
-from mlic.verification.report import SUSPECT_IMAGES, SUSPECT_SHEET, SUSPECTS, write_table
-from mlic.verification.sheets import write_sheet
+from mlic.verification.findings import SEPARATOR, class_names
 
 logger = logging.getLogger(__name__)
 
 LEAST_SCORE = 1e-4  # a score of exactly 0 would outweigh all other labels of an image
 NAMED = 3  # classes named for each image
-SHOWN, ON_SHEET = 5, 24
+SHOWN = 5  # images in the log
 PLANTED = 30  # errors that are planted to test the rankings, at most a tenth of the images
 
 
-def check_options(options: DictConfig) -> None:
-    """Check the options `suspects` before any long work.
-
-    Raises:
-        InputError: an option is out of range.
-    """
-    for key, least in (("penalty", 1e-9), ("rows", 1), ("folds", 2)):
-        if not options[key] >= least:
-            raise InputError(f"suspects.{key}={options[key]}: expected a number of at least {least:g}.")
-
-
-def write_suspects(config: DictConfig, folder: RunFolder) -> pd.DataFrame:
-    """Rank all images and labels on the features of `model`; write two tables and a sheet of pictures.
+def find_suspects(datamodule: MultiLabelDataModule, options: DictConfig, seed: int) -> "Ranking":
+    """Rank all images and labels on their features, and log the first images and a test of the rankings.
 
     Args:
-        config: composed from `conf/verify.yaml`.
-        folder: output folder.
-
-    Returns:
-        The ranking of the images, see `Ranking`.
+        datamodule: images with features, see `read_features`.
+        options: `suspects` of `conf/verify.yaml`.
+        seed: seed of the folds.
 
     Raises:
-        InputError: no class has enough images, or settings are invalid.
+        InputError: no class has enough images.
     """
-    options = config.suspects
-    # unusable images were already reported
-    config = config.copy()
-    config.data.on_bad_image = "drop"
-    datamodule, _ = prepare_features(config)
-    datamodule.group_copies()  # a copy of an image in another fold would leak its labels
-    table = _learnable(datamodule.table, options.folds)
-    start = time.perf_counter()
+    table, penalty = _learnable(datamodule.table, options.folds), options.penalty
     source: Any = datamodule.features
     rows = source.dataset(table.paths(), table.labels).rows
     features = rows.gather(torch.arange(len(table))).flatten(1).float().numpy()
-    folds = stratified_folds(table, options.folds, config.seed)
-    scores = cross_validated_scores(features, table.labels, folds, penalty=options.penalty)
+    folds = stratified_folds(table, options.folds, seed)
+    scores = cross_validated_scores(features, table.labels, folds, penalty=penalty)
     ranking = rank_suspects(table, scores, most=options.rows)
-    found = [
-        planted_errors_found(features, table, folds, penalty=options.penalty, kind=kind, seed=config.seed)
-        for kind in ("exchanged", "flipped")
-    ]
-    with replacing_together(folder.path) as new:
-        write_table(new / SUSPECTS, ranking.labels)
-        write_table(new / SUSPECT_IMAGES, ranking.images)
-        shown = ranking.images.head(ON_SHEET)
-        paths, captions = table.paths(), map(_caption, shown.to_dict("records"))
-        write_sheet(
-            new / SUSPECT_SHEET,
-            [(paths[row], caption) for row, caption in zip(shown.index.tolist(), captions, strict=True)],
-            title="Images whose labels are worth a look",
-            bits_stored=datamodule.bits_stored,
+    logger.info(
+        "images whose labels are worth a look, the most doubtful first: %s",
+        ", ".join(ranking.images["file_name"].head(SHOWN)),
+    )
+    for kind in ("exchanged", "flipped"):
+        # the share of real errors cannot be known without looking; this shows how far the ranking can be trusted
+        planted, first, found = planted_errors_found(features, table, folds, penalty, kind, seed)
+        logger.info(
+            "test with planted errors: of %d %s, the first %d contain %d", planted, kind, first, found
         )
-    _log_ranking(folder, ranking, found, time.perf_counter() - start)
-    return ranking.images
+    return ranking
 
 
 def _learnable(table: LabelTable, folds: int) -> LabelTable:
@@ -96,16 +66,13 @@ def _learnable(table: LabelTable, folds: int) -> LabelTable:
         )
     if not learnable.all():
         logger.warning(
-            "labels=suspect: %d of %d classes are left out, because fewer than suspects.folds=%d images have them "
-            "(or do not have them): %s",
-            *((~learnable).sum(), len(learnable), folds),
-            ", ".join(name for name, usable in zip(table.classes, learnable, strict=True) if not usable),
+            "labels=suspect leaves out classes which fewer than suspects.folds=%d images have or do not have: %s",
+            *(folds, class_names(table, ~learnable).replace(SEPARATOR, ", ")),
         )
     return table.select_classes(learnable)
 
 
-@dataclass(frozen=True, eq=False)
-class Ranking:
+class Ranking(NamedTuple):
     """Rankings of labels and images, the most doubtful first.
 
     Attributes:
@@ -138,7 +105,6 @@ def rank_suspects(table: LabelTable, scores: np.ndarray, *, most: int) -> Rankin
     given, known = table.positives, table.known
     scores = scores.astype(np.float64)
     quality = np.where(given, scores, 1 - scores)
-    fit = _fit(given, known, scores)
     # sorts the few lowest of what may be millions of values
     lowest = pd.Series(np.where(known, quality, np.nan).ravel()).dropna().nsmallest(most)
     rows, columns = np.unravel_index(lowest.index.to_numpy(), quality.shape)
@@ -149,20 +115,24 @@ def rank_suspects(table: LabelTable, scores: np.ndarray, *, most: int) -> Rankin
             "class": np.array(table.classes, dtype=object)[columns],
             "given": table.labels[rows, columns],
             "score": scores[rows, columns],
-            "quality": lowest.to_numpy(),
-        },
-        index=lowest.index,
+            "quality": lowest,
+        }
     )
+    fit = _fit(given, known, scores)
     order = np.argsort(fit, kind="stable")[:most]
-    doubtful = known & (quality < 0.5)
+
+    def worst(row: int, chosen: np.ndarray) -> str:
+        columns = np.flatnonzero(chosen[row] & known[row] & (quality[row] < 0.5))
+        return class_names(table, columns[np.argsort(quality[row, columns])][:NAMED])
+
     images = pd.DataFrame(
         {
             "rank": np.arange(1, len(order) + 1),
             "file_name": table.file_names[order],
-            "labels": [SEPARATOR.join(table.classes[c] for c in np.flatnonzero(given[row])) for row in order],
+            "labels": [class_names(table, given[row]) for row in order],
             "fit": fit[order],
-            "unexpected": [_names(table, doubtful[row] & given[row], quality[row]) for row in order],
-            "expected": [_names(table, doubtful[row] & ~given[row], quality[row]) for row in order],
+            "unexpected": [worst(row, given) for row in order],
+            "expected": [worst(row, ~given) for row in order],
         },
         index=order,
     )
@@ -177,24 +147,10 @@ def _fit(given: np.ndarray, known: np.ndarray, scores: np.ndarray) -> np.ndarray
     return np.where(known, gain, 0).sum(axis=1)
 
 
-def _names(table: LabelTable, chosen: np.ndarray, quality: np.ndarray) -> str:
-    columns = np.flatnonzero(chosen)
-    return SEPARATOR.join(table.classes[column] for column in columns[np.argsort(quality[columns])][:NAMED])
-
-
 def planted_errors_found(
-    features: np.ndarray,
-    table: LabelTable,
-    folds: list[np.ndarray],
-    *,
-    penalty: float,
-    kind: str,
-    seed: int = 0,
+    features: np.ndarray, table: LabelTable, folds: list[np.ndarray], penalty: float, kind: str, seed: int
 ) -> tuple[int, int, int]:
     """Plant errors in a copy of the labels, rank it, and count those among the first places.
-
-    The share of real errors among them cannot be known without looking. This test shows how far the ranking can be
-    trusted on these images.
 
     Args:
         features: float32 (N, F).
@@ -209,10 +165,9 @@ def planted_errors_found(
     """
     planted = max(2, min(PLANTED, len(table) // 10))
     labels = plant_errors(table.labels, kind, planted, np.random.default_rng(seed))
-    wrong = labels != table.labels
-    changed = LabelTable.build(table.image_dir, table.file_names, labels, table.classes)
     scores = cross_validated_scores(features, labels, folds, penalty=penalty)
-    ranking = rank_suspects(changed, scores, most=2 * planted)
+    ranking = rank_suspects(replace(table, labels=labels), scores, most=2 * planted)
+    wrong = labels != table.labels
     if kind == "exchanged":
         wrong, ranked = wrong.any(axis=1), ranking.images.index
     else:
@@ -234,34 +189,8 @@ def plant_errors(labels: np.ndarray, kind: str, number: int, random: np.random.G
         rows = random.choice(len(labels), number, replace=False)
         labels[rows] = labels[np.roll(rows, 1)]
         return labels
-    chosen = [
-        random.choice(np.flatnonzero(labels == value), number - number // 2 if value else number // 2, False)
-        for value in (0, 1)
-    ]
-    flat = labels.ravel()
-    flat[chosen[0]], flat[chosen[1]] = 1, 0
+    zeros, ones = (np.flatnonzero(labels == value) for value in (0, 1))
+    zeros = random.choice(zeros, number // 2, replace=False)
+    ones = random.choice(ones, number - number // 2, replace=False)
+    labels.ravel()[zeros], labels.ravel()[ones] = 1, 0
     return labels
-
-
-def _caption(row: dict[str, Any]) -> str:
-    named = {key: row[key].replace(SEPARATOR, ", ") for key in ("labels", "unexpected", "expected")}
-    named["labels"] = named["labels"] or "none"
-    lines = [f"{key}: {names}" for key, names in named.items() if names]
-    return "\n".join([f"{row['rank']}. {row['file_name']}", *lines])
-
-
-def _log_ranking(
-    folder: RunFolder, ranking: Ranking, found: list[tuple[int, int, int]], seconds: float
-) -> None:
-    shown = [_caption(row).replace("\n", "; ") for row in ranking.images.head(SHOWN).to_dict("records")]
-    logger.info(
-        "images whose labels are worth a look, the most doubtful first (%.1f s):\n  %s\n"
-        "all in %s, with pictures in %s; single labels in %s",
-        *(seconds, "\n  ".join(shown)),
-        *(folder.path / SUSPECT_IMAGES, folder.path / SUSPECT_SHEET, folder.path / SUSPECTS),
-    )
-    logger.info(
-        "test of these rankings: of %d images with exchanged labels, the first %d contain %d; of %d flipped labels, "
-        "the first %d contain %d. How many errors are real is known only after a look.",
-        *(*found[0], *found[1]),
-    )

@@ -25,7 +25,7 @@ from mlic.features.dataset import FeatureDataset, MemoryRows
 from mlic.models import MultiLabelClassifier, WeightedBCE
 from mlic.models.losses import check_loss
 from mlic.tune import tune
-from mlic.verification.files import find_duplicates
+from mlic.verification.findings import find_duplicates
 
 Labels = dict[str, tuple[str, ...]]
 CLASSES = ("circle", "cross", "square", "triangle")

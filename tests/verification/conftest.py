@@ -16,39 +16,35 @@ from mlic.verify import verify
 Verify = Callable[..., Verification]
 
 
-def png(path: Path, seed: int) -> None:
-    """A small image; other seeds give other bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path, "PNG")
-
-
 class DataSet:
     """A folder of images and a CSV of labels."""
 
-    def __init__(self, place: Path) -> None:
-        self.annotations, self.images = place / "labels.csv", place / "photos"
-        self.images.mkdir(parents=True)
+    def __init__(self, folder: Path) -> None:
+        self.annotations, self.images = folder / "labels.csv", folder / "photos"
         self.labels: dict[str, str] = {}
+
+    def image(self, name: str, seed: int) -> Path:
+        """Make a small image; other seeds give other bytes."""
+        path = self.images / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path, "PNG")
+        return path
 
     def add(self, name: str, labels: str, *, seed: int | None = None) -> Path:
         """Annotate an image and make it, with bytes of its own unless a seed is given."""
         self.labels[name] = labels
-        png(self.images / name, len(self.labels) if seed is None else 10_000 + seed)
-        return self.images / name
+        return self.image(name, len(self.labels) if seed is None else 10_000 + seed)
 
-    def add_many(self, number: int, labels: str, prefix: str = "n") -> None:
-        """Clean images."""
+    def add_many(self, number: int, labels: str) -> None:
+        """Add clean images."""
         for _ in range(number):
-            self.add(f"{prefix}{len(self.labels):03d}.png", labels)
-
-    def write(self) -> None:
-        """Write the annotations."""
-        with self.annotations.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([("file_name", "labels"), *self.labels.items()])
+            self.add(f"n{len(self.labels):03d}.png", labels)
 
     def arguments(self) -> list[str]:
-        """Of the command line."""
+        """Write the annotations; return the settings of the command line."""
+        with self.annotations.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("file_name", "labels"), *self.labels.items()])
         return ["data=csv", f"data.annotations={self.annotations}", f"data.images={self.images}"]
 
 
@@ -66,18 +62,11 @@ def verify_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Verify:
     """A function (data set, overrides) -> what was found; writes to `tmp_path / "out"`, without figures."""
     monkeypatch.setattr("mlic.verification.report.write_figures", lambda *_, **__: [])  # a second each
 
-    def run(data_set: DataSet, *overrides: str) -> Verification:
-        data_set.write()
-        arguments = [*data_set.arguments(), "data.num_workers=2", *overrides]
+    def run(data_set: DataSet | None, *overrides: str) -> Verification:
+        arguments = [*(data_set.arguments() if data_set else ()), "data.num_workers=2", *overrides]
         return verify(compose(*arguments, output=tmp_path / "out", config_name="verify"))
 
     return run
-
-
-@pytest.fixture(name="make_png")
-def make_png_fixture() -> Callable[..., None]:
-    """A function (path, seed) that makes a small image."""
-    return png
 
 
 @pytest.fixture

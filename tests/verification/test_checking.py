@@ -1,7 +1,6 @@
 """Each kind of finding, row by row."""
 
 import json
-import logging
 import os
 import signal
 from pathlib import Path
@@ -12,47 +11,56 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mlic.config import compose
 from mlic.errors import InputError
 from mlic.escaping import restore_cell
 from mlic.verification import report
-from mlic.verification.checking import note_limits
-from mlic.verification.statistics import class_table
-from mlic.verify import verify
+from mlic.verification.checking import class_table
+from mlic.verification.findings import find_in_classes
 
 
-def test_a_clean_set_has_no_findings(data_set, verify_set, tmp_path, problems):
-    assert verify_set(data_set).findings == []
-    assert problems() == []
-    header = (tmp_path / "out" / "problems.csv").read_text().splitlines()
-    assert header == ['"kind","file_name","class","same_as","detail"']
+def test_statistics_of_labels_and_notes_of_a_clean_set(data_set, verify_set, tmp_path, problems):
+    data_set.add_many(2, "")
+    data_set.add_many(4, "dog|cat|bird")
+    assert verify_set(data_set, "data.split.val=0").problems.empty and problems() == []
+    classes = pd.read_csv(tmp_path / "out" / "classes.csv")
+    rows = classes[["class", "images", "alone"]].values.tolist()
+    assert rows == [["cat", 20, 8], ["dog", 20, 8], ["bird", 4, 0]]
+    assert classes["share"].tolist() == pytest.approx([20 / 30, 20 / 30, 4 / 30], rel=1e-5)
+    assert classes[["train", "test"]].sum(axis=1).tolist() == [20, 20, 4]
+    pairs = pd.read_csv(tmp_path / "out" / "class_pairs.csv")
+    rows = pairs[["first", "second", "images"]].values.tolist()
+    assert rows == [["cat", "dog", 12], ["bird", "cat", 4], ["bird", "dog", 4]]
+    assert pairs["lift"].tolist() == pytest.approx([30 * 12 / 400, 30 * 4 / 80, 30 * 4 / 80], rel=1e-5)
     summary = json.loads((tmp_path / "out" / "verification.json").read_text())
-    notes = [(note["kind"], note["class_name"]) for note in summary.pop("notes")]
-    assert notes == [("few_test_images", "cat"), ("few_test_images", "dog")]
+    notes = [(note["kind"], note["class"]) for note in summary.pop("notes")]
+    assert notes == [("few_test_images", name) for name in ("bird", "cat", "dog")]
     assert summary.pop("seconds") > 0
     assert summary == {
-        "problems": {}, "images": 24, "classes": 2, "labels": 32, "labels_per_image": 32 / 24,
-        "unlabelled_images": 0, "images_by_labels": {"1": 16, "2": 8}, "check": "full",
+        "problems": {}, "images": 30, "classes": 3, "labels": 44, "labels_per_image": 44 / 30, "check": "full",
+        "unlabelled_images": 2, "images_by_labels": {"0": 2, "1": 16, "2": 8, "3": 4},
     }  # fmt: skip
 
 
 def test_bad_images_are_named_with_reasons(data_set, verify_set, problems):
-    cut = data_set.add("cut.png", "cat")
+    cut, damaged, folder = (data_set.add(f"{name}.png", "cat") for name in ("cut", "damaged", "folder"))
+    content = bytearray(damaged.read_bytes())
+    content[60:80] = bytes(20)  # in the pixels; header and end stay
+    damaged.write_bytes(content)
     cut.write_bytes(cut.read_bytes()[:150])
-    data_set.add("empty.png", "cat").write_bytes(b"")
-    data_set.add("text.png", "cat").write_text("no picture")
-    folder = data_set.add("folder.png", "cat")
     folder.unlink()
     folder.mkdir()
-    verify_set(data_set)
+    data_set.add("empty.png", "cat").write_bytes(b"")
     reasons = {
         "cut.png": "truncated or damaged",
+        "damaged.png": "truncated or damaged",
         "empty.png": "the file is empty (0 bytes)",
         "folder.png": "not a regular file",
-        "text.png": "not an image in a supported format",
     }
+    verify_set(data_set)
     for (kind, name, reason), (expected, start) in zip(problems(), reasons.items(), strict=True):
         assert (kind, name) == ("bad_image", expected) and reason.startswith(start)
+    verify_set(data_set, "check=quick")
+    assert [row[1] for row in problems()] == ["cut.png", "empty.png", "folder.png"], "pixels are not decoded"
 
 
 def test_sixteen_bits_that_are_not_used_are_reported_with_the_setting(data_set, verify_set, problems):
@@ -63,83 +71,64 @@ def test_sixteen_bits_that_are_not_used_are_reported_with_the_setting(data_set, 
     ((kind, detail),) = problems()
     used = "2 16-bit greyscale images use 12 of 16 bits (largest value 4095): data.bits_stored=12 "
     assert kind == "unused_bits" and detail.startswith(used)
-    assert verify_set(data_set, "data.bits_stored=12").findings == []
+    assert verify_set(data_set, "data.bits_stored=12").problems.empty
     verify_set(data_set, "data.bits_stored=10")
     too_bright = "its largest value, 4095, exceeds data.bits_stored=10"
     assert problems() == [("bad_image", "deep.png", too_bright)]
-    Image.fromarray(np.array([[0, 65535]], dtype=np.uint16)).save(data_set.add("full.png", "cat"))
-    assert verify_set(data_set).findings == []
 
 
-def test_images_in_tar_shards_are_opened_like_files(data_set, pack, tmp_path, problems):
+def test_images_in_tar_shards_are_opened_like_files(data_set, verify_set, pack, tmp_path, problems):
     members = {}
     for name, labels in data_set.labels.items():
         members |= {name: (data_set.images / name).read_bytes(), name.replace(".png", ".txt"): labels}
     shard = tmp_path / "a.tar"
     shard.write_bytes(pack(members))
-    options = ("data=webdataset", "data.num_workers=2")
-    for images, check in ((f"{shard}", "quick"), (f"[{shard}]", "full"), (f"'file://{shard}'", "full")):
-        given = (f"data.images={images}", f"check={check}")
-        assert (
-            len(verify(compose(*options, *given, output=tmp_path / "out", config_name="verify")).table) == 24
-        )
-        assert problems() == []
+    for images, check in ((f"[{shard}]", "quick"), (f"'file://{shard}'", "full")):
+        found = verify_set(None, "data=webdataset", f"data.images={images}", f"check={check}")
+        assert len(found.table) == 24 and found.problems.empty
     first, again = "n000.png", members["n001.png"]
     members |= {first: members[first][:150], "same.png": again, "same.txt": members["n001.txt"]}
     shard.write_bytes(pack(members))
-    verify(compose(*options, f"data.images={shard}", output=tmp_path / "out", config_name="verify"))
+    verify_set(None, "data=webdataset", f"data.images={shard}")
     bad, copy = problems()
     assert bad[:2] == ("bad_image", f"a.tar/{first}") and bad[2].startswith("truncated or damaged")
     assert copy[:2] == ("duplicate", "a.tar/same.png")
 
 
-def test_quick_check_does_not_decode(data_set, verify_set):
-    damaged = data_set.add("damaged.png", "cat")
-    content = bytearray(damaged.read_bytes())
-    content[60:80] = bytes(20)  # in the pixels; header and end stay
-    damaged.write_bytes(content)
-    assert [finding.kind for finding in verify_set(data_set, "check=full").findings] == ["bad_image"]
-    assert verify_set(data_set, "check=quick").findings == []
-
-
-def test_duplicates_with_other_labels_come_first(data_set, verify_set, tmp_path, problems):
-    data_set.add("a1.png", "cat", seed=1)
-    data_set.add("a2.png", "cat", seed=1)
-    data_set.add("sub/a3.png", "dog|cat", seed=1)
-    data_set.add("z1.png", "cat", seed=2)
-    data_set.add("z2.png", "dog", seed=2)
+def test_duplicates_with_other_labels_come_first_and_are_on_the_page(
+    data_set, verify_set, tmp_path, problems
+):
+    for name, labels, seed in (
+        ("a1.png", "cat", 1), ("a2.png", "cat", 1), ("sub/a3.png", "dog|cat", 1), ("z1.png", "cat", 2),
+        ("z2.png", "dog", 2),
+    ):  # fmt: skip
+        data_set.add(name, labels, seed=seed)
     data_set.add("broken1.png", "cat").write_bytes(b"same")
     data_set.add("broken2.png", "dog").write_bytes(b"same")  # of no use to training: named once, as bad
     verify_set(data_set)
-    found = problems()
-    assert [row for row in found if row[0] != "bad_image"] == [
+    assert [row[:4] for row in problems() if row[0] != "bad_image"] == [
         ("conflicting_duplicate", "sub/a3.png", "a1.png", "only here: dog"),
         ("conflicting_duplicate", "z2.png", "z1.png", "only here: dog; only there: cat"),
         ("duplicate", "a2.png", "a1.png", "same labels"),
     ]
-    assert [row[1] for row in found if row[0] == "bad_image"] == ["broken1.png", "broken2.png"]
-    with Image.open(tmp_path / "out" / "duplicates.png") as sheet:
-        assert sheet.width > 2 * sheet.height  # two pairs in one row
-    data_set.labels |= {"sub/a3.png": "cat", "z2.png": "cat"}
-    verify_set(data_set)
-    assert not (tmp_path / "out" / "duplicates.png").exists()
+    assert [row[1] for row in problems() if row[0] == "bad_image"] == ["broken1.png", "broken2.png"]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count('<div class="pair">') == 3 and page.count("data:image/webp") >= 6
 
 
-def test_images_and_annotations_without_each_other(data_set, verify_set, make_png, problems):
+def test_images_and_annotations_without_each_other(data_set, verify_set, problems):
     composed, decomposed = (normalize(form, "für.png") for form in ("NFC", "NFD"))
-    there = {"gone.png": None, "Case.PNG": "case.png", "moved/a.png": "elsewhere/a.png", composed: decomposed}
-    for name, other in there.items():
+    files = {"gone.png": None, "Case.PNG": "case.png", "moved/a.png": "elsewhere/a.png", composed: decomposed}
+    for name, other in files.items():
         data_set.add(name, "cat").unlink()
         if other:
-            make_png(data_set.images / other, seed=len(other))
+            data_set.image(other, seed=len(other))
     for number, name in enumerate(("new.png", ".hidden.png", ".thumbnails/a.png")):
-        make_png(data_set.images / name, seed=50 + number)
+        data_set.image(name, seed=50 + number)
     (data_set.images / "notes.txt").write_text("no image")
     verify_set(data_set)
     cause, *found = problems()
-    assert cause[1].startswith("3 of 4 missing names differ from files") and cause[1].endswith(
-        "in the annotations."
-    )
+    assert cause[1].startswith("3 of 4 missing names differ from files")
     assert found == [
         ("missing_image", "Case.PNG", "no such file; did you mean 'case.png'?"),
         ("missing_image", composed, f"no such file; did you mean '{decomposed}'?"),
@@ -147,11 +136,15 @@ def test_images_and_annotations_without_each_other(data_set, verify_set, make_pn
         ("missing_image", "moved/a.png", "no such file; did you mean 'elsewhere/a.png'?"),
         *(("unannotated_image", name) for name in ("case.png", "elsewhere/a.png", decomposed, "new.png")),
     ]
+    for file in data_set.images.rglob("*.png"):
+        file.rename(file.with_suffix(".jpg"))
+    kinds = verify_set(data_set).problems["kind"].tolist()
+    assert problems()[0][1].endswith("Set data.reader.extension=.jpg.") and "split" in kinds
 
 
 def test_classes_too_rare_for_the_split(data_set, verify_set, tmp_path, problems):
     def kinds(*overrides: str) -> list[str]:
-        return [finding.kind for finding in verify_set(data_set, *overrides).findings]
+        return verify_set(data_set, *overrides).problems["kind"].tolist()
 
     data_set.add_many(2, "owl|cat")
     data_set.add("bad.png", "owl").write_bytes(b"")  # it would have been the third
@@ -166,59 +159,14 @@ def test_classes_too_rare_for_the_split(data_set, verify_set, tmp_path, problems
     assert kinds("data.split.val=0", "data.split.test=0.5") == ["bad_image"]
 
 
-def test_statistics_of_labels(data_set, verify_set, tmp_path):
-    data_set.add_many(2, "")
-    data_set.add_many(4, "dog|cat|bird")
-    verify_set(data_set)
-    classes = pd.read_csv(tmp_path / "out" / "classes.csv")
-    rows = classes[["class", "images", "alone"]].values.tolist()
-    assert rows == [["cat", 20, 8], ["dog", 20, 8], ["bird", 4, 0]]
-    assert classes["share"].tolist() == pytest.approx([20 / 30, 20 / 30, 4 / 30], rel=1e-5)
-    assert classes[["train", "val", "test"]].sum(axis=1).tolist() == [20, 20, 4]
-    pairs = pd.read_csv(tmp_path / "out" / "class_pairs.csv")
-    rows = pairs[["first", "second", "images"]].values.tolist()
-    assert rows == [["cat", "dog", 12], ["bird", "cat", 4], ["bird", "dog", 4]]
-    assert pairs["lift"].tolist() == pytest.approx([30 * 12 / 400, 30 * 4 / 80, 30 * 4 / 80], rel=1e-5)
-    summary = json.loads((tmp_path / "out" / "verification.json").read_text())
-    assert summary["images_by_labels"] == {"0": 2, "1": 16, "2": 8, "3": 4}
-    assert summary["unlabelled_images"] == 2
-
-
 def test_odd_names_survive_the_csv(data_set, verify_set, problems):
-    names = [
-        "ä, ö.png",
-        'say "no".png',
-        "line\nbreak.png",
-        "carriage\rreturn.png",
-        "tab\t;.png",
-        "日本 🙂.png",
-        "'.png",
-    ]
+    names = ["ä, ö.png", 'say "no".png', "line\nbreak.png", "carriage\rreturn.png", "日本 🙂.png", "'.png"]
     for name in names:
         data_set.add(name, "cat").write_bytes(b"")
     latin = os.fsdecode(b"latin-\xe4.png")
     (data_set.images / latin).write_bytes(b"")
     verify_set(data_set)
     assert [restore_cell(row[1]) for row in problems()] == [*sorted(names), latin]
-
-
-def test_annotations_that_cannot_be_read_are_one_finding(data_set, make_png, tmp_path, problems, caplog):
-    caplog.set_level(logging.INFO)
-    make_png(data_set.images / "copy.png", seed=1)  # the bytes of the first image
-    data_set.add("bad.png", "cat").write_bytes(b"")
-    data_set.write()
-    lines = data_set.annotations.read_text().splitlines()
-    data_set.annotations.write_text("\n".join([*lines[:3], "n.png,cat,dog,cow", *lines[3:]]))
-    config = compose(*data_set.arguments(), output=tmp_path / "out", config_name="verify")
-    assert len(verify(config).findings) == 3
-    assert f"    {data_set.annotations}, line 4: 4 fields" in caplog.text  # the path once
-    found = problems()
-    assert found[0][:2] == ("annotations", str(data_set.annotations))
-    assert "labels.csv, line 4: 4 fields, but the header has 2" in found[0][2]
-    assert found[1:] == [
-        ("bad_image", "bad.png", "the file is empty (0 bytes)"),
-        ("duplicate", "n000.png", "copy.png", "same labels"),
-    ]
 
 
 @pytest.mark.parametrize(
@@ -228,10 +176,10 @@ def test_annotations_that_cannot_be_read_are_one_finding(data_set, make_png, tmp
         ("data.images=absent", r"absent: no such folder. data.images must be"),
         ("data.split.test=1.5", r"data.split.test=1.5: expected a share"),
         ("data.num_images=99", r"data.num_images=99: expected from 1 to 24"),
-        ("data.reader.separator=''", r"data.reader.separator is empty"),
         ("check=deep", r"check: must be one of full, quick, got 'deep'"),
         ("seed=-1", r"seed=-1: expected a whole number from 0 to 4294967295"),
         ("labels=all", r"labels: must be one of suspect, got 'all'"),
+        ("suspects.folds=1", "at least 2 folds"),
     ],
 )
 def test_settings_that_cannot_be_used(data_set, verify_set, monkeypatch, override: str, message: str):
@@ -240,31 +188,38 @@ def test_settings_that_cannot_be_used(data_set, verify_set, monkeypatch, overrid
         verify_set(data_set, override)
 
 
-def test_the_annotations_are_not_overwritten(data_set, verify_set, tmp_path: Path):
-    data_set.annotations = tmp_path / "out" / "classes.csv"
-    data_set.annotations.parent.mkdir()
-    with pytest.raises(InputError, match=r"output: '.*classes.csv' is the annotation file"):
+def test_annotations_that_cannot_be_read_or_ask_a_question(data_set, verify_set):
+    for row, name in enumerate(data_set.labels):
+        data_set.labels[name] = ("dining table", "cat", "cat dining table", "dog cat", "dog")[row % 5]
+    with pytest.raises(InputError, match="'dining' and 'table' occur only together"):
         verify_set(data_set)
-    assert data_set.annotations.read_text().startswith("file_name,labels")
+    arguments = data_set.arguments()
+    lines = data_set.annotations.read_text().splitlines()
+    data_set.annotations.write_text("\n".join([*lines[:3], "n.png,cat,dog,cow", *lines[3:]]))
+    with pytest.raises(InputError, match=r"labels\.csv, line 4: 4 fields, but the header has 2"):
+        verify_set(None, *arguments)
 
 
-def test_an_output_that_holds_something_else(data_set, verify_set, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize("name", ["verification.json", "classes.csv"])
+def test_an_output_that_holds_something_else(name, data_set, verify_set, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("mlic.verification.checking.inspect_images", None)  # refused before the long work
     (tmp_path / "out").mkdir()
-    file = tmp_path / "out" / "verification.json"
+    file = tmp_path / "out" / name
     file.write_text("mine")
-    with pytest.raises(InputError, match=r"is not a folder of a check and not empty \(verification\.json\)"):
+    with pytest.raises(InputError, match=r"is not a folder of a check and not empty"):
         verify_set(data_set)
     assert file.read_text() == "mine"
 
 
 def test_an_earlier_check_stays_whole_until_the_new_one_is(
-    data_set, verify_set, contents, interrupt, tmp_path: Path
+    data_set, verify_set, contents, interrupt, held_by_another, tmp_path: Path
 ):
     verify_set(data_set)
     before = contents(tmp_path / "out")
     data_set.add("new.png", "cat")
     interrupt(verify_set, data_set, report, "write_table", signal.SIGINT)
+    with held_by_another(tmp_path / "out"), pytest.raises(InputError, match="in use by another process"):
+        verify_set(data_set)
     assert contents(tmp_path / "out") == before
     verify_set(data_set)
     after = contents(tmp_path / "out")
@@ -272,31 +227,7 @@ def test_an_earlier_check_stays_whole_until_the_new_one_is(
     assert changed == {"class_pairs.csv", "classes.csv", "index.html", "verification.json"}
 
 
-def test_two_checks_do_not_mix(data_set, verify_set, held_by_another, tmp_path: Path):
-    with held_by_another(tmp_path / "out"), pytest.raises(InputError, match="in use by another process"):
-        verify_set(data_set)
-    assert not (tmp_path / "out" / "problems.csv").exists()
-    assert not verify_set(data_set).findings
-
-
-def test_one_cause_of_many_missing_files_is_named(data_set, verify_set, tmp_path, problems):
-    for file in data_set.images.iterdir():
-        file.rename(file.with_suffix(".jpg"))
-    verify_set(data_set)
-    found = problems()
-    assert found[0][0] == "file_names" and found[0][1].endswith("Set data.reader.extension=.jpg.")
-    assert ("split", "no usable images") in found
-
-
-def test_a_question_about_the_labels_is_a_finding(data_set, verify_set):
-    for row, name in enumerate(data_set.labels):
-        data_set.labels[name] = ("dining table", "cat", "cat dining table", "dog cat", "dog")[row % 5]
-    (finding,) = verify_set(data_set).findings
-    assert finding.kind == "annotations"
-    assert "'dining' and 'table' occur only together" in finding.detail
-
-
 def test_the_share_of_unknown_labels_is_noted(make_table):
     table = make_table(np.array([[1, -1], [0, -1], [1, 0], [0, 1]]), ["cat", "dog"])
-    (note,) = note_limits(table, class_table(table))
+    (note,) = find_in_classes(table, class_table(table))
     assert note.detail.startswith("25.0% of the labels are unknown, most of 'dog' (50.0%)")

@@ -7,28 +7,21 @@ from PIL import Image
 
 from mlic.data.table import LabelTable
 from mlic.figures import image_sheet
-from mlic.verification.figures import label_distribution, sample_images
-from mlic.verification.sheets import open_small
-
-
-def named(counts: list[int]) -> dict[str, int]:
-    return {str(number): count for number, count in enumerate(counts)}
+from mlic.verification.figures import label_distribution, open_small, sample_images
 
 
 @pytest.mark.parametrize("counts", [[750, 40], [45, 31, 30], [1, 1], [3, 0], [2_000_000, 900_000]])
 def test_every_bar_has_a_length_and_its_number(counts: list[int]):
-    figure = label_distribution(named(counts), named(counts))
-    FigureCanvasAgg(figure).draw()
-    axes = figure.axes[0]
-    low, high = axes.get_xlim()
+    named = {str(number): count for number, count in enumerate(counts)}
+    figure = label_distribution(named, named)
+    low, high = figure.axes[0].get_xlim()
     assert low < min(count for count in counts if count) <= max(counts) < high
-    shown = [text.get_text() for text in axes.texts]
-    assert shown == [f"{count:,}" for count in sorted(counts, reverse=True) if count] + ["0"] * (0 in counts)
+    assert [text.get_text() for text in figure.axes[0].texts] == [f"{count:,}" for count in counts]
     assert not figure.legends, "curation changes nothing"
 
 
 def test_classes_that_curation_changes_have_both_numbers():
-    figure = label_distribution(named([4000, 1200, 5]), named([80, 1]))
+    figure = label_distribution({"a": 4000, "b": 1200, "c": 5}, {"a": 80, "b": 1})
     assert [text.get_text() for text in figure.axes[0].texts] == ["80 of 4,000", "1 of 1,200", "5, dropped"]
     assert figure.axes[0].get_xlim()[0] < 1 and len(figure.legends) == 1
 
@@ -41,8 +34,7 @@ def test_samples_are_read_as_by_training_with_their_labels_on_an_even_grid(tmp_p
     paths[2].write_bytes(b"")
     labels = np.array([[1, 1], [0, -1], [1, 0]])
     table = LabelTable.build(tmp_path, [path.name for path in paths], labels, ["a $x^2$", "b" * 200])
-    images = [(open_small(reference, 12), caption) for reference, caption in sample_images(table)]
-    figure = image_sheet(images)
+    figure = image_sheet([(open_small(path, 12), caption) for path, caption in sample_images(table)])
     FigureCanvasAgg(figure).draw()
     # a broken image leaves a gap
     shown = [
