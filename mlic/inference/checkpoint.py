@@ -4,14 +4,17 @@ import math
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from mlic.errors import InputError
+from mlic.escaping import restore_cell
 from mlic.models.interface import BACKBONE_PREFIX, CHECKPOINT_KEY
 from mlic.runs.folder import SPLIT_FILE, STATUS_FILE, TRIALS_FILE, WINNER, RunFolder, fold_folders
 from mlic.runs.reading import check_format, read_record
@@ -19,6 +22,44 @@ from mlic.runs.removed_settings import drop_removed
 from mlic.seeds import check_seed
 
 HEAD_PREFIX = "head."
+SECTIONS = ("model", "head", "data", "loss", "features", "trainer")  # of the config
+
+
+@dataclass(frozen=True, eq=False)
+class SeenImages:
+    """Fingerprints of the images that weights have seen, in their run and in the runs that it started from.
+
+    Attributes:
+        train: int64 (M,), images that the weights were trained on; see `fingerprints`.
+        val: int64 (K,), images that the weights were selected on.
+        is_whole: False if the weights come from a run that did not record its images.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    is_whole: bool = True
+
+    def join(self, start: "SeenImages | None") -> "SeenImages":
+        """Add the images of the run that this one started from; None for a run that did not record them."""
+        if start is None:
+            return SeenImages(self.train, self.val, is_whole=False)
+        train, val = np.union1d(self.train, start.train), np.union1d(self.val, start.val)
+        return SeenImages(train, val, self.is_whole and start.is_whole)
+
+    def plain(self) -> dict[str, Any]:
+        """Return tensors and plain values for a checkpoint."""
+        parts = {"train": torch.from_numpy(self.train), "val": torch.from_numpy(self.val)}
+        return {**parts, "is_whole": self.is_whole}
+
+    @classmethod
+    def of_plain(cls, record: Any) -> "SeenImages | None":
+        """Undo `plain`; None stands for no record."""
+        if record is None:
+            return None
+        train, val = record["train"], record["val"]
+        if not train.dtype == val.dtype == torch.int64:
+            raise ValueError("the fingerprints of seen images are not int64")
+        return cls(train.numpy(), val.numpy(), record["is_whole"] is True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +72,14 @@ class SavedRun:
         config: whole config of the run, plain types.
         classes: names in the order of the logits.
         weights_digest: sha256 of the weights of the backbone.
+        member_digests: sha256 of the weights of each member of an ensemble.
+        head_state: weights of the head.
+        backbone_state: weights of the trained part of the backbone.
+        seen: images that the weights have seen; None in old runs.
         thresholds: content of thresholds.json; None if this is not the selected checkpoint.
         class_weights: class weights (C,) of the loss; None if this is not the selected checkpoint.
         precision: precision of the backbone; None if this is not the selected checkpoint.
-        member_digests: sha256 of the weights of each member of an ensemble.
         split_hash: see `mlic.data.splitting.split_hash`.
-        head_state: weights of the head.
-        backbone_state: weights of the trained part of the backbone.
-        seen: see `mlic.inference.seen.SeenImages.plain`; None in old runs.
     """
 
     checkpoint: Path
@@ -46,14 +87,14 @@ class SavedRun:
     config: dict[str, Any]
     classes: tuple[str, ...]
     weights_digest: str
+    member_digests: tuple[str, ...]
+    head_state: dict[str, Tensor]
+    backbone_state: dict[str, Tensor]
+    seen: SeenImages | None
     thresholds: dict[str, Any] | None
     class_weights: list[float] | None
     precision: str | None
-    head_state: dict[str, Tensor]
-    backbone_state: dict[str, Tensor] = field(default_factory=dict)
-    member_digests: tuple[str, ...] = ()
-    split_hash: str | None = None
-    seen: Mapping[str, Any] | None = None
+    split_hash: str | None
 
 
 def read_saved_run(run: str | Path) -> SavedRun:
@@ -67,35 +108,54 @@ def read_saved_run(run: str | Path) -> SavedRun:
             is not a checkpoint of mlic.train.
     """
     path = find_checkpoint(Path(run))
-    check_format(path.parent.parent)
-    content = load_checkpoint(path)
-    info, parameters = content.get(CHECKPOINT_KEY), content.get("hyper_parameters")
+    folder = path.parent.parent
+    check_format(folder)
+    content: Any = load_checkpoint(path)
     try:
-        config = {**parameters["config"], **info["config"]}  # pyright: ignore[reportOptionalSubscript]
+        info, state = content[CHECKPOINT_KEY], content["state_dict"]
         saved = SavedRun(
             checkpoint=path,
-            folder=path.parent.parent if (path.parent.parent / SPLIT_FILE).is_file() else None,
-            config=config,
-            classes=tuple(info["classes"]),  # pyright: ignore[reportOptionalSubscript]
-            weights_digest=info["weights_digest"],  # pyright: ignore[reportOptionalSubscript]
-            thresholds=info.get("thresholds"),  # pyright: ignore[reportOptionalMemberAccess]
-            class_weights=info.get("class_weights"),  # pyright: ignore[reportOptionalMemberAccess]
-            precision=info.get("precision"),  # pyright: ignore[reportOptionalMemberAccess]
-            head_state=_state_of(HEAD_PREFIX, content["state_dict"]),
-            backbone_state=_state_of(BACKBONE_PREFIX, content["state_dict"]),
-            seen=info.get("seen"),  # pyright: ignore[reportOptionalMemberAccess]
-            split_hash=info.get("split_hash"),  # pyright: ignore[reportOptionalMemberAccess]
-            member_digests=tuple(str(member["weights"]) for member in info.get("members", ())),  # pyright: ignore[reportOptionalMemberAccess]
+            folder=folder if (folder / SPLIT_FILE).is_file() else None,
+            config={**content["hyper_parameters"]["config"], **info["config"]},
+            classes=tuple(info["classes"]),
+            weights_digest=str(info["weights_digest"]),
+            member_digests=tuple(str(member["weights"]) for member in info.get("members", ())),
+            head_state=_with_prefix(HEAD_PREFIX, state),
+            backbone_state=_with_prefix(BACKBONE_PREFIX, state),
+            seen=SeenImages.of_plain(info.get("seen")),
+            **{name: info.get(name) for name in ("thresholds", "class_weights", "precision", "split_hash")},
         )
-        _check(saved)
-    except InputError:
-        raise
+        _check(saved, state)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
-            f"'{path}' is not a checkpoint of mlic.train: {error!r}. Expected best.ckpt or last.ckpt of a run "
-            "folder."
+            f"'{path}' is not a checkpoint of mlic.train: {error!r}. Expected best.ckpt or last.ckpt of a run folder."
         ) from error
+    check_seed("its seed", saved.config.get("seed", 0))
+    drop_removed(saved.config["features"], "features")
     return saved
+
+
+def _with_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _check(saved: SavedRun, state: Mapping[str, Any]) -> None:
+    """Raise a ValueError if the content is not as written by mlic.train."""
+    classes, limits = saved.classes, saved.thresholds
+    is_valid = {
+        "class names": classes and all(isinstance(name, str) for name in classes),
+        "config": all(isinstance(saved.config[section], Mapping) for section in SECTIONS),
+        "weights": len(state) == len(saved.head_state) + len(saved.backbone_state)
+        and all(isinstance(tensor, Tensor) for tensor in state.values()),
+        "class weights": saved.class_weights is None or len(saved.class_weights) == len(classes),
+        "thresholds": limits is None
+        or (
+            set(limits["per_class"]) == set(classes)
+            and all(map(math.isfinite, (*limits["per_class"].values(), limits["common"])))
+        ),
+    }
+    if wrong := [name for name, valid in is_valid.items() if not valid]:
+        raise ValueError(f"invalid {', '.join(wrong)}")
 
 
 def find_checkpoint(run: Path) -> Path:
@@ -115,20 +175,12 @@ def find_checkpoint(run: Path) -> Path:
             f"as '{folds[0]}'. To use all images, train a run with the same settings and data.split.test=0, without "
             "data.split.folds."
         )
-    state = ""
-    if (run / STATUS_FILE).is_file():
-        state = _state_in_words(run)
-    raise InputError(
-        f"run: '{run}' has no checkpoints/best.ckpt.{state} Expected the folder of a finished run."
-    )
-
-
-def _state_in_words(run: Path) -> str:
     status, problems = read_record(run, STATUS_FILE)
-    if problems:
-        return f" Its {problems[0]}."
-    reason = (status.get("error") or {}).get("message", "")
-    return f" Its state is '{status.get('state')}'{f' ({reason})' if reason else ''}."
+    reason = (status.get("error") or {}).get("message") or "; ".join(problems) or "no error"
+    raise InputError(
+        f"run: '{run}' has no checkpoints/best.ckpt (state: {status.get('state', 'unknown')}, {reason}). Expected the "
+        "folder of a finished run."
+    )
 
 
 def load_checkpoint(path: Path, *, mmap: bool = False) -> Mapping[str, Any]:
@@ -159,39 +211,43 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> Mapping[str, Any]:
     return content
 
 
-def _state_of(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    others = sorted(name for name in state if not name.startswith((HEAD_PREFIX, BACKBONE_PREFIX)))
-    if others:
-        raise ValueError(f"weights of other parts than head and backbone: {', '.join(others[:3])}")
-    if not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise ValueError("weights that are not tensors")
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+def read_split(saved: SavedRun) -> pd.DataFrame | None:
+    """Return split.csv of the run folder, or None for a checkpoint without a folder.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if saved.folder is None:
+        return None
+    file = saved.folder / SPLIT_FILE
+    try:
+        split = pd.read_csv(file, dtype=str, na_filter=False)
+        return split.assign(file_name=split["file_name"].map(restore_cell), split=split["split"])
+    except (OSError, ValueError, KeyError) as error:  # errors of pandas are ValueErrors
+        raise InputError(
+            f"{file}: cannot be read ({error!r}). Expected the split that mlic.train wrote."
+        ) from error
 
 
-def _check(saved: SavedRun) -> None:
-    """Raise a ValueError if the content is not as written by mlic.train."""
-    if not saved.classes or not all(isinstance(name, str) for name in saved.classes):
-        raise ValueError("no list of class names")
-    if not isinstance(saved.weights_digest, str):
-        raise ValueError("no digest of the weights of the backbone")
-    check_seed("its seed", saved.config.get("seed", 0))
-    for section in ("model", "head", "data", "loss", "features", "trainer"):
-        if not isinstance(saved.config[section], Mapping):
-            raise ValueError(f"its config has no section '{section}'")
-    drop_removed(saved.config["features"], "features")
-    if saved.class_weights is not None and len(saved.class_weights) != len(saved.classes):
-        raise ValueError(f"{len(saved.class_weights)} class weights for {len(saved.classes)} classes")
-    if saved.seen is not None:
-        tensors = [saved.seen["train"], saved.seen["val"]]
-        if not all(
-            isinstance(each, Tensor) and (each.dtype, each.ndim) == (torch.int64, 1) for each in tensors
-        ):
-            raise ValueError("no list of the images that it has seen")
-        if not isinstance(saved.seen["is_whole"], bool):
-            raise ValueError("no mark whether the list of images that it has seen is complete")
-    if saved.thresholds is not None:
-        per_class = saved.thresholds["per_class"]
-        if set(per_class) != set(saved.classes) or not all(
-            math.isfinite(value) for value in (*per_class.values(), saved.thresholds["common"])
-        ):
-            raise ValueError("thresholds that are not one finite number for each class")
+def fingerprints(digests: np.ndarray) -> np.ndarray:
+    """Return the first 64 bits of hexadecimal digests (N,) as int64 (N,).
+
+    For two sets of a million images each, the probability of any false match is 1 in 18 million.
+    """
+    numbers = [int(digest or "0", 16) for digest in digests.astype("U16").tolist()]
+    return np.array(numbers, dtype=np.uint64).view(np.int64)
+
+
+def images_seen(saved: SavedRun) -> SeenImages | None:
+    """Return the images recorded in a checkpoint or, for old runs, in split.csv; None if neither has them.
+
+    Raises:
+        InputError: split.csv cannot be read.
+    """
+    split = read_split(saved) if saved.seen is None else None
+    if split is None or "sha256" not in split.columns:
+        return saved.seen
+    train, val = (
+        fingerprints(split.loc[split["split"] == part, "sha256"].to_numpy(str)) for part in ("train", "val")
+    )
+    return SeenImages(train, val, is_whole=saved.config.get("init_from") is None)

@@ -15,22 +15,25 @@ from mlic.data.image_dataset import ImageDataset, image_loader
 from mlic.data.images import FULL_BITS, DraftSize, ImageReference, check_bits_stored
 from mlic.errors import InputError
 from mlic.evaluation.thresholds import CALIBRATED, resolve_thresholds
-from mlic.inference.building import check_packages
 from mlic.inference.checkpoint import SavedRun, read_saved_run
 from mlic.inference.guarantees import refuse_other_checkpoint
-from mlic.inference.listing import Images, find_images
-from mlic.inference.loading import WeightsFiles, find_device, head_dtype, make_backbone, make_head
+from mlic.inference.listing import Images, list_images
+from mlic.inference.loading import WeightsFiles, find_device, make_backbone, make_head
 from mlic.inference.prediction_table import prediction_rows
 from mlic.models import Backbone
 
 ThresholdSetting = str | float | Mapping[str, float]
 NOT_FINITE = "its features or scores are infinite or not a number"
+# Scores are computed without mixed precision; only weights that were trained in a narrow format (a `precision` of the
+# `lightning.Trainer`) keep it.
+NARROW = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
 class ScoredBatch(NamedTuple):
     """The result of scoring a batch of images."""
 
-    paths: Sequence[ImageReference | Image.Image]
+    names: Sequence[str]
+    images: Sequence[ImageReference | Image.Image]
     logits: Tensor  # float32 (B, C) on the CPU; meaningless for images with an error
     errors: list[str]  # reason why an image cannot be used, or ""
 
@@ -50,10 +53,15 @@ class Classifier:
 
     Attributes:
         saved: content of the checkpoint.
+        config: whole config of the run.
         classes: names in the order of the scores.
         backbone, head: the networks on `device` in eval mode.
         device: device of the networks.
         packages: names of packages of the user whose classes the checkpoint may name.
+        is_cached: True if the run was trained on stored features.
+        batch_size: images per forward pass of the backbone in the evaluation of the run.
+        draft_size: draft size with which the run decoded its images; see `mlic.data.images.open_at_sizes`.
+        bits_stored: bits in use with which the run decoded its images; see `mlic.data.open_image`.
     """
 
     def __init__(
@@ -65,11 +73,17 @@ class Classifier:
         packages: Sequence[str] = (),
     ) -> None:
         """Create a classifier from its parts; see `load`."""
-        self.saved, self.backbone, self.packages = saved, backbone, packages
-        self.classes, self.device, self._dtype = saved.classes, device, head_dtype(self.config)
-        self.is_cached = self.config["features"].get("mode") == "cached"
-        live = nn.Sequential(backbone, head).eval()
-        self.head: nn.Module = (head if self.is_cached else live).to(device=device, dtype=self._dtype)
+        config = saved.config
+        self.saved, self.config, self.classes = saved, config, saved.classes
+        self.backbone, self.device, self.packages = backbone, device, packages
+        self.is_cached: bool = config["features"].get("mode") == "cached"
+        self.batch_size: int = config["features" if self.is_cached else "data"]["batch_size"]
+        is_reduced = config["data"].get("decode") == "reduced"
+        self.draft_size: DraftSize = backbone.resize_size if is_reduced else None
+        self.bits_stored = check_bits_stored(config["data"].get("bits_stored", FULL_BITS))
+        self._dtype = NARROW.get(str(config["trainer"].get("precision")), torch.float32)
+        whole = head if self.is_cached else nn.Sequential(backbone, head).eval()
+        self.head: nn.Module = whole.to(device=device, dtype=self._dtype)
 
     @classmethod
     def load(
@@ -99,7 +113,7 @@ class Classifier:
         Raises:
             InputError: the checkpoint is missing or refused, or the weights are not those of the run.
         """
-        packages, saved = check_packages(packages), read_saved_run(run)
+        packages, saved = (packages,) if isinstance(packages, str) else tuple(packages), read_saved_run(run)
         try:
             target = find_device(device)
             backbone = make_backbone(saved, target, weights=weights, precision=precision, packages=packages)
@@ -120,17 +134,9 @@ class Classifier:
         return f"Classifier(network={self.backbone.name!r}, head={head!r}, classes={len(self.classes)}, run={run!r})"
 
     @property
-    def config(self) -> Mapping[str, Any]:
-        """Whole config of the run."""
-        return self.saved.config
-
-    @property
     def thresholds(self) -> np.ndarray | None:
         """Thresholds float64 (C,) tuned on the val part of the run (0.5 without val); None if not in the checkpoint."""
-        if self.saved.thresholds is None:
-            return None
-        per_class = self.saved.thresholds["per_class"]
-        return np.array([per_class[name] for name in self.classes], dtype=np.float64)
+        return None if self.saved.thresholds is None else self.choose_thresholds(CALIBRATED)
 
     def choose_thresholds(self, thresholds: ThresholdSetting) -> np.ndarray:
         """Return thresholds float64 (C,); see `mlic.evaluation.thresholds.resolve_thresholds`.
@@ -142,24 +148,10 @@ class Classifier:
             refuse_other_checkpoint(Path(thresholds), self.saved.checkpoint)
         return resolve_thresholds(thresholds, self.classes, self.saved.thresholds)
 
-    @property
-    def draft_size(self) -> DraftSize:
-        """Draft size with which the run decoded its images; see `mlic.data.images.open_at_sizes`."""
-        return self.backbone.resize_size if self.config["data"].get("decode") == "reduced" else None
-
-    @property
-    def bits_stored(self) -> int:
-        """Bits in use with which the run decoded its images; see `mlic.data.open_image`."""
-        return check_bits_stored(self.config["data"].get("bits_stored", FULL_BITS))
-
-    @property
-    def batch_size(self) -> int:
-        """Images per forward pass of the backbone in the evaluation of the run."""
-        return self.config["features"]["batch_size"] if self.is_cached else self.config["data"]["batch_size"]
-
     def stream(
         self,
-        paths: Sequence[ImageReference | Image.Image],
+        images: Sequence[ImageReference | Image.Image],
+        names: Sequence[str] | None = None,
         *,
         batch_size: int | None = None,
         num_workers: int | None = None,
@@ -167,36 +159,32 @@ class Classifier:
         """Score images batch by batch in order, in constant memory.
 
         Args:
-            paths: image files, or images in memory; unusable ones are returned with their error.
+            images: image files, or images in memory; unusable ones are returned with their error.
+            names: names of the images. Default: their paths.
             batch_size: images per forward pass. Default: that of the run.
             num_workers: number of processes that decode images. Default: one per core.
         """
-        if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch_size={batch_size}: expected a whole number of at least 1.")
-        if num_workers is not None and num_workers < 0:
-            raise InputError(f"num_workers={num_workers}: expected a whole number of at least 0.")
-        size = batch_size or self.batch_size
-        workers = num_workers if num_workers is not None else (os.cpu_count() or 1)
-        images = ImageDataset(
-            paths,
-            self.backbone.transform,
-            draft_size=self.draft_size,
-            bits_stored=self.bits_stored,
-            strict=False,
-        )
-        start = 0
+        for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value is not None and value < least:
+                raise InputError(f"{key}={value}: expected a whole number of at least {least}.", key=key)
+        sizes: dict[str, Any] = {"draft_size": self.draft_size, "bits_stored": self.bits_stored}
+        dataset = ImageDataset(images, self.backbone.transform, strict=False, **sizes)
         batches = image_loader(
-            images,
-            batch_size=size,
-            num_workers=workers,
+            dataset,
+            batch_size=batch_size or self.batch_size,
+            num_workers=(os.cpu_count() or 1) if num_workers is None else num_workers,
             on_cpu=self.device.type == "cpu",
         )
+        names, start = [str(image) for image in images] if names is None else names, 0
         for pixels, errors, _ in batches:
-            logits = self.logits(self.inputs(pixels))
-            for row in (~torch.isfinite(logits).all(dim=1)).nonzero().flatten().tolist():
-                errors[row] = errors[row] or NOT_FINITE
-            yield ScoredBatch(paths[start : start + len(errors)], logits, errors)
-            start += len(errors)
+            logits, end = self.logits(self.inputs(pixels)), start + len(errors)
+            is_finite = torch.isfinite(logits).all(dim=1).tolist()
+            errors = [
+                error or ("" if finite else NOT_FINITE)
+                for error, finite in zip(errors, is_finite, strict=True)
+            ]
+            yield ScoredBatch(names[start:end], images[start:end], logits, errors)
+            start = end
 
     def inputs(self, pixels: Tensor) -> Tensor:
         """Convert uint8 images returned by the `transform` of the backbone to the input of `logits`."""
@@ -221,7 +209,7 @@ class Classifier:
         """Predict labels and scores of images.
 
         Args:
-            images: a file, folder, pattern or tar shards, as for `list_images`; an image in memory (a PIL image, an
+            images: see `mlic.inference.list_images`.
                 array uint8 (H, W, 3), or uint8 or uint16 (H, W) for greyscale); or several of these.
             thresholds: see `choose_thresholds`; labels with a score above their threshold are predicted.
             top_k: return this many classes, best first, instead of the scores of all classes.
@@ -237,11 +225,7 @@ class Classifier:
             InputError: settings or arrays are invalid. A broken image is a row with its error.
             TypeError: `images` are not images.
         """
-        limits = self.choose_thresholds(thresholds)
-        found, names = find_images(images)
-        tables, done = [], 0
-        for batch in self.stream(found, batch_size=batch_size, num_workers=num_workers):
-            own = names[done : done + len(batch.errors)]
-            tables.append(prediction_rows(own, batch, self.classes, limits, top_k))
-            done += len(own)
+        limits, (found, names) = self.choose_thresholds(thresholds), list_images(images)
+        batches = self.stream(found, names, batch_size=batch_size, num_workers=num_workers)
+        tables = [prediction_rows(batch, self.classes, limits, top_k=top_k) for batch in batches]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -16,21 +16,37 @@ from mlic.data.datamodule import EVALUATION_BATCH
 from mlic.data.images import ImageReference
 from mlic.errors import check_choice
 from mlic.evaluation.metrics import evaluate_scores
+from mlic.evaluation.metrics_table import metrics_table
 from mlic.evaluation.predictions import Predictions
 from mlic.evaluation.thresholds import CALIBRATED
 from mlic.features.extraction import HASH_INDEX
 from mlic.features.hashing import hash_files
 from mlic.features.source import CachedFeatures
-from mlic.inference.building import build
+from mlic.inference.checkpoint import fingerprints, images_seen, read_split
 from mlic.inference.classifier import Classifier
-from mlic.inference.labelled import LabelledSet, read_split
-from mlic.inference.seen import fingerprints, images_seen
+from mlic.inference.labelled import LabelledSet
+from mlic.inference.loading import build
 from mlic.models.losses import check_loss
+from mlic.runs.folder import (
+    DATASET_FILE,
+    EVALUATED_FILE,
+    EVALUATION_FILE,
+    GUARANTEES_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    RunFolder,
+    replacing_together,
+)
+from mlic.runs.lock import locked_folder
+from mlic.runs.reading import read_record
 from mlic.runs.removed_settings import drop_removed
 
 logger = logging.getLogger(__name__)
 
 ON_BAD_IMAGE = ("error", "drop")
+Scored = tuple[
+    LabelTable, Tensor, dict[ImageReference, str]
+]  # readable images, their logits (N, C), and the others
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +57,14 @@ class EvaluatedRun:
         predictions: scores and targets of the common classes.
         metrics: content of metrics.json: `<name>` at threshold 0.5, and `<name>_calibrated`.
         in_run: number of images of the set in each part of the run, by content; None if the run did not record it.
+        selection: how the images chose the weights, in words; empty if it is certain that they chose nothing.
         bad_images: maps images left out to the reasons.
     """
 
     predictions: Predictions
     metrics: dict[str, dict[str, Any]]
     in_run: dict[str, int] | None
+    selection: str
     bad_images: dict[ImageReference, str]
 
 
@@ -82,17 +100,22 @@ def evaluate_run(
     scores = torch.sigmoid(logits).numpy()
     columns = [classifier.classes.index(scored) for scored in table.classes]
     predictions = Predictions(table.file_names, scores[:, columns], table.labels, table.classes)
-    loss = _loss(classifier, logits[:, columns], table)
-    metrics = {name: {"loss": loss, **_evaluate(predictions, 0.5)}}
+    thresholds: dict[str, Any] = {name: 0.5}
     stored = classifier.saved.thresholds
     if stored is not None and stored["fitted_on"] is not None:
-        thresholds = classifier.choose_thresholds(CALIBRATED)[columns]
-        metrics[f"{name}_{CALIBRATED}"] = {"loss": loss, **_evaluate(predictions, thresholds)}
-    return EvaluatedRun(predictions, metrics, count_in_run(classifier, table, folder / HASH_INDEX), bad)
-
-
-def _evaluate(predictions: Predictions, threshold: float | np.ndarray) -> dict[str, Any]:
-    return evaluate_scores(predictions.scores, predictions.targets, predictions.classes, threshold)
+        thresholds[f"{name}_{CALIBRATED}"] = classifier.choose_thresholds(CALIBRATED)[columns]
+    arrays, loss = (
+        (predictions.scores, predictions.targets, predictions.classes),
+        _loss(classifier, logits, table),
+    )
+    metrics = {key: {"loss": loss, **evaluate_scores(*arrays, limits)} for key, limits in thresholds.items()}
+    in_run = count_in_run(classifier, table, folder / HASH_INDEX)
+    seen, selection = images_seen(classifier.saved), ""
+    if in_run and in_run["train"] + in_run["val"]:
+        selection = "some of the images chose the weights"
+    elif seen is None or not seen.is_whole:
+        selection = "it is unknown whether the images chose the weights"
+    return EvaluatedRun(predictions, metrics, in_run, selection, bad)
 
 
 def run_features_dir(classifier: Classifier) -> Path:
@@ -103,42 +126,35 @@ def run_features_dir(classifier: Classifier) -> Path:
 
 def _score_cached(
     classifier: Classifier, table: LabelTable, folder: Path, on_bad_image: str, num_workers: int | None
-) -> tuple[LabelTable, Tensor, dict[ImageReference, str]]:
-    """Return readable images, their logits (N, C), and unreadable images with the reasons."""
-    options = classifier.config["features"]
-    index = classifier.device.index
+) -> Scored:
+    device = classifier.device
     features = CachedFeatures(
         classifier.backbone,
         directory=folder,
-        dtype=options["dtype"],
-        device=classifier.device,
-        batch_size=options["batch_size"],
+        dtype=classifier.config["features"]["dtype"],
+        device=device,
+        batch_size=classifier.batch_size,
         draft_size=classifier.draft_size,
         bits_stored=classifier.bits_stored,
         num_workers=num_workers,
-        trainer={"accelerator": classifier.device.type, "devices": 1 if index is None else [index]},
+        trainer={"accelerator": device.type, "devices": 1 if device.index is None else [device.index]},
     )
     bad = features.extract(table.paths())
     table = _without(table, bad, on_bad_image)
     dataset = features.dataset(table.paths(), table.labels)
     size = max(classifier.config["data"]["batch_size"], EVALUATION_BATCH)
-    rows = range(len(table))
-    logits = [
-        classifier.logits(dataset.__getitems__(rows[start : start + size])[0])
-        for start in range(0, len(table), size)
-    ]
-    return table, torch.cat(logits), bad
+    batches = [range(len(table))[start : start + size] for start in range(0, len(table), size)]
+    return table, torch.cat([classifier.logits(dataset.__getitems__(rows)[0]) for rows in batches]), bad
 
 
 def _score_live(
     classifier: Classifier, table: LabelTable, folder: Path, on_bad_image: str, num_workers: int | None
-) -> tuple[LabelTable, Tensor, dict[ImageReference, str]]:
-    paths = table.paths()
-    batches = list(classifier.stream(paths, num_workers=num_workers))
+) -> Scored:
+    batches = list(classifier.stream(table.paths(), num_workers=num_workers))
     errors = [error for batch in batches for error in batch.errors]
-    bad = {path: error for path, error in zip(paths, errors, strict=True) if error}
-    good = torch.tensor([not error for error in errors])
-    return _without(table, bad, on_bad_image), torch.cat([batch.logits for batch in batches])[good], bad
+    bad = {path: error for path, error in zip(table.paths(), errors, strict=True) if error}
+    logits = torch.cat([batch.logits for batch in batches])[torch.tensor([not error for error in errors])]
+    return _without(table, bad, on_bad_image), logits, bad
 
 
 def _without(table: LabelTable, bad: Mapping[ImageReference, str], on_bad_image: str) -> LabelTable:
@@ -151,7 +167,7 @@ def _loss(classifier: Classifier, logits: Tensor, table: LabelTable) -> float | 
 
     Returns None if classes were left out, which would change the loss, or if the checkpoint has no class weights.
     """
-    if classifier.saved.class_weights is None or set(table.classes) != set(classifier.classes):
+    if classifier.saved.class_weights is None or tuple(table.classes) != classifier.classes:
         return None
     weights = np.array(classifier.saved.class_weights, dtype=np.float32)
     loss = build(drop_removed(classifier.config["loss"], "loss"), weights, packages=classifier.packages)
@@ -177,3 +193,65 @@ def count_in_run(
         known["test"] = fingerprints(split.loc[split["split"] == "test", "sha256"].to_numpy(str))
     own = fingerprints(hash_files(table.paths(), hash_index).digests)
     return {part: int(np.isin(own, images).sum()) for part, images in known.items()}
+
+
+def write_evaluation(
+    output: Path, classifier: Classifier, labelled: LabelledSet, evaluated: EvaluatedRun, part: str | None
+) -> None:
+    """Write predictions.parquet, evaluation.json and metrics.json, replacing all together, and log the metrics.
+
+    `model`, `dataset` and `settings` in evaluation.json are what the page of `mlic.compare` shows, so that it needs the
+    run no more.
+
+    Raises:
+        InputError: another process writes to the folder.
+    """
+    predictions, saved = evaluated.predictions, classifier.saved
+    records = {
+        name: read_record(saved.folder, name)[0] if saved.folder else {}
+        for name in (MODEL_FILE, DATASET_FILE)
+    }
+    classes, images = list(predictions.classes), len(predictions)
+    counts = dict(zip(classes, predictions.positives.sum(axis=0).tolist(), strict=True))
+    trained = records[DATASET_FILE].get("counts", {}).get("train", {})
+    folders = [str(path) for path in labelled.table.folders or [labelled.table.image_dir]]
+    unknown, missing = list(labelled.unknown), list(labelled.missing)
+    content = {
+        "run": str(saved.folder or saved.checkpoint),
+        "checkpoint": str(saved.checkpoint),
+        "part": part,
+        "data": labelled.source,
+        "images": images,
+        "bad_images": {str(path): reason for path, reason in evaluated.bad_images.items()},
+        "classes": {"scored": classes, "unknown_to_the_run": unknown, "missing_in_the_data": missing},
+        "images_in_run": evaluated.in_run,
+        "thresholds": saved.thresholds,
+        "model": records[MODEL_FILE],
+        "settings": dict(classifier.config),
+        "dataset": {
+            "classes": classes,
+            "images": {"test": images},
+            "counts": {"train": trained, "test": counts},
+            "source": {"images": folders, "bits_stored": classifier.bits_stored},
+        },
+        "precision": classifier.backbone.precision,
+        "device": str(classifier.device),
+    }
+    with locked_folder(output), replacing_together(output) as new:
+        predictions.write_parquet(new / EVALUATED_FILE)
+        RunFolder(new).write_json(EVALUATION_FILE, content)
+        RunFolder(new).write_json(METRICS_FILE, evaluated.metrics)
+    (output / GUARANTEES_FILE).unlink(missing_ok=True)  # of an earlier evaluation
+    logger.info("%s", metrics_table(evaluated.metrics))
+    if not predictions.known.all():
+        unknown = np.count_nonzero(~predictions.known)
+        logger.info("%d of %d labels are unknown and not in the metrics", unknown, predictions.known.size)
+    if evaluated.in_run and evaluated.in_run["train"]:
+        logger.warning(
+            "%d of %d images have the same content as training images of this run, or of a run that it started from: "
+            "metrics on them are too optimistic",
+            *(evaluated.in_run["train"], images),
+        )
+    elif evaluated.selection:
+        logger.warning("%s", evaluated.selection)
+    logger.info("written to: %s", output)

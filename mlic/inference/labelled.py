@@ -1,24 +1,24 @@
 """Labelled sets for evaluation, matched to the classes of a run by name."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+import mlic.data
 from mlic.addresses import local_only
 from mlic.data import LabelTable, curate
 from mlic.data.parts import read_annotations
 from mlic.data.split_settings import PARTS, SplitSettings
+from mlic.data.table import UNKNOWN
 from mlic.errors import InputError, check_choice
-from mlic.escaping import restore_cell
-from mlic.inference.building import find_reader
-from mlic.inference.checkpoint import SPLIT_FILE, SavedRun
+from mlic.inference.checkpoint import SavedRun, read_split
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def read_labelled_set(
         part: `train`, `val`, `test` or `calibration` selects the images of that part of the run, by file name.
         missing_classes: meaning of classes of the run that the set does not have: with `ignore` they are not labelled
             and left out; with `absent` no image has them.
-        class_map: names of classes of the set and what the run calls them, see `rename_classes`.
+        class_map: see `match_classes`.
 
     Raises:
         InputError: neither `data` nor `part` is given, labels or settings are invalid, or there are no common classes.
@@ -72,51 +72,37 @@ def read_labelled_set(
     if part is not None:
         check_choice("part", part, PARTS)
     check_choice("missing_classes", missing_classes, MISSING)
-    table, source = _read_own(saved.config["data"]) if data is None else _read(data)
+    settings: Any = saved.config["data"] if data is None else data
+    # the location in a checkpoint is not trusted: it is read from the local disk only
+    with local_only() if data is None else nullcontext():
+        reader = find_reader(settings["reader"]) if data is None else instantiate(settings["reader"])
+        table = read_annotations(reader, settings, SplitSettings.of(settings.get("split") or {}))
     if part is not None:
         table = _select_part(table, saved, part)
-    table = rename_classes(table, class_map or {}, saved.classes)
-    labelled = match_classes(table, saved.classes, source, missing_classes)
-    return labelled if data is None else _curated(labelled, data)
+    table, unknown, missing = match_classes(table, saved.classes, class_map or {}, missing_classes)
+    if data is not None:
+        keys = ("num_images", "min_images_per_class", "unlabelled", "seed")
+        table, report = curate(table, **{key: data[key] for key in keys if key in data})
+        missing += tuple(report.dropped_classes)
+    places = {key: str(settings[key]) for key in ("annotations", "images") if settings.get(key) is not None}
+    return LabelledSet(table, unknown, missing, {"reader": settings["reader"]["_target_"], **places})
 
 
-def _read(data: DictConfig) -> tuple[LabelTable, dict[str, Any]]:
-    table = read_annotations(instantiate(data.reader), data, SplitSettings.of(data.get("split") or {}))
-    return table, _source(data)
-
-
-def _read_own(data: Mapping[str, Any]) -> tuple[LabelTable, dict[str, Any]]:
-    # The location comes from a checkpoint, which is not trusted: read from the local disk only.
-    options = {key: value for key, value in data["reader"].items() if key not in ("_target_", "_partial_")}
-    reader = partial(find_reader(data["reader"]["_target_"]), **options)
-    with local_only():
-        table = read_annotations(reader, data, SplitSettings.of(data.get("split") or {}))
-    return table, _source(data)
-
-
-def _source(data: Mapping[str, Any] | DictConfig) -> dict[str, Any]:
-    places = {key: str(data[key]) for key in ("annotations", "images") if data.get(key) is not None}
-    return {"reader": data["reader"]["_target_"], **places}
-
-
-def read_split(saved: SavedRun) -> pd.DataFrame | None:
-    """Return split.csv of the run folder, or None for a checkpoint without a folder.
+def find_reader(config: Mapping[str, Any]) -> Callable[..., LabelTable]:
+    """Return the annotation reader that a checkpoint names, one of `mlic.data.read_*`, with its options.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the name is not one of them.
     """
-    if saved.folder is None:
-        return None
-    file = saved.folder / SPLIT_FILE
-    try:
-        split = pd.read_csv(file, dtype=str, na_filter=False)
-    except (OSError, ValueError) as error:  # errors of pandas are ValueErrors
-        raise InputError(
-            f"{file}: cannot be read ({error}). Expected the split that mlic.train wrote."
-        ) from error
-    if not {"file_name", "split"} <= set(split.columns):
-        raise InputError(f"{file}: no columns file_name and split. Expected the split that mlic.train wrote.")
-    return split.assign(file_name=split["file_name"].map(restore_cell))
+    target = str(config.get("_target_"))
+    options = {key: value for key, value in config.items() if key not in ("_target_", "_partial_")}
+    module_name, _, name = target.rpartition(".")
+    if module_name == "mlic.data" and name.startswith("read_") and name in dir(mlic.data):
+        return partial(getattr(mlic.data, name), **options)
+    raise InputError(
+        f"the run read its data with '{target}', which is not one of mlic.data.read_* and is therefore not called "
+        "for a checkpoint. Specify the data set with data=... data.annotations=... data.images=..."
+    )
 
 
 def _select_part(table: LabelTable, saved: SavedRun, part: str) -> LabelTable:
@@ -126,92 +112,65 @@ def _select_part(table: LabelTable, saved: SavedRun, part: str) -> LabelTable:
             f"part={part} requires a run folder with split.csv, but '{saved.checkpoint}' is not in one."
         )
     wanted = set(split.loc[split["split"] == part, "file_name"])
-    if not wanted:
-        raise InputError(f"part={part}: the run has no images in this part.")
     absent = sorted(wanted - set(table.file_names))
-    if absent:
+    if absent or not wanted:
         raise InputError(
-            f"part={part}: {len(absent)} of {len(wanted)} images of this part are not in the annotations: "
-            f"{_shorten(absent)}. Use the annotations of the run."
+            f"part={part}: {len(absent)} of {len(wanted)} images of this part of the run are not in the annotations"
+            f"{': ' * bool(absent)}{_shorten(absent)}. Use the annotations of the run, and a part that has images."
         )
     return table.select(np.array([name in wanted for name in table.file_names]))
 
 
-def rename_classes(table: LabelTable, names: Mapping[str, str], classes: Sequence[str]) -> LabelTable:
-    """Rename classes of a set to those of a run.
-
-    Several classes may get the same name: an image has it if it has one of them, and does not have it if it is known to
-    have none of them.
+def match_classes(
+    table: LabelTable, classes: Sequence[str], class_map: Mapping[str, str], missing_classes: str = "ignore"
+) -> tuple[LabelTable, tuple[str, ...], tuple[str, ...]]:
+    """Select the columns of the classes of the run by name, and log classes that are not in both.
 
     Args:
         table: labels of the set.
-        names: names of the run by names of the set.
         classes: classes of the run.
+        class_map: names of the run by names of the set. Of several classes with the same name, an image has it if it
+            has one of them, and does not have it if it is known to have none of them.
+        missing_classes: see `read_labelled_set`.
+
+    Returns:
+        The table, and the classes of the set and those of the run that the other one does not have.
 
     Raises:
-        InputError: a name is not a class of the set or of the run.
+        InputError: there are no common classes, or `class_map` has a name that is not a class of the set or of the run.
     """
-    for kind, wanted, known in (("data", names, table.classes), ("run", names.values(), classes)):
+    for kind, wanted, known in (("data", class_map, table.classes), ("run", class_map.values(), classes)):
         if absent := [str(name) for name in wanted if name not in known]:
             raise InputError(
                 f"class_map: {_shorten(absent)}: not among the classes of the {kind}, which are {_shorten(known)}. "
                 "Write class_map={<class of the data>: <class of the run>}."
             )
-    if not names:
-        return table
-    new = [names.get(name, name) for name in table.classes]
-    merged = tuple(dict.fromkeys(new))
-    # 1 (positive) counts most, then -1 (unknown), then 0
-    rank = np.array([0, 2, 1], dtype=np.int8)  # of 0, 1 and -1
-    labels = np.zeros((len(table), len(merged)), dtype=np.int8)
-    for place, name in enumerate(merged):
-        columns = [column for column, own in enumerate(new) if own == name]
-        labels[:, place] = np.array([0, -1, 1], dtype=np.int8)[rank[table.labels[:, columns]].max(axis=1)]
-    return LabelTable.build(table.image_dir, table.file_names, labels, merged, references=table.references)
-
-
-def match_classes(
-    table: LabelTable, classes: Sequence[str], source: dict[str, Any], missing_classes: str = "ignore"
-) -> LabelledSet:
-    """Select the columns of the classes of the run by name, and log classes that are not in both.
-
-    Raises:
-        InputError: there are no common classes.
-    """
-    unknown = tuple(name for name in table.classes if name not in classes)
-    missing = tuple(name for name in classes if name not in table.classes)
-    if len(unknown) == len(table.classes):
+    names = np.array([class_map.get(name, name) for name in table.classes], dtype=object)
+    unknown = tuple(name for name in table.classes if class_map.get(name, name) not in classes)
+    missing = tuple(name for name in classes if name not in names)
+    if len(missing) == len(classes):
         raise InputError(
             f"no common classes: the run has {_shorten(classes)}; the set has {_shorten(table.classes)}. "
-            "Class names must match exactly."
+            "Class names must match exactly, or be mapped by class_map."
         )
     if unknown:
         logger.warning(
             "%d classes that the run does not have are left out: %s", len(unknown), _shorten(unknown)
         )
     if missing:
-        meaning = "counted as absent" if missing_classes == "absent" else "left out (see missing_classes)"
         logger.warning(
-            "%d classes of the run are not in the set, %s: %s", len(missing), meaning, _shorten(missing)
+            "%d classes of the run are not in the set (missing_classes=%s): %s",
+            *(len(missing), missing_classes, _shorten(missing)),
         )
-    column = {name: index for index, name in enumerate(table.classes)}
-    scored = tuple(name for name in classes if name in column or missing_classes == "absent")
+    scored = [name for name in classes if name not in missing or missing_classes == "absent"]
     labels = np.zeros((len(table), len(scored)), dtype=np.int8)
     for place, name in enumerate(scored):
-        if name in column:
-            labels[:, place] = table.labels[:, column[name]]
+        own = table.labels[:, names == name]  # no column of a class that is missing
+        is_unknown = (own == UNKNOWN).any(axis=1)
+        labels[:, place] = np.where((own == 1).any(axis=1), 1, np.where(is_unknown, UNKNOWN, 0))
     matched = LabelTable.build(table.image_dir, table.file_names, labels, scored, references=table.references)
-    return LabelledSet(matched, unknown, missing, source)
-
-
-def _curated(labelled: LabelledSet, data: DictConfig) -> LabelledSet:
-    """Apply `num_images`, `min_images_per_class` and `unlabelled` of the data config."""
-    keys = ("num_images", "min_images_per_class", "unlabelled", "seed")
-    table, report = curate(labelled.table, **{key: data[key] for key in keys if key in data})
-    dropped = tuple(report.dropped_classes)
-    return LabelledSet(table, labelled.unknown, labelled.missing + dropped, labelled.source)
+    return matched, unknown, missing
 
 
 def _shorten(names: Sequence[str]) -> str:
-    more = f", and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

@@ -1,23 +1,29 @@
-"""Building the backbone and the head of a checkpoint."""
+"""Safe construction of the backbone, the head and the loss of a checkpoint.
+
+A checkpoint may come from anyone. Hydra's `instantiate` would call any `_target_`, even through the imports of a
+module (`mlic.models.weights.logging.os.system`). Here a target must be a class of a network or loss that is defined
+in an allowed package. Packages other than mlic are allowed only by the settings of the user, never by a checkpoint.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mlic.errors import InputError
-from mlic.inference.building import PACKAGES, build
 from mlic.inference.checkpoint import SavedRun
 from mlic.models import Backbone
 from mlic.runs.removed_settings import drop_removed
 
 logger = logging.getLogger(__name__)
 
-DIGITS_SHOWN = 12
-NARROW = {"bf16-true": torch.bfloat16, "16-true": torch.float16}  # precisions of the `lightning.Trainer`
+PACKAGE = "mlic.models"
+HYDRA_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_")
 WeightsFiles = str | Path | Sequence[str | Path | None] | None
 
 
@@ -31,8 +37,7 @@ def find_device(name: str) -> torch.device:
         InputError: the device is not available.
     """
     if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
         probe = torch.ones(1, device=name)
         probe.cpu()  # `meta` has no values
@@ -44,15 +49,72 @@ def find_device(name: str) -> torch.device:
         ) from error
 
 
-def head_dtype(config: Mapping[str, Any]) -> torch.dtype:
-    """Return the dtype in which a run computes scores.
-
-    They are computed without mixed precision; only weights that were trained in a narrow format (`bf16-true`) keep it.
+def build(config: Any, *arguments: Any, packages: Sequence[str] = ()) -> Any:
+    """Build an object like Hydra's `instantiate`, restricted to network classes of allowed packages.
 
     Args:
-        config: whole config of the run.
+        config: `_target_` and keyword arguments, which may contain nested configs.
+        arguments: positional arguments, passed first.
+        packages: packages of the user whose `nn.Module` classes may be built besides those of mlic.
+
+    Raises:
+        InputError: a target is refused, or the arguments do not fit it.
     """
-    return NARROW.get(str(config["trainer"].get("precision")), torch.float32)
+    target = config.get("_target_") if isinstance(config, Mapping) else None
+    made = find_module_class(target, packages)
+    options = {key: _build_nested(value, packages) for key, value in config.items() if key not in HYDRA_KEYS}
+    try:
+        return made(*arguments, **options)
+    except InputError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"the settings of the checkpoint do not fit '{target}': {error}.") from error
+
+
+def _build_nested(value: Any, packages: Sequence[str]) -> Any:
+    if isinstance(value, Mapping) and "_target_" in value:
+        made = partial(build, value, packages=packages)
+        return made if value.get("_partial_") else made()
+    if isinstance(value, Mapping):
+        return {key: _build_nested(item, packages) for key, item in value.items()}
+    return [_build_nested(item, packages) for item in value] if isinstance(value, list | tuple) else value
+
+
+def find_module_class(target: Any, packages: Sequence[str] = ()) -> type[nn.Module]:
+    """Return the `nn.Module` class with a full name.
+
+    Args:
+        target: full name of the class.
+        packages: see `build`.
+
+    Raises:
+        InputError: the class does not exist, or is not defined in mlic or one of the packages.
+    """
+    module_name, _, name = str(target).rpartition(".")
+    allowed, reason = tuple(dict.fromkeys((PACKAGE, *packages))), ""
+    if _is_inside(module_name, allowed):
+        try:
+            found = getattr(import_module(module_name), name, None)
+            # a module also has what it imports
+            if (
+                isinstance(found, type)
+                and issubclass(found, nn.Module)
+                and _is_inside(found.__module__, allowed)
+            ):
+                return found
+        except ImportError as error:
+            reason = f" and cannot be imported ({error})"
+    own = str(target).partition(".")[0]
+    raise InputError(
+        f"the checkpoint uses '{target}' in its network, which is refused{reason}. Only torch.nn.Module classes of "
+        f"{', '.join(allowed)} are built from checkpoints, because anything else could run code of the author of the "
+        f"file. Allow a package that you trust and that is installed, such as your own, with "
+        f"packages=[{own if own.isidentifier() and own not in allowed else 'mine'}]."
+    )
+
+
+def _is_inside(module_name: str, packages: Sequence[str]) -> bool:
+    return any(f"{module_name}.".startswith(f"{package}.") for package in packages)
 
 
 def make_backbone(
@@ -82,8 +144,20 @@ def make_backbone(
         torch.manual_seed(saved.config.get("seed", 0))
         backbone: Backbone = build(options, packages=packages)
     if backbone.weights_digest != saved.weights_digest:
-        raise InputError(_other_weights(saved, backbone))
-    _load_trained(saved, backbone)
+        pairs = zip(backbone.members, saved.member_digests, strict=False)
+        differ = [member.name for member, digest in pairs if member.weights_digest != digest]
+        raise InputError(
+            f"'{saved.checkpoint}' was trained on features of other weights of {', '.join(differ) or backbone.name} "
+            f"(sha256 {saved.weights_digest[:12]}... there, {backbone.weights_digest[:12]}... here). Set "
+            "model.backbone.weights to the file of the run. Random weights (model.backbone.pretrained=false) depend "
+            "on the versions of torch and timm: train such a run again here."
+        )
+    if set(saved.backbone_state) != backbone.trained_names:
+        raise InputError(
+            f"'{saved.checkpoint}' contains other weights of the backbone than those that its config trains "
+            "(model.backbone.unfreeze)."
+        )
+    _load_state(backbone, saved.backbone_state, saved, strict=False)
     backbone.optimize_for(device).to(device)
     if saved.precision not in (None, backbone.precision):
         if "int8" in (saved.precision, backbone.precision):  # cosines to features in float32 are 0.9 to 0.99
@@ -94,69 +168,25 @@ def make_backbone(
             )
         logger.warning(
             "the backbone of the run computed in %s, but here it computes in %s: scores differ in the third digit",
-            saved.precision,
-            backbone.precision,
+            *(saved.precision, backbone.precision),
         )
     return backbone
 
 
 def _override(options: Mapping[str, Any], weights: WeightsFiles, precision: str | None) -> dict[str, Any]:
     """Replace weights and precision in the settings of a backbone, or of each member of an ensemble."""
-    options = drop_removed(options, "model.backbone")
-    members = options.get("members")
-    given = {"precision": precision} if precision else {}
-    if not isinstance(members, list) or not all(isinstance(member, Mapping) for member in members):
-        return {**options, **given, **({"weights": str(weights)} if weights else {})}
+    kept, members = drop_removed(options, "model.backbone"), options.get("members")
+    if members is None:
+        given = {"precision": precision, "weights": weights and str(weights)}
+        return {**kept, **{key: value for key, value in given.items() if value}}
     files = [None] * len(members) if weights is None else weights
     if isinstance(files, str | Path) or len(files) != len(members):
         raise InputError(
             f"model.backbone.weights: expected a list of {len(members)} files, one per member of the ensemble "
             f"in its order, with null for members whose weights are available; got '{weights}'."
         )
-    changes = [{**given, **({"weights": str(file)} if file else {})} for file in files]
-    pairs = zip(members, changes, strict=True)
-    return {**options, "members": [{**drop_removed(own, "model.backbone"), **new} for own, new in pairs]}
-
-
-def _load_trained(saved: SavedRun, backbone: Backbone) -> None:
-    """Load the trained part of the backbone."""
-    if set(saved.backbone_state) != backbone.trained_names:
-        raise InputError(
-            f"'{saved.checkpoint}' contains other weights of the backbone than those that its config trains "
-            "(model.backbone.unfreeze)."
-        )
-    try:
-        backbone.load_state_dict(saved.backbone_state, strict=False)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"'{saved.checkpoint}': the weights do not fit its own config ({reason})."
-        ) from error
-
-
-def _other_weights(saved: SavedRun, backbone: Backbone) -> str:
-    differing = ", and ".join(
-        f"weights {run[:DIGITS_SHOWN]}..., but those of '{name}' here are {here[:DIGITS_SHOWN]}..."
-        for name, run, here in _differing(saved, backbone)
-    )
-    sides = f"'{saved.checkpoint}' was trained on features of {differing} (sha256)."
-    if "random" in backbone.weights_tag:
-        return (
-            f"{sides} They were random (model.backbone.pretrained=false), and depend on the versions of torch "
-            "and timm. Train the run again here."
-        )
-    return f"{sides} Use the file of the run: model.backbone.weights=/path/to/file."
-
-
-def _differing(saved: SavedRun, backbone: Backbone) -> list[tuple[str, str, str]]:
-    """Return name, digest in the run and digest here of each network with different weights."""
-    pairs = zip(backbone.members, saved.member_digests, strict=False)
-    found = [
-        (member.name, digest, member.weights_digest)
-        for member, digest in pairs
-        if digest != member.weights_digest
-    ]
-    return found or [(backbone.name, saved.weights_digest, backbone.weights_digest)]
+    own = zip(members, files, strict=True)
+    return {**kept, "members": [_override(member, file, precision) for member, file in own]}
 
 
 def make_head(saved: SavedRun, feature_shape: tuple[int, ...], packages: Sequence[str] = ()) -> nn.Module:
@@ -165,42 +195,23 @@ def make_head(saved: SavedRun, feature_shape: tuple[int, ...], packages: Sequenc
     Raises:
         InputError: the weights do not fit the head of the config.
     """
-    options = (saved.config["head"], feature_shape, len(saved.classes))
-    _check_size(saved, packages, *options)
-    with torch.random.fork_rng(devices=[]):  # its initial weights are random and will be replaced
-        head: nn.Module = build(*options, packages=packages)
+    config = saved.config["head"]
+    # Heads of mlic are built without values and take those of the file, so that a file whose settings ask for a larger
+    # head than it contains gets no memory. Constructors of other packages may need real values.
+    is_known = str(config.get("_target_")).startswith(f"{PACKAGE}.")
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if is_known else "cpu"):
+        head: nn.Module = build(config, feature_shape, len(saved.classes), packages=packages)
+    own = head.state_dict()
+    state = {name: tensor.to(own[name].dtype) for name, tensor in saved.head_state.items() if name in own}
+    _load_state(head, {**saved.head_state, **state}, saved, assign=True)
+    return head.eval()
+
+
+def _load_state(module: nn.Module, state: Mapping[str, Tensor], saved: SavedRun, **options: bool) -> None:
     try:
-        head.load_state_dict(saved.head_state)
+        module.load_state_dict(state, **options)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"'{saved.checkpoint}': the weights do not fit its own config ({reason})."
         ) from error
-    return head.eval()
-
-
-def _check_size(saved: SavedRun, packages: Sequence[str], config: Any, *arguments: Any) -> None:
-    """Refuse settings of a larger head than the file contains before memory is allocated.
-
-    Heads of other packages are not checked, because their constructors may need real weights.
-    """
-    target = config.get("_target_") if isinstance(config, Mapping) else None
-    if not str(target).startswith(tuple(f"{package}." for package in PACKAGES)):
-        return
-    with torch.device("meta"):  # shapes without values
-        state = build(config, *arguments, packages=packages).state_dict()
-        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    for name, tensor in saved.head_state.items():
-        shape = tuple(tensor.shape)
-        expected = shapes.get(name, shape)
-        # rows that the head takes from the file, such as those of the training images, are 0 before
-        if shape != (shape[:1] + expected[1:] if expected[:1] == (0,) else expected):
-            raise InputError(
-                f"'{saved.checkpoint}': the weights do not fit its own config ({name} has shape {tuple(tensor.shape)}, "
-                f"expected {shapes[name]})."
-            )
-    absent = sorted(shapes.keys() - saved.head_state.keys())
-    if absent:
-        raise InputError(
-            f"'{saved.checkpoint}': the weights do not fit its own config ({', '.join(absent[:3])} not in the file)."
-        )

@@ -11,9 +11,10 @@ from torch.nn import functional
 from mlic.data.images import ImageReference
 from mlic.errors import InputError
 from mlic.features.extraction import open_store
+from mlic.inference.checkpoint import read_split
 from mlic.inference.classifier import Classifier
 from mlic.inference.evaluating import run_features_dir
-from mlic.inference.labelled import read_labelled_set, read_split
+from mlic.inference.labelled import read_labelled_set
 
 CHUNK_ROWS = 8192  # training photographs that are read at once
 

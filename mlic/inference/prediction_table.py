@@ -1,7 +1,6 @@
-"""The rows of predictions.csv, and atomic writing of the file."""
+"""The rows of predictions.csv, and the names of the files that mlic.predict writes."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -12,7 +11,6 @@ from mlic.errors import InputError
 from mlic.escaping import escape_table
 from mlic.evaluation.guarantees import decide
 from mlic.evaluation.predictions import SCORE
-from mlic.runs.folder import replacing
 
 SEPARATOR = "|"
 DIGITS = "%.4f"
@@ -22,7 +20,12 @@ HEADER = f"{FILE_NAME},{LABELS},{ERROR},".encode()  # followed by scores
 
 
 class Scored(Protocol):
-    """Interface of scored images."""
+    """Interface of scored images, `mlic.inference.classifier.ScoredBatch`, whose import takes seconds."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the B images."""
+        ...
 
     @property
     def scores(self) -> np.ndarray:
@@ -36,20 +39,19 @@ class Scored(Protocol):
 
 
 def prediction_rows(
-    names: Sequence[str],
     batch: Scored,
     classes: Sequence[str],
-    thresholds: np.ndarray,
-    top_k: int | None = None,
+    upper: np.ndarray,
     lower: np.ndarray | None = None,
+    *,
+    top_k: int | None = None,
 ) -> pd.DataFrame:
     """Return one row per image; see `Classifier.predict` for the columns.
 
     Args:
-        names: names of B images.
         batch: scores of the images.
         classes: C names.
-        thresholds: thresholds (C,); labels with a score above are predicted.
+        upper: thresholds (C,); labels with a score above are predicted.
         lower: thresholds (C,) up to which a label is absent. Labels with a score in between are listed in the column
             `ask`, and `answer:<class>` is yes, no or ask.
         top_k: return this many classes, best first, instead of the scores of all classes.
@@ -58,96 +60,54 @@ def prediction_rows(
         InputError: `top_k` is below 1.
     """
     if top_k is not None and top_k < 1:
-        raise InputError(
-            f"top_k={top_k}: expected a number of classes of at least 1, or null for the scores of all."
-        )
-    scores, usable = batch.scores, np.array([not error for error in batch.errors])
+        raise InputError(f"top_k={top_k}: expected at least 1, or null for the scores of all.", key="top_k")
+    scores, names = batch.scores, np.array(classes, dtype=object)
     # a stable sort keeps equal scores in the order of the classes
     ranking = np.argsort(-scores, axis=1, kind="stable")
-    exact = scores.astype(np.float64)
-    chosen = exact > thresholds
+    answers = decide(scores.astype(np.float64), upper, upper if lower is None else lower)
 
-    def joined(flags: np.ndarray) -> list[str]:
-        pairs = zip(flags, ranking, strict=True)
-        return [SEPARATOR.join(str(classes[place]) for place in order if row[place]) for row, order in pairs]
+    def joined(answer: str) -> list[str]:
+        pairs = zip(answers == answer, ranking, strict=True)
+        return [SEPARATOR.join(names[order][row[order]]) for row, order in pairs]
 
-    columns: dict[str, Any] = {
-        # an object column keeps names that are not UTF-8
-        FILE_NAME: pd.Series(list(names), dtype=object),
-        LABELS: joined(chosen),
-        ERROR: batch.errors,
-    }
+    # an object column keeps names that are not UTF-8
+    columns: dict[str, Any] = {FILE_NAME: pd.Series(list(batch.names), dtype=object)}
+    columns |= {LABELS: joined("yes"), ERROR: batch.errors}
     if lower is not None:
-        answers = decide(exact, thresholds, lower)
-        columns[ASK] = joined(answers == "ask")
-        columns |= {ANSWER + name: answers[:, column] for column, name in enumerate(classes)}
+        columns |= {ASK: joined("ask"), **{ANSWER + name: answers[:, c] for c, name in enumerate(classes)}}
     if top_k is None:
-        columns |= {SCORE + name: scores[:, column] for column, name in enumerate(classes)}
-    else:
-        all_names = np.array(list(classes), dtype=object)
-        for place in range(min(top_k, len(classes))):
-            best = ranking[:, place]
-            columns[f"class_{place + 1}"] = np.where(usable, all_names[best], "")
-            columns[f"score_{place + 1}"] = scores[np.arange(len(scores)), best]
+        return pd.DataFrame(columns | {SCORE + name: scores[:, c] for c, name in enumerate(classes)})
+    usable = np.array([not error for error in batch.errors])
+    for place, best in enumerate(ranking.T[:top_k], 1):
+        columns[f"class_{place}"] = np.where(usable, names[best], "")
+        columns[f"score_{place}"] = scores[np.arange(len(scores)), best]
     return pd.DataFrame(columns)
 
 
-class PredictionFile:
-    """Appends tables to a CSV file."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        """Write to a new or empty file."""
-        self._file = file
-        self._has_header = False
-
-    def append(self, table: pd.DataFrame) -> None:
-        """Write rows, escaped by `escape_table`, scores with four digits, and flush the file."""
-        text = escape_table(table).to_csv(header=not self._has_header, index=False, float_format=DIGITS)
-        self._file.write(text.encode(errors="surrogateescape"))
-        self._file.flush()
-        self._has_header = True
-
-
-def refuse_other_file(path: Path) -> None:
-    """Check that a file to replace is a table of predictions.
-
-    Raises:
-        InputError: the path is not a regular file, or a file that `mlic.predict` did not write.
-    """
-    if not path.exists():
-        return
-    if not path.is_file():
-        raise InputError(f"output: '{path}' is not a regular file. Expected the name of a CSV file.")
-    with path.open("rb") as file:
-        start = file.read(len(HEADER))
-    if start not in (HEADER, b""):
-        raise InputError(
-            f"output: '{path}' was not written by mlic.predict and would be lost. Choose another name."
-        )
-
-
-@contextmanager
-def open_predictions(path: Path) -> Iterator[PredictionFile]:
-    """Open a temporary file that is renamed to `path` on success and removed on error.
-
-    Raises:
-        InputError: the folder is not writable.
-    """
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(replacing(path))
-        except OSError as error:
-            raise InputError(f"output: '{path}' cannot be written ({error.strerror}).") from error
-        yield PredictionFile(file)
+def append_rows(file: IO[bytes], table: pd.DataFrame) -> None:
+    """Write rows to a CSV file, escaped by `escape_table`, scores with four digits, and flush it."""
+    text = escape_table(table).to_csv(header=file.tell() == 0, index=False, float_format=DIGITS)
+    file.write(text.encode(errors="surrogateescape"))
+    file.flush()
 
 
 def output_files(output: str | Path) -> tuple[Path, Path]:
-    """Return the CSV file and the first page of an output.
+    """Return the CSV file and the first page of an output, after a check that mlic.predict may replace the former.
 
     A folder, or a name without an extension, means predictions.csv and index.html in it. The page of another CSV file
     is beside it, and has its name.
+
+    Raises:
+        InputError: the CSV file is not a regular file, or was not written by `mlic.predict`.
     """
     path = Path(output)
     table = path / PREDICTIONS_FILE if path.is_dir() or not path.suffix else path
     page = PAGE_FILE if table.name == PREDICTIONS_FILE else f"{table.stem}.html"
+    if table.exists():
+        start = table.open("rb").read(len(HEADER)) if table.is_file() else None  # reading a device may block
+        if start not in (HEADER, b""):
+            raise InputError(
+                f"output: '{table}' was not written by mlic.predict and would be lost. Choose another name.",
+                key="output",
+            )
     return table, table.with_name(page)

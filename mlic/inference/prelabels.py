@@ -73,7 +73,7 @@ class PreLabels:
                 text = SIDECAR.format(mark=MARK, keywords=keywords)
                 write_atomically(self._sidecar(name), text, durable=False)
             return self.folder / XMP
-        content = self._tasks() if self.kind == LABELSTUDIO else self._samples()
+        content = [_task(*row) for row in self._rows] if self.kind == LABELSTUDIO else self._samples()
         file = self.folder / f"{self.kind}.json"
         write_atomically(file, json.dumps(content, indent=1) + "\n")
         return file
@@ -84,39 +84,22 @@ class PreLabels:
             raise InputError(f"write=xmp: '{name}' is not a name inside the folder of the images.")
         return self.folder / XMP / f"{name}.xmp"
 
-    def _tasks(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "predictions": [
-                    {
-                        "model_version": MARK,
-                        "score": max(labels.values(), default=0.0),
-                        "result": [
-                            {
-                                "from_name": "labels",
-                                "to_name": "image",
-                                "type": "choices",
-                                "value": {"choices": list(labels)},
-                                "meta": {"scores": labels},
-                            }
-                        ],
-                    }
-                ],
-                "annotations": [],
-                "data": {"image": f"/data/local-files/?d={quote(name, errors='surrogateescape')}"},
-            }
-            for name, labels in self._rows
-        ]
-
     def _samples(self) -> dict[str, Any]:
         """Return labels by name without extension, as FiftyOne identifies images."""
         samples: dict[str, Any] = {}
         for name, labels in self._rows:
             key = PurePosixPath(name).with_suffix("").as_posix()
             if key in samples:
-                logger.warning(
-                    "write=fiftyone: '%s' is left out, because another image is '%s', too", name, key
-                )
+                logger.warning("write=fiftyone: '%s' is left out: another image is '%s', too", name, key)
                 continue
             samples[key] = [{"label": label, "confidence": score} for label, score in labels.items()]
         return {"info": {"tool": MARK}, "labels": samples}
+
+
+def _task(name: str, labels: dict[str, float]) -> dict[str, Any]:
+    """Return a task of Label Studio with a prediction and no annotation."""
+    names = {"from_name": "labels", "to_name": "image", "type": "choices"}
+    result = {**names, "value": {"choices": list(labels)}, "meta": {"scores": labels}}
+    prediction = {"model_version": MARK, "score": max(labels.values(), default=0.0), "result": [result]}
+    address = f"/data/local-files/?d={quote(name, errors='surrogateescape')}"
+    return {"predictions": [prediction], "annotations": [], "data": {"image": address}}

@@ -33,7 +33,7 @@ class MultiLabelClassifier(L.LightningModule):
         epoch_metrics: `train/loss`, `val/map` and all other metrics of the current epoch computed so far.
         results: metrics of each tested part after `Trainer.test`, in the layout of metrics.json.
         predictions: collected scores of each part after `Trainer.test`.
-        seen: images that the weights have seen, stored in and loaded from checkpoints; see `mlic.inference.seen`.
+        seen: images that the weights have seen, stored in and loaded from checkpoints; see `SeenImages.plain`.
     """
 
     def __init__(

@@ -21,8 +21,7 @@ from mlic.features.extraction import ExtractionResult
 from mlic.features.hashing import hash_files
 from mlic.features.machine import describe_machine
 from mlic.features.source import CachedFeatures
-from mlic.inference.checkpoint import SavedRun, read_saved_run
-from mlic.inference.seen import SeenImages, fingerprints
+from mlic.inference.checkpoint import SavedRun, SeenImages, fingerprints, read_saved_run
 from mlic.models import Backbone, MultiLabelClassifier, fit_standardization
 from mlic.models.losses import check_loss
 from mlic.models.weights import is_free

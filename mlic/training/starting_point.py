@@ -7,8 +7,7 @@ import numpy as np
 
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
-from mlic.inference.checkpoint import SavedRun
-from mlic.inference.seen import SeenImages, fingerprints, images_seen
+from mlic.inference.checkpoint import SavedRun, SeenImages, fingerprints, images_seen
 from mlic.models import Backbone, MultiLabelClassifier
 
 logger = logging.getLogger(__name__)

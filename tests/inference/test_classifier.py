@@ -37,69 +37,60 @@ def scores(table: pd.DataFrame) -> np.ndarray:
 
 def test_scores_are_those_of_training(classifier: Classifier, tiny_run: Path, tiny_images: Path):
     test = Predictions.read_parquet(tiny_run / "predictions" / "test.parquet")
-    paths = [tiny_images / name for name in test.file_names]
-    table = classifier.predict(paths, num_workers=0)
+    table = classifier.predict([tiny_images / name for name in test.file_names], num_workers=0)
     np.testing.assert_allclose(scores(table), test.scores, rtol=1e-5)
-    assert table["file_name"].tolist() == [str(path) for path in paths]
-    assert set(table["error"]) == {""}
+    assert table["file_name"].tolist() == test.file_names.tolist() and set(table["error"]) == {""}
     assert classifier.classes == CLASSES and mlic.Classifier is Classifier
     expected = f"Classifier(network='test_efficientnet', head='DenseHead', classes=4, run={str(tiny_run)!r})"
     assert repr(classifier) == expected
 
 
 def test_labels_are_the_classes_above_their_thresholds(classifier: Classifier, paths: list[Path]):
-    calibrated = classifier.predict(paths, num_workers=0)
-    for text, row in zip(calibrated["labels"], scores(calibrated), strict=True):
+    table = classifier.predict(paths, num_workers=0)
+    full = scores(table)
+    for text, row in zip(table["labels"], full, strict=True):
         labels = text.split("|") if text else []
         assert set(labels) == set(np.array(CLASSES)[row > classifier.thresholds])
         assert labels == sorted(labels, key=lambda name: -row[CLASSES.index(name)])
     assert set(classifier.predict(paths, thresholds=1, num_workers=0)["labels"]) == {""}
-    everything = classifier.predict(paths, thresholds=0.0, num_workers=0)["labels"]
-    assert {len(text.split("|")) for text in everything} == {4}
-
-
-def test_top_k_lists_the_best_classes(classifier: Classifier, paths: list[Path]):
-    full = scores(classifier.predict(paths, num_workers=0))
-    table = classifier.predict(paths, top_k=2, num_workers=0)
-    assert list(table.columns) == ["file_name", "labels", "error", "class_1", "score_1", "class_2", "score_2"]
-    assert table["class_1"].tolist() == [CLASSES[column] for column in full.argmax(axis=1)]
-    np.testing.assert_array_equal(table["score_2"], np.sort(full, axis=1)[:, -2])
+    best = classifier.predict(paths, top_k=2, thresholds=0.0, num_workers=0)
+    assert {len(text.split("|")) for text in best["labels"]} == {4}
+    assert list(best.columns) == ["file_name", "labels", "error", "class_1", "score_1", "class_2", "score_2"]
+    assert best["class_1"].tolist() == [CLASSES[column] for column in full.argmax(axis=1)]
+    np.testing.assert_array_equal(best["score_2"], np.sort(full, axis=1)[:, -2])
     assert len(classifier.predict(paths[:1], top_k=9, num_workers=0).columns) == 3 + 2 * 4
 
 
 def test_a_broken_image_is_a_row_with_its_error(classifier: Classifier, paths: list[Path], tmp_path: Path):
-    (tmp_path / "empty.jpg").touch()
-    (tmp_path / "cut.jpg").write_bytes(paths[0].read_bytes()[:300])
-    given = [tmp_path / "empty.jpg", paths[0], tmp_path / "cut.jpg", tmp_path / "absent.jpg"]
-    table = classifier.predict(given, num_workers=0)
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "b.jpg").write_bytes(paths[0].read_bytes())
+    (tmp_path / "c.jpg").write_bytes(paths[0].read_bytes()[:300])
+    table = classifier.predict(tmp_path, num_workers=0)
     errors = table["error"].tolist()
-    assert "0 bytes" in errors[0] and "truncated" in errors[2] and "no such file" in errors[3]
-    assert np.isnan(scores(table)).all(axis=1).tolist() == [True, False, True, True]
-    assert table.loc[[0, 2, 3], "labels"].tolist() == ["", "", ""]
-    np.testing.assert_allclose(
-        scores(table)[1:2], scores(classifier.predict(paths[:1], num_workers=0)), rtol=1e-6
-    )
-    assert classifier.predict(given, top_k=1, num_workers=0)["class_1"].tolist()[0] == ""
+    assert "0 bytes" in errors[0] and errors[1] == "" and "truncated" in errors[2]
+    assert np.isnan(scores(table)).all(axis=1).tolist() == [True, False, True]
+    assert table.loc[[0, 2], "labels"].tolist() == ["", ""]
+    alone = scores(classifier.predict(paths[:1], num_workers=0))
+    np.testing.assert_allclose(scores(table)[1:2], alone, rtol=1e-6)
+    assert classifier.predict(tmp_path, top_k=1, num_workers=0)["class_1"].tolist()[0] == ""
     assert classifier.predict([], num_workers=0).empty
 
 
 def test_images_in_any_form_give_a_row_each(classifier: Classifier, paths: list[Path], tmp_path: Path):
-    file, name = paths[0], str(paths[0])
     expected = scores(classifier.predict(paths[:2], num_workers=0))
-    picture = Image.open(file)
+    picture, file = Image.open(paths[0]), Path(shutil.copy(paths[0], tmp_path / "one.jpg"))
     pixels = np.asarray(picture)
-    shutil.copy(file, tmp_path / "one.jpg")
     for given, shown in (
-        (file, name), (name, name), (tmp_path, "one.jpg"), ([tmp_path], "one.jpg"), (picture, name),
-        (pixels, "image 0"),
+        (file, "one.jpg"), (str(file), "one.jpg"), (tmp_path, "one.jpg"), ([tmp_path], "one.jpg"),
+        (picture, str(paths[0])), (pixels, "image 0"),
     ):  # fmt: skip
         table = classifier.predict(given, num_workers=0)
-        assert table["file_name"].tolist() == [shown], given
+        assert table["file_name"].tolist() == [shown]
         np.testing.assert_allclose(scores(table), expected[:1], rtol=1e-5)
     several = classifier.predict([paths[1], pixels, Image.fromarray(pixels)], num_workers=2)
-    assert several["file_name"].tolist() == [str(paths[1]), "image 1", "image 2"]
+    assert several["file_name"].tolist() == [paths[1].name, "image 1", "image 2"]
     np.testing.assert_allclose(scores(several), expected[[1, 0, 0]], rtol=1e-5)
-    assert len(classifier.predict(file.parent.glob("shapes_0*.jpg"), num_workers=0)) == 10
+    assert len(classifier.predict(paths[0].parent.glob("shapes_0*.jpg"), num_workers=0)) == 10
 
 
 def test_arrays_and_images_in_memory_are_converted_as_files_are(classifier: Classifier, tmp_path: Path):
@@ -131,7 +122,7 @@ def test_settings_out_of_range_are_refused(classifier: Classifier, tiny_run: Pat
         with pytest.raises(InputError, match=rf"thresholds: .*must be .*a number from 0 to 1.*'{wrong}'"):
             classifier.predict(paths, thresholds=wrong)
     for key, value in (("batch_size", 0), ("top_k", 0), ("num_workers", -1)):
-        with pytest.raises(InputError, match=rf"{key}={value}: expected .* at least {value + 1}"):
+        with pytest.raises(InputError, match=rf"{key}={value}: expected .*at least {value + 1}"):
             classifier.predict(paths, **{key: value})
     with pytest.raises(InputError, match=r"device: 'abacus' cannot be used.*Expected auto, cpu"):
         Classifier.load(tiny_run, device="abacus")
@@ -147,8 +138,7 @@ def test_random_weights_are_made_again_from_the_seed_or_refused(tiny_run: Path, 
     assert first.backbone.weights_digest == second.backbone.weights_digest == first.saved.weights_digest
     assert torch.equal(torch.random.get_rng_state(), before)
     other = changed_checkpoint(lambda content: content["hyper_parameters"]["config"].update(seed=7))
-    refused = r"trained on features of weights \w{12}\.\.\., but those .* are \w{12}.*They were random.*Train the run"
-    with pytest.raises(InputError, match=refused):
+    with pytest.raises(InputError, match=r"trained on features of other weights of test_efficientnet"):
         Classifier.load(other, device="cpu")
 
 
@@ -163,9 +153,7 @@ def test_weights_from_a_file_are_compared_by_digest(make_run: Callable[..., Path
     with pytest.raises(InputError, match=r"model\.backbone\.weights: '.*used\.pth' does not exist"):
         Classifier.load(run, device="cpu")
     assert Classifier.load(run, device="cpu", weights=moved).classes == CLASSES
-    with pytest.raises(
-        InputError, match=r"trained on features of weights.*model\.backbone\.weights=/path/to/file"
-    ):
+    with pytest.raises(InputError, match=r"trained on features of other weights.*model\.backbone\.weights"):
         Classifier.load(run, device="cpu", weights=other)
 
 

@@ -14,7 +14,7 @@ from mlic.errors import InputError
 from mlic.evaluate import evaluate
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
-from mlic.inference.labelled import rename_classes
+from mlic.inference.labelled import match_classes
 from mlic.report.comparison import compare_runs
 from mlic.report.discovery import find_runs, name_runs
 from mlic.report.reading import read_run
@@ -112,7 +112,7 @@ def test_classes_are_matched_by_name(on_csv: Evaluate, all_rows: dict[str, str],
 def test_several_classes_may_become_one():
     labels = np.array([[1, 0, 0], [0, 0, -1], [0, 0, 0], [-1, 1, 1]], dtype=np.int8)
     table = LabelTable.build("photos", list("abcd"), labels, ("cup", "mug", "dog"))
-    merged = rename_classes(table, {"cup": "dog", "mug": "dog"}, ("dog",))
+    merged, *_ = match_classes(table, ("dog",), {"cup": "dog", "mug": "dog"})
     assert (merged.classes, merged.labels.tolist()) == (("dog",), [[1], [-1], [0], [1]])
 
 
@@ -151,16 +151,23 @@ def test_bad_images_are_all_named_or_left_out(
         on_csv({"shapes_03.jpg": "circle"}, drop, images=broken)
 
 
-def test_what_to_evaluate_on_has_to_be_said(command_config: Command, tiny_run: Path, tmp_path: Path):
+def test_what_to_evaluate_on_has_to_be_said(
+    on_csv: Evaluate, all_rows: dict[str, str], command_config: Command, tiny_run: Path, tmp_path: Path
+):
     alone = Path(shutil.copy(tiny_run / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt"))
     for overrides, run, message in (
         ([], tiny_run, r"no data to evaluate on: set data=csv .* or part=test"),
         (["part=holdout"], tiny_run, "part: must be one of train, val, test"),
         (["part=test"], alone, r"part=test requires a run folder with split\.csv, but '.*alone\.ckpt'"),
+        (["precision=0.5"], alone, "is not a run folder with scores of val"),
     ):
         with pytest.raises(InputError, match=message):
             evaluate(command_config("evaluate", *overrides, output=tmp_path / "out", run=run))
+    some = dict(list(all_rows.items())[:20])
+    with pytest.raises(InputError, match=r"part=test: \d+ of \d+ images .* are not in the annotations: sh"):
+        on_csv(some, "part=test")
     assert not (tmp_path / "out").exists()
+    assert list(on_csv(all_rows, "part=train")) == ["train", "train_calibrated"]
 
 
 def test_an_earlier_evaluation_stays_whole_until_the_new_one_is(
@@ -194,14 +201,6 @@ def test_a_folder_of_something_else_is_refused_before_the_run_is_read(
     assert file.read_text() == "{}"
 
 
-def test_a_part_needs_its_images_in_the_annotations(on_csv: Evaluate, all_rows: dict[str, str]):
-    some = dict(list(all_rows.items())[:20])
-    missing = r"part=test: \d+ of \d+ images of this part are not in the annotations: sh"
-    with pytest.raises(InputError, match=missing):
-        on_csv(some, "part=test")
-    assert list(on_csv(all_rows, "part=train")) == ["train", "train_calibrated"]
-
-
 def test_a_checkpoint_by_itself_is_evaluated(
     on_csv: Evaluate,
     all_rows: dict[str, str],
@@ -209,22 +208,28 @@ def test_a_checkpoint_by_itself_is_evaluated(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ):
-    def counted() -> dict[str, int] | None:
-        return read_json(tmp_path / "out" / "evaluation.json")["images_in_run"]
+    def written(name: str) -> dict:
+        return read_json(tmp_path / "out" / name)
 
     alone = Path(shutil.copy(tiny_run / "checkpoints" / "last.ckpt", tmp_path / "alone.ckpt"))
     metrics = on_csv(all_rows, run=alone)
     assert list(metrics) == ["all"]  # thresholds and class weights are in the chosen checkpoint
     assert metrics["all"]["loss"] is None and np.isfinite(metrics["all"]["map"])
-    split = pd.read_csv(tiny_run / "split.csv")["split"]
-    assert counted() == {part: (split == part).sum() for part in ("train", "val")}
-    assert (
-        f"{(split == 'train').sum()} of 60 images have the same content as training images of this run"
-        in caplog.text
-    )
+    split = pd.read_csv(tiny_run / "split.csv")
+    counts = split["split"].value_counts()
+    assert written("evaluation.json")["images_in_run"] == {part: counts[part] for part in ("train", "val")}
+    assert f"{counts['train']} of 60 images have the same content as training images" in caplog.text
+
+    tested = {name: all_rows[name] for name in split.loc[split["split"] == "test", "file_name"]}
+    on_csv(tested, "precision=0.5", run=alone)
+    assert written("guarantees.json")["kind"] == "promise"
     content = torch.load(alone, weights_only=True)
+    content["mlic"]["seen"]["is_whole"] = False  # it started from a run that did not record its images
+    torch.save(content, alone)
+    on_csv(tested, "precision=0.5", run=alone)
+    assert written("guarantees.json")["kind"] == "estimate"
+    assert "it is unknown whether the images chose the weights" in caplog.text
     del content["mlic"]["seen"]  # of a version that did not record it
     torch.save(content, alone)
-    on_csv(all_rows, run=alone)
-    assert counted() is None
-    assert "it is unknown whether the run was trained on any of these 60 images" in caplog.text
+    on_csv(tested, run=alone)
+    assert written("evaluation.json")["images_in_run"] is None

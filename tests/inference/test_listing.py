@@ -22,25 +22,13 @@ def test_a_folder_gives_its_images_with_names_relative_to_it(photos: Path):
     # a photograph of a kind that cannot be read is not passed over; what is no photograph is
     for ending in ("HEIC", "avif", "cr2", "DNG", "jxl", "nef", "json", "xmp", "mp4"):
         (photos / f"p.{ending}").write_bytes(b"x")
-    names = list_images(photos)[1]
-    assert [name for name in names if name[0] == "p"] == [
-        "p.DNG",
-        "p.HEIC",
-        "p.avif",
-        "p.cr2",
-        "p.jxl",
-        "p.nef",
-    ]
+    found = [Path(name).suffix[1:] for name in list_images(photos)[1] if name.startswith("p.")]
+    assert found == ["DNG", "HEIC", "avif", "cr2", "jxl", "nef"]
 
 
-def test_a_pattern_gives_what_matches(photos: Path):
-    paths, names = list_images(f"{photos}/**/*.??g")
-    assert [path.name for path in paths] == ["a.png", "odd[1].jpg"]
-    assert names == ["a.png", "odd[1].jpg"]
+def test_patterns_and_files_come_in_the_order_given(photos: Path):
+    assert list_images(f"{photos}/**/*.??g")[1] == ["a.png", "odd[1].jpg"]
     assert list_images(f"{photos}/*.JPG")[0] == [photos / "b.JPG"]
-
-
-def test_files_come_in_the_order_given(photos: Path):
     paths, _ = list_images([photos / "b.JPG", str(photos / "a.png"), str(photos / "odd[1].jpg")])
     assert [path.name for path in paths] == ["b.JPG", "a.png", "odd[1].jpg"]
     assert list_images(str(photos / ".hidden.jpg"))[0] == [photos / ".hidden.jpg"]
@@ -69,13 +57,12 @@ def test_what_is_not_there_is_named(photos: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
     for given, message in (
-        (tmp_path / "absent.jpg", r"'.*absent\.jpg' does not exist. Expected a folder"),
-        ("a.jpg,b.jpg", r"Separate several files as \[first\.jpg,second\.jpg\]"),
-        ([], "images: the list is empty"),
-        ("", "images: '' is not a path"),
-        (f"{photos}/*.tiff", r"images: no file matches '.*\*\.tiff'"),
-        (photos / "notes.txt", r"1 of 1 images in '.*notes\.txt' do not exist, such as x"),
-        (tmp_path / "empty", "empty' contains 1 files, none with the extension of an image"),
+        (tmp_path / "absent.jpg", r"'.*absent\.jpg' does not exist.*Expected a folder"),
+        ("a.jpg,b.jpg", r"files as \[first\.jpg,second\.jpg\]"),
+        ("", "images: '' does not exist"),
+        (f"{photos}/*.tiff", r"no file matches"),
+        (photos / "notes.txt", r"1 of 1 images in '.*notes\.txt' do not exist: x"),
+        (tmp_path / "empty", "empty' contains no file with the extension of an image"),
     ):
         with pytest.raises(InputError, match=message):
             list_images(given)

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,7 @@ from mlic.errors import InputError
 from mlic.escaping import restore_cell
 from mlic.evaluate import evaluate
 from mlic.evaluation.predictions import Predictions
-from mlic.inference import Classifier
-from mlic.inference.guarantees import guarantee_stored
-from mlic.inference.prediction_table import PredictionFile
+from mlic.inference import Classifier, predicting
 from mlic.predict import predict
 
 Command = Callable[..., DictConfig]
@@ -105,11 +104,8 @@ def test_settings_that_cannot_be_used_leave_the_old_file(
         ("thresholds=best", file, "thresholds: must be calibrated, common, a number"),
         ("thresholds={cat: 0.5}", file, "thresholds: the run has no class 'cat'"),
         ("thresholds={circle: 2}", file, "a threshold must be a number from 0 to 1, got '2'"),
-        (
-            "thresholds=none.json",
-            file,
-            r"'none\.json' cannot be used .*Expected the thresholds\.json of a run",
-        ),
+        ("thresholds=none.json", file, r"'none\.json' cannot be used .*Expected the thresholds\.json"),
+        ("images=[]", file, "images: the list is empty"),
         (
             "top_k=null",
             file / "below.csv",
@@ -120,8 +116,7 @@ def test_settings_that_cannot_be_used_leave_the_old_file(
     ):
         with pytest.raises(InputError, match=message):
             predict(command_config("predict", f"images={tiny_images}", override, output=output))
-    assert file.read_text() == OLD
-    assert list(tmp_path.iterdir()) == [file]
+    assert file.read_text() == OLD and list(tmp_path.iterdir()) == [file]
 
 
 def test_a_signal_leaves_the_old_file_and_no_other(
@@ -130,7 +125,7 @@ def test_a_signal_leaves_the_old_file_and_no_other(
     output = tmp_path / "predictions.csv"
     output.write_text(OLD)
     config = command_config("predict", f"images={tiny_images}", output=output)
-    interrupt(predict, config, PredictionFile, "append")
+    interrupt(predict, config, predicting, "append_rows")
     assert output.read_text() == OLD
     assert list(tmp_path.iterdir()) == [output]
 
@@ -191,7 +186,8 @@ def test_answers_are_those_of_the_guarantees(
     levels = ("precision=0.3", "recall=0.6", "confidence=0.5")
     content = evaluate(command_config("evaluate", *levels, output=run, run=run))
     assert (content["kind"], content["source"], content["reason"]) == ("promise", "calibration", "")
-    estimate = guarantee_stored(tiny_run, tiny_run / "checkpoints" / "best.ckpt", precision=0.3)
+    copy = Path(shutil.copytree(tiny_run, tmp_path / "copy"))
+    estimate = evaluate(command_config("evaluate", "precision=0.3", output=copy, run=copy))
     assert estimate["kind"] == "estimate" and estimate["source"] == "val"
     assert json.loads((run / "guarantees.json").read_text()) == content
     predict(command_config("predict", *ask, "write=fiftyone", output=tmp_path / "out", run=run))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mlic.data.images import open_at_sizes, open_image
 from mlic.errors import InputError
-from mlic.inference.building import build
+from mlic.inference.loading import build
 from mlic.models import EnsembleBackbone
 
 TINY = "test_efficientnet"

@@ -153,9 +153,7 @@ def test_other_weights_of_one_member_are_refused_by_name(
     config.model.backbone.members[1].weights = str(own)
     train(config)
     torch.save(timm.create_model("test_resnet").state_dict(), own)
-    with pytest.raises(
-        InputError, match=r"features of weights \w{12}\.\.\., but those of 'test_resnet' here"
-    ):
+    with pytest.raises(InputError, match=r"features of other weights of test_resnet \("):
         Classifier.load(tmp_path / "run", device="cpu")
     with pytest.raises(InputError, match=r"model\.backbone\.weights: expected a list of 2 files"):
         Classifier.load(tmp_path / "run", device="cpu", weights=weights["test_resnet"])

@@ -1,12 +1,15 @@
 """What a checkpoint may name, and what it may not."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from mlic.data import read_csv
 from mlic.errors import InputError
-from mlic.inference.building import build, find_module_class, find_reader
+from mlic.inference.labelled import find_reader
+from mlic.inference.loading import build, find_module_class
 from mlic.models import DenseHead, WeightedBCE
 
 HEAD = "mlic.models.DenseHead"
@@ -27,16 +30,12 @@ REFUSED = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("target", REFUSED)
-def test_refuses_all_but_networks_of_the_package(target: object):
-    message = r"uses '.*' in its network. Only torch.nn.Module classes of mlic\.models "
-    with pytest.raises(InputError, match=message):
-        find_module_class(target)
-    with pytest.raises(InputError, match=message):
-        build({"_target_": target})
-
-
-def test_refuses_targets_that_are_nested_and_settings_without_one():
+def test_refuses_all_but_networks_of_the_package():
+    for target in REFUSED:
+        with pytest.raises(
+            InputError, match=r"uses '.*' in its network, which is refused.* of mlic\.models "
+        ):
+            build({"_target_": target})
     bad = {"_target_": "os.getcwd"}
     for nested in (bad, [bad], {"deep": bad}):
         with pytest.raises(InputError, match=r"uses 'os\.getcwd'"):
@@ -53,7 +52,8 @@ def test_packages_of_ones_own_are_allowed_by_name():
 
 
 def test_readers_are_those_of_the_package():
-    assert find_reader("mlic.data.read_csv") is read_csv
+    reader: Any = find_reader({"_target_": "mlic.data.read_csv", "_partial_": True, "separator": ";"})
+    assert reader.func is read_csv and reader.keywords == {"separator": ";"}
     for target in (
         "os.system",
         "mlic.data.curate",
@@ -62,4 +62,4 @@ def test_readers_are_those_of_the_package():
         None,
     ):
         with pytest.raises(InputError, match=r"not one of mlic\.data\.read_\*.*data\.annotations"):
-            find_reader(target)
+            find_reader({"_target_": target})
