@@ -89,24 +89,26 @@ class Bootstrap:
             seed: seed of the draws.
 
         Raises:
-            InputError: a name is not a metric, or there are fewer than two resamples.
+            InputError: there are fewer than two resamples.
+            KeyError: a name is not a metric.
         """
-        unknown = sorted(set(names) - {*METRICS, MEAN_OF_FOLDS, FREQUENT_MAP})
-        if unknown or resamples < 2:
-            raise InputError(
-                f"unknown metrics {unknown} or fewer than 2 resamples; metrics are {', '.join(METRICS)}."
-            )
+        if resamples < 2:
+            raise InputError(f"resamples={resamples}: expected at least 2.")
         self.predictions, self.seed = predictions, seed
         scored = ScoredImages(predictions.scores, predictions.targets, predictions.classes, threshold)
         folds = _score_folds(predictions) if MEAN_OF_FOLDS in names else []
-        pooled = [name for name in names if name in METRICS]
+        pooled = [name for name in names if name not in (MEAN_OF_FOLDS, FREQUENT_MAP)]
         frequent = predictions.positives.sum(axis=0) >= FREQUENT
 
         def summarise(weights: np.ndarray | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
             averages, per_class = scored.summarise(weights, pooled)
             precision = per_class.get("ap", np.empty((0, 1)))
-            if folds:
-                averages[MEAN_OF_FOLDS] = _mean_of_folds(folds, weights)
+            if folds:  # with the resamples of all images, so that pairs stay paired
+                maps = [
+                    part.summarise(None if weights is None else weights[rows], ["map"])[0]["map"]
+                    for rows, part in folds
+                ]
+                averages[MEAN_OF_FOLDS] = mean_of_defined(np.stack(maps))
             if FREQUENT_MAP in names:
                 averages[FREQUENT_MAP] = mean_of_defined(precision[frequent])
             return averages, precision
@@ -119,20 +121,12 @@ class Bootstrap:
 
     def interval(self, name: str, level: float = LEVEL) -> Interval | None:
         """Return a metric with its interval, or None if it is undefined."""
-        estimate = self.estimates.get(name, np.nan)
-        return (
-            None
-            if np.isnan(estimate)
-            else Interval(estimate, *_interval(estimate, self.resampled[name], level))
-        )
+        return _interval(self.estimates.get(name, np.nan), self.resampled.get(name, np.empty(0)), level)
 
     def class_interval(self, column: int, level: float = LEVEL) -> Interval | None:
         """Return the average precision of a class with its interval, or None if it is undefined."""
         estimates, resampled = self.class_precision
-        if column >= len(estimates) or np.isnan(estimates[column]):
-            return None
-        estimate = float(estimates[column])
-        return Interval(estimate, *_interval(estimate, resampled[column], level))
+        return _interval(float(estimates[column]), resampled[column], level) if len(estimates) else None
 
 
 def _score_folds(predictions: Predictions) -> list[tuple[np.ndarray, ScoredImages]]:
@@ -140,61 +134,33 @@ def _score_folds(predictions: Predictions) -> list[tuple[np.ndarray, ScoredImage
     if predictions.folds is None:
         return []
     rows = [np.flatnonzero(predictions.folds == fold) for fold in np.unique(predictions.folds)]
-    parts = [predictions.select(own) for own in rows]
     return [
-        (own, ScoredImages(part.scores, part.targets, part.classes))
-        for own, part in zip(rows, parts, strict=True)
+        (own, ScoredImages(predictions.scores[own], predictions.targets[own], predictions.classes))
+        for own in rows
     ]
-
-
-def _mean_of_folds(
-    folds: Sequence[tuple[np.ndarray, ScoredImages]], weights: np.ndarray | None
-) -> np.ndarray:
-    """Return the mean mAP of the folds (R,), with the resamples of all images, so that pairs stay paired."""
-    found = [
-        part.summarise(None if weights is None else weights[rows], ["map"])[0]["map"] for rows, part in folds
-    ]
-    return mean_of_defined(np.stack(found))
 
 
 def resample_weights(num_images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Yield the number of draws of each image, float32 (num_images, R), at most CHUNK resamples at a time."""
     random = np.random.default_rng(seed)
     for begin in range(0, resamples, CHUNK):
-        size = min(CHUNK, resamples - begin)
-        weights = np.empty((num_images, size), dtype=np.float32)
-        for column in range(size):
-            weights[:, column] = np.bincount(
-                random.integers(num_images, size=num_images), minlength=num_images
-            )
-        yield weights
+        draws = random.integers(num_images, size=(min(CHUNK, resamples - begin), num_images))
+        counts = [np.bincount(drawn, minlength=num_images) for drawn in draws]
+        yield np.stack(counts, axis=1, dtype=np.float32, casting="unsafe")
 
 
 def why_not_paired(first: Predictions, second: Predictions) -> str | None:
-    """Return the reason why two runs cannot be paired, or None if images, classes and targets match."""
-    if len(first) != len(second):
-        return f"{len(first)} and {len(second)} test images"
-    different = np.flatnonzero(first.file_names != second.file_names)
-    if len(different):
-        row = different[0]
-        names = f"'{first.file_names[row]}' and '{second.file_names[row]}'"
-        return f"different test images or order: {len(different)} rows differ, first {names}"
-    if (first.folds is None) != (second.folds is None):
-        return "only one of them is a cross-validation"
-    if first.folds is not None and (moved := int((first.folds != second.folds).sum())):
-        return f"different folds: {moved} of {len(first)} images were tested in another fold"
+    """Return the reason why two runs cannot be paired, or None if images, classes, targets and folds match."""
+    if not np.array_equal(first.file_names, second.file_names):
+        return f"different test images or order: {len(first)} and {len(second)} images"
     if first.classes != second.classes:
         other = sorted(set(first.classes) ^ set(second.classes))
-        return (
-            f"different classes: {', '.join(other)} in only one of them"
-            if other
-            else "different order of classes"
-        )
-    wrong = np.argwhere(first.targets != second.targets)
-    if len(wrong):
-        row, column = wrong[0]
-        place = f"'{first.file_names[row]}', class '{first.classes[column]}'"
-        return f"different labels of the same images: {len(wrong)} differ, first {place}"
+        return f"different classes or order: {', '.join(other)} in only one of them"
+    if different := np.count_nonzero(first.targets != second.targets):
+        return f"different labels of the same images: {different} differ"
+    folds = [np.zeros(len(run)) if run.folds is None else run.folds for run in (first, second)]
+    if different := np.count_nonzero(folds[0] != folds[1]):
+        return f"different folds: {different} of {len(first)} images were tested in another fold"
     return None
 
 
@@ -211,8 +177,7 @@ def paired_differences(runs: Mapping[str, Bootstrap], name: str, level: float = 
     Raises:
         InputError: two runs differ in images, classes, targets or resamples; the message names the reason.
     """
-    pairs: list[tuple[str, str]] = []
-    rows: list[tuple[float, float, float, float]] = []
+    rows: list[tuple[str, str, str, float, float, float, float]] = []
     for (first, one), (second, other) in combinations(runs.items(), 2):
         reason = why_not_paired(one.predictions, other.predictions)
         if reason is None and (one.seed, len(one.resampled[name])) != (
@@ -224,13 +189,11 @@ def paired_differences(runs: Mapping[str, Bootstrap], name: str, level: float = 
             raise InputError(f"no paired difference between '{first}' and '{second}': {reason}.")
         difference = one.estimates[name] - other.estimates[name]
         resampled = one.resampled[name] - other.resampled[name]
-        pairs.append((first, second))
-        rows.append((difference, *_interval(difference, resampled, level), _p_value(difference, resampled)))
+        found = _interval(difference, resampled, level) or Interval(*[np.nan] * 3)
+        p_value = _p_value(difference, resampled)
+        rows.append((first, second, name, difference, found.low, found.high, p_value))
     corrected = holm([row[-1] for row in rows]).tolist()
-    return [
-        Difference(first, second, name, *row, p_holm)
-        for (first, second), row, p_holm in zip(pairs, rows, corrected, strict=True)
-    ]
+    return [Difference(*row, p_holm) for row, p_holm in zip(rows, corrected, strict=True)]
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -256,10 +219,12 @@ def _p_value(difference: float, resampled: np.ndarray) -> float:
     return (1 + beyond) / (1 + len(defined))
 
 
-def _interval(estimate: float, resampled: np.ndarray, level: float) -> tuple[float, float]:
-    """Return percentiles of the defined resamples, shifted so that their mean is the estimate."""
+def _interval(estimate: float, resampled: np.ndarray, level: float) -> Interval | None:
+    """Return percentiles of the defined resamples, shifted so that their mean is the estimate; None if undefined."""
     defined = resampled[~np.isnan(resampled)]
-    if np.isnan(estimate) or len(defined) == 0:
-        return np.nan, np.nan
+    if np.isnan(estimate):
+        return None
+    if len(defined) == 0:
+        return Interval(estimate, np.nan, np.nan)
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]) + (estimate - defined.mean())
-    return float(low), float(high)
+    return Interval(estimate, float(low), float(high))

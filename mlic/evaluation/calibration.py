@@ -55,12 +55,6 @@ def expected_calibration_error(scores: np.ndarray, targets: np.ndarray, bins: in
     return float(np.nansum(gap.to_numpy() * count) / count.sum()) if count.any() else np.nan
 
 
-def class_calibration_errors(scores: np.ndarray, targets: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Compute the expected calibration error of each column of scores (N, C), float64 (C,)."""
-    pairs = zip(np.asarray(scores).T, np.asarray(targets).T, strict=True)
-    return np.array([expected_calibration_error(*pair, bins) for pair in pairs])
-
-
 def fit_temperature(scores: np.ndarray, targets: np.ndarray) -> float:
     """Find the temperature T that minimizes the binary cross-entropy of sigmoid(logit / T) over all classes.
 
@@ -125,51 +119,56 @@ def fit_class_calibration(
     label, weight_of = positive.astype(np.float32), known.astype(np.float32)
     base = logit((positive.sum(axis=0) + 0.5) / (known.sum(axis=0) + 1))
 
-    def newton(parameters: np.ndarray, centre: np.ndarray, weight: float, *, pooled: bool) -> np.ndarray:
-        """Take one bounded Newton step of parameters (2, C); `pooled` classes share one step."""
-        probability = expit(
-            (base + parameters[1]).astype(np.float32) + parameters[0].astype(np.float32) * scaled
-        )
-        error = (probability - label) * weight_of
-        curvature = probability * (1 - probability) * weight_of
-        slanted = curvature * scaled
-        gradient = np.stack([_column_products(error, scaled), error.sum(axis=0, dtype=np.float64)])
-        second = np.stack(
-            [
-                _column_products(slanted, scaled),
-                slanted.sum(axis=0, dtype=np.float64),
-                curvature.sum(axis=0, dtype=np.float64),
-            ]
-        )
-        if pooled:
-            gradient, second = (value.sum(axis=1, keepdims=True) for value in (gradient, second))
-        gradient = gradient + weight * (parameters - centre)
-        slopes, both, offsets = second + np.array([[weight], [0], [weight]]) + 1e-9
-        determinant = slopes * offsets - both**2
-        step = np.stack(
-            [offsets * gradient[0] - both * gradient[1], slopes * gradient[1] - both * gradient[0]]
-        )
-        moved = parameters - (step / determinant).clip(-1, 1)
-        moved[0] = moved[0].clip(SMALLEST_SLOPE)
-        return moved
-
-    def converged(start: np.ndarray, weight: float, *, pooled: bool) -> np.ndarray:
+    def search(start: np.ndarray, weight: float, *, pooled: bool) -> np.ndarray:
+        """Find parameters (2, C) by bounded Newton steps; `pooled` classes share each step."""
         found = start
         for _ in range(NEWTON_STEPS):
-            before, found = found, newton(found, start, weight, pooled=pooled)
+            gradient, second = _derivatives(found, base, scaled, label, weight_of)
+            if pooled:
+                gradient, second = (value.sum(axis=1, keepdims=True) for value in (gradient, second))
+            before, found = found, _newton_step(found, gradient, second, start, weight)
             if np.abs(found - before).max() < PRECISION:
                 break
         return found
 
     # the prior matters only where all classes are separated, which would make the common slope infinite
-    common = converged(np.tile([[1.0], [0.0]], scores.shape[1]), shrinkage, pooled=True)
-    own = converged(common, shrinkage, pooled=False)
+    common = search(np.tile([[1.0], [0.0]], scores.shape[1]), shrinkage, pooled=True)
+    own = search(common, shrinkage, pooled=False)
     slope = own[0] / deviation
     return slope, base + own[1] - slope * mean
 
 
-def _column_products(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.einsum("nc,nc->c", one, other).astype(np.float64)
+def _derivatives(
+    parameters: np.ndarray, base: np.ndarray, scaled: np.ndarray, label: np.ndarray, weight_of: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return first (2, C) and second derivatives (3, C) of the loss by slope and offset of each class."""
+    probability = expit((base + parameters[1]).astype(np.float32) + parameters[0].astype(np.float32) * scaled)
+    error = (probability - label) * weight_of
+    curvature = probability * (1 - probability) * weight_of
+    slanted = curvature * scaled
+
+    def products(values: np.ndarray) -> np.ndarray:
+        return np.einsum("nc,nc->c", values, scaled).astype(np.float64)
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        return values.sum(axis=0, dtype=np.float64)
+
+    return np.stack([products(error), sums(error)]), np.stack(
+        [products(slanted), sums(slanted), sums(curvature)]
+    )
+
+
+def _newton_step(
+    parameters: np.ndarray, gradient: np.ndarray, second: np.ndarray, centre: np.ndarray, weight: float
+) -> np.ndarray:
+    """Take a step bounded by 1 towards the minimum of loss and prior, and keep the slope positive."""
+    gradient = gradient + weight * (parameters - centre)
+    slopes, both, offsets = second + np.array([[weight], [0], [weight]]) + 1e-9
+    determinant = slopes * offsets - both**2
+    step = np.stack([offsets * gradient[0] - both * gradient[1], slopes * gradient[1] - both * gradient[0]])
+    moved = parameters - (step / determinant).clip(-1, 1)
+    moved[0] = moved[0].clip(SMALLEST_SLOPE)
+    return moved
 
 
 def to_logits(scores: np.ndarray) -> np.ndarray:
@@ -181,12 +180,9 @@ def to_logits(scores: np.ndarray) -> np.ndarray:
 def _known_probabilities(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Check scores and targets, and return those of the known labels in one dimension, scores as float64."""
     scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets)
-    if scores.shape != targets.shape or scores.size == 0:
+    if scores.shape != targets.shape or not scores.size or not ((scores >= 0) & (scores <= 1)).all():
         raise InputError(
-            f"scores {scores.shape} and targets {targets.shape} must have the same shape and not be empty."
-        )
-    if not ((scores >= 0) & (scores <= 1)).all():
-        raise InputError(
-            "calibration requires probabilities: all scores must be in [0, 1]. Apply a sigmoid to logits."
+            f"calibration requires probabilities in [0, 1] (apply a sigmoid to logits) and targets of the same shape; "
+            f"scores are {scores.shape}, targets {targets.shape}."
         )
     return known_labels(scores, targets)

@@ -41,14 +41,13 @@ def confusions(
     share = together / np.maximum(missed.sum(axis=0), 1)[:, None]
     usual = false.sum(axis=0) / np.maximum(predictions.known.sum(axis=0), 1)
     excess = np.where(together > 0, share - usual, 0)
-    rows = []
-    for index, name in enumerate(predictions.classes):
-        order = np.argsort(-excess[index], kind="stable")[:top]
-        for other in order[excess[index, order] > 0].tolist():
-            count = int(together[index, other])
-            rows.append(
-                (name, predictions.classes[other], count, float(share[index, other]), float(usual[other]))
-            )
+    order, names = np.argsort(-excess, axis=1, kind="stable")[:, :top], predictions.classes
+    rows = [
+        (names[row], names[other], int(together[row, other]), share[row, other], usual[other])
+        for row, others in enumerate(order)
+        for other in others
+        if excess[row, other] > 0
+    ]
     return pd.DataFrame(rows, columns=["class", "confused_with", "images", "share", "usual_share"])
 
 
@@ -112,14 +111,9 @@ def ap_by_training_images(
     Returns:
         Columns class, training_images, ap (NaN where undefined), support.
     """
-    frame = pd.DataFrame(
-        {
-            "class": list(per_class),
-            "training_images": pd.Series([counts.get(name) for name in per_class], dtype=float),
-            "ap": pd.Series([row["ap"] for row in per_class.values()], dtype=float),
-            "support": [row["support"] for row in per_class.values()],
-        }
-    )
+    frame = pd.DataFrame.from_dict(dict(per_class), orient="index", columns=["ap", "support"])
+    frame.insert(0, "training_images", pd.Series(counts, dtype=float).reindex(frame.index))
+    frame = frame.astype({"ap": float}).rename_axis("class").reset_index()
     return frame.sort_values(["training_images", "class"], ignore_index=True)
 
 

@@ -40,16 +40,6 @@ class Guarantee:
     reason: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class _Candidates:
-    """Thresholds from the highest to the lowest, with labels and right labels above each, and p-values."""
-
-    threshold: np.ndarray
-    labels: np.ndarray
-    hits: np.ndarray
-    p_value: np.ndarray
-
-
 def find_threshold(
     scores: np.ndarray, targets: np.ndarray, kind: str, level: float, confidence: float = 0.9
 ) -> Guarantee:
@@ -74,29 +64,30 @@ def find_threshold(
         reason = f"{positives} positives; at least {needed} are needed"
         return Guarantee(None, positives, reason=reason)
     found = _candidates(scores, targets, kind, level)
-    place = _last_accepted(found, needed, risk) if kind == PRECISION else _first_accepted(found, risk)
-    if place is None:
+    accepted = _last_accepted(found, needed, risk) if kind == PRECISION else _first_accepted(found, risk)
+    if accepted is None:
         return Guarantee(None, positives, reason=f"no threshold surely has a {kind} of {level:g}")
-    total = found.labels[place] if kind == PRECISION else positives
-    observed = float(found.hits[place] / total)
-    return Guarantee(float(found.threshold[place]), positives, int(found.labels[place]), observed)
+    chosen = found.iloc[accepted]
+    total = chosen["labels"] if kind == PRECISION else positives
+    observed = float(chosen["hits"] / total)
+    return Guarantee(float(chosen["threshold"]), positives, int(chosen["labels"]), observed)
 
 
-def _candidates(scores: np.ndarray, targets: np.ndarray, kind: str, level: float) -> _Candidates:
-    known = targets != -1
-    image, _ = np.nonzero(known)
-    order = np.argsort(-scores[known], kind="stable")
-    score, hit, image = scores[known][order].astype(np.float64), targets[known][order] == 1, image[order]
-    labels, hits = np.arange(1, len(score) + 1), np.cumsum(hit)
-    trials = labels if kind == PRECISION else np.full(len(hits), hits[-1])
+def _candidates(scores: np.ndarray, targets: np.ndarray, kind: str, level: float) -> pd.DataFrame:
+    """Return thresholds from the highest to the lowest, with labels and hits (right labels) above, and p-values."""
     from scipy.stats import binom  # takes a second, which predictions need not wait for
 
-    p_value = binom.sf(hits - 1, trials, level)
+    known = targets != -1
+    order = np.argsort(-scores[known], kind="stable")
+    image, hit = np.nonzero(known)[0][order], targets[known][order] == 1
+    score = scores[known][order].astype(np.float64)
+    labels, hits = np.arange(1, len(score) + 1), np.cumsum(hit)
+    p_value = binom.sf(hits - 1, labels if kind == PRECISION else hits[-1], level)
     if scores.shape[1] > 1:
         p_value = np.maximum(p_value, _between_images(hit, image, len(scores), kind, level))
-    last = np.flatnonzero(np.append(score[1:] != score[:-1], score[-1] > 0))  # ends of equal scores
-    threshold = np.append(score[1:], 0.0)[last]
-    return _Candidates(threshold, labels[last], hits[last], p_value[last])
+    threshold = np.append(score[1:], 0.0)
+    candidates = pd.DataFrame({"threshold": threshold, "labels": labels, "hits": hits, "p_value": p_value})
+    return candidates.loc[np.flatnonzero(threshold < score)]  # ends of equal scores
 
 
 def _between_images(hit: np.ndarray, image: np.ndarray, images: int, kind: str, level: float) -> np.ndarray:
@@ -105,63 +96,54 @@ def _between_images(hit: np.ndarray, image: np.ndarray, images: int, kind: str, 
     The sum of an image is its right labels minus `level` times its labels (precision) or its positives (recall). On
     average it is at most 0 if the hypothesis holds.
     """
+    from scipy.stats import norm  # takes a second, which predictions need not wait for
+
     gain = hit - level if kind == PRECISION else hit.astype(np.float64)
     start = np.zeros(images) if kind == PRECISION else -level * np.bincount(image, hit, images)
-    by_image = np.argsort(image, kind="stable")
-    own = gain[by_image]
-    first = np.flatnonzero(np.append(True, np.diff(image[by_image]) != 0))
-    before_image = np.repeat(np.cumsum(own)[first] - own[first], np.diff(np.append(first, len(own))))
-    after = np.cumsum(own) - before_image + start[image[by_image]]  # sum of the image with this label
+    after = (
+        pd.Series(gain).groupby(image).cumsum().to_numpy() + start[image]
+    )  # sum of the image with this label
     total = np.cumsum(gain) + start.sum()
     squares, cubes = (
-        np.cumsum(_in_order(after**power - (after - own) ** power, by_image)) + (start**power).sum()
-        for power in (2, 3)
+        np.cumsum(after**power - (after - gain) ** power) + (start**power).sum() for power in (2, 3)
     )
     deviation = np.sqrt(np.maximum(squares - total**2 / images, 1e-12))
     # the correction for skewness of Johnson (1978), because few images miss many labels; and one label less, because
     # counts are discrete. Without them, recall 0.9 at a confidence of 0.9 was reached in 894 of 1,000 draws
     statistic = (total - 1) / deviation
     skewness = cubes / deviation**3
-    from scipy.stats import norm  # takes a second, which predictions need not wait for
-
     return norm.sf(statistic + skewness / 6 * (1 + 2 * statistic**2))
 
 
-def _in_order(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Undo the sorting by `order`."""
-    restored = np.empty_like(values)
-    restored[order] = values
-    return restored
-
-
-def _last_accepted(found: _Candidates, needed: int, risk: float) -> int | None:
+def _last_accepted(found: pd.DataFrame, needed: int, risk: float) -> int | None:
     """Return the lowest accepted threshold, from the highest on that can be accepted.
 
     A wrong label among the first ones would end the search, so that it begins at three numbers of labels, each with a
     third of the risk. An accepted threshold hands its risk to the next one (the fallback procedure: Wiens, 2003).
     """
+    labels, p_values = found["labels"].to_numpy(), found["p_value"].to_numpy()
     starts = [needed * 2**number for number in range(STARTS)]
     accepted, available, wanted = None, 0.0, float(needed)
-    while (place := int(np.searchsorted(found.labels, wanted))) < len(found.labels):
+    while (place := int(np.searchsorted(labels, wanted))) < len(labels):
         while starts and wanted >= starts[0]:
             available += risk / STARTS
             del starts[0]
-        if found.p_value[place] <= available:
+        if p_values[place] <= available:
             accepted = place
-        else:
+        elif starts:
             available = 0.0
-            if not starts:
-                break
-        following = max(wanted * GROWTH, found.labels[place] + 1)
+        else:
+            break
+        following = max(wanted * GROWTH, labels[place] + 1)
         wanted = min(following, starts[0]) if starts else following
     return accepted
 
 
-def _first_accepted(found: _Candidates, risk: float) -> int | None:
+def _first_accepted(found: pd.DataFrame, risk: float) -> int | None:
     """Return the highest threshold that is accepted with all below it."""
-    refused = np.flatnonzero(found.p_value > risk)
+    refused = np.flatnonzero(found["p_value"] > risk)
     place = int(refused[-1]) + 1 if len(refused) else 0
-    return place if place < len(found.p_value) else None
+    return place if place < len(found) else None
 
 
 def fit_guarantees(
@@ -181,27 +163,25 @@ def fit_guarantees(
     Raises:
         InputError: a level or the confidence is not between 0 and 1.
     """
-    made: dict[str, Any] = {}
-    for kind, level in ((PRECISION, precision), (RECALL, recall), ("confidence", confidence)):
-        if level is not None and not 0 < level < 1:
-            raise InputError(f"{kind}={level}: expected a number between 0 and 1.", key=kind)
+    for name, value in ((PRECISION, precision), (RECALL, recall), ("confidence", confidence)):
+        if value is not None and not 0 < value < 1:
+            raise InputError(f"{name}={value}: expected a number between 0 and 1.", key=name)
+    scores, targets, classes = predictions.scores, predictions.targets, predictions.classes
+    groups: dict[str, Any] = {"all": slice(None)}
+    if per_class:
+        groups = {name: [column] for column, name in enumerate(classes)}
+    made = {}
     for kind, level in ((PRECISION, precision), (RECALL, recall)):
-        if level is None:
-            continue
-        groups = dict(zip(predictions.classes, np.arange(len(predictions.classes))[:, None], strict=True))
-        groups = groups if per_class else {"all": np.arange(len(predictions.classes))}
-        found = {
-            name: find_threshold(
-                predictions.scores[:, columns], predictions.targets[:, columns], kind, level, confidence
-            )
-            for name, columns in groups.items()
-        }
-        thresholds = {name: found[name if per_class else "all"].threshold for name in predictions.classes}
-        made[SECTIONS[kind]] = {
-            kind: level,
-            "thresholds": thresholds,
-            "classes": {name: asdict(guarantee) for name, guarantee in found.items()},
-        }
+        if level is not None:
+            found = {
+                name: find_threshold(scores[:, columns], targets[:, columns], kind, level, confidence)
+                for name, columns in groups.items()
+            }
+            made[SECTIONS[kind]] = {
+                kind: level,
+                "thresholds": {name: found[name if per_class else "all"].threshold for name in classes},
+                "classes": {name: asdict(guarantee) for name, guarantee in found.items()},
+            }
     return made
 
 
@@ -229,8 +209,10 @@ def share_without_question(
     scores: np.ndarray, guarantees: Mapping[str, Any], classes: Sequence[str]
 ) -> float:
     """Return the share of the images (N, C) of which no label has to be asked; see `decide` and `fit_guarantees`."""
-    limits = []
-    for section, absent in (("yes", np.inf), ("no", -np.inf)):
+
+    def limits(section: str, absent: float) -> np.ndarray:
         found = guarantees[section]["thresholds"]
-        limits.append(np.array([absent if found[name] is None else found[name] for name in classes]))
-    return float((decide(scores, *limits) != "ask").all(axis=1).mean())
+        return np.array([absent if found[name] is None else found[name] for name in classes])
+
+    answers = decide(scores, limits("yes", np.inf), limits("no", -np.inf))
+    return float((answers != "ask").all(axis=1).mean())

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mlic.data.table import UNKNOWN
 from mlic.errors import InputError
@@ -24,6 +25,11 @@ METRICS = (
     "precision_samples", "recall_samples", "f1_samples",
     "cp", "cr", "cf1", "op", "or", "of1",
 )  # fmt: skip
+SHOWN_METRICS = (
+    "loss", "map", "auc_micro", "auc_macro", "precision_micro", "recall_micro", "f1_micro",
+    "precision_macro", "recall_macro", "cf1", "of1",
+)  # fmt: skip
+CLASS_METRICS = ("ap", "auc", "precision", "recall", "f1")
 
 
 def evaluate_scores(
@@ -48,26 +54,27 @@ def evaluate_scores(
     """
     scored = ScoredImages(scores, targets, classes, threshold)
     averages, per_class = scored.summarise()
-    rows = zip(
-        *(_plain(per_class[name][:, 0]) for name in ("ap", "auc", "precision", "recall", "f1")), strict=True
-    )
-    names = [str(name) for name in classes]
-    supports = per_class["support"][:, 0].astype(int).tolist()
-    table: dict[str, dict[str, float | None]] = {
-        name: dict(zip(("ap", "auc", "precision", "recall", "f1", "support"), (*row, support), strict=True))
-        for name, row, support in zip(names, rows, supports, strict=True)
-    }
-    if scored.known is not None:
-        for name, count in zip(names, scored.known.sum(axis=0).tolist(), strict=True):
-            table[name]["known"] = count
+    table: dict[str, dict[str, Any]] = {}
+    for column, name in enumerate(map(str, classes)):
+        figures = {figure: _plain(per_class[figure][column]) for figure in CLASS_METRICS}
+        table[name] = {**figures, "support": int(per_class["support"][column, 0])}
+        if scored.known is not None:
+            table[name]["known"] = int(scored.known[:, column].sum())
     return {
-        **{name: _plain(averages[name])[0] for name in METRICS},
+        **{name: _plain(averages[name]) for name in METRICS},
         "per_class": table,
         "undefined": {
-            "positives": [name for name in names if table[name]["ap"] is None],
-            "auc": [name for name in names if table[name]["auc"] is None],
+            "positives": [name for name, row in table.items() if row["ap"] is None],
+            "auc": [name for name, row in table.items() if row["auc"] is None],
         },
     }
+
+
+def metrics_table(results: dict[str, dict[str, Any]]) -> str:
+    """Return the metrics of a run as text: one column a part, at threshold 0.5 or the calibrated ones."""
+    frame = pd.DataFrame(results).reindex(SHOWN_METRICS).astype(float)
+    title = "metrics of the selected weights, at threshold 0.5 (calibrated: at the tuned thresholds of each class)"
+    return f"{title}\n{frame.to_string(float_format='%.4f', na_rep='-')}"
 
 
 class ScoredImages:
@@ -106,12 +113,12 @@ class ScoredImages:
 
     def _rank(self, rankings: int) -> Ranking:
         """Rank the labels of each class, or of all classes pooled in one ranking."""
-        scores, targets, known = (
-            None if values is None else np.ascontiguousarray(values.T).reshape(rankings, -1)
-            for values in (self.scores, self.targets, self.known)
-        )
-        assert scores is not None and targets is not None
-        return Ranking.build(scores, targets, len(self.scores), known)
+
+        def reshape(values: np.ndarray) -> np.ndarray:
+            return np.ascontiguousarray(values.T).reshape(rankings, -1)
+
+        known = None if self.known is None else reshape(self.known)
+        return Ranking(reshape(self.scores), reshape(self.targets), len(self.scores), known)
 
     def summarise(
         self, weights: np.ndarray | None = None, names: Sequence[str] = METRICS
@@ -145,35 +152,36 @@ def check_scores(
         InputError: see `evaluate_scores`.
     """
     scores, targets = np.asarray(scores), np.asarray(targets)
-    if scores.ndim != 2 or scores.shape != targets.shape or scores.shape[1] != len(classes):
+    if (
+        scores.ndim != 2
+        or scores.shape != targets.shape
+        or scores.shape[1] != len(classes)
+        or not scores.size
+    ):
         raise InputError(
-            f"scores {scores.shape} and targets {targets.shape} must both be (images, classes), "
+            f"scores {scores.shape} and targets {targets.shape} must both be (images, classes) and not empty, "
             f"with one column for each of the {len(classes)} classes."
         )
-    if scores.size == 0:
-        raise InputError(f"metrics require images and classes: the scores have the shape {scores.shape}.")
     if len(set(classes)) < len(classes):
         raise InputError("a class is listed twice: each column of the scores needs its own name.")
     if scores.dtype not in (np.float32, np.float64):
         scores = scores.astype(np.float64)
-    if not np.isfinite(scores).all():
-        row, column = np.argwhere(~np.isfinite(scores))[0]
-        raise InputError(
-            f"the score of row {row}, class '{classes[column]}' is {scores[row, column]}: all scores must be "
-            "finite. A diverged loss, or broken features or weights, cause such scores."
-        )
     positive = targets == 1
     known = positive | (targets == 0)
-    if known.all():
-        return scores, positive, None
+    _refuse_values("score", scores, np.isfinite(scores), classes, "expected a finite number")
     valid = known | (targets == UNKNOWN)
+    _refuse_values("target", targets, valid, classes, f"expected 0, 1, or {UNKNOWN} if it is unknown")
+    return scores, positive, None if known.all() else known
+
+
+def _refuse_values(
+    name: str, values: np.ndarray, valid: np.ndarray, classes: Sequence[str], expected: str
+) -> None:
     if not valid.all():
         row, column = np.argwhere(~valid)[0]
         raise InputError(
-            f"the target of row {row}, class '{classes[column]}' is {targets[row, column]}: expected 0, 1, or "
-            f"{UNKNOWN} if it is unknown."
+            f"the {name} of row {row}, class '{classes[column]}' is {values[row, column]}: {expected}."
         )
-    return scores, positive, known
 
 
 def known_labels(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,6 +190,7 @@ def known_labels(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, n
     return scores[known], targets[known]
 
 
-def _plain(values: np.ndarray) -> list[float | None]:
-    """Convert to Python floats, with None for NaN, which JSON does not have."""
-    return [None if math.isnan(value) else value for value in values.tolist()]
+def _plain(values: np.ndarray) -> float | None:
+    """Convert a single value to a Python float, with None for NaN, which JSON does not have."""
+    value = values.item()
+    return None if math.isnan(value) else value

@@ -40,21 +40,18 @@ class Predictions:
         """Check the fields and convert them to the dtypes above."""
         classes = tuple(str(name) for name in self.classes)
         scores, _, _ = check_scores(self.scores, self.targets, classes)
-        file_names = np.asarray(self.file_names, dtype=object)
-        if file_names.shape != (len(scores),):
-            raise InputError(
-                f"{len(file_names)} file names for {len(scores)} rows of scores: expected one per row."
-            )
-        folds = None if self.folds is None else np.asarray(self.folds).astype(np.int64)
-        if folds is not None and folds.shape != file_names.shape:
-            raise InputError(f"folds {folds.shape} for {len(scores)} rows of scores: expected one per row.")
-        for name, value in (
-            ("file_names", file_names),
-            ("scores", scores.astype(np.float32, copy=False)),
-            ("targets", np.asarray(self.targets).astype(np.int8)),
-            ("classes", classes),
-            ("folds", folds),
-        ):
+        fields = {
+            "classes": classes,
+            "scores": scores.astype(np.float32, copy=False),
+            "targets": np.asarray(self.targets).astype(np.int8),
+            "file_names": np.asarray(self.file_names, dtype=object),
+            "folds": None if self.folds is None else np.asarray(self.folds).astype(np.int64),
+        }
+        for name, value in fields.items():
+            if name in ("file_names", "folds") and value is not None and value.shape != (len(scores),):
+                raise InputError(
+                    f"{name} {value.shape} for {len(scores)} rows of scores: expected one per row."
+                )
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
@@ -97,31 +94,21 @@ class Predictions:
         """
         try:
             frame = pd.read_parquet(path)
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file. Expected the predictions of a run.") from None
+            columns = [str(name) for name in frame.columns if name != FOLD]
+            classes = tuple(name.removeprefix(SCORE) for name in columns if name.startswith(SCORE))
+            scores, targets = ([start + name for name in classes] for start in (SCORE, TARGET))
+            if not classes or columns != ["file_name", *scores, *targets]:
+                raise InputError(
+                    f"not a predictions file. Expected the columns file_name, '{SCORE}<class>' of each class, then "
+                    f"'{TARGET}<class>' of each in the same order"
+                )
+            return cls(
+                frame["file_name"].to_numpy(dtype=object),
+                frame[scores].to_numpy(dtype=np.float32),
+                frame[targets].to_numpy(dtype=np.float32),
+                classes,
+                frame[FOLD].to_numpy(dtype=np.int64) if FOLD in frame.columns else None,
+            )
         except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
             # pandas does not validate its own metadata in the file
-            raise InputError(f"{path}: cannot be read as a parquet file ({error!r}).") from error
-        classes = _classes_of(path, [str(name) for name in frame.columns if name != FOLD])
-        try:
-            scores = frame[[SCORE + name for name in classes]].to_numpy(dtype=np.float32)
-            targets = frame[[TARGET + name for name in classes]].to_numpy(dtype=np.float32)
-            folds = frame[FOLD].to_numpy(dtype=np.int64) if FOLD in frame.columns else None
-            return cls(frame["file_name"].to_numpy(dtype=object), scores, targets, classes, folds)
-        except (
-            TypeError,
-            ValueError,
-        ) as error:  # InputError is a ValueError; add the name of the file to either
-            raise InputError(f"{path}: {error}") from error
-
-
-def _classes_of(path: str | Path, columns: list[str]) -> tuple[str, ...]:
-    classes = tuple(name.removeprefix(SCORE) for name in columns if name.startswith(SCORE))
-    expected = ["file_name", *(SCORE + name for name in classes), *(TARGET + name for name in classes)]
-    if not classes or columns != expected:
-        shown = ", ".join(columns[:4])
-        raise InputError(
-            f"{path}: not a predictions file. Expected file_name, '{SCORE}<class>' of each class, "
-            f"then '{TARGET}<class>' of each in the same order; it has {len(columns)} columns: {shown}, ..."
-        )
-    return classes
+            raise InputError(f"{path}: cannot be read as predictions of a run ({error!r}).") from error

@@ -5,7 +5,6 @@ negatives in and above each run. The scores are therefore sorted once. For any w
 a bootstrap resample, the rest are sums over a few thousand runs.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 
-@dataclass(frozen=True, eq=False)
 class Ranking:
     """Rankings of N items for C classes: the runs of equal scores with a positive, class after class, best first.
 
@@ -24,50 +22,37 @@ class Ranking:
             which are below every positive and therefore outside of all runs.
         targets: bool (C, N).
         num_images: number of images; items whose indices differ by a multiple of it share an image and its weight.
+        known: bool (C, N), True where the label is known; None if all are.
         run_values: value of `falling` in each run (G,).
         first_run: first run of each class, then G (C + 1,).
         starts: number of items of the class above each run (G,).
         sizes: number of items in each run (G,).
         positives: number of positives in each run (G,).
-        known: bool (C, N), True where the label is known; None if all are.
     """
 
-    falling: np.ndarray
-    targets: np.ndarray
-    num_images: int
-    run_values: np.ndarray
-    first_run: np.ndarray
-    starts: np.ndarray
-    sizes: np.ndarray
-    positives: np.ndarray
-    known: np.ndarray | None
-
-    @classmethod
-    def build(
-        cls, scores: np.ndarray, targets: np.ndarray, num_images: int, known: np.ndarray | None = None
-    ) -> "Ranking":
+    def __init__(
+        self, scores: np.ndarray, targets: np.ndarray, num_images: int, known: np.ndarray | None = None
+    ) -> None:
         """Rank float scores (C, N) with bool targets (C, N), not empty; `known` is that of the attributes."""
-        falling = -scores if known is None else np.where(known, -scores, np.inf)
-        values, owner = (
-            falling[targets],
-            np.repeat(np.arange(len(targets)), np.count_nonzero(targets, axis=1)),
-        )
+        self.targets, self.num_images, self.known = targets, num_images, known
+        self.falling = falling = -scores if known is None else np.where(known, -scores, np.inf)
+        owner, _ = np.nonzero(targets)
+        values = falling[targets]
         values = values[np.lexsort((values, owner))]
         opens = np.ones(len(values), dtype=bool)
         opens[1:] = (values[1:] != values[:-1]) | (owner[1:] != owner[:-1])
         first = np.flatnonzero(opens)
-        run_values = values[first]
-        first_run = np.searchsorted(owner[first], np.arange(len(targets) + 1))
+        self.run_values = values[first]
+        self.first_run = np.searchsorted(owner[first], np.arange(len(targets) + 1))
+        self.positives = np.diff(np.append(first, len(values)))
 
         # sorting values is several times faster than argsort, and there are few runs
         ranked = np.sort(falling, axis=1)
         bounds = np.empty((2, len(first)), dtype=np.int64)
-        for row, begin, end in zip(ranked, first_run, first_run[1:], strict=False):
-            bounds[0, begin:end] = row.searchsorted(run_values[begin:end], side="left")
-            bounds[1, begin:end] = row.searchsorted(run_values[begin:end], side="right")
-        positives = np.diff(np.append(first, len(values)))
-        sizes = bounds[1] - bounds[0]
-        return cls(falling, targets, num_images, run_values, first_run, bounds[0], sizes, positives, known)
+        for row, begin, end in zip(ranked, self.first_run, self.first_run[1:], strict=False):
+            for bound, side in zip(bounds, ("left", "right"), strict=True):
+                bound[begin:end] = row.searchsorted(self.run_values[begin:end], side=side)
+        self.starts, self.sizes = bounds[0], bounds[1] - bounds[0]
 
     @cached_property
     def _membership(self) -> "csr_array":

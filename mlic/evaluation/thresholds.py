@@ -6,9 +6,8 @@ threshold is therefore shrunk towards the common one, the more the fewer positiv
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,19 +19,17 @@ CALIBRATED, COMMON = "calibrated", "common"
 SHRINKAGE = 5.0
 
 
-@dataclass(frozen=True, eq=False)
-class Thresholds:
+class Thresholds(NamedTuple):
     """Tuned thresholds; a label is predicted if its score is above the threshold.
 
     Attributes:
         common: one threshold for all classes, best for micro F1.
-        per_class: float64 (C,), the best threshold of each class, shrunk towards `common`.
-        unshrunk: float64 (C,), the best threshold of each class for its F1; `common` for a class without positives.
+        per_class: float64 (C,), the best threshold of each class for its F1, shrunk towards `common`; `common` for a
+            class without positives.
     """
 
     common: float
     per_class: np.ndarray
-    unshrunk: np.ndarray
 
 
 def fit_thresholds(scores: np.ndarray, targets: np.ndarray, *, shrinkage: float = SHRINKAGE) -> Thresholds:
@@ -61,10 +58,10 @@ def fit_thresholds(scores: np.ndarray, targets: np.ndarray, *, shrinkage: float 
         best_threshold(column[rows], wanted[rows])
         for column, wanted, rows in zip(scores.T, targets.T, used.T, strict=True)
     ]
-    unshrunk = np.array([common if value is None else value for value in own])
+    best = np.array([common if value is None else value for value in own])
     positives = targets.sum(axis=0)
     trust = positives / np.maximum(positives + shrinkage, 1)
-    return Thresholds(common, common + trust * (unshrunk - common), unshrunk)
+    return Thresholds(common, common + trust * (best - common))
 
 
 def best_threshold(scores: np.ndarray, targets: np.ndarray) -> float | None:
@@ -78,9 +75,7 @@ def best_threshold(scores: np.ndarray, targets: np.ndarray) -> float | None:
         return None
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order].astype(np.float64)
-    last = np.append(
-        np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1
-    )  # end of each run of equal scores
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # ends of the runs of equal scores
     hits = np.cumsum(targets[order])[last]
     f1 = 2 * hits / (last + 1 + total)
     upper = ranked[last]
@@ -111,17 +106,13 @@ def resolve_thresholds(
         InputError: the setting is not one of these or names unknown classes, or the run has no thresholds of its own.
     """
     if isinstance(setting, str) and setting.endswith(".json"):
-        return np.array([_number(setting, value, True) for value in _of_file(Path(setting), classes)])
-    if isinstance(setting, str) and setting not in (CALIBRATED, COMMON):
+        given = _of_file(Path(setting), classes)
+    elif isinstance(setting, str) and setting not in (CALIBRATED, COMMON):
         raise InputError(
             f"thresholds: must be calibrated, common, a number from 0 to 1, numbers of classes such as "
             f"{{person: 0.9}}, or a .json file, got '{setting}'."
         )
-    if isinstance(setting, Mapping) and (unknown := sorted(setting.keys() - set(classes))):
-        raise InputError(
-            f"thresholds: the run has no class '{unknown[0]}'. It has {', '.join(classes)[:300]}."
-        )
-    if isinstance(setting, str | Mapping):
+    elif isinstance(setting, str | Mapping):
         if own is None:
             raise InputError(
                 "the checkpoint has no calibrated thresholds. They are stored in the selected checkpoint (best.ckpt) "
@@ -129,17 +120,22 @@ def resolve_thresholds(
             )
         given = {name: own["common"] if setting == COMMON else own["per_class"][name] for name in classes}
         if isinstance(setting, Mapping):
-            given |= {name: _number("thresholds", value) for name, value in setting.items()}
-        return np.array([given[name] for name in classes], dtype=np.float64)
-    return np.full(len(classes), _number("thresholds", setting))
+            given |= {name: _number(value) for name, value in setting.items()}
+    else:
+        given = dict.fromkeys(classes, _number(setting))
+    if unknown := sorted(given.keys() - set(classes)):
+        raise InputError(
+            f"thresholds: the run has no class '{unknown[0]}'. It has {', '.join(classes)[:300]}."
+        )
+    return np.array([given[name] for name in classes], dtype=np.float64)
 
 
-def _of_file(file: Path, classes: Sequence[str]) -> list[Any]:
+def _of_file(file: Path, classes: Sequence[str]) -> dict[str, float]:
     """Return the threshold of each class in thresholds.json or guarantees.json."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         found = content["per_class"] if "per_class" in content else content["yes"]["thresholds"]
-        return [found[name] for name in classes]
+        return {name: np.inf if found[name] is None else _number(found[name]) for name in classes}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
             f"thresholds: '{file}' cannot be used ({error!r}). Expected the thresholds.json of a run, or a "
@@ -147,9 +143,7 @@ def _of_file(file: Path, classes: Sequence[str]) -> list[Any]:
         ) from error
 
 
-def _number(source: str, value: Any, missing: bool = False) -> float:
-    if value is None and missing:
-        return float("inf")
+def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InputError(f"{source}: a threshold must be a number from 0 to 1, got '{value}'.")
+        raise InputError(f"thresholds: a threshold must be a number from 0 to 1, got '{value}'.")
     return float(value)

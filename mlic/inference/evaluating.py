@@ -15,8 +15,7 @@ from mlic.data.bad_images import leave_out
 from mlic.data.datamodule import EVALUATION_BATCH
 from mlic.data.images import ImageReference
 from mlic.errors import check_choice
-from mlic.evaluation.metrics import evaluate_scores
-from mlic.evaluation.metrics_table import metrics_table
+from mlic.evaluation.metrics import evaluate_scores, metrics_table
 from mlic.evaluation.predictions import Predictions
 from mlic.evaluation.thresholds import CALIBRATED
 from mlic.features.extraction import HASH_INDEX

@@ -132,7 +132,7 @@ def _unit_vectors(features: Tensor) -> Tensor:
 
 
 def _mean_precision(scores: np.ndarray, targets: np.ndarray) -> float:
-    ranking = Ranking.build(scores.T, targets.T == 1, len(scores), known=targets.T != UNKNOWN)
+    ranking = Ranking(scores.T, targets.T == 1, len(scores), known=targets.T != UNKNOWN)
     return float(np.nanmean(ranking.summarise()[0]))
 
 

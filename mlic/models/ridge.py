@@ -320,7 +320,7 @@ def fit_ridge(
             if not np.isfinite(scores).all():  # the penalty is too small for the precision of the features
                 precision[candidate, columns], loss[candidate, columns] = -inf, inf
                 continue
-            ranking = Ranking.build(scores.T, known_targets.T == 1, len(scores))
+            ranking = Ranking(scores.T, known_targets.T == 1, len(scores))
             precision[candidate, columns] = ranking.summarise()[0][:, 0]
             loss[candidate, columns] = _calibrated_loss(scores, known_targets)
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from mlic.command_line import program
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
-from mlic.evaluation.metrics_table import metrics_table
+from mlic.evaluation.metrics import metrics_table
 from mlic.features.extraction import ExtractionResult
 from mlic.features.hashing import hash_files
 from mlic.features.machine import describe_machine

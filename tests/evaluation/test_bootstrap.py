@@ -27,47 +27,24 @@ def predict(scores: np.ndarray, targets: np.ndarray) -> Predictions:
     return Predictions(file_names, scores, targets, tuple("abcdefgh"[: scores.shape[1]]))
 
 
-def noisy(scores: np.ndarray, amount: float, seed: int) -> np.ndarray:
-    noise = np.random.default_rng(seed).normal(scale=amount, size=scores.shape)
-    return (1 / (1 + np.exp(-(np.log(scores / (1 - scores)) + noise)))).astype(np.float32)
-
-
 def test_resampled_metrics_are_those_of_the_repeated_images(simulate: Simulate) -> None:
-    predictions = predict(*simulate(0, 50, 3, levels=9))
-    bootstrap = Bootstrap(predictions, 0.4, resamples=70, seed=1)
-    weights = np.hstack(list(resample_weights(50, 70, seed=1)))
-    assert weights.sum(axis=0).tolist() == [50] * 70
-    assert np.array_equal(weights[:, :40], np.hstack(list(resample_weights(50, 40, seed=1))))
-    assert not np.array_equal(weights, np.hstack(list(resample_weights(50, 70, seed=2))))
+    predictions = replace(predict(*simulate(0, 60, 3, levels=9)), folds=np.arange(60) % 3)
+    bootstrap = Bootstrap(predictions, 0.4, names=[*METRICS, MEAN_OF_FOLDS], resamples=70, seed=1)
+    weights = np.hstack(list(resample_weights(60, 70, seed=1)))
+    assert weights.sum(axis=0).tolist() == [60] * 70
+    assert np.array_equal(weights[:, :40], np.hstack(list(resample_weights(60, 40, seed=1))))
+    assert not np.array_equal(weights, np.hstack(list(resample_weights(60, 70, seed=2))))
+
+    def of_rows(rows: np.ndarray) -> dict[str, Any]:
+        return evaluate_scores(predictions.scores[rows], predictions.targets[rows], predictions.classes, 0.4)
+
     for resample in (0, 69):
-        rows = np.repeat(np.arange(50), weights[:, resample].astype(int))
-        part = predictions.select(rows)
-        expected = evaluate_scores(part.scores, part.targets, part.classes, 0.4)
+        rows = np.repeat(np.arange(60), weights[:, resample].astype(int))
         assert {name: bootstrap.resampled[name][resample] for name in METRICS} == pytest.approx(
-            {name: expected[name] for name in METRICS}
+            {name: of_rows(rows)[name] for name in METRICS}
         )
-
-
-def test_the_mean_of_folds_ranks_the_repeated_images_within_each_fold(simulate: Simulate) -> None:
-    folds = np.arange(60) % 3
-    predictions = replace(predict(*simulate(0, 60, 3, levels=9)), folds=folds)
-    bootstrap = Bootstrap(predictions, names=["map", MEAN_OF_FOLDS], resamples=20, seed=1)
-    weights = np.hstack([np.ones((60, 1)), *resample_weights(60, 20, seed=1)])
-    found = [bootstrap.estimates[MEAN_OF_FOLDS], *bootstrap.resampled[MEAN_OF_FOLDS]]
-    for column in (0, 1, 20):
-        parts = [
-            predictions.select(np.repeat(np.arange(60), weights[:, column].astype(int) * (folds == fold)))
-            for fold in range(3)
-        ]
-        maps = [evaluate_scores(part.scores, part.targets, part.classes)["map"] for part in parts]
-        assert found[column] == pytest.approx(np.mean(maps))
-    whole = replace(predictions, folds=None)
-    assert Bootstrap(whole, names=["map", MEAN_OF_FOLDS], resamples=2).interval(MEAN_OF_FOLDS) is None
-    assert why_not_paired(predictions, whole) == "only one of them is a cross-validation"
-    moved = replace(predictions, folds=np.sort(folds))
-    assert (
-        why_not_paired(predictions, moved) == "different folds: 40 of 60 images were tested in another fold"
-    )
+        maps = [of_rows(rows[rows % 3 == fold])["map"] for fold in range(3)]
+        assert bootstrap.resampled[MEAN_OF_FOLDS][resample] == pytest.approx(np.mean(maps))
 
 
 def test_interval_is_centred_though_repeated_images_raise_average_precision(simulate: Simulate) -> None:
@@ -95,66 +72,47 @@ def test_intervals_hold_the_true_value_about_as_often_as_they_say(simulate: Simu
 def test_undefined_metric_has_no_interval(simulate: Simulate) -> None:
     scores, targets = simulate(0, 20, 2)
     bootstrap = Bootstrap(predict(scores, 0 * targets), names=["map", "f1_samples"], resamples=10)
-    assert bootstrap.interval("map") is None
-    assert bootstrap.interval("f1_samples") is not None
+    assert bootstrap.interval("map") is None and bootstrap.class_interval(0) is None
+    assert bootstrap.interval("f1_samples") is not None and bootstrap.interval(MEAN_OF_FOLDS) is None
     difference = paired_differences({"x": bootstrap, "y": bootstrap}, "map")[0]
     assert np.isnan([difference.estimate, difference.low, difference.p_value, difference.p_holm]).all()
 
 
 def test_a_clear_difference_is_found_and_pairing_narrows_it(simulate: Simulate) -> None:
     scores, targets = simulate(4, 300, 4)
-    best, near, worst = (predict(noisy(scores, amount, 7), targets) for amount in (0.0, 0.05, 3.0))
-    runs = {
-        name: Bootstrap(run, resamples=199)
-        for name, run in (("best", best), ("near", near), ("worst", worst))
-    }
+    runs = {}
+    for name, amount in (("best", 0.0), ("near", 0.05), ("worst", 3.0)):
+        noise = np.random.default_rng(7).normal(scale=amount, size=scores.shape)
+        noisy = 1 / (1 + np.exp(-(np.log(scores / (1 - scores)) + noise)))
+        runs[name] = Bootstrap(predict(noisy.astype(np.float32), targets), resamples=199)
     pairs = {(row.first, row.second): row for row in paired_differences(runs, "auc_macro")}
     assert list(pairs) == [("best", "near"), ("best", "worst"), ("near", "worst")]
     clear = pairs["best", "worst"]
     assert clear.estimate == runs["best"].estimates["auc_macro"] - runs["worst"].estimates["auc_macro"]
-    assert clear.low > 0
-    assert clear.p_value == 1 / 200
-    assert clear.p_holm == 3 / 200
-    alone = runs["best"].interval("auc_macro")
-    paired = pairs["best", "near"]
+    assert clear.low > 0 and (clear.p_value, clear.p_holm) == (1 / 200, 3 / 200)
+    alone, paired = runs["best"].interval("auc_macro"), pairs["best", "near"]
     assert alone is not None
     assert paired.high - paired.low < (alone.high - alone.low) / 5
 
 
-def change(predictions: Predictions, **values: Any) -> Predictions:
-    fields = {name: getattr(predictions, name) for name in ("file_names", "scores", "targets", "classes")}
-    return Predictions(**{**fields, **values})
-
-
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (
-            lambda p: p.select([1, 0, *range(2, 10)]),
-            "images or order: 2 rows differ, first '000.jpg' and '001.jpg'",
-        ),
-        (lambda p: change(p, classes=("a", "z")), "different classes: b, z in only one of them"),
-        (
-            lambda p: change(p, targets=1 - p.targets),
-            "different labels of the same images: 20 differ, .* '000.jpg', class 'a'",
-        ),
-    ],
-)
-def test_other_images_are_refused_a_paired_figure(simulate: Simulate, build: Callable, message: str) -> None:
-    predictions = predict(*simulate(5, 10, 2))
-    runs = {"x": Bootstrap(predictions, resamples=5), "y": Bootstrap(build(predictions), resamples=5)}
-    with pytest.raises(InputError, match=f"no paired difference between 'x' and 'y': .*{message}"):
-        paired_differences(runs, "of1")
-    assert why_not_paired(predictions, predictions) is None
-
-
-def test_other_resamples_and_unknown_names_are_refused(simulate: Simulate) -> None:
-    predictions = predict(*simulate(5, 10, 2))
+def test_other_images_or_resamples_are_refused_a_paired_figure(simulate: Simulate) -> None:
+    predictions = replace(predict(*simulate(5, 10, 2)), folds=np.arange(10) % 2)
     first = Bootstrap(predictions, resamples=5)
+    other_folds = replace(predictions, folds=np.arange(10) // 5)
+    for other, message in (
+        (predictions.select([1, 0, *range(2, 10)]), "different test images or order"),
+        (replace(predictions, classes=("a", "z")), "different classes or order: b, z in only one of them"),
+        (replace(predictions, targets=1 - predictions.targets), "labels of the same images: 20 differ"),
+        (other_folds, "different folds: 4 of 10 images"),
+        (replace(predictions, folds=None), "different folds: 5 of 10 images"),
+    ):
+        with pytest.raises(InputError, match=f"no paired difference between 'x' and 'y': .*{message}"):
+            paired_differences({"x": first, "y": Bootstrap(other, resamples=5)}, "of1")
     for other in (Bootstrap(predictions, resamples=6), Bootstrap(predictions, resamples=5, seed=1)):
         with pytest.raises(InputError, match="different resamples: use the same seed and number"):
             paired_differences({"x": first, "y": other}, "map")
-    with pytest.raises(InputError, match=r"unknown metrics \['mAP'\].*metrics are map, "):
+    assert why_not_paired(predictions, predictions) is None
+    with pytest.raises(KeyError):
         Bootstrap(predictions, names=["mAP"])
 
 

@@ -52,7 +52,5 @@ def test_the_temperature_undoes_what_was_done(factor: float) -> None:
 def test_logits_are_refused() -> None:
     logits, targets = np.array([[-2.0, 3.0]]), np.array([[0, 1]])
     for function in (reliability_table, expected_calibration_error, fit_temperature):
-        with pytest.raises(InputError, match=r"must be in \[0, 1\]\. Apply a sigmoid"):
+        with pytest.raises(InputError, match=r"requires probabilities in \[0, 1\]"):
             function(logits, targets)
-    with pytest.raises(InputError, match="must have the same shape"):
-        fit_temperature(np.zeros((2, 1)), np.zeros((1, 2)))

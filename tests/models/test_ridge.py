@@ -172,7 +172,7 @@ def test_classes_without_two_groups_of_known_labels_change_no_other_class(known)
 def test_features_that_tell_nothing_have_no_leave_one_out_precision():
     _, labels = data()
     fit = fit_ridge(RidgeHead((12,), 3), lambda rows: torch.ones(len(rows), 12), labels)
-    rank = Ranking.build(fit.scores.T, labels.T == 1, 120)
+    rank = Ranking(fit.scores.T, labels.T == 1, 120)
     assert (rank.summarise()[0][:, 0] < labels.mean(axis=0) + 0.05).all()
 
 
