@@ -136,7 +136,7 @@ def image_loader(
     batch_size: int,
     num_workers: int,
     on_cpu: bool,
-    sampler: Sampler[int] | None = None,
+    sampler: Sampler[int] | Sequence[int] | None = None,
     targets: Tensor | None = None,
     persistent: bool = False,
 ) -> DataLoader[Any]:

@@ -1,15 +1,15 @@
 """Features for training: readers of stored rows, and datasets that serve them from memory or stream them from disk."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
-from math import prod
+from math import ceil, prod
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, DistributedSampler
 
-from mlic.features.shard import Shard
+from mlic.data.sampling import group_size_and_rank
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -26,16 +26,16 @@ class FeatureReader:
 
     def __init__(
         self,
-        shards: Sequence[Shard],
+        shards: Sequence[Tensor],
         shard_numbers: np.ndarray,
         rows: np.ndarray,
         *,
         feature_shape: tuple[int, ...],
         dtype: torch.dtype,
     ) -> None:
-        """Row i is row `rows[i]` of shard `shard_numbers[i]`, both int (N,); `dtype` is that of the store."""
+        """Row i is row `rows[i]` of `shards[shard_numbers[i]]`, both int (N,); `dtype` is that of the store."""
         self._shards, self._shard_numbers, self._rows = shards, shard_numbers, rows
-        used = [shards[number].features.dtype for number in np.unique(shard_numbers).tolist()]
+        used = [shards[number].dtype for number in np.unique(shard_numbers).tolist()]
         self.feature_shape, self.dtype = feature_shape, reduce(torch.promote_types, used, dtype)
         self.row_bytes = prod(feature_shape) * self.dtype.itemsize
 
@@ -56,8 +56,7 @@ class FeatureReader:
         bounds = np.flatnonzero(np.diff(shard_numbers[order])) + 1
         for positions in np.split(order, bounds) if len(order) else []:
             shard = self._shards[int(shard_numbers[positions[0]])]
-            found = shard.features[torch.from_numpy(rows[positions])]
-            features[torch.from_numpy(positions)] = found.to(self.dtype)
+            features[torch.from_numpy(positions)] = shard[torch.from_numpy(rows[positions])].to(self.dtype)
         return features
 
 
@@ -94,9 +93,6 @@ class ConcatenatedReader:
         return features
 
 
-Reader = FeatureReader | ConcatenatedReader
-
-
 class MemoryRows:
     """Rows in the memory of a device in the dtype of the store."""
 
@@ -128,7 +124,13 @@ class StreamedRows:
     may begin in one and end in the next. Other rows are read one by one.
     """
 
-    def __init__(self, reader: Reader, *, memory_bytes: float, block_bytes: float = BLOCK_BYTES) -> None:
+    def __init__(
+        self,
+        reader: FeatureReader | ConcatenatedReader,
+        *,
+        memory_bytes: float,
+        block_bytes: float = BLOCK_BYTES,
+    ) -> None:
         """Read N rows with a reader; two windows of blocks of `block_bytes` take `memory_bytes`."""
         self.reader = reader
         self.block_rows = max(1, int(block_bytes / reader.row_bytes))
@@ -206,3 +208,44 @@ class FeatureDataset(Dataset[Batch]):
         """Return features (*feature_shape), targets (C,) and number () of one image."""
         features, targets, images = self.__getitems__([index])
         return features[0], targets[0], images[0]
+
+
+class FeatureSampler(DistributedSampler[int]):
+    """Sampler that yields all rows in a new order each epoch.
+
+    It does not use global generators, and a resumed run reproduces the order. For streamed rows, the order also depends
+    on their positions on disk. It is a `DistributedSampler` so that Lightning calls `set_epoch` and does not replace
+    it. Each of several processes takes one contiguous part of the order, padded with rows from its beginning to equal
+    length.
+    """
+
+    def __init__(self, dataset: FeatureDataset, rows: Sequence[int] | np.ndarray, *, seed: int) -> None:
+        """Create a sampler of `rows` (image numbers of the dataset).
+
+        Args:
+            dataset: dataset of the rows.
+            rows: rows of the training part.
+            seed: determines the order together with the epoch.
+        """
+        super().__init__(dataset, *group_size_and_rank(), shuffle=True, seed=seed)
+        self.features, self.image_rows = dataset, np.asarray(rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Return the number of rows of this process."""
+        return ceil(len(self.image_rows) / self.num_replicas)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield image numbers of the dataset."""
+        random = np.random.default_rng((self.seed, self.epoch))
+        for window in self._own_part(self.features.rows.windows(self.image_rows, random)):
+            self.features.rows.load_window(window)
+            yield from window.tolist()
+
+    def _own_part(self, windows: list[np.ndarray]) -> list[np.ndarray]:
+        if self.num_replicas == 1:
+            return windows
+        order = np.concatenate(windows)
+        bounds = np.cumsum([len(window) for window in windows])
+        positions = np.arange(self.rank * len(self), (self.rank + 1) * len(self))
+        own = order[positions % len(order)]
+        return [piece for piece in np.split(own, np.flatnonzero(np.isin(positions, bounds))) if len(piece)]

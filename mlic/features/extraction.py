@@ -14,11 +14,11 @@ import lightning as L
 import numpy as np
 import torch
 
-from mlic.data.images import FULL_BITS, ImageReference, full_check
+from mlic.data.images import FULL_BITS, DraftSize, ImageReference, full_check
 from mlic.errors import InputError
 from mlic.features.hashing import HashedFiles, hash_files
-from mlic.features.predicting import FeatureExtractor, FeatureWriter, PendingImages
-from mlic.features.store import FeatureStore
+from mlic.features.predicting import FeatureExtractor, PendingImages
+from mlic.features.store import FeatureStore, size_of
 from mlic.models import Backbone
 from mlic.runs.processes import cluster_environment
 from mlic.runs.trainer_signals import OwnSignals
@@ -37,9 +37,9 @@ class ExtractionResult:
     """Result of an extraction.
 
     Attributes:
-        stores: one store per backbone.
+        stores: one store per network of the backbone.
         digests: `S64` (N,), names of the rows of the N paths; empty for unreadable files.
-        found: number of existing rows; identical images count once.
+        found: number of existing rows in all stores; identical images count once.
         computed: number of added rows.
         bad: maps images without a row to the reasons.
         seconds: wall-clock seconds.
@@ -53,23 +53,6 @@ class ExtractionResult:
     seconds: float
 
 
-def join_results(results: Sequence[ExtractionResult], paths: Sequence[ImageReference]) -> ExtractionResult:
-    """Return the results of several backbones for the same paths as one."""
-    digests = results[0].digests
-    bad = {path: reason for result in results for path, reason in result.bad.items()}
-    for result in results[1:]:
-        for position in np.flatnonzero(result.digests != digests).tolist():
-            bad.setdefault(paths[position], "it changed while features were computed")
-    return ExtractionResult(
-        stores=tuple(store for result in results for store in result.stores),
-        digests=digests,
-        found=sum(result.found for result in results),
-        computed=sum(result.computed for result in results),
-        bad=bad,
-        seconds=sum(result.seconds for result in results),
-    )
-
-
 def extract_features(
     backbone: Backbone,
     paths: Sequence[ImageReference],
@@ -78,24 +61,25 @@ def extract_features(
     dtype: str = "float16",
     batch_size: int = 32,
     num_workers: int | None = None,
-    draft_size: int | None = None,
+    draft_size: DraftSize = None,
     bits_stored: int = FULL_BITS,
     trainer: Mapping[str, Any] | None = None,
 ) -> ExtractionResult:
-    """Compute the rows of images (identified by their bytes) that are missing in the store of a backbone.
+    """Compute the rows of images (identified by their bytes) that are missing in the stores of a backbone.
 
     With several devices or nodes, every process calls this function, as usual in Lightning; the first process decides
     which images are computed.
 
     Args:
-        backbone: a single network.
+        backbone: one network, or several with one store each.
         paths: N images.
         directory: folder of all stores and of the index of file hashes.
         dtype: dtype of the stored features: `float16`, `bfloat16` or `float32`; rows that overflow are stored as
             float32.
         batch_size: images per forward pass.
         num_workers: number of processes that decode images. Default: one per core.
-        draft_size: short side in pixels to which JPEGs may be reduced while decoding; None decodes them whole.
+        draft_size: short side in pixels to which JPEGs may be reduced while decoding, one per network; None decodes
+            them whole.
         bits_stored: bits in use in 16-bit greyscale images; see `mlic.data.open_image`.
         trainer: keyword arguments of `lightning.Trainer`: accelerator, devices, num_nodes, strategy.
 
@@ -106,54 +90,61 @@ def extract_features(
         InputError: the disk is full, the folder is not writable, settings are invalid, or features are not finite.
     """
     start = time.perf_counter()
-    _check_numbers(batch_size, num_workers)
-    engine = _make_trainer(trainer)
-    if not backbone.is_optimized:
-        backbone.optimize_for(engine.strategy.root_device)
-    extractor = FeatureExtractor(
-        backbone,
-        open_store(backbone, directory, dtype=dtype, draft_size=draft_size, bits_stored=bits_stored),
-        draft_size=draft_size,
-        bits_stored=bits_stored,
-        batch_size=batch_size,
-        num_workers=_workers(num_workers, engine),
-    )
-    index = Path(directory) / HASH_INDEX
-    if engine.is_global_zero:
-        files = hash_files(paths, index)
-        missing = _compute_missing(extractor, paths, files, engine)
-    else:
-        # the first process sends its list of images; hashing here would only double the reading
-        _predict(engine, extractor)
-        files, missing = hash_files(paths, index), 0
-    return _result(extractor, paths, files, missing, start)
-
-
-def _check_numbers(batch_size: int, num_workers: int | None) -> None:
     for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
         if value is not None and not (type(value) is int and value >= least):
             raise InputError(f"features.{key}={value}: expected a whole number of at least {least}.")
+    engine = _make_trainer(trainer)
+    if not backbone.is_optimized:
+        backbone.optimize_for(engine.strategy.root_device)
+    draft_sizes = draft_size if isinstance(draft_size, tuple) else (draft_size,) * len(backbone.members)
+    extractors = []
+    for member, size in zip(backbone.members, draft_sizes, strict=True):
+        decoding: Any = {"draft_size": size, "bits_stored": bits_stored}
+        extractors.append(
+            FeatureExtractor(
+                member,
+                open_store(member, directory, dtype=dtype, **decoding),
+                batch_size=batch_size,
+                num_workers=_workers(num_workers, engine),
+                **decoding,
+            )
+        )
+    index, missing = Path(directory) / HASH_INDEX, 0
+    if engine.is_global_zero:
+        files = hash_files(paths, index)
+        for extractor in extractors:
+            missing += _compute_missing(extractor, paths, files, engine)
+    else:
+        for extractor in extractors:
+            _predict(engine, extractor)
+        # not before, because the first process sends its list of images and has added their digests to the index
+        files = hash_files(paths, index)
+    return _result([extractor.store for extractor in extractors], paths, files, missing, bits_stored, start)
 
 
 def _result(
-    extractor: FeatureExtractor,
+    stores: Sequence[FeatureStore],
     paths: Sequence[ImageReference],
     files: HashedFiles,
     missing_before: int,
+    bits_stored: int,
     start: float,
 ) -> ExtractionResult:
-    store, digests = extractor.store, _distinct(files)
-    store.refresh()
-    store.touch()
-    missing = int(store.is_missing(digests).sum())
-    return ExtractionResult(
-        stores=(store,),
-        digests=files.digests,
-        found=len(digests) - max(missing_before, missing),
-        computed=max(0, missing_before - missing),
-        bad=files.bad | _explain_missing(store, paths, files, extractor.bits_stored),
-        seconds=time.perf_counter() - start,
+    digests, bad, missing = _distinct(files), dict(files.bad), 0
+    for store in stores:
+        store.refresh()
+        store.touch()
+        missing += int(store.is_missing(digests).sum())
+        bad |= _explain_missing(store, paths, files, bits_stored)
+    found = len(digests) * len(stores) - max(missing_before, missing)
+    computed, seconds = max(0, missing_before - missing), time.perf_counter() - start
+    logger.info(
+        "features: %d rows found, %d computed%s in %.1f s; %.1f MB in %s",
+        *(found, computed, f", {len(bad)} images without" if bad else "", seconds),
+        sum(size_of(store.folder) for store in stores) / 1e6,
+        " and ".join(f"'{store.folder}'" for store in stores),
     )
+    return ExtractionResult(tuple(stores), files.digests, found, computed, bad, seconds)
 
 
 def open_store(
@@ -183,13 +174,13 @@ def _make_trainer(options: Mapping[str, Any] | None) -> L.Trainer:
         warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # one process is enough
         return L.Trainer(
             **(options or {}),
-            callbacks=[FeatureWriter(), OwnSignals()],
+            callbacks=[OwnSignals()],
             plugins=[environment] if environment else None,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            use_distributed_sampler=False,  # RankSampler gives each image to one process
+            use_distributed_sampler=False,  # the loader has the images of one process
         )
 
 
@@ -213,7 +204,12 @@ def _compute_missing(
     if engine.world_size == 1 and not store.is_missing(digests).any():
         return 0
     with store.lock():
-        pending = extractor.pending = _list_missing(store, paths, files)
+        # the first path of each content that has no row
+        first = np.sort(np.unique(files.digests, return_index=True)[1])
+        first = first[store.is_missing(files.digests[first]) & (files.digests[first] != b"")]
+        pending = extractor.pending = PendingImages(
+            [paths[row] for row in first.tolist()], files.digests[first], files.states[first]
+        )
         room, expected = _check_room(store, len(pending)), ""
         if len(pending) >= ESTIMATE_ROWS:
             seconds = _seconds_per_image(extractor, engine)
@@ -249,16 +245,6 @@ def _in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _list_missing(store: FeatureStore, paths: Sequence[ImageReference], files: HashedFiles) -> PendingImages:
-    """Return the first path of each content that has no row."""
-    first = np.sort(np.unique(files.digests, return_index=True)[1])
-    digests = files.digests[first]
-    chosen = first[store.is_missing(digests) & (digests != b"")]
-    return PendingImages(
-        [paths[position] for position in chosen.tolist()], files.digests[chosen], files.states[chosen]
-    )
-
-
 def _check_room(store: FeatureStore, missing: int) -> str:
     """Return the size of missing rows in words; raise an InputError if the disk has no space for them."""
     size = missing * (store.layout.row_bytes + DIGEST_BYTES)
@@ -278,10 +264,14 @@ def _megabytes(number: float) -> str:
 
 
 def _predict(engine: L.Trainer, extractor: FeatureExtractor) -> None:
-    with warnings.catch_warnings():
-        # the number of workers is suitable for these cores
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        engine.predict(extractor, return_predictions=False)
+    try:
+        with warnings.catch_warnings():
+            # the number of workers is suitable for these cores
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            engine.predict(extractor, return_predictions=False)
+    except BaseException:
+        extractor.finish()
+        raise
 
 
 def _explain_missing(

@@ -5,7 +5,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ CHUNK_FILES = 4096
 RACY_NS = 2_000_000_000
 
 FileState = tuple[int, int, int]  # size in bytes, mtime and ctime in ns
+Entry = tuple[FileState, str]
 
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS files "
@@ -65,19 +66,19 @@ def hash_files(paths: Sequence[ImageReference], index: Path | None = None) -> Ha
     Returns:
         The digests. Missing and unreadable files are listed in `bad`.
     """
-    if index is None:
-        return _hash_files(paths, ":memory:")
-    try:
-        index.parent.mkdir(parents=True, exist_ok=True)
-        return _hash_files(paths, index)
-    except (OSError, sqlite3.OperationalError) as error:  # no permission, a full disk, or locked by others
-        logger.warning("the index of file hashes '%s' is not used: %s", index, error)
-    except (sqlite3.DatabaseError, TypeError, ValueError) as error:  # its content may be arbitrary
-        logger.warning(
-            "the index of file hashes '%s' is damaged (%s) and will be created again", index, error
-        )
-        with suppress(OSError):
-            index.unlink(missing_ok=True)
+    if index is not None:
+        try:
+            index.parent.mkdir(parents=True, exist_ok=True)
+            return _hash_files(paths, index)
+        except (
+            OSError,
+            sqlite3.OperationalError,
+        ) as error:  # no permission, a full disk, or locked by others
+            logger.warning("the index of file hashes '%s' is not used: %s", index, error)
+        except (sqlite3.DatabaseError, TypeError, ValueError) as error:  # its content may be arbitrary
+            logger.warning("the index of file hashes '%s' is damaged and is created again: %s", index, error)
+            with suppress(OSError):
+                index.unlink(missing_ok=True)
     return _hash_files(paths, ":memory:")
 
 
@@ -89,55 +90,50 @@ def _hash_files(paths: Sequence[ImageReference], index: Path | str) -> HashedFil
     with closing(sqlite3.connect(index, timeout=30)) as known, ThreadPoolExecutor() as threads:
         known.execute(_CREATE)
         for start in range(0, len(paths), CHUNK_FILES):
-            chunk = list(paths[start : start + CHUNK_FILES])
-            names = [path if isinstance(path, TarImage) else os.path.abspath(path) for path in chunk]
-            cached = _find(known, (name for name in names if isinstance(name, str)))
-            jobs = threads.map(_hash_unless_known, names, [cached.get(str(name)) for name in names])
+            chunk = paths[start : start + CHUNK_FILES]
+            entries = [_find(known, path) for path in chunk]
             fresh: list[tuple[str, int, int, int, str]] = []
-            for offset, (state, digest, reason) in enumerate(jobs):
-                name = names[offset]
-                states[start + offset], digests[start + offset] = state, digest
+            hashed = threads.map(_hash_unless_known, chunk, entries)
+            for row, (path, entry, (state, digest, reason)) in enumerate(
+                zip(chunk, entries, hashed, strict=True), start
+            ):
+                states[row], digests[row] = state, digest
                 if reason:
-                    bad[chunk[offset]] = reason
-                elif isinstance(name, str) and cached.get(name) != (state, digest):
+                    bad[path] = reason
+                elif not isinstance(path, TarImage) and entry != (state, digest):
                     num_read += 1
-                    if _is_settled(state) and is_text(name):
+                    name = os.path.abspath(path)
+                    if is_text(name) and max(state[1:]) < time.time_ns() - RACY_NS:
                         fresh.append((name, *state, digest))
             with known:
                 known.executemany(_ADD, fresh)
-    logger.debug("hashed %d of %d files, the others were in the index", num_read, len(paths))
     return HashedFiles(digests, states, bad, num_read)
 
 
-def _find(index: sqlite3.Connection, names: Iterable[str]) -> dict[str, tuple[FileState, str]]:
-    """Return the entries of absolute paths; names that are not valid text cannot be in the index."""
-    rows = ((name, index.execute(_FIND, (name,)).fetchone()) for name in names if is_text(name))
-    return {name: (row[:3], row[3]) for name, row in rows if row is not None}
+def _find(index: sqlite3.Connection, path: ImageReference) -> Entry | None:
+    if isinstance(path, TarImage) or not is_text(name := os.path.abspath(path)):
+        return None
+    row = index.execute(_FIND, (name,)).fetchone()
+    return None if row is None else (row[:3], row[3])
 
 
-def state_of(name: str | ImageReference) -> FileState:
+def state_of(path: ImageReference) -> FileState:
     """Return size in bytes, mtime and ctime in ns, or raise an OSError; for images in tar shards size, offset, 0."""
-    if isinstance(name, TarImage):
-        return name.size, name.offset, 0
-    status = os.stat(name)
+    if isinstance(path, TarImage):
+        return path.size, path.offset, 0
+    status = os.stat(path)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _hash_unless_known(
-    name: str | TarImage, known: tuple[FileState, str] | None
-) -> tuple[FileState, str, str]:
+def _hash_unless_known(path: ImageReference, known: Entry | None) -> tuple[FileState, str, str]:
     """Return state, digest and reason of failure (empty if none) of a file."""
     try:
-        state = state_of(name)
-        if isinstance(name, TarImage):
-            return state, name.digest, ""
+        state = state_of(path)
+        if isinstance(path, TarImage):
+            return state, path.digest, ""
         if known is not None and known[0] == state:
-            return state, known[1], ""
-        with open(name, "rb") as file:
+            return *known, ""
+        with open(path, "rb") as file:
             return state, hashlib.file_digest(file, "sha256").hexdigest(), ""
     except OSError as error:
         return (0, 0, 0), "", error.strerror or type(error).__name__
-
-
-def _is_settled(state: FileState) -> bool:
-    return max(state[1:]) < time.time_ns() - RACY_NS

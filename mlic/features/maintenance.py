@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mlic.data.cache import cache_dir
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 from mlic.escaping import printable
 from mlic.features.store import DESCRIPTION, LAST_USED, FeatureStore, remove_store, size_of
 
@@ -29,33 +29,19 @@ def manage_stores(action: str, root: Path, days: float | None = None) -> bool:
     Raises:
         InputError: the action is unknown, or `prune` is used without days.
     """
-    if action not in ACTIONS:
-        raise InputError(f"action: must be one of {', '.join(ACTIONS)}, got '{action}'.")
+    check_choice("action", action, ACTIONS)
     if action == "prune" and days is None:
         raise InputError("days: must be given with action=prune, such as days=30.")
-    folders = find_stores(root)
+    folders = sorted(path.parent for path in root.glob(f"*/{DESCRIPTION}") if _describes_store(path))
     if not folders:
         print(f"no feature stores in '{printable(str(root))}'")
     elif action == "verify":
-        return verify(folders)
-    elif action == "prune" and days is not None:
-        prune(folders, days)
+        return sum(map(_verify, folders)) == 0
+    elif days is not None and action == "prune":
+        _prune(folders, days)
     else:
-        show(folders)
+        _show(folders)
     return True
-
-
-def find_stores(root: Path) -> list[Path]:
-    """Return the sorted folders of all stores in `root`, without files of other programs named store.json."""
-    return sorted(path.parent for path in root.glob(f"*/{DESCRIPTION}") if _describes_store(path))
-
-
-def _describes_store(path: Path) -> bool:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(description, dict) and "format_version" in description
 
 
 def default_folder() -> Path:
@@ -63,7 +49,16 @@ def default_folder() -> Path:
     return cache_dir() / "features"
 
 
-def show(folders: Sequence[Path]) -> None:
+def _describes_store(path: Path) -> bool:
+    """Return False for files of other programs named store.json."""
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(description, dict) and "format_version" in description
+
+
+def _show(folders: Sequence[Path]) -> None:
     """Print rows, size, seconds per image and last use of each store."""
     print(f"{'rows':>10} {'MB':>10} {'s/image':>8} {'days unused':>12}  store")
     for folder in folders:
@@ -71,38 +66,31 @@ def show(folders: Sequence[Path]) -> None:
         with suppress(InputError):
             store = FeatureStore.at(folder)
             store.refresh(check_rows=False)
-            rows, seconds = str(store.num_rows), _number(store.seconds_per_row)
-        size, unused = size_of(folder) / 1e6, days_unused(folder)
+            rows = str(store.num_rows)
+            seconds = "" if store.seconds_per_row is None else f"{store.seconds_per_row:.4f}"
+        size, unused = size_of(folder) / 1e6, _days_unused(folder)
         print(f"{rows:>10} {size:>10.1f} {seconds:>8} {unused:>12.1f}  {printable(folder.name)}")
     print(f"stores in {printable(str(folders[0].parent))}")
 
 
-def _number(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:.4f}"
+def _verify(folder: Path) -> int:
+    """Read every row of a store, set damaged shards aside, and return their number."""
+    try:
+        store = FeatureStore.at(folder)
+    except InputError as error:
+        print(error)
+        return 0
+    problems = store.refresh()
+    print(f"{printable(str(folder))}: {store.num_rows} rows, {len(problems)} damaged shards set aside")
+    for problem in problems:
+        print(f"  {printable(problem)}")
+    return len(problems)
 
 
-def verify(folders: Sequence[Path]) -> bool:
-    """Read every row of each store, and set damaged shards aside; return True if there are none."""
-    num_damaged = 0
-    for folder in folders:
-        try:
-            store = FeatureStore.at(folder)
-        except InputError as error:
-            print(error)
-            continue
-        problems = store.refresh()
-        num_damaged += len(problems)
-        print(f"{printable(str(folder))}: {store.num_rows} rows, {len(problems)} damaged shards set aside")
-        for problem in problems:
-            print(f"  {printable(problem)}")
-    return num_damaged == 0
-
-
-def prune(folders: Sequence[Path], days: float) -> None:
+def _prune(folders: Sequence[Path], days: float) -> None:
     """Remove the stores that were not used for a number of days and are not in use."""
-    old = [folder for folder in folders if days_unused(folder) >= days]
-    if not old:
-        print(f"none of {len(folders)} stores was unused for {days:g} days")
+    old = [folder for folder in folders if _days_unused(folder) >= days]
+    print(f"{len(old)} of {len(folders)} stores were not used for {days:g} days")
     for folder in old:
         size = size_of(folder)
         try:
@@ -113,7 +101,7 @@ def prune(folders: Sequence[Path], days: float) -> None:
             print(f"removed {size / 1e6:.1f} MB: {printable(str(folder))}")
 
 
-def days_unused(folder: Path) -> float:
+def _days_unused(folder: Path) -> float:
     """Return the days since a store was last read or added to."""
     marker = folder / LAST_USED
     used = marker if marker.exists() else folder / DESCRIPTION

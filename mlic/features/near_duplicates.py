@@ -17,8 +17,6 @@ logger = logging.getLogger(__name__)
 
 BLOCK_ROWS = 2048
 READ_VALUES = 16_000_000
-# Pairs in memory; beyond, they are reduced to one edge for each image of a group.
-MOST_EDGES = 4_000_000
 LARGE_GROUP = 0.05
 
 
@@ -108,24 +106,23 @@ def near_duplicate_groups(vectors: Tensor, threshold: float) -> np.ndarray:
         threshold: least similarity of a pair.
     """
     number = len(vectors)
-    groups, waiting, size = np.arange(number), [], 0
+    groups = np.arange(number)
+    # block by block, because in a set of frames of one scene all pairs would not fit in memory
     for pairs, _ in similar_pairs(vectors, threshold):
-        waiting.append(pairs)
-        size += len(pairs)
-        if size > MOST_EDGES:
-            groups, waiting, size = _connect(groups, waiting), [], 0
-    groups = _connect(groups, waiting)
+        edges = groups[pairs]
+        graph = coo_matrix((np.ones(len(edges), dtype=bool), edges.T), shape=(number, number))
+        groups = connected_components(graph, directed=False)[1].astype(np.int64)[groups]
     sizes = np.bincount(groups)
-    several = sizes[sizes > 1]
+    several, largest = sizes[sizes > 1], sizes.max(initial=0)
     logger.info(
         "near duplicates: %d of %d images are in %d groups, the largest of %d images",
-        *(several.sum(), number, len(several), sizes.max(initial=0)),
+        *(several.sum(), number, len(several), largest),
     )
-    if sizes.max(initial=0) > max(10, LARGE_GROUP * number):
+    if largest > max(10, LARGE_GROUP * number):
         logger.warning(
             "near duplicates: one group has %d of %d images. If these are different photographs, raise "
             "data.split.groups.threshold=%g.",
-            *(sizes.max(), number, threshold),
+            *(largest, number, threshold),
         )
     return groups
 
@@ -139,19 +136,10 @@ def count_near_duplicates(vectors: Tensor, rows: np.ndarray, others: np.ndarray,
         others: row numbers (K,).
         threshold: least similarity.
     """
-    found, others_there = 0, vectors[torch.from_numpy(others).to(vectors.device)]
+    near = np.zeros(len(rows), dtype=bool)
+    candidates = vectors[torch.from_numpy(others).to(vectors.device)].split(BLOCK_ROWS)
     for start in range(0, len(rows), BLOCK_ROWS):
         block = vectors[torch.from_numpy(rows[start : start + BLOCK_ROWS]).to(vectors.device)]
-        near = torch.zeros(len(block), dtype=torch.bool, device=vectors.device)
-        for other in range(0, len(others), BLOCK_ROWS):
-            near |= (block @ others_there[other : other + BLOCK_ROWS].T >= threshold).any(dim=1)
-        found += int(near.sum())
-    return found
-
-
-def _connect(groups: np.ndarray, pairs: list[np.ndarray]) -> np.ndarray:
-    """Return the groups after connecting the groups of some pairs."""
-    edges = groups[np.concatenate([np.empty((0, 2), dtype=np.int64), *pairs])]
-    size = len(groups)
-    graph = coo_matrix((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(size, size))
-    return connected_components(graph, directed=False)[1].astype(np.int64)[groups]
+        for other in candidates:
+            near[start : start + BLOCK_ROWS] |= (block @ other.T >= threshold).any(dim=1).cpu().numpy()
+    return int(near.sum())

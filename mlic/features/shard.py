@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ from mlic.runs.folder import replacing
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-WIDE = "float32"  # dtype of rows that overflow the dtype of their store
+WIDE = torch.float32  # dtype of rows that overflow the dtype of their store
+SHARD_BYTES = 64e6
+SHARD_SECONDS = 60.0  # a killed process loses at most the work of one minute
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,16 @@ class Shard:
     """A shard on disk.
 
     Attributes:
-        path: path of the file.
         digests: `S64` (n,), names of the rows.
         features: rows (n, *feature_shape), memory-mapped, so that only used rows are read.
         seconds: wall-clock seconds of computing the rows; NaN in old files.
         machine: name of the machine that computed them; "" in old files.
     """
 
-    path: Path
     digests: np.ndarray
     features: Tensor
     seconds: float
-    machine: str = ""
+    machine: str
 
 
 def open_shard(path: Path, layout: ShardLayout, *, check_rows: bool = True) -> Shard:
@@ -80,61 +81,93 @@ def open_shard(path: Path, layout: ShardLayout, *, check_rows: bool = True) -> S
             metadata, features = file.metadata(), file.get_tensor("features")
         digests = np.frombuffer(metadata["digests"].encode("ascii"), dtype=DIGEST_DTYPE)
         seconds = float(metadata.get("seconds", math.nan))
-        found = metadata["format_version"], metadata["key"], tuple(features.shape), features.dtype
+        found = metadata["format_version"], metadata["key"], tuple(features.shape)
         checksum = metadata.get("crc32")
         if check_rows and checksum is not None and checksum != _checksum(features):
             raise ValueError("the checksum of its rows does not match")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"it cannot be read as a shard of features ({error})") from error
-    shape = (len(digests), *layout.feature_shape)
-    for dtype in (DTYPES[layout.dtype], DTYPES[WIDE]):
-        if found == (str(FORMAT_VERSION), layout.key, shape, dtype):
-            return Shard(path, digests, features, seconds, metadata.get("machine", ""))
-    raise ValueError(
-        f"it contains {features.dtype} {tuple(features.shape)} of store {found[1][:16]}, expected {layout.dtype} "
-        f"{shape} of store {layout.key[:16]}"
-    )
-
-
-def write_shard(
-    folder: Path,
-    layout: ShardLayout,
-    digests: np.ndarray,
-    features: Tensor,
-    seconds: float,
-    machine: str = "",
-) -> Path:
-    """Write rows as a new shard, which gets its name only when it is complete and flushed to disk.
-
-    Args:
-        folder: folder of the store.
-        layout: layout of the store.
-        digests: `S64` (n,).
-        features: rows (n, *feature_shape) on the CPU, in the dtype of the layout or float32.
-        seconds: wall-clock seconds of computing the rows.
-        machine: name of the machine that computed them.
-
-    Returns:
-        The path of the file.
-    """
-    features = features.contiguous()
-    metadata = {
-        "format_version": str(FORMAT_VERSION),
-        "key": layout.key,
-        "feature_shape": json.dumps(layout.feature_shape),
-        "digests": digests.tobytes().decode("ascii"),
-        "seconds": f"{seconds:.6g}",
-        "machine": machine,
-        "crc32": _checksum(features),
-    }
-    path = folder / f"{uuid4().hex}{SUFFIX}"
-    with replacing(path) as file:
-        file.write(save({"features": features}, metadata=metadata))
-    return path
+    expected = str(FORMAT_VERSION), layout.key, (len(digests), *layout.feature_shape)
+    if found != expected or features.dtype not in (DTYPES[layout.dtype], WIDE):
+        raise ValueError(f"it contains {features.dtype} {found}, expected {layout.dtype} {expected}")
+    return Shard(digests, features, seconds, metadata.get("machine", ""))
 
 
 def _checksum(features: Tensor) -> str:
     return f"{zlib.crc32(features.flatten().view(torch.uint8).numpy().data):08x}"
+
+
+class ShardWriter:
+    """Collects rows and writes them when they exceed a size or age.
+
+    Rows that overflow the dtype of the store are written to shards of float32.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        layout: ShardLayout,
+        *,
+        shard_bytes: float = SHARD_BYTES,
+        shard_seconds: float = SHARD_SECONDS,
+        machine: str = "",
+    ) -> None:
+        """Write rows that `machine` computes to the folder of the store; see the constants of the module."""
+        self.folder, self.layout = folder, layout
+        self.shard_bytes, self.shard_seconds, self.machine = shard_bytes, shard_seconds, machine
+        # rows that are not written yet, by dtype
+        self._waiting: dict[torch.dtype, list[tuple[np.ndarray, Tensor]]] = {}
+        self._last_flush = time.monotonic()
+
+    def add(self, digests: np.ndarray, features: Tensor) -> None:
+        """Add rows.
+
+        Args:
+            digests: `S64` (n,).
+            features: finite rows (n, *feature_shape) on any device, of any dtype.
+
+        Raises:
+            ValueError: the shapes do not match.
+        """
+        if tuple(features.shape) != (len(digests), *self.layout.feature_shape):
+            raise ValueError(
+                f"features {tuple(features.shape)} for {len(digests)} rows of {self.layout.feature_shape}"
+            )
+        narrow = DTYPES[self.layout.dtype]
+        fits = finite_rows(features.to(narrow))
+        for chosen, dtype in ((fits, narrow), (~fits, WIDE)):
+            if chosen.any():
+                rows = features[chosen].to("cpu", dtype)
+                self._waiting.setdefault(dtype, []).append((digests[chosen.cpu().numpy()], rows))
+        num_bytes = sum(rows.nbytes for batches in self._waiting.values() for _, rows in batches)
+        if num_bytes >= self.shard_bytes or time.monotonic() - self._last_flush >= self.shard_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the remaining rows; the caller must call this at the end, even after an error."""
+        now = time.monotonic()
+        shards = [
+            (np.concatenate([own for own, _ in batches]), torch.cat([own for _, own in batches]))
+            for batches in self._waiting.values()
+        ]
+        seconds = (now - self._last_flush) / max(1, sum(len(digests) for digests, _ in shards))
+        for digests, features in shards:
+            self._write(digests, features.contiguous(), seconds * len(digests))
+        self._waiting, self._last_flush = {}, now
+
+    def _write(self, digests: np.ndarray, features: Tensor, seconds: float) -> None:
+        """Write rows as a new shard, which gets its name only when it is complete and flushed to disk."""
+        metadata = {
+            "format_version": str(FORMAT_VERSION),
+            "key": self.layout.key,
+            "feature_shape": json.dumps(self.layout.feature_shape),
+            "digests": digests.tobytes().decode("ascii"),
+            "seconds": f"{seconds:.6g}",
+            "machine": self.machine,
+            "crc32": _checksum(features),
+        }
+        with replacing(self.folder / f"{uuid4().hex}{SUFFIX}") as file:
+            file.write(save({"features": features}, metadata=metadata))
 
 
 def finite_rows(rows: Tensor) -> Tensor:

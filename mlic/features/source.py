@@ -10,13 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlic.data.images import DraftSize, ImageReference
+from mlic.data.images import ImageReference
 from mlic.errors import InputError
-from mlic.features.dataset import ConcatenatedReader, FeatureDataset, FeatureRows, MemoryRows, StreamedRows
-from mlic.features.extraction import ExtractionResult, extract_features, join_results
+from mlic.features.dataset import (
+    ConcatenatedReader,
+    FeatureDataset,
+    FeatureRows,
+    FeatureSampler,
+    MemoryRows,
+    StreamedRows,
+)
+from mlic.features.extraction import ExtractionResult, extract_features
 from mlic.features.near_duplicates import descriptors
-from mlic.features.sampling import FeatureSampler
-from mlic.features.store import size_of
 from mlic.models import Backbone
 
 logger = logging.getLogger(__name__)
@@ -43,10 +48,8 @@ class CachedFeatures:
         backbone: Backbone,
         *,
         directory: str | Path,
-        dtype: str = "float16",
         memory_gb: float | None = None,
         device: torch.device | str = "cpu",
-        draft_size: DraftSize = None,
         **options: Any,
     ) -> None:
         """Store the settings; nothing is read before `extract`.
@@ -54,17 +57,13 @@ class CachedFeatures:
         Args:
             backbone: one network, or several with one store each.
             directory: folder of all stores.
-            dtype: dtype of stored features; see `FeatureStore`.
             memory_gb: memory for features in 10^9 bytes; larger data sets are streamed from disk during training.
                 Default: half of the available memory.
             device: device of training; features are moved there if they fit in half of its free memory.
-            draft_size: see `extract_features`; one per member of an ensemble.
             options: further keyword arguments of `extract_features`.
         """
-        self.backbone, self.directory, self.dtype = backbone, Path(directory), dtype
+        self.backbone, self.directory = backbone, Path(directory)
         self.memory_gb, self.device, self.options = memory_gb, torch.device(device), options
-        self.members = backbone.members
-        self.draft_sizes = draft_size if isinstance(draft_size, tuple) else (draft_size,) * len(self.members)
         self._paths: Sequence[ImageReference] = ()
         self._served: FeatureDataset | None = None
 
@@ -80,8 +79,16 @@ class CachedFeatures:
     @property
     def can_compare(self) -> bool:
         """True if `descriptors` can be called, and the rows of the last `dataset` are in memory."""
-        known = len(self.members) == 1 or not any(map(_is_flattened, self.members))
-        return known and self._served is not None and isinstance(self._served.rows, MemoryRows)
+        return (
+            not self._is_flattened_ensemble
+            and self._served is not None
+            and isinstance(self._served.rows, MemoryRows)
+        )
+
+    @property
+    def _is_flattened_ensemble(self) -> bool:
+        members = self.backbone.members
+        return len(members) > 1 and any(own.num_channels < own.feature_shape[0] for own in members)
 
     def extract(self, paths: Sequence[ImageReference]) -> dict[ImageReference, str]:
         """Compute missing rows.
@@ -95,32 +102,9 @@ class CachedFeatures:
         Raises:
             InputError: see `extract_features`.
         """
-        members = zip(self.members, self.draft_sizes, strict=True)
-        self.result = join_results([self._extract(paths, *member) for member in members], paths)
+        self.result = extract_features(self.backbone, paths, directory=self.directory, **self.options)
         self._paths = paths
         return self.result.bad
-
-    def _extract(
-        self, paths: Sequence[ImageReference], backbone: Backbone, draft_size: int | None
-    ) -> ExtractionResult:
-        result = extract_features(
-            backbone,
-            paths,
-            directory=self.directory,
-            dtype=self.dtype,
-            draft_size=draft_size,
-            **self.options,
-        )
-        logger.info(
-            "features: %d rows found, %d computed%s in %.1f s; %.1f MB in '%s'",
-            result.found,
-            result.computed,
-            f", {len(result.bad)} images without" if result.bad else "",
-            result.seconds,
-            size_of(result.stores[0].folder) / 1e6,
-            result.stores[0].folder,
-        )
-        return result
 
     def dataset(self, paths: Sequence[ImageReference], targets: np.ndarray) -> FeatureDataset:
         """Return a dataset of images that were passed to `extract`, in the order of `paths`.
@@ -157,9 +141,13 @@ class CachedFeatures:
         Raises:
             ValueError: `dataset` was not called yet.
         """
+        return self._dataset.rows
+
+    @property
+    def _dataset(self) -> FeatureDataset:
         if self._served is None:
             raise ValueError("call `dataset` first")
-        return self._served.rows
+        return self._served
 
     def descriptors(self) -> Tensor:
         """Return vectors float32 (N, F) of the images of the last `dataset`, to find near duplicates.
@@ -168,13 +156,11 @@ class CachedFeatures:
             InputError: features are flattened maps of several networks.
             ValueError: `dataset` was not called yet.
         """
-        if len(self.members) == 1:
-            return descriptors(self.rows, self.members[0].num_channels)
-        if any(map(_is_flattened, self.members)):
+        if self._is_flattened_ensemble:
             raise InputError(
                 "near duplicates are not supported for an ensemble with model.backbone.pool=flatten: use pool=avg."
             )
-        return descriptors(self.rows)
+        return descriptors(self.rows, self.backbone.num_channels)
 
     def training_sampler(self, rows: np.ndarray, seed: int) -> FeatureSampler:
         """Return a sampler of rows of the last `dataset` with a new order in each epoch.
@@ -182,13 +168,7 @@ class CachedFeatures:
         Raises:
             ValueError: `dataset` was not called yet.
         """
-        if self._served is None:
-            raise ValueError("call `dataset` first")
-        return FeatureSampler(self._served, rows, seed=seed)
-
-
-def _is_flattened(backbone: Backbone) -> bool:
-    return backbone.num_channels < backbone.feature_shape[0]
+        return FeatureSampler(self._dataset, rows, seed=seed)
 
 
 def _free_on(device: torch.device) -> float:

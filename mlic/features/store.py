@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -19,15 +19,7 @@ from torch import Tensor
 from mlic.errors import InputError, check_choice
 from mlic.features.dataset import FeatureReader
 from mlic.features.hashing import DIGEST_DTYPE
-from mlic.features.shard import (
-    DTYPES,
-    FORMAT_VERSION,
-    SUFFIX,
-    Shard,
-    ShardLayout,
-    open_shard,
-)
-from mlic.features.writer import ShardWriter
+from mlic.features.shard import DTYPES, FORMAT_VERSION, SUFFIX, Shard, ShardLayout, ShardWriter, open_shard
 from mlic.runs.folder import write_atomically
 
 try:
@@ -83,11 +75,19 @@ class FeatureStore:
             InputError: the dtype is unknown.
         """
         check_choice("features.dtype", dtype, DTYPES)
-        self.root, self.identity = Path(root), dict(identity)
-        self.layout = ShardLayout(_key_of(self.identity, dtype, feature_shape), dtype, tuple(feature_shape))
-        words = [str(self.identity.get(word, "")) for word in ("network", "pool")] + [dtype, VIEW]
+        self.root = Path(root)
+        self._description = {
+            "identity": dict(identity),
+            "dtype": dtype,
+            "feature_shape": list(feature_shape),
+            "view": VIEW,
+            "format_version": FORMAT_VERSION,
+        }
+        key = hashlib.sha256(json.dumps(self._description, sort_keys=True).encode()).hexdigest()
+        self.layout = ShardLayout(key, dtype, tuple(feature_shape))
+        words = [str(identity.get(word, "")) for word in ("network", "pool")] + [dtype, VIEW]
         name = re.sub(r"[^\w.]+", "-", "-".join(word for word in words if word))
-        self.folder = self.root / f"{name}-{self.layout.key[:16]}"
+        self.folder = self.root / f"{name}-{key[:16]}"
         self._shards: dict[str, Shard] | None = None
         self._in_use: weakref.finalize | None = None
 
@@ -100,8 +100,7 @@ class FeatureStore:
         """
         try:
             text = json.loads((folder / DESCRIPTION).read_text())
-            version = text["format_version"]
-            shape = tuple(text["feature_shape"])
+            version, shape = text["format_version"], tuple(text["feature_shape"])
             store = cls(folder.parent, text["identity"], feature_shape=shape, dtype=text["dtype"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
@@ -121,9 +120,15 @@ class FeatureStore:
         Raises:
             InputError: the folder is not writable.
         """
+        lock = FileLock(lock_file(self.folder))
         with ExitStack() as held:
             try:
-                self._acquire(held)
+                try:
+                    lock.acquire(timeout=0)
+                except Timeout:
+                    logger.info("another process adds rows to '%s'; waiting until it is done", self.folder)
+                    lock.acquire()
+                held.callback(lock.release)
                 self._prepare()
             except OSError as error:
                 raise InputError(
@@ -132,30 +137,12 @@ class FeatureStore:
                 ) from error
             yield
 
-    def _acquire(self, held: ExitStack) -> None:
-        path = lock_file(self.folder)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.info("another process adds rows to '%s'; waiting until it is done", self.folder)
-            lock.acquire()
-        held.callback(lock.release)
-
     def _prepare(self) -> None:
         """Create the folder, remove temporary files of killed processes, and write the description of the key."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(f"*{TEMPORARY_SUFFIX}"):
             leftover.unlink(missing_ok=True)
-        description = {
-            "format_version": FORMAT_VERSION,
-            "key": self.layout.key,
-            "identity": self.identity,
-            "dtype": self.layout.dtype,
-            "feature_shape": list(self.layout.feature_shape),
-            "view": VIEW,
-        }
+        description = {"key": self.layout.key, **self._description}
         write_atomically(self.folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
         self.touch()
         self.refresh()
@@ -172,45 +159,37 @@ class FeatureStore:
         Returns:
             The problems of the damaged shards.
         """
-        if self._in_use is None and self.folder.is_dir():
-            descriptor = lock_folder(self.folder)
-            self._in_use = None if descriptor is None else weakref.finalize(self, os.close, descriptor)
+        if self._in_use is None and self.folder.is_dir() and (file := lock_for_readers(self.folder)):
+            self._in_use = weakref.finalize(self, file.close)
         known = self._shards or {}
-        names = {path.name for path in self.folder.glob(f"*{SUFFIX}")}
         shards, problems = {}, []
-        for name in sorted(names):
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             try:
-                shards[name] = known.get(name) or open_shard(
-                    self.folder / name, self.layout, check_rows=check_rows
+                shards[path.name] = known.get(path.name) or open_shard(
+                    path, self.layout, check_rows=check_rows
                 )
             except FileNotFoundError:  # another process has set it aside in the meantime
                 continue
             except ValueError as error:
-                problems.append(self._set_aside(self.folder / name, error))
+                problem = f"shard '{path}' is not used, and its rows are computed again when needed: {error}"
+                logger.warning("%s", problem)
+                problems.append(problem)
+                with suppress(OSError):  # a folder that is read-only
+                    os.replace(path, self.folder / DAMAGED)
         if self._shards is None or shards.keys() != known.keys():
             self._set_shards(shards)
         return problems
 
     def _set_shards(self, shards: dict[str, Shard]) -> None:
         """Index rows by digest as sorted arrays, which take little memory for millions of rows."""
-        digests = np.concatenate(
-            [np.empty(0, dtype=DIGEST_DTYPE), *(shard.digests for shard in shards.values())]
-        )
-        sizes = [len(shard.digests) for shard in shards.values()]
+        digests = [np.empty(0, dtype=DIGEST_DTYPE), *(shard.digests for shard in shards.values())]
+        sizes = [len(own) for own in digests]
+        together = np.concatenate(digests)
         # a stable sort, so that the first of duplicate rows is used
-        order = np.argsort(digests, kind="stable")
-        self._shards, self._digests = shards, digests[order]
-        self._shard_numbers = np.repeat(np.arange(len(sizes)), sizes)[order]
-        self._rows = np.concatenate([np.empty(0, dtype=np.int64), *(np.arange(size) for size in sizes)])[
-            order
-        ]
-
-    def _set_aside(self, path: Path, reason: object) -> str:
-        problem = f"shard '{path}' is not used, and its rows are computed again when needed: {reason}"
-        logger.warning("%s", problem)
-        with suppress(OSError):  # a folder that is read-only
-            os.replace(path, self.folder / DAMAGED)
-        return problem
+        order = np.argsort(together, kind="stable")
+        self._shards, self._digests = shards, together[order]
+        self._shard_numbers = np.repeat(np.arange(-1, len(shards)), sizes)[order]
+        self._rows = np.concatenate([np.arange(size) for size in sizes])[order]
 
     def _find(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return positions in the index, and a bool (N,), True for the digests (N,) that are there."""
@@ -242,13 +221,10 @@ class FeatureStore:
                 "command again to compute missing rows."
             )
         self.touch()
-        assert self._shards is not None
+        features = [shard.features for shard in self.shards]
+        shape, dtype = self.layout.feature_shape, DTYPES[self.layout.dtype]
         return FeatureReader(
-            list(self._shards.values()),
-            self._shard_numbers[positions],
-            self._rows[positions],
-            feature_shape=self.layout.feature_shape,
-            dtype=DTYPES[self.layout.dtype],
+            features, self._shard_numbers[positions], self._rows[positions], feature_shape=shape, dtype=dtype
         )
 
     def load(self, digests: np.ndarray) -> Tensor:
@@ -302,11 +278,11 @@ def lock_file(folder: Path) -> Path:
     return folder.parent / LOCKS / f"{folder.name}.lock"
 
 
-def lock_folder(folder: Path, *, exclusive: bool = False) -> int | None:
-    """Acquire the lock of a store, shared for reading or exclusive for removing the store.
+def lock_for_readers(folder: Path, *, exclusive: bool = False) -> IO[bytes] | None:
+    """Acquire the lock of the readers of a store, shared for reading or exclusive for removing the store.
 
     Returns:
-        The descriptor that holds the lock until it is closed or the process ends; None if the folder of all stores is
+        The file that holds the lock until it is closed or the process ends; None if the folder of all stores is
         read-only or the file system has no locks.
 
     Raises:
@@ -314,18 +290,18 @@ def lock_folder(folder: Path, *, exclusive: bool = False) -> int | None:
     """
     if fcntl is None:
         return None
-    path, descriptor = lock_file(folder).with_suffix(".readers"), None
-    try:
-        path.parent.mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH)
-    except OSError as error:
-        if descriptor is not None:
-            os.close(descriptor)
-        if isinstance(error, BlockingIOError):
+    path = lock_file(folder).with_suffix(".readers")
+    with ExitStack() as unlocked:
+        try:
+            path.parent.mkdir(exist_ok=True)
+            file = unlocked.enter_context(path.open("ab"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH)
+        except BlockingIOError:
             raise
-        return None
-    return descriptor
+        except OSError:
+            return None
+        unlocked.pop_all()
+    return file
 
 
 def remove_store(folder: Path) -> None:
@@ -334,34 +310,17 @@ def remove_store(folder: Path) -> None:
     Raises:
         InputError: another process reads or adds rows.
     """
-    try:
-        with FileLock(lock_file(folder), timeout=0):
-            descriptor = lock_folder(folder, exclusive=True)
-            try:
-                _remove_files(folder)
-            finally:
-                if descriptor is not None:
-                    os.close(descriptor)
-    except (Timeout, BlockingIOError) as error:
-        raise InputError(f"'{folder}' is in use by another process and is not removed.") from error
-
-
-def _remove_files(folder: Path) -> None:
-    for path in list(folder.iterdir()):
-        if path.suffix in OWN_SUFFIXES or path.name in (DESCRIPTION, LAST_USED):
-            path.unlink(missing_ok=True)
-    if any(folder.iterdir()):
-        logger.warning("'%s' contains other files, which are kept", folder)
-    else:
-        folder.rmdir()
-
-
-def _key_of(identity: Mapping[str, Any], dtype: str, feature_shape: tuple[int, ...]) -> str:
-    described = {
-        "identity": identity,
-        "dtype": dtype,
-        "feature_shape": list(feature_shape),
-        "view": VIEW,
-        "format_version": FORMAT_VERSION,
-    }
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    with ExitStack() as held:
+        try:
+            held.enter_context(FileLock(lock_file(folder), timeout=0))
+            if file := lock_for_readers(folder, exclusive=True):
+                held.enter_context(file)
+        except (Timeout, BlockingIOError) as error:
+            raise InputError(f"'{folder}' is in use by another process and is not removed.") from error
+        for path in list(folder.iterdir()):
+            if path.suffix in OWN_SUFFIXES or path.name in (DESCRIPTION, LAST_USED):
+                path.unlink(missing_ok=True)
+        if any(folder.iterdir()):
+            logger.warning("'%s' contains other files, which are kept", folder)
+        else:
+            folder.rmdir()

@@ -187,4 +187,4 @@ def processor() -> str:
     for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else []:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
-    return platform.processor()
+    return platform.processor() or platform.machine()

@@ -8,8 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mlic.features.dataset import ConcatenatedReader, FeatureDataset, MemoryRows, StreamedRows
-from mlic.features.sampling import FeatureSampler
+from mlic.features.dataset import (
+    ConcatenatedReader,
+    FeatureDataset,
+    FeatureSampler,
+    MemoryRows,
+    StreamedRows,
+)
 from mlic.features.store import FeatureStore
 
 Filled = tuple[FeatureStore, np.ndarray, Tensor]
@@ -108,13 +113,13 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_processes_share_the_rows(filled: Filled, streamed: bool):
+def test_processes_share_the_rows(filled: Filled, streamed: bool, monkeypatch: pytest.MonkeyPatch):
     rows = _streamed(filled, rows_in_memory=8) if streamed else MemoryRows(filled[2])
     dataset = FeatureDataset(rows, _targets())
-    samplers = [
-        FeatureSampler(dataset, np.arange(NUM_IMAGES - 2), seed=0, num_processes=3, rank=rank)
-        for rank in range(3)
-    ]
+    samplers = []
+    for rank in range(3):
+        monkeypatch.setattr("mlic.features.dataset.group_size_and_rank", lambda rank=rank: (3, rank))
+        samplers.append(FeatureSampler(dataset, np.arange(NUM_IMAGES - 2), seed=0))
     parts = [list(sampler) for sampler in samplers]
     assert [len(part) for part in parts] == [13, 13, 13] == [len(sampler) for sampler in samplers]
     together = [index for part in parts for index in part]

@@ -38,7 +38,6 @@ def test_blocks_find_the_pairs_of_one_product(copied, monkeypatch):
     expected = torch.triu(vectors @ vectors.T >= 0.3, diagonal=1).nonzero().numpy()
     groups = near_duplicate_groups(vectors, 0.3)
     monkeypatch.setattr(near_duplicates, "BLOCK_ROWS", 7)
-    monkeypatch.setattr(near_duplicates, "MOST_EDGES", 5)
     pairs = np.concatenate([pairs for pairs, _ in similar_pairs(vectors, 0.3)])
     np.testing.assert_array_equal(pairs[np.lexsort(pairs.T[::-1])], expected)
     np.testing.assert_array_equal(near_duplicate_groups(vectors, 0.3), groups)
