@@ -17,6 +17,7 @@ from benchmarks.engines import engines
 from benchmarks.extraction import extraction_bound
 from benchmarks.gpu import gpu
 from benchmarks.groups import groups
+from benchmarks.labelling import labelling
 from benchmarks.labels import labels
 from benchmarks.memory import peak_memory
 from benchmarks.near_duplicates import near_duplicates
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "agreement": agreement,
     "suspects": suspects,
     "promises": promises,
+    "labelling": labelling,
     "ridge": ridge,
     "alternatives": alternatives,
     "tuning": tuning,

@@ -33,7 +33,7 @@ FREE = {
 KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     (
         (str,),
-        "run output dir tune.storage init_from resume features.dir part labels reference model.name write check",
+        "run output dir tune.storage init_from resume features.dir part labels reference model.name write rank check",
     ),
     ((str,), "data.split.column data.split.keep data.split.groups.by"),
     ((str, int), "data.split.groups.value"),

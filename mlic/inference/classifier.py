@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mlic.data.image_dataset import ImageDataset, image_loader
 from mlic.data.images import FULL_BITS, DraftSize, ImageReference, check_bits_stored
@@ -36,6 +37,7 @@ class ScoredBatch(NamedTuple):
     images: Sequence[ImageReference | Image.Image]
     logits: Tensor  # float32 (B, C) on the CPU; meaningless for images with an error
     errors: list[str]  # reason why an image cannot be used, or ""
+    vectors: Tensor | None = None  # see `Classifier.unit_vectors`; None unless asked for
 
     @property
     def scores(self) -> np.ndarray:
@@ -155,6 +157,7 @@ class Classifier:
         *,
         batch_size: int | None = None,
         num_workers: int | None = None,
+        with_vectors: bool = False,
     ) -> Iterator[ScoredBatch]:
         """Score images batch by batch in order, in constant memory.
 
@@ -163,6 +166,7 @@ class Classifier:
             names: names of the images. Default: their paths.
             batch_size: images per forward pass. Default: that of the run.
             num_workers: number of processes that decode images. Default: one per core.
+            with_vectors: also return the unit vectors of the features.
         """
         for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if value is not None and value < least:
@@ -177,13 +181,15 @@ class Classifier:
         )
         names, start = [str(image) for image in images] if names is None else names, 0
         for pixels, errors, _ in batches:
-            logits, end = self.logits(self.inputs(pixels)), start + len(errors)
+            inputs, end = self.inputs(pixels), start + len(errors)
+            logits = self.logits(inputs)
             is_finite = torch.isfinite(logits).all(dim=1).tolist()
             errors = [
                 error or ("" if finite else NOT_FINITE)
                 for error, finite in zip(errors, is_finite, strict=True)
             ]
-            yield ScoredBatch(names[start:end], images[start:end], logits, errors)
+            vectors = self.unit_vectors(inputs) if with_vectors else None
+            yield ScoredBatch(names[start:end], images[start:end], logits, errors, vectors)
             start = end
 
     def inputs(self, pixels: Tensor) -> Tensor:
@@ -196,6 +202,16 @@ class Classifier:
         inputs = inputs.to(self.device, self._dtype if inputs.is_floating_point() else None)
         with torch.inference_mode():
             return self.head(inputs).float().cpu()
+
+    def unit_vectors(self, inputs: Tensor) -> Tensor:
+        """Return unit vectors float16 (B, channels) on the CPU of the inputs of `logits`, to compare images.
+
+        Feature maps are averaged over their positions. A run without stored features computes them a second time.
+        """
+        with torch.inference_mode():
+            features = inputs if self.is_cached else self.backbone(inputs)
+            maps = features.float().reshape(len(features), self.backbone.num_channels, -1)
+            return functional.normalize(maps.mean(dim=2)).half().cpu()
 
     def predict(
         self,

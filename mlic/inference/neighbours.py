@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mlic.data.images import ImageReference
 from mlic.errors import InputError
@@ -38,10 +37,10 @@ class TrainingPhotographs:
         """
         if not classifier.is_cached or len(classifier.backbone.members) > 1:
             raise InputError("they are found only for a run of a single network with stored features.")
+        self.classifier = classifier
         split = read_split(classifier.saved)
         if split is None or "sha256" not in split.columns:
             raise InputError("the run has no split.csv with the sha256 of its photographs.")
-        self.channels = classifier.backbone.num_channels
         self.table = read_labelled_set(classifier.saved, None, "train").table
         digests = split.set_index("file_name")["sha256"].loc[list(self.table.file_names)].to_numpy("S64")
         draft_size: Any = classifier.draft_size  # one number, because there is one network
@@ -54,7 +53,7 @@ class TrainingPhotographs:
                 "mlic.evaluate part=train computes them."
             )
         reader, chunks = store.reader(digests), torch.arange(len(digests)).split(CHUNK_ROWS)
-        self.vectors = torch.cat([self._unit_vectors(reader.gather(rows.numpy())) for rows in chunks])
+        self.vectors = torch.cat([classifier.unit_vectors(reader.gather(rows.numpy())) for rows in chunks])
 
     def nearest(self, features: Tensor, count: int) -> list[tuple[ImageReference, tuple[str, ...], float]]:
         """Return image, labels and cosine of the most similar training photographs, the most similar first.
@@ -63,14 +62,10 @@ class TrainingPhotographs:
             features: output of the backbone for one image, (1, *feature_shape).
             count: number of photographs.
         """
-        cosines = (self.vectors @ self._unit_vectors(features.cpu())[0]).float()
+        cosines = (self.vectors @ self.classifier.unit_vectors(features)[0]).float()
         values, rows = cosines.topk(min(count, len(cosines)))
         images, labels, classes = self.table.paths(), self.table.labels == 1, np.array(self.table.classes)
         return [
             (images[row], tuple(classes[labels[row]].tolist()), value)
             for row, value in zip(rows.tolist(), values.tolist(), strict=True)
         ]
-
-    def _unit_vectors(self, features: Tensor) -> Tensor:
-        maps = features.float().reshape(len(features), self.channels, -1)
-        return functional.normalize(maps.mean(dim=2)).half()

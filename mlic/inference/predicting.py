@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mlic.errors import InputError
+from mlic.errors import InputError, check_choice
 from mlic.evaluation.thresholds import CALIBRATED
 from mlic.inference.guarantees import answer_thresholds
 from mlic.inference.listing import list_images
-from mlic.inference.prediction_table import append_rows, prediction_rows
+from mlic.inference.prediction_table import ERROR, RANK, append_rows, prediction_rows
 from mlic.inference.prelabels import PreLabels
 from mlic.runs.folder import GUARANTEES_FILE, replacing
 
@@ -34,12 +34,16 @@ def predict_images(
         table: CSV file to write.
         open_pages: `mlic.report.prediction_page.open_pages` for the first page; None for no page.
     """
+    is_ranked = settings["rank"] is not None
+    if is_ranked:
+        check_choice("rank", settings["rank"], ("informative",))
     images, names = list_images(settings["images"])
     if not images:
         raise InputError("images: the list is empty. Expected a folder, files, or a pattern.", key="images")
     write = settings["write"]
     prelabels = PreLabels(write, table.parent, names) if write else None
     from mlic.inference.classifier import Classifier  # imports torch and timm, which takes seconds
+    from mlic.inference.ranking import join_ranked
 
     options = {
         "device": settings["device"],
@@ -61,22 +65,32 @@ def predict_images(
         title, bits = f"Predictions of {classifier.backbone.name}", classifier.bits_stored
         shown = {"title": title, "total": len(images), "table": table.name, "bits_stored": bits, **limits}
         pages = stack.enter_context(open_pages(**shown)) if open_pages else None
-        bar = stack.enter_context(tqdm(total=len(images), unit="image", disable=None, dynamic_ncols=True))
         sizes = {"batch_size": settings["batch_size"], "num_workers": settings["num_workers"]}
-        for batch in classifier.stream(images, names, **sizes):
-            append_rows(file, prediction_rows(batch, **limits, top_k=settings["top_k"]))
+        scored = classifier.stream(images, names, **sizes, with_vectors=is_ranked)
+        batches: Iterable[Any] = _with_progress(scored, len(images))
+        for batch in [join_ranked(batches, upper)] if is_ranked else batches:
+            rows = prediction_rows(batch, **limits, top_k=settings["top_k"])
+            if is_ranked:
+                rows.insert(list(rows).index(ERROR) + 1, RANK, np.arange(1, len(rows) + 1))
+            append_rows(file, rows)
             if pages:
                 pages.append(batch.names, batch.images, batch.scores, batch.errors)
             if prelabels:
                 prelabels.append(batch.names, batch.scores, upper, classes)
             bad |= {name: error for name, error in zip(batch.names, batch.errors, strict=True) if error}
             counts.update(_count(batch.scores, upper, lower))
-            bar.update(len(batch.names))
     if prelabels:
         logger.info("predicted labels for other programs written to %s", prelabels.write())
     logger.info("%d images in %.1f s; written to %s", len(images), time.perf_counter() - start, table)
     _log_summary(counts, bad, len(images) - len(bad), len(classes))
     return bad
+
+
+def _with_progress(batches: Iterable[Any], total: int) -> Iterator[Any]:
+    with tqdm(total=total, unit="image", disable=None, dynamic_ncols=True) as bar:
+        for batch in batches:
+            yield batch
+            bar.update(len(batch.names))
 
 
 def _thresholds(classifier: Any, settings: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:

@@ -15,6 +15,7 @@ from mlic.evaluation.predictions import SCORE
 SEPARATOR = "|"
 DIGITS = "%.4f"
 FILE_NAME, LABELS, ERROR, ASK, ANSWER = "file_name", "labels", "error", "ask", "answer:"
+RANK = "rank"
 PREDICTIONS_FILE, PAGE_FILE = "predictions.csv", "index.html"
 HEADER = f"{FILE_NAME},{LABELS},{ERROR},".encode()  # followed by scores
 

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,7 @@ def test_settings_that_cannot_be_used_leave_the_old_file(
             file / "below.csv",
             r"output: '.*' cannot be written \((File exists|Not a directory)\)",
         ),
+        ("rank=doubt", file, "rank: must be one of informative, got 'doubt'"),
         ("top_k=null", "/dev/null", "output: '/dev/null/predictions.csv' cannot be written"),
         ("top_k=null", "/dev/fd/1.csv", "output: '/dev/fd/1.csv' cannot be written"),
     ):
@@ -164,6 +166,33 @@ def test_thresholds_are_those_of_the_setting(
         for row in table.to_dict("records"):
             predicted = {name for name in classes if row[f"score:{name}"] > expected[name]}
             assert set(filter(None, row["labels"].split("|"))) == predicted
+
+
+@pytest.mark.parametrize("run", ["tiny_run", "live_run"])
+def test_rank_is_the_order_of_table_page_and_tasks_with_copies_apart(
+    run: str, command_config: Command, tiny_images: Path, tmp_path: Path, request: pytest.FixtureRequest
+):
+    folder, output = Path(shutil.copytree(tiny_images, tmp_path / "photos")), tmp_path / "out"
+    (folder / "cut.jpg").write_bytes(b"cut")
+    options = (f"images={folder}", "rank=informative", "batch_size=7", "write=labelstudio")
+    config = command_config("predict", *options, output=output, run=request.getfixturevalue(run))
+
+    def ranked() -> list[str]:
+        assert list(predict(config)) == ["cut.jpg"]
+        table = pd.read_csv(output / "predictions.csv", keep_default_na=False)
+        assert table["rank"].tolist() == list(range(1, len(table) + 1))
+        return table["file_name"].tolist()
+
+    names = ranked()
+    assert names == ranked() and names[-1] == "cut.jpg"
+    assert sorted(names) == sorted(path.name for path in folder.iterdir())
+    tasks = json.loads((output / "labelstudio.json").read_text())
+    assert [task["data"]["image"].rpartition("=")[2] for task in tasks] == names[:-1]
+    assert re.findall(r'<p class="name">(.*?)</p>', (output / "index.html").read_text()) == names
+    shutil.copyfile(folder / names[0], folder / "copy.jpg")
+    again = ranked()
+    first, second = sorted([again.index("copy.jpg"), again.index(names[0])])
+    assert first == 0 and second > len(again) / 2
 
 
 def test_the_page_of_another_program_is_refused(command_config: Command, tiny_images: Path, tmp_path: Path):
