@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from huggingface_hub import CommitOperationAdd, EvalResult, HfApi, ModelCard, ModelCardData
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from mlic.errors import InputError
 from mlic.evaluation.bootstrap import Bootstrap
@@ -15,6 +16,7 @@ from mlic.inference.checkpoint import SavedRun
 from mlic.runs.folder import DATASET_FILE
 from mlic.runs.reading import read_record
 
+CARD = "README.md"
 METRICS = {"map": "mAP", "auc_macro": "AUC (macro)", "f1_macro": "F1 (macro)", "f1_micro": "F1 (micro)"}
 FEW, WEAK = 10, 5  # test images below which an AP is too uncertain; number of classes that are named as weak
 
@@ -28,31 +30,19 @@ def write_card(saved: SavedRun, info: Mapping[str, Any], file: Path) -> Path:
         file: exported model.
 
     Raises:
-        InputError: the run folder or its predictions are missing.
+        InputError: the predictions of the run are missing.
     """
-    if saved.folder is None:
-        raise InputError(
-            f"card=true requires a run folder, but '{saved.checkpoint}' is not in one.", key="card"
-        )
-    dataset, _ = read_record(saved.folder, DATASET_FILE)
-    test = Predictions.read_parquet(saved.folder / "predictions" / "test.parquet")
-    limits = np.array(info["thresholds"])
+    folder = saved.folder or saved.checkpoint.parent
+    dataset, limits = read_record(folder, DATASET_FILE)[0], np.array(info["thresholds"])
+    test = Predictions.read_parquet(folder / "predictions" / "test.parquet")
     bootstrap = Bootstrap(test, limits, names=list(METRICS))
     intervals = {label: found for name, label in METRICS.items() if (found := bootstrap.interval(name))}
     per_class = evaluate_scores(test.scores, test.targets, test.classes, limits)["per_class"]
-    trained = dataset.get("counts", {}).get("train", {})
+    trained, title = dataset.get("counts", {}).get("train", {}), folder.resolve().name
     rows = [
-        {
-            "name": name,
-            "train": trained.get(name),
-            "test": own["support"],
-            "ap": own["ap"],
-            "threshold": limit,
-        }
+        {"name": name, "train": trained.get(name), "threshold": limit, **own}
         for (name, own), limit in zip(per_class.items(), limits, strict=True)
     ]
-    weak = sorted((row for row in rows if row["test"] >= FEW), key=lambda row: row["ap"])[:WEAK]
-    title = saved.folder.resolve().name
     results = [
         EvalResult("image-classification", "custom", "test images", label, round(found.estimate, 4))
         for label, found in intervals.items()
@@ -61,13 +51,28 @@ def write_card(saved: SavedRun, info: Mapping[str, Any], file: Path) -> Path:
         license=info["weights_license"], library_name="mlic", pipeline_tag="image-classification",
         tags=["multi-label"], model_name=title, eval_results=results,
     )  # fmt: skip
-    card = ModelCard.from_template(
+    content = ModelCard.from_template(
         data, template_path=str(Path(__file__).with_name("card.md")), title=title, info=info, rows=rows,
         head=str(saved.config["head"].get("_target_")).rpartition(".")[2], images=dataset.get("images", {}),
-        intervals=intervals, weak=weak, few=FEW, file=file.name, checkpoint=saved.checkpoint.name,
+        weak=sorted((row for row in rows if row["support"] >= FEW), key=lambda row: row["ap"])[:WEAK],
+        intervals=intervals, few=FEW, file=file.name, checkpoint=saved.checkpoint.name,
     )  # fmt: skip
-    card.save(path := file.with_name("README.md"))
+    content.save(path := file.with_name(CARD))
     return path
+
+
+def check_repository(repository: str) -> None:
+    """Check the name of a repository of the Hugging Face hub, without a request.
+
+    Raises:
+        InputError: it is not a valid name.
+    """
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise InputError(
+            f"push: expected <user>/<name>, got '{repository}' ({error}).", key="push"
+        ) from error
 
 
 def push_files(repository: str, files: Sequence[Path]) -> None:

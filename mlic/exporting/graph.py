@@ -84,6 +84,11 @@ def trace(module: nn.Module, example: Tensor, source: str, target: str) -> Model
     return compose.add_prefix(model, f"{target}/", rename_inputs=False, rename_outputs=False, inplace=True)
 
 
+def join(first: ModelProto, second: ModelProto, name: str) -> ModelProto:
+    """Return a model whose output `name` of the first model is the input `name` of the second."""
+    return compose.merge_models(first, second, io_map=[(name, name)])
+
+
 def quantize(model: ModelProto, examples: Iterable[np.ndarray]) -> ModelProto:
     """Return a model with 8-bit weights (one scale a channel) and activations, whose ranges are those of examples.
 
@@ -117,7 +122,7 @@ def build_graph(
         <ir_version: {IR_VERSION}, opset_import: ["": {OPSET}]>
         prepare (uint8[images, {size}, 3] images) => (uint8[images, {shape}] pixels) {{ {steps} }}
     """)
-    model = compose.merge_models(first, network, io_map=[(PIXELS, PIXELS)])
+    model = join(first, network, PIXELS)
     properties = {key: json.dumps(value, ensure_ascii=False) for key, value in info.items()}
     onnx.helper.set_model_props(model, properties)
     return model

@@ -7,7 +7,6 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ SUFFIXES |= {".avif", ".heic", ".heif", ".jxl"}  # rows with an error, if Pillow
 LONGEST_STRIP = 32  # of longer photographs, only the middle is used
 
 
-def read_image(path: Any, info: Mapping[str, Any], draft: int | None) -> Image.Image:
+def read_image(path: Any, info: dict[str, Any], draft: int | None) -> Image.Image:
     """Decode a photograph to upright RGB; a JPEG at reduced size as long as its short side has `draft` pixels."""
     with Image.open(path, formats=FORMATS) as image:
         if draft:
@@ -45,7 +44,7 @@ def read_image(path: Any, info: Mapping[str, Any], draft: int | None) -> Image.I
     return image.crop((left, top, image.width - left, image.height - top))
 
 
-def resize(image: Image.Image, plan: Mapping[str, Any]) -> Image.Image:
+def resize(image: Image.Image, plan: dict[str, Any]) -> Image.Image:
     """Resize and crop an image as in training; needed if the model does not do it (`resize` is "outside")."""
     size = plan["size"]
     if len(size) == 1:  # of the short side
@@ -56,7 +55,7 @@ def resize(image: Image.Image, plan: Mapping[str, Any]) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def to_array(path: Any, info: Mapping[str, Any]) -> np.ndarray:
+def to_array(path: Any, info: dict[str, Any]) -> np.ndarray:
     """Return the input of the model for one photograph, uint8 (1, height, width, 3)."""
     drafts = [plan["draft"] for plan in info["preprocessing"]]
     image = read_image(path, info, max(drafts) if all(drafts) else None)
@@ -77,13 +76,13 @@ def main() -> int:
     session: Any = onnxruntime.InferenceSession(given.model, providers=["CPUExecutionProvider"])
     info = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
     folder, failed = Path(given.images), 0
-    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
-    found = [path for path in found if "/." not in f"/{path.relative_to(folder).as_posix()}"]  # not hidden
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*"))]
+    names = [name for name in names if Path(name).suffix.lower() in SUFFIXES and "/." not in f"/{name}"]
     with open(given.output, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = csv.writer(file)
         table.writerow(["file_name", "labels", "error", *(f"score:{name}" for name in info["classes"])])
-        for path in found if folder.is_dir() else [folder]:
-            name = escape_cell(path.relative_to(folder).as_posix() if folder.is_dir() else str(path))
+        for name in names or [""]:  # a single photograph
+            path, name = folder / name, escape_cell(name or folder.name)
             try:
                 scores = session.run(["scores"], {"images": to_array(path, info)})[0][0].astype(np.float64)
             except Exception as error:  # decoders raise almost anything

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,17 @@ GREY_LEVELS = 1.0  # mean difference of pixels; rounding is 0.0002, a wrong crop
 def read_model(path: str | Path) -> ModelProto:
     """Read an exported model that may come from anyone; no other file is opened.
 
+    Errors of protobuf, of which it has its own, and of JSON are left to the caller.
+
     Raises:
-        InputError: the file is not an ONNX model of mlic.export, or refers to data in other files.
+        InputError: the file has no proof, or refers to data in other files.
     """
-    try:
-        model = onnx.load(path, load_external_data=False)
-        known = read_info(model).keys() >= {"mlic_version", "proof"}
-    except Exception as error:  # protobuf has its own errors
-        raise InputError(f"'{path}' cannot be read as a model of mlic.export ({error}).") from error
-    if not known or any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(model)):
-        reason = "it refers to data in other files" if known else "it has no proof"
-        raise InputError(f"'{path}' is refused: {reason}. Expected a file written by mlic.export.")
+    model = onnx.load(path, load_external_data=False)
+    is_whole = all(tensor.data_location != TensorProto.EXTERNAL for tensor in _tensors(model))
+    if not is_whole or not read_info(model).keys() >= {"mlic_version", "proof"}:
+        raise InputError(
+            f"check: '{path}' has no proof, or refers to data in other files. It is refused.", key="check"
+        )
     return model
 
 
@@ -101,36 +102,38 @@ def check_proof(model: ModelProto, files: Mapping[str, ImageReference]) -> dict[
 
     Raises:
         InputError: a score in float32 differs by more than 0.001 for the same pixels, or the resize in the model is
-            not that of Pillow; the message names the step: preprocessing, backbone or head.
+            not that of Pillow, the message names the step: preprocessing, backbone or head; or there are no files.
     """
     info = read_info(model)
     entries = [entry for entry in info["proof"] if entry["sha256"] in files]
+    if not entries:
+        names = ", ".join(str(entry["name"]) for entry in info["proof"])
+        raise InputError(f"images: no image of the proof is among them; expected {names}.", key="images")
     sources = [open_file(files[entry["sha256"]]) for entry in entries]
     add_outputs(model)
     session = make_session(model)
-    names = [SCORES, PIXELS]
-    images = [session.run(names, {IMAGES: predict.to_array(source, info)}) for source in sources]
+    decoded = [session.run([SCORES, PIXELS], {IMAGES: predict.to_array(source, info)}) for source in sources]
     del session  # a network may have 1 GB
     add_outputs(model, from_pixels=True)
     session = make_session(model)
-    same, whole = [0.0], [0.0]
-    for entry, source, (scores, own) in zip(entries, sources, images, strict=True):
-        pixels, step = _pillow_pixels(source, info), None
-        result = session.run([FEATURES, SCORES], {PIXELS: pixels})
-        found = proof_entry("", "", pixels, result[0], result[1][0])
-        same.append(_difference(found["scores"], entry["scores"]))
-        whole.append(_difference(scores[0], entry["scores"]))
-        if np.abs(own - pixels.astype(np.float32)).mean() > GREY_LEVELS:
-            step = "preprocessing"
-        elif not np.isfinite(same[-1]) or (info["precision"] == "float32" and same[-1] > TOLERANCE):
-            close = np.allclose(found["features"], entry["features"], rtol=TOLERANCE, atol=TOLERANCE)
-            step = "head" if close else "backbone"
-            step = step if found["pixels"] == entry["pixels"] else "preprocessing"
-        if step:
-            raise InputError(
-                f"'{entry['name']}': the {step} of the exported model differs from that of the run; scores differ "
-                f"by up to {max(same[-1], whole[-1]):.4f}. For the same pixels, at most {TOLERANCE} is rounding."
-            )
+    same, whole = [], []
+    for entry, source, (scores, own) in zip(entries, sources, decoded, strict=True):
+        pixels = _pillow_pixels(source, info)
+        features, expected = session.run([FEATURES, SCORES], {PIXELS: pixels})
+        found = proof_entry("", "", pixels, features, expected[0])
+        same.append(np.abs(np.subtract(found["scores"], entry["scores"])).max())
+        whole.append(np.abs(np.subtract(scores[0], entry["scores"])).max())
+        is_same = same[-1] <= TOLERANCE or (info["precision"] != "float32" and np.isfinite(same[-1]))
+        is_resized = np.abs(own - pixels.astype(np.float32)).mean() <= GREY_LEVELS
+        if is_same and is_resized:
+            continue
+        close = np.allclose(found["features"], entry["features"], rtol=TOLERANCE, atol=TOLERANCE)
+        step = "head" if close else "backbone"
+        step = step if is_resized and found["pixels"] == entry["pixels"] else "preprocessing"
+        raise InputError(
+            f"'{entry['name']}': the {step} of the exported model differs from that of the run; scores differ "
+            f"by up to {max(same[-1], whole[-1]):.4f}. For the same pixels, at most {TOLERANCE} is rounding."
+        )
     return {"images": len(entries), "same_pixels": float(np.max(same)), "whole_model": float(np.max(whole))}
 
 
@@ -142,11 +145,9 @@ def readable(table: LabelTable) -> LabelTable:
     """
 
     def can_read(reference: ImageReference) -> bool:
-        try:
-            with Image.open(open_file(reference), formats=predict.FORMATS):
-                return True
-        except OSError:
-            return False
+        with suppress(OSError), Image.open(open_file(reference), formats=predict.FORMATS):
+            return True
+        return False
 
     usable = np.array([can_read(path) for path in table.paths()])
     if not usable.any():
@@ -159,15 +160,11 @@ def open_file(reference: ImageReference) -> Any:
     return reference if isinstance(reference, Path) else BytesIO(read_tar_image(reference))
 
 
-def _pillow_pixels(source: Any, info: Mapping[str, Any]) -> np.ndarray:
+def _pillow_pixels(source: Any, info: dict[str, Any]) -> np.ndarray:
     """Return the input of the network as predict.py and Pillow prepare it, uint8 (1, 3, H, W), or (1, P) of several."""
     plans = info["preprocessing"]
     images = [predict.resize(predict.read_image(source, info, plan["draft"]), plan) for plan in plans]
-    arrays = [np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)[None]) for image in images]
+    arrays = [np.asarray(image).transpose(2, 0, 1)[None] for image in images]
     return (
-        arrays[0] if len(arrays) == 1 else np.concatenate([array.reshape(1, -1) for array in arrays], axis=1)
+        np.concatenate([array.reshape(1, -1) for array in arrays], axis=1) if len(arrays) > 1 else arrays[0]
     )
-
-
-def _difference(first: Sequence[float], second: Sequence[float]) -> float:
-    return float(np.abs(np.subtract(first, second)).max())
