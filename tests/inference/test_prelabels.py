@@ -60,9 +60,9 @@ def test_fiftyone_annotations_in_all_forms(tmp_path: Path):
     found = labels_of(read_fiftyone(file, tmp_path / "photos"))
     assert found == {"a.jpg": {"cat", "bird"}, "sub/b & c.jpg": {"cat"}, "d.jpg": set()}
     for wrong, message in (
-        ({"a": 3}, "expected a class name"),
+        ({"a": 3}, "class names or numbers"),
         ({"../a": "cat"}, "0 images in data.images have this name"),
-        ([1], "no object 'labels'"),
+        ([1], "labels.json of FiftyOne"),
     ):
         file.write_text(json.dumps({"classes": ["cat"], "labels": wrong}))
         with pytest.raises(InputError, match=message):

@@ -1,28 +1,22 @@
 """COCO instances JSON (https://cocodataset.org/#format-data)."""
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from mlic.data.readers.common import build_table, labels_of_names, objects, parse_json, safe_file_names
-from mlic.data.readers.folders import (
-    Paths,
-    annotation_files,
-    image_folders,
-    part_named,
-    parts_of_files,
-    subfolder_of,
-)
+from mlic.data.readers import common
+from mlic.data.readers.folders import Paths, annotation_files, image_folders, part_named, parts_of_files
 from mlic.data.table import UNKNOWN, LabelTable
-from mlic.errors import InputError, check_choice
+from mlic.errors import check_choice
 
 logger = logging.getLogger(__name__)
 
-EXPECTED = "COCO instances JSON with images, annotations and categories"
+EXPECTED = (
+    "COCO instances JSON with images, annotations and categories, ids in these lists, and iscrowd 0 or 1"
+)
 
 
 def read_coco(
@@ -60,118 +54,80 @@ def read_coco(
     """
     check_choice("data.reader.crowd", crowd, ("keep", "drop"))
     check_choice("data.reader.unannotated", unannotated, ("keep", "drop"))
-    files, folders = annotation_files(annotations, "a COCO instances JSON file"), image_folders(images)
-    contents = [_read_file(file, crowd, extension) for file in files]
-    classes = list(dict.fromkeys(name for content in contents for name in content.classes))
-    names: list[str] = []
-    places: list[str] = []
-    parts: list[str] = []
-    for file, content, part in zip(files, contents, parts_of_files(files), strict=True):
-        prefix = subfolder_of(file, folders, content.names)
-        names += [prefix + name for name in content.names]
-        places += [f"{file}, '{name}'" for name in content.names]
-        parts += [part] * len(content.names)
-    source = ", ".join(map(str, files))
-    sets = [labels for content in contents for labels in content.labels]
-    labels, _ = labels_of_names(sets, classes, source, places.__getitem__)
-    first = 0
-    for file, content in zip(files, contents, strict=True):
-        others = ~np.isin(classes, content.classes)
+    files, folders = annotation_files(annotations), image_folders(images)
+    contents = [_read_file(file, crowd) for file in files]
+    annotated = [*chain.from_iterable(names for names, _, _ in contents)]
+    sets = [*chain.from_iterable(labels for _, labels, _ in contents)]
+    file_of = np.repeat(np.arange(len(files)), [len(names) for names, _, _ in contents])
+    classes = list(dict.fromkeys(chain.from_iterable(own for _, _, own in contents)))
+
+    def place(row: int) -> str:
+        return f"{files[file_of[row]]}, '{annotated[row]}'"
+
+    names = common.names_in_folders(files, file_of, folders, annotated, place, extension)
+    labels, _ = common.labels_of_names(sets, classes, place)
+    for number, (_, _, own) in enumerate(contents):
+        others = ~np.isin(classes, own)
+        labels[np.ix_(file_of == number, others)] = UNKNOWN
         if others.any():
             logger.warning(
-                "%s: the labels of %d classes that it does not list are unknown", file, others.sum()
+                "%s: the labels of %d classes that it does not list are unknown", files[number], others.sum()
             )
-        labels[first : first + len(content.names), others] = UNKNOWN
-        first += len(content.names)
-    if not any(parts):
-        parts = [part_named(name.partition("/")[0]) for name in names]
-    return build_table(
-        source,
+    of_file = parts_of_files(files)
+    parts = [
+        of_file[number] or part_named(name.partition("/")[0])
+        for number, name in zip(file_of, names, strict=True)
+    ]
+    if "" in parts or len(set(parts)) < 2:
+        parts = None  # not of all images
+    elif "test" not in parts:
+        logger.info("the part val is used as test, because there is no test part")
+        parts = [part.replace("val", "test") for part in parts]
+    return common.build_table(
+        ", ".join(map(str, files)),
         folders,
         names,
         labels,
         classes,
-        places.__getitem__,
-        parts=_parts(parts),
+        place,
+        parts=parts,
         unannotated=unannotated,
     )
 
 
-def _parts(parts: Sequence[str]) -> Sequence[str] | None:
-    """Return the parts if they are official ones of all images, with `val` as `test` if there is no `test`."""
-    given = set(parts)
-    if "" in given or len(given) < 2:
-        return None
-    if "test" in given:
-        return parts
-    logger.info("the part val is used as test, because there is no test part")
-    return ["test" if part == "val" else part for part in parts]
+def _read_file(file: Path, crowd: str) -> tuple[list[Any], list[set[str]], list[str]]:
+    """Return file names, the class names of each image, and all class names of one file."""
+    content, place, crowds = common.parse_json(file.read_bytes(), str(file)), "images", 0
+    try:
+        images, categories = {}, {}
+        for section, key, found in (("images", "file_name", images), ("categories", "name", categories)):
+            for row, entry in enumerate(common.list_of(content, section)):
+                place = f"{section}[{row}]"
+                _check_types(entry["id"], entry[key])
+                if found.setdefault(entry["id"], entry[key]) != entry[key]:
+                    raise ValueError(
+                        f"id {entry['id']!r} is used for both '{found[entry['id']]}' and '{entry[key]}'"
+                    )
+        classes = list(map(str, categories.values()))
+        if len(set(classes)) < len(classes):
+            raise ValueError("two categories have the same name")
+        labels: dict[Any, set[str]] = {identity: set() for identity in images}
+        for row, entry in enumerate(common.list_of(content, "annotations")):
+            place = f"annotations[{row}]"
+            _check_types(entry["image_id"], entry["category_id"])
+            own, name = labels[entry["image_id"]], str(categories[entry["category_id"]])
+            is_crowd = {0: False, 1: True, None: False}[entry.get("iscrowd")]
+            crowds += is_crowd
+            if crowd == "keep" or not is_crowd:
+                own.add(name)
+    except common.MALFORMED as error:
+        raise common.malformed(f"{file}, {place}", error, EXPECTED) from None
+    logger.info(
+        "%s: of %d annotations %d are crowd regions (%s)", file, len(content["annotations"]), crowds, crowd
+    )
+    return list(images.values()), list(labels.values()), classes
 
 
-class _Content(NamedTuple):
-    """File names, the class names of each image, and all class names of one file."""
-
-    names: list[str]
-    labels: list[set[str]]
-    classes: list[str]
-
-
-def _read_file(file: Path, crowd: str, extension: str | None) -> _Content:
-    content = parse_json(file.read_bytes(), str(file), EXPECTED)
-    content = content if isinstance(content, dict) else {}
-    names = _by_id(file, content, "images", "file_name")
-    categories = _by_id(file, content, "categories", "name")
-    if not names:
-        raise InputError(f"{file}: the list 'images' is empty; expected at least one image.")
-    ids = list(names)
-    safe = safe_file_names(list(names.values()), lambda row: f"{file}, image id {ids[row]!r}", extension)
-    classes = [str(name) for name in categories.values()]
-    if repeated := [name for name, count in Counter(classes).items() if count > 1]:
-        raise InputError(
-            f"{file}, categories: name '{repeated[0]}' occurs twice; each category needs its own."
-        )
-    labels: dict[Any, set[str]] = {identity: set() for identity in names}
-    entries = objects(content.get("annotations"), f"{file}, annotations", EXPECTED)
-    crowds = 0
-    for row, entry in enumerate(entries):
-        place = f"{file}, annotations[{row}]"
-        image = _known(entry, "image_id", labels, "images", place)
-        category = _known(entry, "category_id", categories, "categories", place)
-        is_crowd = entry.get("iscrowd") or 0
-        if type(is_crowd) not in (int, bool) or is_crowd not in (0, 1):
-            raise InputError(f"{place}: 'iscrowd' is {is_crowd!r}, expected 0 or 1.")
-        crowds += is_crowd
-        if not is_crowd or crowd == "keep":
-            labels[image].add(str(categories[category]))
-    logger.info("%s: of %d annotations %d are crowd regions (%s)", file, len(entries), crowds, crowd)
-    return _Content(safe, list(labels.values()), classes)
-
-
-def _by_id(file: Path, content: dict[str, Any], section: str, key: str) -> dict[Any, Any]:
-    """Map the ids of a section to names; identical repeated entries count once."""
-    named: dict[Any, Any] = {}
-    for row, entry in enumerate(objects(content.get(section), f"{file}, {section}", EXPECTED)):
-        place = f"{file}, {section}[{row}]"
-        identity, name = _typed(entry, "id", place), _typed(entry, key, place)
-        if named.setdefault(identity, name) != name:
-            raise InputError(
-                f"{place}: id {identity!r} is used for both '{named[identity]}' and '{name}'. "
-                "Each entry needs its own id."
-            )
-    return named
-
-
-def _known(entry: dict[str, Any], key: str, known: dict[Any, Any], section: str, place: str) -> Any:
-    identity = _typed(entry, key, place)
-    if identity not in known:
-        raise InputError(
-            f"{place}: {key} {identity!r} is not in the list '{section}'. Add it there, or remove the annotation."
-        )
-    return identity
-
-
-def _typed(entry: dict[str, Any], key: str, place: str) -> Any:
-    if type(entry.get(key)) not in (int, str):
-        expected = "a number or a string" if key.endswith("id") else "a string"
-        raise InputError(f"{place}: '{key}' is {entry.get(key)!r}, expected {expected}.")
-    return entry[key]
+def _check_types(*values: Any) -> None:
+    if not {*map(type, values)} <= {int, str}:  # True and 1.0 are equal to 1
+        raise TypeError(f"expected whole numbers and texts, got {values}")

@@ -1,19 +1,20 @@
-"""Helpers shared by the readers: safe file names, images listed more than once, and the table."""
+"""Helpers shared by the readers: text and JSON, safe file names, labels of names, and the table."""
 
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from posixpath import normpath
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mlic.data.file_names import leaves_folder
-from mlic.data.images import image_suffixes
-from mlic.data.readers.folders import locate_images
+from mlic.data.images import without_image_extension
+from mlic.data.readers.folders import locate_images, subfolder_of
 from mlic.data.table import LabelTable, check_class_names, is_text
 from mlic.errors import InputError
 
@@ -21,17 +22,19 @@ logger = logging.getLogger(__name__)
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _NOT_PLAIN = re.compile(r"//|(^|/)\.(/|$)|/$")
-CLASSES_SHOWN = 20
+MALFORMED = (AttributeError, LookupError, TypeError, ValueError)  # errors of JSON with unexpected content
+
+Place = Callable[
+    [int], str
+]  # maps a row number to its place in the annotations, such as `labels.csv, line 7`
 
 
-def safe_file_names(
-    names: Sequence[object], place: Callable[[int], str], extension: str | None = None
-) -> list[str]:
+def safe_file_names(names: Sequence[object], place: Place, extension: str | None = None) -> list[str]:
     """Normalize file names and check that none of them leaves the image folder.
 
     Args:
         names: file names as annotated.
-        place: maps a row number to its place in the annotations, such as `labels.csv, line 7`.
+        place: see `Place`.
         extension: end of all names, in place of the extension of an image if they have one. Default: as annotated.
 
     Raises:
@@ -40,57 +43,65 @@ def safe_file_names(
     safe: list[str] = []
     for row, name in enumerate(names):
         if not isinstance(name, str) or not name.strip() or "\0" in name:
-            raise InputError(
-                f"{place(row)}: the file name of the image is {name!r}; expected a name such as photo.jpg."
+            problem = f"the file name of the image is {name!r}; expected a name such as photo.jpg"
+        elif not is_text(name):
+            problem = f"the file name {name!r} is not valid UTF-8 text"
+        elif _ADDRESS.match(name):
+            problem = (
+                f"'{name}' is an address; download the images and use file names relative to data.images"
             )
-        if not is_text(name):
-            raise InputError(
-                f"{place(row)}: {name!r} is not valid UTF-8 text; rename the file and write its name in UTF-8."
+        elif leaves_folder(name):
+            problem = (
+                f"'{name}' leaves the image folder; file names must be relative to data.images, without '..'"
             )
-        if _ADDRESS.match(name):
-            raise InputError(
-                f"{place(row)}: '{name}' is an address. Download the images and use file names relative to "
-                "data.images."
-            )
-        if leaves_folder(name):
-            raise InputError(f"{place(row)}: '{name}' leaves the image folder. {_how_to_stay(names)}")
-        safe.append(normpath(name) if _NOT_PLAIN.search(name) else name)
-    if extension is not None:
-        stems = ((name, *os.path.splitext(name)) for name in safe)
-        return [(stem if end.lower() in image_suffixes() else name) + extension for name, stem, end in stems]
-    return safe
+        else:
+            safe.append(normpath(name) if _NOT_PLAIN.search(name) else name)
+            continue
+        raise InputError(f"{place(row)}: {problem}.")
+    return safe if extension is None else [without_image_extension(name) + extension for name in safe]
 
 
-def _how_to_stay(names: Sequence[object]) -> str:
-    leaving = [name for name in names if isinstance(name, str) and leaves_folder(name)]
-    start = re.sub(r"[^/\\]*$", "", leaving[0])
-    number = sum(name.startswith(start) for name in leaving)
-    change = f" {number} names begin with '{start}': remove it, and" if number > 1 else ""
-    return (
-        f"File names must be relative to data.images, without '..';{change} point data.images at a folder that holds "
-        "all images."
-    )
+def names_in_folders(
+    files: Sequence[Path], file_of: np.ndarray, folders: Sequence[Path], names: Sequence[object], place: Place,
+    extension: str | None = None,
+) -> list[str]:  # fmt: skip
+    """Return safe names relative to the image folders, also if those in a file are relative to a folder of its own.
+
+    Args:
+        files: annotation files.
+        file_of: int (N,), the number of the annotation file of each name.
+        folders: image folders.
+        names: N file names as annotated.
+        place: see `Place`.
+        extension: see `safe_file_names`.
+
+    Raises:
+        InputError: see `safe_file_names` and `subfolder_of`.
+    """
+    safe = np.array(safe_file_names(names, place, extension), dtype=object)
+    for number, file in enumerate(files):
+        rows = file_of == number
+        safe[rows] = subfolder_of(file, folders, safe[rows].tolist()) + safe[rows]
+    return safe.tolist()
 
 
-def first_rows(
-    names: Sequence[str], labels: np.ndarray, place: Callable[[int], str], what: str = "labels"
-) -> np.ndarray:
+def first_rows(names: Sequence[str], values: np.ndarray, place: Place, what: str = "labels") -> np.ndarray:
     """Return the first row of each name; the values (N, K) of repeated rows must be equal.
 
     Raises:
         InputError: they differ.
     """
-    first_rows: dict[str, int] = {}
-    first_of = np.array([first_rows.setdefault(name, row) for row, name in enumerate(names)], dtype=np.int64)
-    repeated = np.flatnonzero(first_of != np.arange(len(names)))
-    differ = repeated[(labels[repeated] != labels[first_of[repeated]]).any(axis=1)]
-    if len(differ):
-        row, first = int(differ[0]), int(first_of[differ[0]])
-        raise InputError(
-            f"{place(row)}: the {what} of '{names[row]}' differ from those in {place(first)}. "
-            "List each image once, with all its labels."
-        )
-    return np.flatnonzero(first_of == np.arange(len(names)))
+    number_of, _ = pd.factorize(np.array(names, dtype=object))
+    _, first = np.unique(number_of, return_index=True)
+    if len(first) < len(names):
+        differ = np.flatnonzero((values != values[first[number_of]]).any(axis=1))
+        if len(differ):
+            row = int(differ[0])
+            raise InputError(
+                f"{place(row)}: the {what} of '{names[row]}' differ from those in {place(int(first[number_of[row]]))}. "
+                "List each image once, with all its labels."
+            )
+    return first
 
 
 def build_table(
@@ -99,7 +110,7 @@ def build_table(
     names: Sequence[str],
     labels: np.ndarray,
     classes: Sequence[str],
-    place: Callable[[int], str],
+    place: Place,
     *,
     parts: Sequence[str] | None = None,
     columns: Mapping[str, Sequence[str]] | None = None,
@@ -113,7 +124,7 @@ def build_table(
         names: N safe file names.
         labels: labels (N, C) of 1, 0 and -1 (unknown).
         classes: C names.
-        place: maps a row number to its place in the annotations.
+        place: see `Place`.
         parts: N parts; empty strings where the annotations give none.
         columns: N values of other columns.
         unannotated: `drop` leaves out images without labels.
@@ -122,7 +133,7 @@ def build_table(
         InputError: there are no images, class names cannot be used, an image is listed twice with different labels or
             parts, or its name is in more than one folder.
     """
-    if not len(names):
+    if not len(names) or not len(classes):
         raise InputError(f"{source}: no image has a label.")
     check_class_names(classes, str(source), labels)
     kept = first_rows(names, labels, place)
@@ -149,37 +160,36 @@ def build_table(
 
 
 def labels_of_names(
-    names: Sequence[Collection[str]],
-    classes: Sequence[str] | None,
-    source: str | Path,
-    place: Callable[[int], str],
+    names: Sequence[Collection[str]], classes: Sequence[str] | None, place: Place
 ) -> tuple[np.ndarray, list[str]]:
     """Convert the class names of each image to labels.
 
     Args:
         names: class names of N images.
         classes: all class names. Default: the names that occur, sorted.
-        source: the annotations, for messages.
-        place: maps a row number to its place in the annotations.
+        place: see `Place`.
 
     Returns:
         Labels (N, C) of 0 and 1, and the C class names.
 
     Raises:
-        InputError: no image has a label, or a label is not one of `classes`.
+        InputError: a label is not one of `classes`.
     """
     found = sorted(set().union(*names)) if classes is None else list(classes)
-    if not found:
-        raise InputError(f"{source}: no image has a label.")
-    column = {name: number for number, name in enumerate(found)}
+    column_of = {name: number for number, name in enumerate(found)}
     labels = np.zeros((len(names), len(found)), dtype=np.int8)
     for row, labels_of_row in enumerate(names):
         for name in labels_of_row:
-            labels[row, column[name] if name in column else column_of(found, name, place(row))] = 1
+            if name not in column_of:
+                raise InputError(
+                    f"{place(row)}: label '{name}' is not one of the {len(found)} classes: "
+                    f"{shorten(', '.join(found), 300)}. Correct it, or add it to data.reader.classes."
+                )
+            labels[row, column_of[name]] = 1
     return labels, found
 
 
-def parse_json(text: bytes | str, place: str, expected: str) -> Any:
+def parse_json(text: bytes | str, place: str) -> Any:
     """Parse a JSON text.
 
     Raises:
@@ -188,21 +198,24 @@ def parse_json(text: bytes | str, place: str, expected: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not valid JSON ({error}). Expected {expected}; is it complete?") from None
+        raise InputError(f"{place}: not valid JSON ({error}).") from None
 
 
-def objects(content: Any, place: str, expected: str) -> list[dict[str, Any]]:
-    """Return a parsed list of JSON objects.
+def malformed(place: str, error: Exception, expected: str) -> InputError:
+    """Return the error about JSON that is not as expected, from the exception that its content caused."""
+    reason = error if isinstance(error, ValueError) else repr(error)
+    return InputError(f"{place}: {reason}. Expected {expected}.")
+
+
+def list_of(content: Any, key: str) -> list[Any]:
+    """Return a list in parsed JSON.
 
     Raises:
-        InputError: it is not a list, or one of its entries is not an object.
+        LookupError, TypeError: the content has no such key, or it is not a list.
     """
-    if not isinstance(content, list):
-        raise InputError(f"{place}: the list is missing. Expected {expected}.")
-    for row, entry in enumerate(content):
-        if type(entry) is not dict:
-            raise InputError(f"{place}[{row}]: expected a JSON object ({{...}}).")
-    return content
+    if not isinstance(content[key], list):
+        raise TypeError(f"'{key}' is not a list")
+    return content[key]
 
 
 def read_text(file: Path) -> str:
@@ -215,20 +228,3 @@ def read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not UTF-8 text ({error.reason}).") from None
-
-
-def column_of(classes: Sequence[str], name: str, place: str) -> int:
-    """Return the column of a class.
-
-    Raises:
-        InputError: the label is not one of the classes.
-    """
-    try:
-        return classes.index(name)
-    except ValueError:
-        more = f", and {len(classes) - CLASSES_SHOWN} more" if len(classes) > CLASSES_SHOWN else ""
-        raise InputError(
-            f"{place}: label '{name}' is not one of the {len(classes)} classes: "
-            f"{', '.join(classes[:CLASSES_SHOWN])}{more}. "
-            "Correct the label, or add it to data.reader.classes."
-        ) from None

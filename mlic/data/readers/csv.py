@@ -1,18 +1,16 @@
 """Tables of labels as people have them: CSV and similar text, spreadsheets; one row per image or per label."""
 
 import logging
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from mlic.data.readers.columns import LabelColumns
-from mlic.data.readers.common import build_table, column_of, first_rows, labels_of_names, safe_file_names
-from mlic.data.readers.folders import Paths, annotation_files, image_folders, parts_of_files, subfolder_of
+from mlic.data.readers.common import build_table, first_rows, labels_of_names, names_in_folders
+from mlic.data.readers.folders import Paths, annotation_files, image_folders, parts_of_files
 from mlic.data.readers.image_names import find_names
-from mlic.data.readers.label_cells import split_cells
-from mlic.data.readers.label_text import option, setting
+from mlic.data.readers.label_cells import ask, setting, split_cells
 from mlic.data.readers.tabular import TextTable, read_tables
 from mlic.data.table import NAMES_SHOWN, UNKNOWN, LabelTable
 from mlic.errors import InputError, check_choice
@@ -81,59 +79,46 @@ def read_csv(
     """
     if rows is not None:
         check_choice("data.reader.rows", rows, ("image", "label"))
-    files, folders = annotation_files(annotations, "a CSV file"), image_folders(images)
+    files, folders = annotation_files(annotations), image_folders(images)
     table = read_tables(files, delimiter, encoding)
     name_column, found_names, words = find_names(table, folders, image_column, extension)
-    names = _names_in_folders(table, folders, found_names)
+    file_of = np.array([file for file, _ in table.origins])
+    names = names_in_folders(files, file_of, folders, found_names, table.place)
     columns = LabelColumns(table, name_column, label_columns, ignore_columns, other_columns, classes, unknown)
     chosen, are_signs = columns.choose()
     if are_signs:
         kept = np.arange(len(table))
         labels, form = columns.read_signs(chosen)
-        labels, found = _without(table, labels, chosen, no_label, ask=False)
-        labels, found = _arrange(labels, found, classes, f"{files[0]}, line 1")
+        labels, found = _arrange(*_without(table, labels, chosen, no_label), classes, table.place)
     else:
         known = [*classes, *([no_label] if no_label else [])] if classes is not None else None
         kept, labels, found, form = _read_text(table, names, columns, chosen, separator, known, rows)
-        labels, found = _without(table, labels, found, no_label, ask=classes is None)
+        if no_label is None and classes is None:
+            _ask_about_no_label(table, labels, found)
+        labels, found = _without(table, labels, found, no_label)
+    parts = np.array(parts_of_files(files), dtype=object)[file_of]
+    # rows of one image must agree in all that decides its part
+    decisive = {f"column '{name}'": table.columns[name] for name in other_columns if name in table.columns}
+    for name, values in {"part": parts, **decisive}.items():
+        first_rows(names, np.array([values], dtype=object).T, table.place, f"values of the {name}")
     used = {*chosen, name_column} - {*other_columns}
     left = [name for name in table.columns if name not in used]
-    of_file = parts_of_files(files)
-    parts = [of_file[file] for file, _ in table.origins]
-    # rows of one image must agree in all that decides its part
-    for name, values in {
-        "part": parts,
-        **{f"column '{name}'": table.columns.get(name) for name in other_columns},
-    }.items():
-        if values is not None and len(kept) < len(table):
-            first_rows(names, np.array([values], dtype=object).T, table.place, f"values of the {name}")
+    source = ", ".join(map(str, files[:NAMES_SHOWN]))
     logger.info(
-        "%s%s: names from %s, labels from %s (%s): %d classes, %.1f labels an image%s.%s",
-        *(", ".join(map(str, files[:NAMES_SHOWN])), table.form, words, _listed(chosen), form, len(found)),
-        *((labels == 1).sum() / len(labels), ", parts from the names of the files" if any(of_file) else ""),
-        f" Other columns: {_listed(left)}." if left else "",
+        "%s%s: names from %s, labels from %s (%s): %d classes, %.1f labels an image. Other columns: %s",
+        *(source, table.form, words, _listed(chosen), form, len(found), (labels == 1).sum() / len(labels)),
+        _listed(left) or "none",
     )
     return build_table(
-        ", ".join(map(str, files[:NAMES_SHOWN])),
+        source,
         folders,
         [names[row] for row in kept],
         labels,
         found,
         lambda row: table.place(kept[row]),
-        parts=[parts[row] for row in kept],
+        parts=parts[kept].tolist(),
         columns={name: [table.columns[name][row] for row in kept] for name in left},
     )
-
-
-def _names_in_folders(table: TextTable, folders: Sequence[Path], names: Sequence[str]) -> list[str]:
-    """Return safe names, relative to the image folders where an annotation file lies beside its images."""
-    safe = safe_file_names(names, table.place)
-    for number, file in enumerate(table.files):
-        rows = [row for row, (origin, _) in enumerate(table.origins) if origin == number]
-        prefix = subfolder_of(file, folders, [safe[row] for row in rows])
-        for row in rows if prefix else ():
-            safe[row] = prefix + safe[row]
-    return safe
 
 
 def _read_text(
@@ -146,88 +131,79 @@ def _read_text(
     rows: str | None,
 ) -> tuple[np.ndarray, np.ndarray, list[str], str]:
     """Return rows (M,), their labels (M, C), class names and the form in words, from a column of text."""
-    cells = table.columns[chosen[0]]
-    cells_of: dict[str, set[str]] = defaultdict(set)
-    for name, cell in zip(names, cells, strict=True):
-        cells_of[name].add(cell)
-    share = sum(len(found) > 1 for found in cells_of.values()) / len(cells_of)
+    cells = pd.Series(table.columns[chosen[0]], dtype=object)
+    image_of, images = pd.factorize(np.array(names, dtype=object))
+    share = (cells.groupby(image_of).nunique().to_numpy() > 1).mean()
     single = rows == "label" or len(chosen) > 1 or (rows is None and share >= REPEATED)
-    labels_of, form = split_cells(cells, table.place, separator=separator, classes=classes, single=single)
-    sets = [frozenset(labels_of[cell]) for cell in cells]
-    if rows is None and 0 < share < REPEATED and all(len(found) < 2 for found in sets):
-        raise InputError(
-            f"{table.files[0]}: {share:.1%} of the images have several rows with different labels. Unite them with "
-            "data.reader.rows=label, or list each image once, with all its labels."
-        )
-    if not single or (rows is None and any(len(found) > 1 for found in sets)):
-        labels, found = labels_of_names(sets, classes, table.files[0], table.place)
-        return np.arange(len(table)), labels, found, form
+    labels_of, form = split_cells(
+        cells.tolist(), table.place, separator=separator, classes=classes, single=single
+    )
+    sets = [labels_of[cell] for cell in cells]
+    several = any(len({*labels}) > 1 for labels in labels_of.values())
+    if rows is None and 0 < share < REPEATED and not several:
+        reason = f"{share:.1%} of the images have several rows with different labels; list each image once"
+        ask(str(table.files[0]), reason, ["data.reader.rows=label to unite them"])
+    if not single or (rows is None and several):
+        return np.arange(len(table)), *labels_of_names(sets, classes, table.place), form
     signs = columns.read_signs(chosen[1:])[0][:, 0] if chosen[1:] else np.ones(len(table))
-    present: dict[str, set[str]] = {name: set() for name in cells_of}
-    absent: dict[str, set[str]] = {name: set() for name in cells_of}
-    for name, labels_of_row, sign in zip(names, sets, signs, strict=True):
-        (present if sign == 1 else absent)[name].update(labels_of_row)
-    if both := [name for name in cells_of if present[name] & absent[name]]:
-        raise InputError(
-            f"{table.files[0]}: rows of '{both[0]}' say that it has a label, and that it has not."
+    # one row of labels for each image: the union of its rows that say that it has them, or that it has not
+    by_row, found = labels_of_names(sets, classes, table.place)
+    stated = np.zeros((2, len(images), len(found)), dtype=bool)
+    row_of, column_of = np.nonzero(by_row)
+    stated[(signs[row_of] == 1).astype(int), image_of[row_of], column_of] = True
+    absent, present = stated
+    if (both := (absent & present).any(axis=1)).any():
+        name = images[both.argmax()]
+        raise InputError(f"{table.files[0]}: rows of '{name}' say that it has a label, and that it has not.")
+    if rows is None and not chosen[1:] and min(stated.shape[1:]) > 1 and present.all():
+        reason = f"each image has all classes of '{chosen[0]}', one per row"
+        other = setting("label_columns", [chosen[0], "COLUMN"])
+        words = (
+            f"{other} if COLUMN says which are true, and 'data.reader.unknown={{yes:one,no:zero}}' for words"
         )
-    images, kept = np.unique(np.array(names, dtype=object), return_index=True)
-
-    def place(image: int) -> str:
-        return table.place(kept[image])
-
-    known = classes or sorted(frozenset().union(*sets))
-    labels, found = labels_of_names([present[name] for name in images], known, table.files[0], place)
-    if rows is None and not chosen[1:] and min(len(known), len(images)) > 1:
-        _refuse_all_pairs(table, chosen[0], [len(found) == len(known) for found in present.values()])
-    form += ", one row a label"
-    if any(absent.values()):
-        seen, _ = labels_of_names([absent[name] for name in images], known, table.files[0], place)
-        labels[(labels == 0) & (seen == 0)] = UNKNOWN
+        ask(str(table.files[0]), reason, [words, "data.reader.rows=label if all are true"])
+    labels, form = present.astype(np.int8), f"{form}, one row a label"
+    if absent.any():
+        labels[~present & ~absent] = UNKNOWN
         form += f", absent where '{chosen[1]}' is 0, unknown where there is no row"
-    return kept, labels, found, form
+    return np.unique(image_of, return_index=True)[1], labels, found, form
 
 
-def _refuse_all_pairs(table: TextTable, column: str, complete: Sequence[bool]) -> None:
-    """Refuse one row per image and class, of which another column states in words or numbers which are true."""
-    if all(complete):
-        raise InputError(
-            f"{table.files[0]}: each image has all classes of '{column}', one per row. If another column states which "
-            f"are true, set {setting('label_columns', [column, 'COLUMN'])} and, for words, their meaning, such as "
-            "'data.reader.unknown={yes:one,no:zero}'. If all are true, set data.reader.rows=label."
-        )
+def _ask_about_no_label(table: TextTable, labels: np.ndarray, names: Sequence[str]) -> None:
+    for column, name in enumerate(names):
+        alone = labels[labels[:, column] == 1] == 1
+        if len(names) > 1 and name.lower() in NO_LABEL and alone.sum() == len(alone):
+            reason = f"'{name}' may be a class, or mean that an image has no label ({len(alone)} images)"
+            ask(
+                str(table.files[0]),
+                reason,
+                [setting("no_label", name), "data.reader.no_label='' if it is a class"],
+            )
 
 
 def _without(
-    table: TextTable, labels: np.ndarray, names: Sequence[str], no_label: str | None, *, ask: bool
+    table: TextTable, labels: np.ndarray, names: Sequence[str], no_label: str | None
 ) -> tuple[np.ndarray, list[str]]:
     """Return labels and names without the class that means that there is no label."""
-    for column, name in enumerate(names) if no_label is None and ask and len(names) > 1 else ():
-        alone = labels[labels[:, column] == 1] == 1
-        if name.lower() in NO_LABEL and alone.sum() == len(alone):
-            raise InputError(
-                f"{table.files[0]}: '{name}' may be a class, or mean that an image has no label ({len(alone)} images). "
-                f"Set {option('no_label', name)}, or data.reader.no_label='' if it is a class."
-            )
     if not no_label:
         return labels, [*names]
     if no_label not in names:
         raise InputError(f"{table.files[0]}: no label is '{no_label}'.", key="data.reader.no_label")
-    kept = [column for column, name in enumerate(names) if name != no_label]
-    if mixed := (labels[labels[:, [*names].index(no_label)] == 1][:, kept] == 1).any(axis=1).sum():
+    is_other = np.array(names, dtype=object) != no_label
+    if mixed := ((labels == 1)[:, is_other].any(axis=1) & (labels == 1)[:, ~is_other].any(axis=1)).sum():
         raise InputError(f"{table.files[0]}: {mixed} images have other labels beside '{no_label}'.")
-    return labels[:, kept], [names[column] for column in kept]
+    return labels[:, is_other], [name for name in names if name != no_label]
 
 
 def _arrange(
-    labels: np.ndarray, found: Sequence[str], classes: Sequence[str] | None, place: str
+    labels: np.ndarray, found: Sequence[str], classes: Sequence[str] | None, place: Callable[[int], str]
 ) -> tuple[np.ndarray, list[str]]:
     """Arrange the columns in the order of `classes`, if given."""
     if classes is None:
         return labels, [*found]
-    arranged = np.zeros((len(labels), len(classes)), dtype=np.int8)
-    arranged[:, [column_of(classes, name, place) for name in found]] = labels
-    return arranged, [*classes]
+    labels_of_names([found], classes, place)  # refuses other classes
+    arranged = pd.DataFrame(labels, columns=pd.Index(found)).reindex(columns=pd.Index(classes), fill_value=0)
+    return arranged.to_numpy(dtype=np.int8), [*classes]
 
 
 def _listed(names: Sequence[str]) -> str:

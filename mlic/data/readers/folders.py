@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from glob import glob
 from pathlib import Path
+from posixpath import dirname, join
 
 from mlic.data.images import ImageReference
 from mlic.data.parts import PART_NAMES
@@ -15,22 +16,22 @@ Paths = str | Path | Sequence[str | Path]
 NAMES_TRIED = 1000
 
 
-def annotation_files(annotations: Paths, what: str) -> list[Path]:
+def annotation_files(annotations: Paths) -> list[Path]:
     """Return the annotation files of `data.annotations`: a file, a pattern such as `labels_*.csv`, or a list of them.
 
     Raises:
         InputError: one of them is not a file.
     """
-    return _expand(annotations, "data.annotations", what, folders=False)
+    return _expand(annotations, "data.annotations", "file")
 
 
-def annotation_folders(annotations: Paths, what: str) -> list[Path]:
+def annotation_folders(annotations: Paths) -> list[Path]:
     """Return the folders of annotation files of `data.annotations`: a folder, a pattern, or a list of them.
 
     Raises:
         InputError: one of them is not a folder.
     """
-    return _expand(annotations, "data.annotations", what, folders=True)
+    return _expand(annotations, "data.annotations", "folder")
 
 
 def image_folders(images: Paths) -> list[Path]:
@@ -39,22 +40,21 @@ def image_folders(images: Paths) -> list[Path]:
     Raises:
         InputError: one of them is not a folder.
     """
-    what = "the folder to which the annotated file names are relative"
-    return _expand(images, "data.images", what, folders=True)
+    return _expand(images, "data.images", "folder")
 
 
-def _expand(paths: Paths, key: str, what: str, *, folders: bool) -> list[Path]:
+def _expand(paths: Paths, key: str, kind: str) -> list[Path]:
     found: list[Path] = []
     for path in [paths] if isinstance(paths, str | Path) else paths:
         # a name that exists is never a pattern, although it may contain brackets
         matches = [] if Path(path).exists() else sorted(glob(str(path)))
         found += map(Path, matches or [path])
-    if not found:
-        raise InputError(f"{key} is an empty list.", key=key)
-    for path in found:
-        if not (path.is_dir() if folders else path.is_file()):
-            kind = "folder" if folders else "file"
-            raise InputError(f"{path}: no such {kind}. {key} must be {what}.", key=key)
+    wrong = [path for path in found if not (path.is_dir() if kind == "folder" else path.is_file())]
+    if wrong or not found:
+        first = wrong[0] if wrong else "[]"
+        raise InputError(
+            f"{first}: no such {kind}. {key} must be a {kind}, a pattern, or a list of these.", key=key
+        )
     return list(dict.fromkeys(found))
 
 
@@ -76,28 +76,18 @@ def locate_images(
     """
     if len(folders) == 1:
         return folders[0], None
-    by_parent: dict[str, set[str]] = {}
-    for name in names:
-        parent, _, last = name.rpartition("/")
-        by_parent.setdefault(parent, set()).add(last)
+    wanted, parents = {*names}, {dirname(name) for name in names}
     folder_of: dict[str, int] = {}
-    repeated: dict[tuple[int, int], list[str]] = {}
     # whole folders are listed, because a network file system answers only a few thousand queries per second
     for number, folder in enumerate(folders):
-        for parent, wanted in by_parent.items():
-            start = f"{parent}/" if parent else ""
-            for name in sorted(start + last for last in wanted & _listing(folder / parent)):
-                if (first := folder_of.setdefault(name, number)) != number:
-                    repeated.setdefault((first, number), []).append(name)
-    if repeated:
-        listed = "\n".join(
-            f"  {len(twice)} names in '{folders[first]}' and '{folders[second]}', such as '{twice[0]}'"
-            for (first, second), twice in repeated.items()
-        )
-        raise InputError(
-            f"data.images: the same file name is in more than one folder:\n{listed}\n"
-            "Remove one of the files, or set data.images to a common parent and annotate names relative to it."
-        )
+        there = {join(parent, name) for parent in parents for name in _listing(folder / parent)} & wanted
+        if twice := there & folder_of.keys():
+            raise InputError(
+                f"data.images: {len(twice)} file names are in '{folder}' and in another folder, such as '{min(twice)}' "
+                f"in '{folders[folder_of[min(twice)]]}'. Remove one of the files, or set data.images to a common "
+                "parent and annotate names relative to it."
+            )
+        folder_of |= dict.fromkeys(there, number)
     return Path(os.path.commonpath(map(os.path.abspath, folders))), FoundImages(folders, folder_of)
 
 
@@ -136,18 +126,18 @@ def subfolder_of(file: Path, folders: Sequence[Path], names: Sequence[str]) -> s
     Raises:
         InputError: files exist with and without the prefix.
     """
-    if len(folders) > 1 or not names:
+    if len(folders) > 1:
         return ""
     folder, own = folders[0], file.absolute().parent
-    words = [word for word in re.split("[_-]", file.stem) if word.strip(".")]  # never '..'
-    prefixes = [f"{word}/" for word in words if (folder / word).is_dir()]
-    if own != folder.absolute() and own.is_relative_to(folder.absolute()):
-        prefixes.append(f"{own.relative_to(folder.absolute()).as_posix()}/")
+    prefixes = ["", *(f"{word}/" for word in re.split("[_-]", file.stem) if word.strip("."))]  # never '..'
+    if own.is_relative_to(folder.absolute()):
+        prefixes.append(f"{own.relative_to(folder.absolute())}/".removeprefix("./"))
     tried = names[:: max(1, len(names) // NAMES_TRIED)][:NAMES_TRIED]
-    found = {
-        prefix: any(os.path.isfile(folder / prefix / name) for name in tried) for prefix in ["", *prefixes]
-    }
-    used = [prefix for prefix, is_used in found.items() if is_used]
+    used = [
+        prefix
+        for prefix in dict.fromkeys(prefixes)
+        if any(os.path.isfile(folder / prefix / name) for name in tried)
+    ]
     if len(used) > 1:
         raise InputError(
             f"{file}: images with these names are in both '{folder / used[0]}' and '{folder / used[1]}'. Set "
@@ -156,8 +146,8 @@ def subfolder_of(file: Path, folders: Sequence[Path], names: Sequence[str]) -> s
     return used[0] if used else ""
 
 
-def _listing(folder: Path) -> set[str]:
+def _listing(folder: Path) -> list[str]:
     try:
-        return set(os.listdir(folder))
+        return os.listdir(folder)
     except OSError:  # opening the images reports the cause
-        return set()
+        return []

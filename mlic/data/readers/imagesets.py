@@ -1,19 +1,18 @@
 """Image sets of Pascal VOC: `ImageSets/Main/<class>_train.txt` with 1, -1 or 0 for each image."""
 
 import re
-from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mlic.data.readers.common import build_table, read_text, safe_file_names
 from mlic.data.readers.folders import Paths, annotation_folders, image_folders
 from mlic.data.table import UNKNOWN, LabelTable
 from mlic.errors import InputError, check_choice
 
-MARKS = {"1": 1, "-1": 0}
 DIFFICULT = {"unknown": UNKNOWN, "keep": 1, "drop": 0}
 _FILE = re.compile(r"(.+)_(train|val|trainval|test)\.txt")
+_LINE = re.compile(r"(.*\S)\s+(1|-1|0)")
 
 
 def read_imagesets(
@@ -39,45 +38,38 @@ def read_imagesets(
             two parts.
     """
     check_choice("data.reader.difficult", difficult, tuple(DIFFICULT))
-    places = annotation_folders(annotations, "a folder such as VOC2007/ImageSets/Main")
-    source = ", ".join(map(str, places))
-    files = [file for folder in places for file in sorted(folder.iterdir())]
+    meaning = {"1": 1, "-1": 0, "0": DIFFICULT[difficult]}
+    folders = annotation_folders(annotations)
+    files = [file for folder in folders for file in sorted(folder.iterdir())]
     found = [(file, match[1], match[2]) for file in files if (match := _FILE.fullmatch(file.name))]
     if not found:
-        raise InputError(f"{source}: no files such as cat_train.txt in this folder.")
-    parts = {part for _, _, part in found}
-    used = parts - {"trainval"} if parts & {"train", "val"} else parts
-    classes = sorted({name for _, name, part in found if part in used})
-    labels: dict[str, dict[str, int]] = defaultdict(dict)
-    part_of: dict[str, str] = {}
+        raise InputError(f"{annotations}: no files such as cat_train.txt in this folder.")
+    given = {part for _, _, part in found}
+    used = given - {"trainval"} if given & {"train", "val"} else given
+    rows: list[tuple[str, str, int, str, str]] = []
     for file, class_name, part in found:
-        if part in used:
-            for place, image, label in _lines(file, DIFFICULT[difficult]):
-                if labels[image].setdefault(class_name, label) != label:
-                    raise InputError(f"{place}: '{image}' has another label of '{class_name}' above.")
-                if part_of.setdefault(image, part) != part:
-                    raise InputError(f"{place}: '{image}' is in the parts {part_of[image]} and {part}.")
-    matrix = np.array(
-        [[row.get(name, UNKNOWN) for name in classes] for row in labels.values()], dtype=np.int8
-    )
-    names = safe_file_names(list(labels), lambda row: source, extension)
+        for number, line in enumerate(read_text(file).splitlines() if part in used else (), 1):
+            place, match = f"{file}, line {number}", _LINE.fullmatch(line.strip())
+            if match:
+                rows.append((place, match[1], meaning[match[2]], class_name, part))
+            elif line.strip():
+                raise InputError(f"{place}: '{line[:60]}'; expected an image and 1, -1 or 0.")
+    table = pd.DataFrame(rows, columns=["place", "image", "label", "class", "part"], dtype=object)
+    for key, what in ((["image", "class"], "label"), (["image"], "part")):
+        different = table.drop_duplicates([*key, what])
+        for place, image, *_ in different[different.duplicated(key)].itertuples(index=False):
+            raise InputError(f"{place}: '{image}' has another {what} above.")
+    table = table.drop_duplicates(["image", "class"])
+    classes = sorted({class_name for _, class_name, part in found if part in used})
+    labels = table.pivot(index="image", columns="class", values="label").reindex(columns=classes)
+    parts = table.groupby("image")["part"].first().replace("trainval", "train")
+    names = safe_file_names(list(labels.index), lambda row: str(annotations), extension)
     return build_table(
-        source,
+        str(annotations),
         image_folders(images),
         names,
-        matrix,
+        labels.fillna(UNKNOWN).to_numpy(dtype=np.int8),
         classes,
-        lambda row: f"{source}, {names[row]}",
-        parts=["train" if part == "trainval" else part for part in part_of.values()],
+        names.__getitem__,
+        parts=parts.tolist(),
     )
-
-
-def _lines(file: Path, difficult: int) -> list[tuple[str, str, int]]:
-    """Return place, image and label of each line."""
-    lines = []
-    for number, line in enumerate(read_text(file).splitlines(), 1):
-        if fields := line.rsplit(maxsplit=1):
-            if len(fields) != 2 or fields[1] not in (*MARKS, "0"):
-                raise InputError(f"{file}, line {number}: '{line[:60]}'; expected an image and 1, -1 or 0.")
-            lines.append((f"{file}, line {number}", fields[0].strip(), MARKS.get(fields[1], difficult)))
-    return lines

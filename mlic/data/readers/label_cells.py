@@ -1,24 +1,54 @@
-"""Cells that hold several labels: joined by a separator, or written as a list."""
+"""Cells that hold several labels: joined by a separator, or written as a list; and settings as they are typed."""
 
 import json
 import re
+import shlex
 from ast import literal_eval
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import NoReturn
 
-from mlic.data.readers.label_text import check_separator, option, refuse_combinations, refuse_list, setting
 from mlic.errors import InputError
 
 SURE = (";", ",", "\t", "\n")  # rare in class names; "|" is taken for a separator wherever it occurs
 DOUBTFUL = ("/", "&", "+", " ")
 IN_NAMES = ("-", ":", "_")
 WORDS = {" ": "blanks", "\t": "tabs", "\n": "line breaks"}
+_BARE = re.compile(r"(?!(?i:null|nan|inf|true|false)$)[A-Za-z_][\w/.-]*", re.ASCII)  # without quotes in Hydra
 _ADJACENT_TEXTS = re.compile(r"""["']\s+["']""")
 _LIST = re.compile(r"""[\[{]|\((\)|['"\d].*\)$)""")
 _VALUE = re.compile(r"\w\s*[:=]\s*[\d.]+$")
 Labels = Mapping[str, list[str]]
+
+
+def setting(key: str, value: str | Sequence[str]) -> str:
+    """Return `data.reader.<key>=<value>`, or `=[a,b]` for several values, as typed in a shell."""
+    texts = [value] if isinstance(value, str) else list(value)
+    if not all(map(_BARE.fullmatch, texts)):
+        texts = ['"' + text.replace("\t", r"\t").replace('"', r"\"") + '"' for text in texts]
+    joined = ",".join(texts)
+    return shlex.quote(f"data.reader.{key}={joined if isinstance(value, str) else f'[{joined}]'}")
+
+
+def ask(place: str, reason: str, answers: Iterable[str]) -> NoReturn:
+    """Ask about what can be read in several ways.
+
+    Raises:
+        InputError: always; it lists the settings that answer.
+    """
+    raise InputError(f"{place}: {reason}. Set one of:\n" + "\n".join(f"  {answer}" for answer in answers))
+
+
+def check_separator(separator: str) -> str:
+    r"""Return the separator, with `\t` replaced by a tab.
+
+    Raises:
+        InputError: the separator is empty.
+    """
+    if not separator:
+        raise InputError("data.reader.separator is empty.", key="data.reader.separator")
+    return separator.replace(r"\t", "\t")
 
 
 def split_cells(
@@ -48,19 +78,21 @@ def split_cells(
     def place(cell: str) -> str:
         return place_of(rows.index(cell))
 
-    cells = Counter(filter(None, rows))
-    given = classes or ()
+    cells, known = Counter(filter(None, rows)), {*(classes or ())}
     if separator is not None:
         separator = check_separator(separator)
         for cell in cells:
             if cell.startswith(("[", "{")):  # finding the place takes time
-                refuse_list(cell, place(cell), separator, classes)
-    elif not {*cells} <= {*given}:
-        separator = _fitting(cells, given)
+                refuse_list(cell, place(cell), known)
+    elif not {*cells} <= known:
+        tried = ("|", *SURE, *DOUBTFUL)
+        separator = next(
+            (s for s in tried if known and all({*split(cell, s)} <= known for cell in cells)), None
+        )
         if separator is None and (bits := _bits(cells)):
             return {"": [], **_classes_of_bits(bits, place, classes)}, "as 0 and 1 in one cell"
         if separator is None and any(map(_LIST.match, cells)):
-            return {"": [], **_lists(cells, place, classes)}, "as lists"
+            return {"": [], **{cell: _list(cell, place) for cell in cells}}, "as lists"
         separator = separator or _recognise(cells, place, single)
     if separator is None:
         return {"": [], **{cell: [cell] for cell in cells}}, "one in a cell"
@@ -83,30 +115,61 @@ def split(cell: str, separator: str) -> list[str]:
 
 def fits(cells: Collection[str], separator: str) -> bool:
     """Return True if a separator divides at least half of the cells with it into parts that occur in other cells."""
-    joined = sum(len(split(cell, separator)) > 1 for cell in cells)
-    return joined > 0 and 2 * len(_explained(cells, separator)) >= joined
+    joined, explained = _joined(cells, separator)
+    return len(joined) > 0 and 2 * len(explained) >= len(joined)
 
 
-def _explained(cells: Collection[str], separator: str) -> list[str]:
-    """Return the cells of several parts each of which occurs alone or in another such cell."""
+def _joined(cells: Collection[str], separator: str) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the cells of several parts; and those whose parts all occur alone or in another such cell."""
     parts = {cell: split(cell, separator) for cell in cells}
     joined = {cell: found for cell, found in parts.items() if len(found) > 1}
     alone = {found[0] for found in parts.values() if len(found) == 1}
-    times = Counter(part for found in joined.values() for part in set(found))
-    return [cell for cell, found in joined.items() if all(part in alone or times[part] > 1 for part in found)]
+    times = Counter(chain.from_iterable({*found} for found in joined.values()))
+    explained = [c for c, found in joined.items() if all(part in alone or times[part] > 1 for part in found)]
+    return joined, explained
 
 
-def _fitting(cells: Collection[str], classes: Sequence[str]) -> str | None:
-    """Return the separator with which all labels are known classes."""
-    known = {*classes}
-    return next(
-        (
-            separator
-            for separator in ("|", *SURE, *DOUBTFUL)
-            if known and all({*split(cell, separator)} <= known for cell in cells)
-        ),
-        None,
-    )
+def refuse_list(text: str, place: str, classes: Collection[str]) -> None:
+    """Refuse labels that are written as a JSON or Python list or object.
+
+    Raises:
+        InputError: the text begins with a bracket or a brace and is not one of the classes.
+    """
+    if text.startswith(("[", "{")) and text not in classes:
+        raise InputError(
+            f"{place}: the labels {text[:60]} look like a JSON or Python list or object; expected names."
+        )
+
+
+def refuse_combinations(names: Sequence[str], place: str) -> None:
+    """Refuse class names that are several names joined by a character other than the separator.
+
+    A character is taken for the real separator if it splits most names into parts that also occur alone or in other
+    combinations. Names with equally many words are accepted unless a word also occurs alone: "red car", "blue car",
+    "red bus" and "blue bus" are valid names.
+
+    Args:
+        names: C different class names found in the annotations.
+        place: origin of the names, for the message.
+
+    Raises:
+        InputError: most names are combinations; the message names the setting.
+    """
+    for separator in (",", ";", "|", "\t", *DOUBTFUL):
+        joined, found = _joined(names, separator)
+        parts = {*chain.from_iterable(joined.values())}
+        different = len({*map(len, joined.values())}) > 1 or any(
+            part in parts for part in {*names} - joined.keys()
+        )
+        if different and 2 * len(found) > len(names):
+            reason = (
+                f"{len(found)} of {len(names)} class names are combinations of others, such as {found[0]!r}"
+            )
+            ask(
+                place,
+                reason,
+                [setting("separator", separator), "data.reader.classes=[...] if these are single names"],
+            )
 
 
 def _recognise(cells: Counter[str], place: Callable[[str], str], single: bool) -> str | None:
@@ -118,17 +181,15 @@ def _recognise(cells: Counter[str], place: Callable[[str], str], single: bool) -
     for chosen in fitting:
         names = {*chain.from_iterable(split(cell, chosen) for cell in cells)}
         # the parts must not be combinations by another separator
-        if all(2 * len(_explained(names, other)) <= len(names) for other in fitting if other != chosen):
+        if all(2 * len(_joined(names, other)[1]) <= len(names) for other in fitting if other != chosen):
             break
     else:
         # names such as "dining table" contain blanks, but so do two labels that occur only together
         asked = occurring or [separator for separator in IN_NAMES if fits(cells, separator)]
-        return _ask(cells, asked, place, "can be joined labels") if asked and not single else None
-    if occurring[0] != chosen:  # one that is rarer in names
-        _ask(cells, occurring, place, "can be joined labels")
-    if reason := _doubt(cells, chosen, single):
-        _ask(cells, [chosen], place, reason)
-    return chosen
+        return _ask_separator(cells, asked, place, "can be joined labels") if asked and not single else None
+    # one before it is rarer in names
+    reason = "can be joined labels" if occurring[0] != chosen else _doubt(cells, chosen, single)
+    return _ask_separator(cells, occurring, place, reason) if reason else chosen
 
 
 def _doubt(cells: Counter[str], separator: str, single: bool) -> str | None:
@@ -149,69 +210,49 @@ def _doubt(cells: Counter[str], separator: str, single: bool) -> str | None:
             return f"'{left}' and '{right}' occur only together"
     if separator in SURE:
         return "there are several rows an image" if single else None
-    lengths = {len(found) for found in labels.values()}
-    if single or (not whole and (len(lengths) == 1 or 2 * len(_explained(cells, separator)) < len(cells))):
+    explained = len(_joined(cells, separator)[1])
+    if single or (not whole and (len({*map(len, labels.values())}) == 1 or 2 * explained < len(cells))):
         return "cells may be single labels"
-    if any(len({*found}) < len(found) for found in labels.values()) or any(
-        label[-1] in ".!?,;:" for label in counts
-    ):
+    repeated = any(len({*found}) < len(found) for found in labels.values())
+    if repeated or any(label[-1] in ".!?,;:" for label in counts):
         return "cells look like sentences"
-    if 2 * sum(number == 1 for number in counts.values()) > len(counts):
-        return "most words occur once"
-    return None
+    return "most words occur once" if 2 * sum(n == 1 for n in counts.values()) > len(counts) else None
 
 
-def _ask(
+def _ask_separator(
     cells: Collection[str], separators: Sequence[str], place: Callable[[str], str], reason: str
 ) -> NoReturn:
-    options = []
+    answers = []
     for separator in dict.fromkeys([*separators, "|"]):
         names = sorted({*chain.from_iterable(split(cell, separator) for cell in cells)})
         shown = ", ".join(f"'{name[:30]}'" for name in names[:3])
-        options.append(f"  {option('separator', separator)} for {len(names)} classes, such as {shown}")
+        answers.append(f"{setting('separator', separator)} for {len(names)} classes, such as {shown}")
     example = next(cell for cell in cells if len(split(cell, separators[0])) > 1)
-    raise InputError(
-        f"{place(example)}: labels such as '{example[:60]}': {reason}. Set one of\n" + "\n".join(options)
-    )
+    ask(place(example), f"labels such as '{example[:60]}': {reason}", answers)
 
 
-def _lists(cells: Collection[str], place: Callable[[str], str], classes: Sequence[str] | None) -> Labels:
-    if choices := next((cell for cell in cells if cell.startswith('{"choices"')), ""):
-        raise InputError(
-            f"{place(choices)}: a CSV export of Label Studio. Export the project as JSON, and read it with "
-            "data=labelstudio."
-        )
-    labels: dict[str, list[str]] = {}
-    for cell in cells:
-        found = _list(cell)
-        if found is None:
-            refuse_list(cell, place(cell), "|", classes)
-            raise InputError(f"{place(cell)}: '{cell[:60]}' is not a list, unlike other cells.")
-        labels[cell] = found
-    return labels
-
-
-def _list(cell: str) -> list[str] | None:
+def _list(cell: str, place: Callable[[str], str]) -> list[str]:
     """Return the items of a JSON or Python list of names or numbers."""
-    if _ADJACENT_TEXTS.search(cell):  # numpy's ['a' 'b'], which Python reads as one text
-        return None
     for parse in (json.loads, literal_eval):
         try:
             items = parse(cell)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if isinstance(items, list | tuple | set) and all(type(item) in (str, int) for item in items):
+        # Python reads NumPy's ['a' 'b'] as one text
+        is_list = isinstance(items, list | tuple | set) and not _ADJACENT_TEXTS.search(cell)
+        if is_list and all(type(item) in (str, int) for item in items):
             return [str(item).strip() for item in items if str(item).strip()]
-    return None
+    raise InputError(
+        f"{place(cell)}: '{cell[:60]}' is not a JSON or Python list of names, but looks like one, or others do."
+    )
 
 
 def _bits(cells: Collection[str]) -> dict[str, str]:
     """Return the bits of each cell if all are equally many bits, such as `0 1 0` or `[0, 1, 0]`, else nothing."""
     # NumPy prints [0 1 0] and [0. 1. 0.]
     bits = {cell: re.sub(r"""[\s\[\](),;|"']|\.0?(?=\D|$)""", "", cell) for cell in cells}
-    lengths = {len(found) for found in bits.values()}
-    are_bits = len(lengths) == 1 and all(re.fullmatch("[01]{2,}", found) for found in bits.values())
-    return bits if are_bits else {}
+    same_length = len({*map(len, bits.values())}) == 1
+    return bits if same_length and all(re.fullmatch("[01]{2,}", found) for found in bits.values()) else {}
 
 
 def _classes_of_bits(
@@ -219,11 +260,10 @@ def _classes_of_bits(
 ) -> Labels:
     cell, first = next(iter(bits.items()))
     if classes is None or len(classes) != len(first):
-        raise InputError(
-            f"{place(cell)}: '{cell[:60]}' looks like one 0 or 1 per class. List the {len(first)} class names in this "
-            f"order in data.reader.classes=[...]. If the numbers are class names, set {setting('classes', ['0', '1'])}."
-        )
+        reason = f"'{cell[:60]}' looks like one 0 or 1 per class"
+        names = f"data.reader.classes=[...] with the {len(first)} class names in this order"
+        ask(place(cell), reason, [names, f"{setting('classes', ['0', '1'])} if the numbers are class names"])
     return {
-        cell: [name for name, bit in zip(classes, found, strict=True) if bit == "1"]
-        for cell, found in bits.items()
+        cell: [name for name, bit in zip(classes, own, strict=True) if bit == "1"]
+        for cell, own in bits.items()
     }

@@ -3,20 +3,19 @@
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from mlic.data.images import image_suffixes
-from mlic.data.readers.common import build_table, labels_of_names, objects, parse_json, safe_file_names
+from mlic.data.readers import common
 from mlic.data.readers.folders import Paths, annotation_files, image_folders
 from mlic.data.table import LabelTable
 from mlic.errors import InputError, check_choice
 
 logger = logging.getLogger(__name__)
 
-EXPECTED = "a JSON or JSON-MIN export of Label Studio"
 NOT_CONTROLS = ("created_at", "updated_at")  # texts in JSON-MIN that Label Studio writes itself
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # added to the names of uploaded files
 
@@ -58,56 +57,45 @@ def read_labelstudio(
             same name in `images`.
     """
     check_choice("data.reader.annotators", annotators, ("error", "union"))
-    files, folders = annotation_files(annotations, EXPECTED), image_folders(images)
-    places: dict[str, str] = {}
-    labels: dict[str, set[str]] = {}
-    differ: list[str] = []
+    files, folders = annotation_files(annotations), image_folders(images)
+    labels: dict[str, set[str]] = {}  # by the name or address of the image in the export
     for file in files:
-        tasks = objects(parse_json(file.read_bytes(), str(file), EXPECTED), str(file), EXPECTED)
-        texts = _choices_in_text(file, tasks, image_key) if controls is None else set(controls)
-        for row, task in enumerate(tasks):
-            place = f"{file}[{row}]"
-            image = _image(task, image_key, place)
-            for found in _annotations(task, texts, controls, place, predictions):
-                if labels.setdefault(image, found) != found:
-                    differ.append(image)
+        tasks, place = common.parse_json(file.read_bytes(), str(file)), str(file)
+        try:
+            used = _controls_in_text(tasks, image_key) if controls is None else controls
+            for row, task in enumerate(tasks):
+                place = f"{file}[{row}]"
+                image = _image(task, image_key)
+                for found in _annotations(task, used, controls, predictions):
+                    if labels.setdefault(image, found) != found and annotators == "error":
+                        raise ValueError(
+                            f"annotations of '{image}' differ; data.reader.annotators=union uses all"
+                        )
                     labels[image] = labels[image] | found
-                places.setdefault(image, place)
+        except common.MALFORMED as error:
+            raise common.malformed(place, error, "a JSON or JSON-MIN export of Label Studio") from None
         logger.info("%s: %d tasks, %d images annotated", file, len(tasks), len(labels))
-    if differ and annotators == "error":
-        raise InputError(
-            f"{places[differ[0]]}: {len(set(differ))} images have annotations that differ, such as '{differ[0]}'. Set "
-            "data.reader.annotators=union to use all their labels.",
-            key="data.reader.annotators",
-        )
-    references, source = list(labels), ", ".join(map(str, files))
-    matrix, found = labels_of_names(
-        list(labels.values()), classes, source, lambda row: places[references[row]]
-    )
-    names: dict[str, str] = {}
-    for image in references:
-        name = _local_name(image, folders, places[image])
-        if names.setdefault(name, image) != image:
+    images_of: dict[str, str] = {}
+    for image in labels:
+        name = _local_name(image, folders)
+        if images_of.setdefault(name, image) != image:
             raise InputError(
-                f"{places[image]}: '{names[name]}' and '{image}' would both be '{name}' in data.images."
+                f"{files[0]}: '{images_of[name]}' and '{image}' would both be '{name}' in data.images."
             )
-    return build_table(source, folders, list(names), matrix, found, lambda row: places[references[row]])
+    place = list(images_of).__getitem__
+    matrix, found = common.labels_of_names(list(labels.values()), classes, place)
+    return common.build_table(", ".join(map(str, files)), folders, list(images_of), matrix, found, place)
 
 
-def _image(task: dict[str, Any], key: str | None, place: str) -> str:
+def _image(task: dict[str, Any], key: str | None) -> str:
     """Return the name of the image of a task."""
-    data = task.get("data", task)
-    data = (
-        {name: value for name, value in data.items() if isinstance(value, str)}
-        if isinstance(data, dict)
-        else {}
-    )
-    keys = [name for name, value in data.items() if (_is_image(value) if key is None else name == key)]
+    texts = {name: text for name, text in task.get("data", task).items() if isinstance(text, str)}
+    keys = [name for name, text in texts.items() if (_is_image(text) if key is None else name == key)]
     if len(keys) == 1:
-        return data[keys[0]]
-    raise InputError(
-        f"{place}: {'more than one' if keys else 'no'} key names an image file. Texts are under the keys "
-        f"{', '.join(data)[:200] or 'none'}; set one with data.reader.image_key."
+        return texts[keys[0]]
+    raise ValueError(
+        f"{'more than one' if keys else 'no'} key names an image file. Texts are under the keys "
+        f"{', '.join(texts)[:200] or 'none'}; set one with data.reader.image_key"
     )
 
 
@@ -125,37 +113,37 @@ def _is_image(reference: str) -> bool:
         return False
 
 
-def _local_name(reference: str, folders: Sequence[Path], place: str) -> str:
-    parts = safe_file_names([_path(reference)], lambda row: place)[0].split("/")
+def _local_name(reference: str, folders: Sequence[Path]) -> str:
+    parts = common.safe_file_names([_path(reference)], [reference].__getitem__)[0].split("/")
     ends = ["/".join(parts[start:]) for start in range(len(parts))]
     ends.append(UPLOAD_PREFIX.sub("", parts[-1]))
-    there = (end for end in ends if any(os.path.isfile(folder / end) for folder in folders))
-    return next(there, parts[-1])
+    return next((end for end in ends if any(os.path.isfile(folder / end) for folder in folders)), parts[-1])
 
 
 def _annotations(
-    task: dict[str, Any], texts: set[str], controls: Sequence[str] | None, place: str, predictions: bool
+    task: dict[str, Any], texts: Collection[str], controls: Sequence[str] | None, predictions: bool
 ) -> list[set[str]]:
     """Return the class names of each annotation of a task that is not cancelled."""
     annotations = task.get("annotations", task.get("completions"))  # the older name
-    if predictions and not annotations:
-        annotations = task.get("predictions", annotations)
-    elif annotations is None and "predictions" in task:
-        return []
+    if not annotations and "predictions" in task:
+        annotations = task["predictions"] if predictions else []
     if annotations is None:  # JSON-MIN: one object per annotation, with controls as keys
         values = [value for key, value in task.items() if controls is None or key in controls]
         chosen = [{"choices": [task[key]]} for key in texts if isinstance(task.get(key), str)]
-        return [_classes(values + chosen, place)]
+        return [_class_names(values + chosen)]
     found = []
-    for annotation in objects(annotations, f"{place}, annotations", EXPECTED):
-        if not annotation.get("was_cancelled"):
-            results = objects(annotation.get("result"), f"{place}, result", EXPECTED)
-            used = [item for item in results if controls is None or item.get("from_name") in controls]
-            found.append(_classes([item.get("value") for item in used], place))
+    for one in common.list_of({"annotations": annotations}, "annotations"):
+        if not one.get("was_cancelled"):
+            used = (
+                item
+                for item in common.list_of(one, "result")
+                if controls is None or item.get("from_name") in controls
+            )
+            found.append(_class_names([item.get("value") for item in used]))
     return found
 
 
-def _classes(values: Sequence[Any], place: str) -> set[str]:
+def _class_names(values: Sequence[Any]) -> set[str]:
     """Return the class names in values such as {"choices": [...]} or [{"rectanglelabels": [...]}]."""
     names: list[Any] = []
     for value in values:
@@ -167,11 +155,11 @@ def _classes(values: Sequence[Any], place: str) -> set[str]:
                 elif kind == "choices" or kind.endswith("labels"):
                     names += entries
     if wrong := [name for name in names if not isinstance(name, str)]:
-        raise InputError(f"{place}: the class {str(wrong[0])[:60]} is not a text.")
+        raise TypeError(f"the class {str(wrong[0])[:60]} is not a text")
     return set(names)
 
 
-def _choices_in_text(file: Path, tasks: Sequence[dict[str, Any]], image_key: str | None) -> set[str]:
+def _controls_in_text(tasks: Sequence[dict[str, Any]], image_key: str | None) -> set[str]:
     """Return the keys of JSON-MIN that hold choices: one choice is written as a text, several as an object."""
     items = [
         (key, value)
@@ -182,9 +170,8 @@ def _choices_in_text(file: Path, tasks: Sequence[dict[str, Any]], image_key: str
     sure = {key for key, value in items if isinstance(value, dict) and "choices" in value}
     texts = {key for key, value in items if isinstance(value, str) and not _is_image(value)}
     if doubtful := sorted(texts - sure - {image_key, *NOT_CONTROLS}):
-        raise InputError(
-            f"{file}: the texts under {', '.join(doubtful)[:200]} may be choices. List the keys that are, such as "
-            f"data.reader.controls=[{','.join(sorted(sure) or doubtful[:1])}].",
-            key="data.reader.controls",
+        raise ValueError(
+            f"the texts under {', '.join(doubtful)[:200]} may be choices. List the keys that are, such as "
+            f"data.reader.controls=[{','.join(sorted(sure) or doubtful[:1])}]"
         )
     return sure

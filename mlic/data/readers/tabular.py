@@ -9,7 +9,6 @@ import csv
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from mlic.data.readers.common import objects, parse_json, read_text
+from mlic.data.readers.common import parse_json, read_text
 from mlic.errors import InputError
 
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars", " ": "blanks"}
@@ -26,7 +25,6 @@ SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
 JSON_LINES = (".jsonl", ".ndjson")
 SIGNS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "-1": -1, "-1.0": -1}
 RECORDS_TRIED = 200
-NAMES_SHOWN = 5
 IMAGE_NAME = re.compile(r"\.(jpe?g|png|gif|bmp|tiff?|webp|heic|avif|jp2|dcm)$", re.IGNORECASE)
 _COUNT = re.compile(r"\A\s*(\d+)[ \t]*(?=\r?\n)")
 _EXCEL = re.compile(r"\Asep=.\r?\n")  # names the delimiter to Excel
@@ -81,8 +79,8 @@ def read_tables(
     for number, file in enumerate(files):
         header, records, form = _read(file, delimiter, encoding)
         if number and set(header) != set(columns):
-            differ = sorted(set(header) ^ set(columns))[:NAMES_SHOWN]
-            raise InputError(f"{file}: its columns differ from those of {files[0]}: {', '.join(differ)}.")
+            differ = ", ".join(sorted(set(header) ^ set(columns))[:5])
+            raise InputError(f"{file}: its columns differ from those of {files[0]}: {differ}.")
         for name, cells in zip(header, zip(*(cells for cells, _ in records), strict=True), strict=True):
             columns.setdefault(name, []).extend(cells)
         origins += [(number, line) for _, line in records]
@@ -92,83 +90,67 @@ def read_tables(
 
 def _read(file: Path, delimiter: str | None, encoding: str | None) -> tuple[list[str], Records, str]:
     """Return header, rows below it, and the form in words."""
-    count = None
+    count, form = None, ""
     if file.suffix.lower() in SPREADSHEETS:
-        records, forms = _spreadsheet(file), ["spreadsheet"]
+        records, form = _spreadsheet(file), "spreadsheet"
     elif file.suffix.lower() in JSON_LINES:
-        records, forms = _json_lines(file), ["JSON lines"]
+        records, form = _json_lines(file), "JSON lines"
     else:
-        text, name = _decode(file, encoding)
+        text, form = _decode(file, encoding)
         text = _EXCEL.sub("\n", text)
         if start := _COUNT.match(text):  # as in CelebA, the first line is the number of rows
             count, text = int(start[1]), "\n" * start[0].count("\n") + text[start.end() :]
         if text.lstrip()[:1] in ("{", "[", "<"):
             raise InputError(
-                f"{file}: JSON or XML, not a table. Read annotations of COCO, Pascal VOC and Label Studio with "
-                "data=coco, data=voc and data=labelstudio; write others as a table with one row per image."
+                f"{file}: JSON or XML, not a table; see data=coco, data=voc and data=labelstudio."
             )
         delimiter = _delimiter(file, text, delimiter)
         records = list(_records(file, text, delimiter))
-        forms = [name, "" if delimiter == "," else DELIMITERS.get(delimiter, f"'{delimiter}'")]
-    header = records[0][0] if records else []
-    if len(records) > 1 and _lacks_first_name(header, records[1:]):
-        header = ["", *header]
+        words = "" if delimiter == "," else DELIMITERS.get(delimiter, f"'{delimiter}'")
+        form = ", ".join(filter(None, (form, words)))
+    header, *rows = records or [([], 0)]
     # pandas' name for a column without one, such as an index or the blank column behind a last comma
-    header = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
-    _check(file, header, records, count)
-    form = ", ".join(filter(None, forms))
-    return header, records[1:], f" ({form})" if form else ""
-
-
-def _check(file: Path, header: list[str], records: Records, count: int | None) -> None:
-    if len(header) < 2:
-        raise InputError(
-            f"{file}, line 1: the header is '{''.join(header)}'; expected a header of at least two columns, one of "
-            "which names the images. Set data.reader.delimiter if another character separates them."
+    names = [""] * _lacks_first_name(header[0], rows) + header[0]
+    names = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
+    problems = {
+        f"the header is '{''.join(names)}'; expected at least two columns. Set data.reader.delimiter": len(
+            names
         )
-    if any(map(IMAGE_NAME.search, header)):
-        raise InputError(
-            f"{file}, line 1: expected the names of the columns, not the first image. Add a header such as "
-            "'file_name,labels'."
-        )
-    if repeated := sorted(name for name, times in Counter(header).items() if times > 1)[:NAMES_SHOWN]:
-        raise InputError(
-            f"{file}, line 1: each column needs its own name; repeated: {', '.join(repeated)}. If this is "
-            "the first image, add a header."
-        )
-    if len(records) == 1:
-        raise InputError(f"{file}: no rows below the header; expected one row per image.")
-    for cells, line in records[1:]:
-        if len(cells) != len(header):
+        < 2,
+        "expected the names of the columns, not the first image": any(map(IMAGE_NAME.search, names)),
+        "each column needs its own name": len({*names}) < len(names),
+        "no rows below the header": not rows,
+        f"its first line is {count}, but {len(rows)} rows follow the header": count not in (None, len(rows)),
+    }
+    for problem in (problem for problem, is_there in problems.items() if is_there):
+        raise InputError(f"{file}, line 1: {problem}.")
+    for cells, line in rows:
+        if len(cells) != len(names):
             raise InputError(
-                f"{file}, line {line}: {len(cells)} fields, but the header has {len(header)}. Put fields that contain "
+                f"{file}, line {line}: {len(cells)} fields, but the header has {len(names)}. Put fields that contain "
                 "the delimiter in double quotes, or set data.reader.delimiter to another one."
             )
-    if count is not None and count != len(records) - 1:
-        raise InputError(f"{file}: its first line is {count}, but {len(records) - 1} rows follow the header.")
+    return names, rows, f" ({form})" if form else ""
 
 
 def _lacks_first_name(header: list[str], records: Records) -> bool:
     """Return True if each row has one cell more than the header, and all cells but the first are 0, 1 or -1."""
-    return all(len(cells) == len(header) + 1 and SIGNS.keys() >= set(cells[1:]) for cells, _ in records)
+    cells = (cells for cells, _ in records)
+    return bool(records) and all(len(row) == len(header) + 1 and SIGNS.keys() >= {*row[1:]} for row in cells)
 
 
 def _decode(file: Path, encoding: str | None) -> tuple[str, str]:
     """Return the text of a file and its encoding, unless that is UTF-8."""
     data = file.read_bytes()
-    if encoding is None:
-        for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            encoding = "UTF-16" if data.startswith(mark) else encoding
-    name = encoding or "UTF-8"
+    if encoding is None and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "UTF-16"
     try:
         return data.decode(encoding or "utf-8-sig").removeprefix("\ufeff"), encoding or ""
-    except LookupError:
-        raise InputError(f"data.reader.encoding={encoding}: not the name of an encoding.") from None
-    except UnicodeError as error:
+    except (LookupError, UnicodeError) as error:
         if encoding is None and _is_western(data):
             return data.decode("cp1252"), "Windows-1252"
         raise InputError(
-            f"{file}: not {name} text ({error}). Save the file as UTF-8, or set its encoding, such as "
+            f"{file}: not {encoding or 'UTF-8'} text ({error}). Save the file as UTF-8, or set its encoding, such as "
             "data.reader.encoding=cp1252 (Western Europe on Windows), cp1250 (Central Europe) or cp1251 (Cyrillic)."
         ) from None
 
@@ -180,10 +162,10 @@ def _is_western(data: bytes) -> bool:
     other signs than ASCII, and no word consists mainly of accented letters, as Cyrillic or Greek would.
     """
     text = data.decode("cp1252", errors="replace")
-    if any(not character.isascii() and not "À" <= character <= "ÿ" for character in set(text)):
-        return False
-    words = [word for word in set(_WORD.findall(text)) if not word.isascii()]
-    return all(2 * sum(not character.isascii() for character in word) <= len(word) for word in words)
+    words = {word for word in _WORD.findall(text) if not word.isascii()}
+    return all(character.isascii() or "À" <= character <= "ÿ" for character in {*text}) and all(
+        2 * sum(not character.isascii() for character in word) <= len(word) for word in words
+    )
 
 
 def _delimiter(file: Path, text: str, delimiter: str | None) -> str:
@@ -193,7 +175,13 @@ def _delimiter(file: Path, text: str, delimiter: str | None) -> str:
         if len(delimiter) != 1:
             raise InputError("data.reader.delimiter must be one character.", key="data.reader.delimiter")
         return delimiter
-    fitting = [character for character in DELIMITERS if _divides(file, text, character)]
+    first = text.lstrip().partition("\n")[0]
+    in_header = [character for character in ",\t;|" if character in first]
+    fitting = [
+        character
+        for character in DELIMITERS
+        if _divides(file, text, character) and not (character == " " and in_header)
+    ]
     if len(fitting) > 1:
         options = " or ".join(f"\"data.reader.delimiter='{character}'\"" for character in fitting)
         raise InputError(
@@ -201,32 +189,26 @@ def _delimiter(file: Path, text: str, delimiter: str | None) -> str:
             f"many cells. Set the delimiter: {options}.".replace("\t", r"\t")
         )
     # if none fits, the character of the header serves to name the first line that is wrong
-    first = text.lstrip().partition("\n")[0]
-    return next(iter([*fitting, *(character for character in ",\t;|" if character in first), ","]))
+    return [*fitting, *in_header, ","][0]
 
 
 def _divides(file: Path, text: str, delimiter: str) -> bool:
     try:
         (header, _), *records = islice(_records(file, text, delimiter), RECORDS_TRIED)
-    except (InputError, ValueError):  # malformed, or no line at all
+    except ValueError:  # malformed, or no line at all
         return False
-    if delimiter == " " and any(character in text.lstrip().partition("\n")[0] for character in ",\t;|"):
-        return False
-    return (len(header) > 1 and all(len(cells) == len(header) for cells, _ in records)) or (
-        bool(records) and _lacks_first_name(header, records)
-    )
+    equal = len(header) > 1 and all(len(cells) == len(header) for cells, _ in records)
+    return equal or _lacks_first_name(header, records)
 
 
 def _records(file: Path, text: str, delimiter: str) -> Iterator[tuple[list[str], int]]:
     """Yield the cells of each row that is not empty, and the line on which it ends."""
     if delimiter == " ":
-        for line, row in enumerate(io.StringIO(text, newline=None), 1):
-            if cells := row.split():
-                yield cells, line
+        lines = ((row.split(), line) for line, row in enumerate(io.StringIO(text, newline=None), 1))
+        yield from ((cells, line) for cells, line in lines if cells)
         return
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
-    )
+    stream = io.StringIO(text, newline="")
+    reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
@@ -239,28 +221,21 @@ def _records(file: Path, text: str, delimiter: str) -> Iterator[tuple[list[str],
 def _spreadsheet(file: Path) -> Records:
     try:
         sheets = pd.read_excel(file, sheet_name=None, header=None, dtype=str, na_filter=False)
-    except ImportError as error:
-        raise InputError(
-            f"{file}: reading spreadsheets needs another package ({error}). Install it, or save the sheet as CSV."
-        ) from None
-    except Exception as error:  # zip, XML and format errors of the packages behind pandas
-        raise InputError(f"{file}: not a spreadsheet that can be read ({error}).") from error
-    full = [sheet for sheet in sheets.values() if sheet.size]
-    if len(full) != 1:
-        raise InputError(f"{file}: {len(full)} sheets with content; expected one. Save one of them as CSV.")
-    rows = ([str(cell).strip() for cell in row] for row in full[0].to_numpy())
+        [sheet] = [sheet for sheet in sheets.values() if sheet.size]
+    except Exception as error:  # a package is missing; zip, XML and format errors; several sheets
+        raise InputError(f"{file}: not a spreadsheet of one sheet that can be read ({error}).") from error
+    rows = ([str(cell).strip() for cell in row] for row in sheet.to_numpy())
     return [(cells, line) for line, cells in enumerate(rows, 1) if any(cells)]
 
 
 def _json_lines(file: Path) -> Records:
     """Return the keys as a header, and the values as text; lists and objects stay JSON."""
     lines = [(line, number) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
-    expected = "a JSON object on each line"
-    entries = [parse_json(line, f"{file}, line {number}", expected) for line, number in lines]
-    rows = objects(entries, str(file), expected)
-    header = list(dict.fromkeys(key for row in rows for key in row))
-    cells = ([_json_cell(row.get(name)) for name in header] for row in rows)
-    return [(header, 0), *zip(cells, (number for _, number in lines), strict=True)]
+    rows = [(parse_json(line, f"{file}, line {number}"), number) for line, number in lines]
+    if wrong := [number for row, number in rows if not isinstance(row, dict)]:
+        raise InputError(f"{file}, line {wrong[0]}: expected a JSON object ({{...}}) on each line.")
+    header = list(dict.fromkeys(key for row, _ in rows for key in row))
+    return [(header, 0), *(([_json_cell(row.get(key)) for key in header], number) for row, number in rows)]
 
 
 def _json_cell(value: Any) -> str:

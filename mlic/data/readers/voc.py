@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 from xml.etree import ElementTree
 
 from mlic.data.readers.common import build_table, labels_of_names, safe_file_names
@@ -12,15 +11,6 @@ from mlic.data.table import LabelTable
 from mlic.errors import InputError, check_choice
 
 logger = logging.getLogger(__name__)
-
-
-class _Annotation(NamedTuple):
-    """The content of one XML file: the image, the classes of its objects, and True for difficult objects."""
-
-    file: Path
-    file_name: str
-    names: list[str]
-    difficult: list[bool]
 
 
 def read_voc(
@@ -51,49 +41,43 @@ def read_voc(
     """
     check_choice("data.reader.difficult", difficult, ("keep", "drop"))
     check_choice("data.reader.unannotated", unannotated, ("keep", "drop"))
-    places = annotation_folders(annotations, "a folder of VOC XML files")
-    source = ", ".join(map(str, places))
-    entries = [_parse(file) for folder in places for file in sorted(folder.glob("*.xml"))]
-    if not entries:
-        raise InputError(
-            f"{source}: no XML files in this folder; expected one per image (VOC's 'Annotations')."
-        )
+    files = [file for folder in annotation_folders(annotations) for file in sorted(folder.glob("*.xml"))]
+    if not files:
+        raise InputError(f"{annotations}: no XML files in this folder; expected one per image.")
+    parsed = [_parse(file) for file in files]
 
     def place(row: int) -> str:
-        return str(entries[row].file)
+        return str(files[row])
 
-    file_names = safe_file_names([entry.file_name for entry in entries], place, extension)
     # a class that only difficult objects have is kept
-    labels, found = labels_of_names([entry.names for entry in entries], classes, source, place)
+    labels, found = labels_of_names([{name for name, _ in objects} for _, objects in parsed], classes, place)
+    marks = [is_difficult for _, objects in parsed for _, is_difficult in objects]
+    logger.info("%s: of %d objects %d are difficult (%s)", annotations, len(marks), sum(marks), difficult)
     if difficult == "drop":
-        easy = [
-            [name for name, mark in zip(entry.names, entry.difficult, strict=True) if not mark]
-            for entry in entries
-        ]
-        labels, _ = labels_of_names(easy, found, source, place)
-    marks = [mark for entry in entries for mark in entry.difficult]
-    logger.info("%s: of %d objects %d are difficult (%s)", source, len(marks), sum(marks), difficult)
-    return build_table(
-        source, image_folders(images), file_names, labels, found, place, unannotated=unannotated
-    )
+        easy = [{name for name, is_difficult in objects if not is_difficult} for _, objects in parsed]
+        labels, _ = labels_of_names(easy, found, place)
+    names = safe_file_names([name for name, _ in parsed], place, extension)
+    source = ", ".join(dict.fromkeys(str(file.parent) for file in files))
+    return build_table(source, image_folders(images), names, labels, found, place, unannotated=unannotated)
 
 
-def _parse(file: Path) -> _Annotation:
+def _parse(file: Path) -> tuple[str, list[tuple[str, bool]]]:
+    """Return the name of the image, and class and difficulty of each object."""
     try:
         root = ElementTree.parse(file).getroot()
-    except ElementTree.ParseError as error:
-        line, column = error.position
-        raise InputError(f"{file}, line {line}, column {column}: not valid XML ({error}).") from None
-    except (LookupError, ValueError) as error:  # an encoding unknown to the parser
-        raise InputError(f"{file}: not valid XML ({error}); write it in UTF-8.") from None
+    except (
+        ElementTree.ParseError,
+        LookupError,
+        ValueError,
+    ) as error:  # also an encoding unknown to the parser
+        raise InputError(f"{file}: not valid XML ({error}).") from None
+    objects = [
+        ((entry.findtext("name") or "").strip(), (entry.findtext("difficult") or "0").strip() == "1")
+        for entry in root.findall("object")
+    ]
     file_name = (root.findtext("filename") or "").strip()
-    if root.tag != "annotation" or not file_name:
+    if root.tag != "annotation" or not file_name or not all(name for name, _ in objects):
         raise InputError(
-            f"{file}: expected <annotation> with a <filename>, as in Pascal VOC; found <{root.tag}>."
+            f"{file}: expected <annotation> with a <filename>, and an <object> with a <name> for each."
         )
-    objects = root.findall("object")
-    names = [(entry.findtext("name") or "").strip() for entry in objects]
-    if "" in names:
-        raise InputError(f"{file}: object {names.index('') + 1} has no <name>; give each object its class.")
-    marked = [(entry.findtext("difficult") or "0").strip() == "1" for entry in objects]
-    return _Annotation(file, file_name, names, marked)
+    return file_name, objects

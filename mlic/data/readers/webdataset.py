@@ -3,14 +3,11 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
-from mlic.data.readers.common import column_of
+from mlic.data.readers.common import labels_of_names
 from mlic.data.readers.csv import read_csv
-from mlic.data.readers.label_text import check_separator, refuse_combinations, refuse_list
+from mlic.data.readers.label_cells import check_separator, refuse_combinations, refuse_list, split
 from mlic.data.readers.tar_shards import LABEL_MEMBERS, ShardPaths, read_shards
 from mlic.data.table import LabelTable
 from mlic.data.tar_images import TarImage
@@ -72,16 +69,16 @@ def read_webdataset(
         names = _full_names(table.file_names, references, annotations)
         more = {"references": references, "parts": table.parts, "columns": table.columns}
         return LabelTable.build(root, names, table.labels, table.classes, **more)
-    names_of = [_class_names(labels, str(image), separator, classes) for image, labels in found.values()]
-    known = sorted({*chain.from_iterable(names_of)}) if classes is None else list(classes)
+    places = list(map(str, references.values()))
+    names_of = [
+        _class_names(labels, place, separator, classes)
+        for place, (_, labels) in zip(places, found.values(), strict=True)
+    ]
+    matrix, known = labels_of_names(names_of, classes, places.__getitem__)
     if not known:
         raise InputError(f"data.images: no image in the tar shards has a label. {SAMPLE}")
     if classes is None:
         refuse_combinations(known, "data.images")
-    column = {name: number for number, name in enumerate(known)}
-    matrix = np.zeros((len(found), len(known)), dtype=np.int8)
-    for row, names in enumerate(names_of):
-        matrix[row, [column[name] for name in names]] = 1
     logger.info("tar shards: %d images, %d classes", *matrix.shape)
     return LabelTable.build(root, list(found), matrix, known, references=references)
 
@@ -91,14 +88,10 @@ def _class_names(
 ) -> list[str]:
     """Return the class names of an image; with given `classes`, numbers are indices of these."""
     if isinstance(labels, str):
-        refuse_list(labels, place, separator, classes)
-        parts = (part.strip() for line in labels.splitlines() for part in line.split(separator))
-        labels = [part for part in parts if part]
-    if classes is None:
-        return labels
-    numbers = {str(number): name for number, name in enumerate(classes)}
-    names = [name if name in classes else numbers.get(name, name) for name in labels]
-    return [classes[column_of(classes, name, place)] for name in names]
+        refuse_list(labels, place, classes or ())
+        labels = [name for line in labels.splitlines() for name in split(line, separator)]
+    numbers = {str(number): name for number, name in enumerate(classes or ())}
+    return [name if name in numbers.values() else numbers.get(name, name) for name in labels]
 
 
 def _full_names(names: Iterable[str], images: Mapping[str, TarImage], annotations: str | Path) -> list[str]:

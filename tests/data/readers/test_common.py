@@ -52,9 +52,7 @@ def test_names_are_searched_in_all_folders(photos: Path):
 def test_a_name_in_two_folders_is_refused(photos: Path):
     (photos / "images_2/images/a.jpg").touch()
     folders = image_folders(str(photos / "images_*/images"))
-    with pytest.raises(
-        InputError, match=r"1 names in '.*images_1.images' and '.*images_2.images', such as 'a.jpg'"
-    ):
+    with pytest.raises(InputError, match=r"1 file names .*images_2.images' .*'a.jpg' in '.*images_1.images'"):
         locate_images(folders, ["a.jpg", "b.jpg"])
     assert locate_images(folders, ["b.jpg"])[1], "only annotated names count"
 
@@ -64,10 +62,10 @@ def test_a_path_that_exists_is_not_a_pattern(tmp_path: Path):
         (tmp_path / name).mkdir()
     assert image_folders(tmp_path / "a[1]") == [tmp_path / "a[1]"]
     for paths in ([], [str(tmp_path / "b*")], str(tmp_path / "nowhere")):
-        with pytest.raises(InputError, match=r"empty list|no such folder"):
+        with pytest.raises(InputError, match=r"no such folder"):
             image_folders(paths)
-        with pytest.raises(InputError, match=r"empty list|no such file"):
-            annotation_files(paths, "a CSV file")
+        with pytest.raises(InputError, match=r"no such file"):
+            annotation_files(paths)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_trainval_alone_is_the_training_part(main: Path, tmp_path: Path):
     for name in FILES:
         (main / name).rename(main / name.replace("_val", "_test").replace("_train.", "_other."))
     (main / "dog_trainval.txt").write_text("a 1\nb 1\nc 1\n")
-    with pytest.raises(InputError, match=r"'c' is in the parts test and trainval"):
+    with pytest.raises(InputError, match=r"'c' has another part above"):
         read_imagesets(main, tmp_path)
     (main / "cat_test.txt").write_text("d 1\n")
     table = read_imagesets(main, tmp_path)
@@ -47,8 +47,8 @@ def test_trainval_alone_is_the_training_part(main: Path, tmp_path: Path):
     [
         ("a 2\n", r"cat_train.txt, line 1: 'a 2'; expected"),
         ("\na\n", r"cat_train.txt, line 2: 'a'; expected"),
-        ("a 1\na -1\n", r"line 2: 'a' has another label of 'cat' above"),
-        ("c 0\n", r"'c' is in the parts train and val"),
+        ("a 1\na -1\n", r"line 2: 'a' has another label above"),
+        ("c 0\n", r"'c' has another part above"),
         ("../a 1\n", r"leaves the image folder"),
     ],
 )

@@ -50,7 +50,7 @@ def test_machine_labels_have_a_threshold_and_give_way(annotations: Path, tmp_pat
 def test_files_of_parts_and_their_folders(annotations: Path, tmp_path: Path):
     validation = tmp_path / "validation-annotations-bbox.csv"
     validation.write_text("ImageID,Source,LabelName,Confidence,XMin\na,xclick,/m/cat,1,0.5\n")
-    with pytest.raises(InputError, match=r"'a.jpg' is also in the part 'train'"):
+    with pytest.raises(InputError, match=r"'a.jpg' is in two parts"):
         read_openimages([annotations, validation], tmp_path)
     for part in ("train", "validation"):
         (tmp_path / part).mkdir()

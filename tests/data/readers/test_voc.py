@@ -47,7 +47,7 @@ def test_difficult_objects_and_images_without_any_are_dropped_by_option(annotati
 
 def test_malformed_files_are_refused_by_name(annotations: Path, tmp_path: Path):
     for content, message in (
-        ("<annotation>\n<filename>b.jpg</filename>", r"b.xml, line 2, column \d+: not valid XML"),
+        ("<annotation>\n<filename>b.jpg</filename>", r"b.xml: not valid XML .*line 2"),
         ("<annotation></annotation>", r"b.xml: expected <annotation> with a <filename>"),
     ):
         (annotations / "b.xml").write_text(content)
@@ -57,7 +57,7 @@ def test_malformed_files_are_refused_by_name(annotations: Path, tmp_path: Path):
 
 def test_bad_labels_places_and_options_are_refused(annotations: Path, tmp_path: Path):
     cases: list[tuple[str, Path, dict]] = [
-        ("data.annotations must be a folder of VOC XML", tmp_path / "none", {}),
+        ("data.annotations must be a folder", tmp_path / "none", {}),
         ("no XML files in this folder", tmp_path, {}),
         ("data.reader.difficult", annotations, {"difficult": "no"}),
         ("b.xml: label 'cat' is not one of the 2 classes", annotations, {"classes": ["dog", "person"]}),

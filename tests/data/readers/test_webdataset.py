@@ -220,7 +220,7 @@ def test_damaged_shards_are_named_and_their_whole_samples_kept(
         (
             {f"{row}.{ending}": content for row, text in enumerate(("cat", "cat, dog", "dog, cow", "cow, cat"))
              for ending, content in (("jpg", IMAGE), ("txt", text))},
-            {}, r"3 of 4 class names are combinations .*data\.reader\.separator=','",
+            {}, r"3 of 4 class names are combinations",
         ),
     ],
 )  # fmt: skip
