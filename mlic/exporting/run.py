@@ -221,9 +221,7 @@ def _pixels(classifier: Classifier, references: Iterable[ImageReference]) -> Ten
     return torch.from_numpy(np.stack([classifier.backbone.transform(image) for image in images]))
 
 
-def _compare(
-    classifier: Classifier, session: Any, info: dict[str, Any], table: LabelTable
-) -> dict[str, Any]:
+def _compare(classifier: Classifier, session: Any, info: dict[str, Any], table: LabelTable) -> dict[str, Any]:
     """Compare ONNX Runtime, from the decoded image, with torch on labelled images."""
     from mlic.exporting.predict import to_array
     from mlic.exporting.proof import open_file

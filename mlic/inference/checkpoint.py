@@ -48,18 +48,16 @@ class SeenImages:
 
     def plain(self) -> dict[str, Any]:
         """Return tensors and plain values for a checkpoint."""
-        parts = {"train": torch.from_numpy(self.train), "val": torch.from_numpy(self.val)}
-        return {**parts, "is_whole": self.is_whole}
+        train, val = torch.from_numpy(self.train), torch.from_numpy(self.val)
+        return {"train": train, "val": val, "is_whole": self.is_whole}
 
     @classmethod
     def of_plain(cls, record: Any) -> "SeenImages | None":
         """Undo `plain`; None stands for no record."""
         if record is None:
             return None
-        train, val = record["train"], record["val"]
-        if not train.dtype == val.dtype == torch.int64:
-            raise ValueError("the fingerprints of seen images are not int64")
-        return cls(train.numpy(), val.numpy(), record["is_whole"] is True)
+        train, val = (record[part].view(torch.int64).numpy() for part in ("train", "val"))
+        return cls(train, val, record["is_whole"] is True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +70,6 @@ class SavedRun:
         config: whole config of the run, plain types.
         classes: names in the order of the logits.
         weights_digest: sha256 of the weights of the backbone.
-        member_digests: sha256 of the weights of each member of an ensemble.
         head_state: weights of the head.
         backbone_state: weights of the trained part of the backbone.
         seen: images that the weights have seen; None in old runs.
@@ -87,7 +84,6 @@ class SavedRun:
     config: dict[str, Any]
     classes: tuple[str, ...]
     weights_digest: str
-    member_digests: tuple[str, ...]
     head_state: dict[str, Tensor]
     backbone_state: dict[str, Tensor]
     seen: SeenImages | None
@@ -119,16 +115,15 @@ def read_saved_run(run: str | Path) -> SavedRun:
             config={**content["hyper_parameters"]["config"], **info["config"]},
             classes=tuple(info["classes"]),
             weights_digest=str(info["weights_digest"]),
-            member_digests=tuple(str(member["weights"]) for member in info.get("members", ())),
             head_state=_with_prefix(HEAD_PREFIX, state),
             backbone_state=_with_prefix(BACKBONE_PREFIX, state),
             seen=SeenImages.of_plain(info.get("seen")),
             **{name: info.get(name) for name in ("thresholds", "class_weights", "precision", "split_hash")},
         )
         _check(saved, state)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise InputError(
-            f"'{path}' is not a checkpoint of mlic.train: {error!r}. Expected best.ckpt or last.ckpt of a run folder."
+            f"'{path}' is not a checkpoint of mlic.train: {error!r}. Expected best.ckpt of a run."
         ) from error
     check_seed("its seed", saved.config.get("seed", 0))
     drop_removed(saved.config["features"], "features")
@@ -141,18 +136,14 @@ def _with_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _check(saved: SavedRun, state: Mapping[str, Any]) -> None:
     """Raise a ValueError if the content is not as written by mlic.train."""
-    classes, limits = saved.classes, saved.thresholds
+    classes, limits, weights = saved.classes, saved.thresholds, [*saved.head_state, *saved.backbone_state]
     is_valid = {
         "class names": classes and all(isinstance(name, str) for name in classes),
         "config": all(isinstance(saved.config[section], Mapping) for section in SECTIONS),
-        "weights": len(state) == len(saved.head_state) + len(saved.backbone_state)
-        and all(isinstance(tensor, Tensor) for tensor in state.values()),
+        "weights": len(state) == len(weights) and all(map(torch.is_tensor, state.values())),
         "class weights": saved.class_weights is None or len(saved.class_weights) == len(classes),
         "thresholds": limits is None
-        or (
-            set(limits["per_class"]) == set(classes)
-            and all(map(math.isfinite, (*limits["per_class"].values(), limits["common"])))
-        ),
+        or all(map(math.isfinite, [limits["common"], *(limits["per_class"][name] for name in classes)])),
     }
     if wrong := [name for name, valid in is_valid.items() if not valid]:
         raise ValueError(f"invalid {', '.join(wrong)}")
@@ -163,24 +154,18 @@ def find_checkpoint(run: Path) -> Path:
     if run.is_file():
         return run
     if not run.is_dir():
-        raise InputError(f"run: '{run}' does not exist. Expected a run folder or a checkpoint.")
+        raise InputError(f"run: '{run}' does not exist. Expected a run folder or a checkpoint.", key="run")
     best = RunFolder(run).best_checkpoint
     if best.is_file():
         return best
-    if (run / TRIALS_FILE).is_file():
-        raise InputError(f"run: '{run}' is a search. Expected a run, such as its best one: '{run / WINNER}'.")
-    if folds := fold_folders(run):
-        raise InputError(
-            f"run: '{run}' is a cross-validation, which has one head for each fold. Expected the run of one fold, such "
-            f"as '{folds[0]}'. To use all images, train a run with the same settings and data.split.test=0, without "
-            "data.split.folds."
-        )
     status, problems = read_record(run, STATUS_FILE)
     reason = (status.get("error") or {}).get("message") or "; ".join(problems) or "no error"
-    raise InputError(
-        f"run: '{run}' has no checkpoints/best.ckpt (state: {status.get('state', 'unknown')}, {reason}). Expected the "
-        "folder of a finished run."
-    )
+    kind = f" It is a search; its best run is '{run / WINNER}'." if (run / TRIALS_FILE).is_file() else ""
+    if folds := fold_folders(run):
+        kind = f" It is a cross-validation, which has one head for each fold, such as '{folds[0]}'. To use all images, "
+        kind += "train a run with the same settings and data.split.test=0, without data.split.folds."
+    state = f"state: {status.get('state', 'unknown')}, {reason}"
+    raise InputError(f"run: '{run}' has no checkpoints/best.ckpt ({state}).{kind}", key="run")
 
 
 def load_checkpoint(path: Path, *, mmap: bool = False) -> Mapping[str, Any]:
@@ -194,16 +179,15 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> Mapping[str, Any]:
         if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):
             raise OSError(f"'{damaged}' in it is damaged")
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        reason = str(error).partition("Please file an issue")[0].strip().splitlines()[-1]
-        raise InputError(
-            f"'{path}' contains more than tensors and plain values and is refused, because unpickling could "
-            f"run code ({reason}). Expected a checkpoint of mlic.train."
-        ) from error
     except Exception as error:  # a broken zip archive raises almost anything
-        raise InputError(
-            f"'{path}' cannot be read as a checkpoint: {error}. It may be truncated or damaged; copy it again."
-        ) from error
+        # that of pickle is long, and advises to load the file without this check
+        more = "it contains more than tensors and plain values, and unpickling other objects could run code"
+        reason = (
+            more
+            if isinstance(error, pickle.UnpicklingError)
+            else f"{error}. It may be damaged; copy it again"
+        )
+        raise InputError(f"'{path}' cannot be read as a checkpoint: {reason}.") from error
     if not isinstance(content, Mapping):
         raise InputError(
             f"'{path}' is not a checkpoint of mlic.train: it contains a {type(content).__name__}."
@@ -224,9 +208,7 @@ def read_split(saved: SavedRun) -> pd.DataFrame | None:
         split = pd.read_csv(file, dtype=str, na_filter=False)
         return split.assign(file_name=split["file_name"].map(restore_cell), split=split["split"])
     except (OSError, ValueError, KeyError) as error:  # errors of pandas are ValueErrors
-        raise InputError(
-            f"{file}: cannot be read ({error!r}). Expected the split that mlic.train wrote."
-        ) from error
+        raise InputError(f"{file}: cannot be read as the split of a run ({error!r}).") from error
 
 
 def fingerprints(digests: np.ndarray) -> np.ndarray:

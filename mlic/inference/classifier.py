@@ -124,10 +124,7 @@ class Classifier:
         except InputError:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise InputError(
-                f"'{saved.checkpoint}' cannot be built from its settings: {error!r}. Expected a checkpoint "
-                "written by mlic.train."
-            ) from error
+            raise InputError(f"'{saved.checkpoint}' cannot be built from its settings: {error!r}.") from error
 
     def __repr__(self) -> str:
         """Return network, head, number of classes and run."""

@@ -26,16 +26,7 @@ from mlic.inference.classifier import Classifier
 from mlic.inference.labelled import LabelledSet
 from mlic.inference.loading import build
 from mlic.models.losses import check_loss
-from mlic.runs.folder import (
-    DATASET_FILE,
-    EVALUATED_FILE,
-    EVALUATION_FILE,
-    GUARANTEES_FILE,
-    METRICS_FILE,
-    MODEL_FILE,
-    RunFolder,
-    replacing_together,
-)
+from mlic.runs import folder as layout
 from mlic.runs.lock import locked_folder
 from mlic.runs.reading import read_record
 from mlic.runs.removed_settings import drop_removed
@@ -110,8 +101,8 @@ def evaluate_run(
     metrics = {key: {"loss": loss, **evaluate_scores(*arrays, limits)} for key, limits in thresholds.items()}
     in_run = count_in_run(classifier, table, folder / HASH_INDEX)
     seen, selection = images_seen(classifier.saved), ""
-    if in_run and in_run["train"] + in_run["val"]:
-        selection = "some of the images chose the weights"
+    if in_run and (known := in_run["train"] + in_run["val"]):
+        selection = f"{known} of {len(table)} images have the content of images that chose the weights"
     elif seen is None or not seen.is_whole:
         selection = "it is unknown whether the images chose the weights"
     return EvaluatedRun(predictions, metrics, in_run, selection, bad)
@@ -206,13 +197,12 @@ def write_evaluation(
         InputError: another process writes to the folder.
     """
     predictions, saved = evaluated.predictions, classifier.saved
-    records = {
-        name: read_record(saved.folder, name)[0] if saved.folder else {}
-        for name in (MODEL_FILE, DATASET_FILE)
-    }
+    model, trained = (
+        read_record(saved.folder, name)[0] if saved.folder else {}
+        for name in (layout.MODEL_FILE, layout.DATASET_FILE)
+    )
     classes, images = list(predictions.classes), len(predictions)
     counts = dict(zip(classes, predictions.positives.sum(axis=0).tolist(), strict=True))
-    trained = records[DATASET_FILE].get("counts", {}).get("train", {})
     folders = [str(path) for path in labelled.table.folders or [labelled.table.image_dir]]
     unknown, missing = list(labelled.unknown), list(labelled.missing)
     content = {
@@ -221,36 +211,27 @@ def write_evaluation(
         "part": part,
         "data": labelled.source,
         "images": images,
+        "images_in_run": evaluated.in_run,
+        "precision": classifier.backbone.precision,
+        "device": str(classifier.device),
         "bad_images": {str(path): reason for path, reason in evaluated.bad_images.items()},
         "classes": {"scored": classes, "unknown_to_the_run": unknown, "missing_in_the_data": missing},
-        "images_in_run": evaluated.in_run,
         "thresholds": saved.thresholds,
-        "model": records[MODEL_FILE],
+        "model": model,
         "settings": dict(classifier.config),
         "dataset": {
             "classes": classes,
             "images": {"test": images},
-            "counts": {"train": trained, "test": counts},
+            "counts": {"train": trained.get("counts", {}).get("train", {}), "test": counts},
             "source": {"images": folders, "bits_stored": classifier.bits_stored},
         },
-        "precision": classifier.backbone.precision,
-        "device": str(classifier.device),
     }
-    with locked_folder(output), replacing_together(output) as new:
-        predictions.write_parquet(new / EVALUATED_FILE)
-        RunFolder(new).write_json(EVALUATION_FILE, content)
-        RunFolder(new).write_json(METRICS_FILE, evaluated.metrics)
-    (output / GUARANTEES_FILE).unlink(missing_ok=True)  # of an earlier evaluation
+    with locked_folder(output), layout.replacing_together(output) as new:
+        predictions.write_parquet(new / layout.EVALUATED_FILE)
+        layout.RunFolder(new).write_json(layout.EVALUATION_FILE, content)
+        layout.RunFolder(new).write_json(layout.METRICS_FILE, evaluated.metrics)
+    (output / layout.GUARANTEES_FILE).unlink(missing_ok=True)  # of an earlier evaluation
     logger.info("%s", metrics_table(evaluated.metrics))
-    if not predictions.known.all():
-        unknown = np.count_nonzero(~predictions.known)
-        logger.info("%d of %d labels are unknown and not in the metrics", unknown, predictions.known.size)
-    if evaluated.in_run and evaluated.in_run["train"]:
-        logger.warning(
-            "%d of %d images have the same content as training images of this run, or of a run that it started from: "
-            "metrics on them are too optimistic",
-            *(evaluated.in_run["train"], images),
-        )
-    elif evaluated.selection:
-        logger.warning("%s", evaluated.selection)
+    if evaluated.selection:
+        logger.warning("%s: metrics on these images may be too optimistic", evaluated.selection)
     logger.info("written to: %s", output)

@@ -17,6 +17,8 @@ from mlic.runs.folder import GUARANTEES_FILE, RunFolder, refuse_foreign_folder
 
 logger = logging.getLogger(__name__)
 
+EXPECTED = "Expected the thresholds.json of a run, or a guarantees.json of this run (mlic.evaluate precision= recall=)."
+
 # parts of a run with stored scores, the best first, and what they chose; the first chose nothing
 STORED = {
     "calibration": "",
@@ -40,10 +42,9 @@ def guarantee_stored(run: Path, output: Path | None, **options: Any) -> dict[str
     files = {part: run / "predictions" / f"{part}.parquet" for part in STORED if run.is_dir()}
     part = next((part for part, file in files.items() if file.is_file()), None)
     if part is None:
+        hint = "Set part=test, or a labelled set: data=csv data.annotations=... data.images=..."
         raise InputError(
-            f"run: '{run}' is not a run folder with scores of val, calibration or leave-one-out. Set part=test, or a "
-            "labelled set: data=csv data.annotations=... data.images=...",
-            key="run",
+            f"run: '{run}' has no scores of val, calibration or leave-one-out. {hint}", key="run"
         )
     folders = {run, output or run}
     if output is not None and output != run:
@@ -83,13 +84,9 @@ def write_guarantees(
     }
     for folder in folders:
         RunFolder(folder).write_json(GUARANTEES_FILE, content)
-    table, reason = guarantee_table(content), f" ({chosen}: a promise requires images that chose nothing)"
-    logger.info(
-        "%s from %d images of %s, with confidence %g%s; cannot be given in %d of %d rows\n%s",
-        *(content["kind"], len(predictions), source, content["confidence"], reason if chosen else ""),
-        *(table["threshold"].isna().sum(), len(table)),
-        table.to_string(index=False, float_format="%.3f", na_rep="-", max_rows=40),
-    )
+    table = guarantee_table(content).to_string(index=False, float_format="%.3f", na_rep="-", max_rows=40)
+    reason = f" ({chosen}: a promise requires images that chose nothing)" if chosen else ""
+    logger.info("%s from %d images of %s%s\n%s", content["kind"], len(predictions), source, reason, table)
     if without is not None:
         logger.info(
             "%.1f %% of these images need no look: all labels are answered with yes or no", 100 * without
@@ -112,16 +109,10 @@ def refuse_other_checkpoint(file: Path, checkpoint: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"thresholds: '{file}' cannot be used ({error}). Expected the thresholds.json of a run, or a "
-            "guarantees.json of mlic.evaluate with precision= or recall=."
-        ) from error
+        raise InputError(f"thresholds: '{file}' cannot be used ({error}). {EXPECTED}") from error
     content = content if isinstance(content, dict) else {}
     if "per_class" not in content and content.get("checkpoint") != _digest(checkpoint):
-        raise InputError(
-            f"thresholds: '{file}' is of another checkpoint than '{checkpoint}', and its thresholds are not for these "
-            "scores. Make it for this run with mlic.evaluate precision=... or recall=..."
-        )
+        raise InputError(f"thresholds: '{file}' is of another checkpoint than '{checkpoint}'. {EXPECTED}")
     return content
 
 
@@ -145,7 +136,6 @@ def answer_thresholds(
             raise ValueError("thresholds must be numbers from 0 to 1")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"ask=true: '{file}' must have a guarantee for yes and one for no ({error!r}). Make it with "
-            "mlic.evaluate run=... precision=0.9 recall=0.9."
+            f"ask=true: '{file}' has no guarantees for yes and no ({error!r}). {EXPECTED}"
         ) from error
     return yes, np.minimum(lower, yes)

@@ -65,10 +65,8 @@ def read_labelled_set(
         InputError: neither `data` nor `part` is given, labels or settings are invalid, or there are no common classes.
     """
     if data is None and part is None:
-        raise InputError(
-            "no data to evaluate on: set data=csv data.annotations=... data.images=... (or another data group), "
-            "or part=test for the test images of the run."
-        )
+        hint = "Set data=csv data.annotations=... data.images=... (or another data group), or part=test."
+        raise InputError(f"no data to evaluate on. {hint}")
     if part is not None:
         check_choice("part", part, PARTS)
     check_choice("missing_classes", missing_classes, MISSING)
@@ -109,14 +107,14 @@ def _select_part(table: LabelTable, saved: SavedRun, part: str) -> LabelTable:
     split = read_split(saved)
     if split is None:
         raise InputError(
-            f"part={part} requires a run folder with split.csv, but '{saved.checkpoint}' is not in one."
+            f"part={part} requires split.csv, but '{saved.checkpoint}' is not in a run folder.", key="part"
         )
     wanted = set(split.loc[split["split"] == part, "file_name"])
     absent = sorted(wanted - set(table.file_names))
     if absent or not wanted:
         raise InputError(
-            f"part={part}: {len(absent)} of {len(wanted)} images of this part of the run are not in the annotations"
-            f"{': ' * bool(absent)}{_shorten(absent)}. Use the annotations of the run, and a part that has images."
+            f"part={part}: the run has {len(wanted)} images in this part, of which {len(absent)} are not in the "
+            f"annotations: {_shorten(absent)}. Use the annotations of the run, and a part that has images."
         )
     return table.select(np.array([name in wanted for name in table.file_names]))
 
@@ -149,19 +147,11 @@ def match_classes(
     unknown = tuple(name for name in table.classes if class_map.get(name, name) not in classes)
     missing = tuple(name for name in classes if name not in names)
     if len(missing) == len(classes):
-        raise InputError(
-            f"no common classes: the run has {_shorten(classes)}; the set has {_shorten(table.classes)}. "
-            "Class names must match exactly, or be mapped by class_map."
-        )
-    if unknown:
-        logger.warning(
-            "%d classes that the run does not have are left out: %s", len(unknown), _shorten(unknown)
-        )
-    if missing:
-        logger.warning(
-            "%d classes of the run are not in the set (missing_classes=%s): %s",
-            *(len(missing), missing_classes, _shorten(missing)),
-        )
+        shown = f"the run has {_shorten(classes)}; the set has {_shorten(table.classes)}"
+        raise InputError(f"no common classes: {shown}. Names must match exactly, or be mapped by class_map.")
+    for name, found in (("unknown to the run", unknown), (f"missing in the set, {missing_classes}", missing)):
+        if found:
+            logger.warning("%d classes (%s): %s", len(found), name, _shorten(found))
     scored = [name for name in classes if name not in missing or missing_classes == "absent"]
     labels = np.zeros((len(table), len(scored)), dtype=np.int8)
     for place, name in enumerate(scored):

@@ -104,12 +104,10 @@ def find_module_class(target: Any, packages: Sequence[str] = ()) -> type[nn.Modu
                 return found
         except ImportError as error:
             reason = f" and cannot be imported ({error})"
-    own = str(target).partition(".")[0]
     raise InputError(
         f"the checkpoint uses '{target}' in its network, which is refused{reason}. Only torch.nn.Module classes of "
         f"{', '.join(allowed)} are built from checkpoints, because anything else could run code of the author of the "
-        f"file. Allow a package that you trust and that is installed, such as your own, with "
-        f"packages=[{own if own.isidentifier() and own not in allowed else 'mine'}]."
+        f"file. Allow a package that you trust with packages=[{str(target).partition('.')[0]}]."
     )
 
 
@@ -143,19 +141,16 @@ def make_backbone(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(saved.config.get("seed", 0))
         backbone: Backbone = build(options, packages=packages)
+    here, there = backbone.weights_digest[:12], saved.weights_digest[:12]
     if backbone.weights_digest != saved.weights_digest:
-        pairs = zip(backbone.members, saved.member_digests, strict=False)
-        differ = [member.name for member, digest in pairs if member.weights_digest != digest]
         raise InputError(
-            f"'{saved.checkpoint}' was trained on features of other weights of {', '.join(differ) or backbone.name} "
-            f"(sha256 {saved.weights_digest[:12]}... there, {backbone.weights_digest[:12]}... here). Set "
-            "model.backbone.weights to the file of the run. Random weights (model.backbone.pretrained=false) depend "
-            "on the versions of torch and timm: train such a run again here."
+            f"'{saved.checkpoint}' was trained on features of other weights of {backbone.name} (sha256 {there}..., "
+            f"here {here}...). Set model.backbone.weights to the file of the run. Random weights "
+            "(model.backbone.pretrained=false) depend on the versions of torch and timm: train such a run again here."
         )
     if set(saved.backbone_state) != backbone.trained_names:
         raise InputError(
-            f"'{saved.checkpoint}' contains other weights of the backbone than those that its config trains "
-            "(model.backbone.unfreeze)."
+            f"'{saved.checkpoint}' contains other weights than model.backbone.unfreeze in its config."
         )
     _load_state(backbone, saved.backbone_state, saved, strict=False)
     backbone.optimize_for(device).to(device)

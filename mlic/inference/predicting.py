@@ -45,12 +45,8 @@ def predict_images(
     from mlic.inference.classifier import Classifier  # imports torch and timm, which takes seconds
     from mlic.inference.ranking import join_ranked
 
-    options = {
-        "device": settings["device"],
-        "packages": settings["packages"],
-        **settings["model"]["backbone"],
-    }
-    classifier = Classifier.load(settings["run"], **options)
+    options = {key: settings[key] for key in ("run", "device", "packages")}
+    classifier = Classifier.load(**options, **settings["model"]["backbone"])
     classes, (upper, lower) = classifier.classes, _thresholds(classifier, settings)
     bad: dict[str, str] = {}
     counts, start = Counter[str](), time.perf_counter()
@@ -111,19 +107,14 @@ def _count(scores: np.ndarray, upper: np.ndarray, lower: np.ndarray | None) -> d
 
 def _log_summary(counts: Mapping[str, int], bad: Mapping[str, str], scored: int, classes: int) -> None:
     """Log what was predicted of the images that could be scored, and the first of the others."""
-    without, decisions = scored - counts["labelled"], max(1, scored * classes)
+    asked, images = counts["asked"], max(1, scored)
     logger.info(
         "%d images scored: %.2f labels an image, %d images without a label",
-        *(scored, counts["labels"] / max(1, scored), without),
+        *(scored, counts["labels"] / images, scored - counts["labelled"]),
     )
-    if counts["asked"]:
-        logger.info(
-            "to ask: %d of %d labels (%.1f %%), in %d of %d images",
-            *(counts["asked"], decisions, 100 * counts["asked"] / decisions, counts["open"], scored),
-        )
+    if asked:
+        share = 100 * asked / (scored * classes)
+        logger.info("to ask: %d labels, %.1f %% of all, in %d images", asked, share, counts["open"])
     if bad:
         listing = "".join(f"\n  {name}: {reason}" for name, reason in list(bad.items())[:ERRORS_SHOWN])
-        logger.error(
-            "%d of %d images could not be used; the column 'error' has all, such as:%s",
-            *(len(bad), scored + len(bad), listing),
-        )
+        logger.error("%d of %d images could not be used, such as:%s", len(bad), scored + len(bad), listing)

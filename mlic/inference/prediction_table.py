@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ from mlic.escaping import escape_table
 from mlic.evaluation.guarantees import decide
 from mlic.evaluation.predictions import SCORE
 
+if TYPE_CHECKING:  # it imports torch
+    from mlic.inference.classifier import ScoredBatch
+
 SEPARATOR = "|"
 DIGITS = "%.4f"
 FILE_NAME, LABELS, ERROR, ASK, ANSWER = "file_name", "labels", "error", "ask", "answer:"
@@ -20,27 +23,8 @@ PREDICTIONS_FILE, PAGE_FILE = "predictions.csv", "index.html"
 HEADER = f"{FILE_NAME},{LABELS},{ERROR},".encode()  # followed by scores
 
 
-class Scored(Protocol):
-    """Interface of scored images, `mlic.inference.classifier.ScoredBatch`, whose import takes seconds."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Names of the B images."""
-        ...
-
-    @property
-    def scores(self) -> np.ndarray:
-        """Scores float32 (B, C); NaN for images that cannot be used."""
-        ...
-
-    @property
-    def errors(self) -> list[str]:
-        """Reasons why images cannot be used; empty strings for others."""
-        ...
-
-
 def prediction_rows(
-    batch: Scored,
+    batch: "ScoredBatch",
     classes: Sequence[str],
     upper: np.ndarray,
     lower: np.ndarray | None = None,

@@ -35,11 +35,11 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "invalid class names": lambda content: content["mlic"].update(classes=[]),
     "invalid weights": lambda content: content["state_dict"].update({"other.conv": torch.zeros(1)}),
     "invalid .*weights": lambda content: content["state_dict"].update({"head.2.bias": None}),
-    "invalid thresholds": lambda content: content["mlic"]["thresholds"]["per_class"].popitem(),
+    "KeyError..triangle": lambda content: content["mlic"]["thresholds"]["per_class"].popitem(),
     "invalid class weights": lambda content: content["mlic"]["class_weights"].pop(),
     "invalid config": lambda content: content["mlic"]["config"].update(head=None),
     "its seed=-1: expected a whole number": lambda content: content["mlic"]["config"].update(seed=-1),
-    "int64": lambda content: content["mlic"]["seen"].update(train=torch.zeros(2)),
+    "AttributeError": lambda content: content["mlic"]["seen"].update(train=[1, 2]),
 }
 
 

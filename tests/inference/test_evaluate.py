@@ -156,9 +156,9 @@ def test_what_to_evaluate_on_has_to_be_said(
 ):
     alone = Path(shutil.copy(tiny_run / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt"))
     for overrides, run, message in (
-        ([], tiny_run, r"no data to evaluate on: set data=csv .* or part=test"),
+        ([], tiny_run, r"no data to evaluate on. Set data=csv .* or part=test"),
         (["part=holdout"], tiny_run, "part: must be one of train, val, test"),
-        (["part=test"], alone, r"part=test requires a run folder with split\.csv, but '.*alone\.ckpt'"),
+        (["part=test"], alone, r"part=test requires split\.csv, but '.*alone\.ckpt'"),
         (["precision=0.5"], alone, "is not a run folder with scores of val"),
     ):
         with pytest.raises(InputError, match=message):
@@ -218,7 +218,9 @@ def test_a_checkpoint_by_itself_is_evaluated(
     split = pd.read_csv(tiny_run / "split.csv")
     counts = split["split"].value_counts()
     assert written("evaluation.json")["images_in_run"] == {part: counts[part] for part in ("train", "val")}
-    assert f"{counts['train']} of 60 images have the same content as training images" in caplog.text
+    assert (
+        f"{counts['train'] + counts['val']} of 60 images have the content of images that chose" in caplog.text
+    )
 
     tested = {name: all_rows[name] for name in split.loc[split["split"] == "test", "file_name"]}
     on_csv(tested, "precision=0.5", run=alone)
