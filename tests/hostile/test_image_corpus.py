@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from mlic.data.images import BadImageError, check_images, full_check, open_image, quick_check
-from mlic.models import FrozenBackbone
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
@@ -88,39 +87,24 @@ def kinds() -> dict[str, Handled]:
     deep_rgb = b"".join(b"\0" + bytes([230, 0, 120, 0, 20, 0]) * 8 for _ in range(8))
     palette = Image.new("P", small, 0)
     palette.putpalette([255, 0, 0, 0, 255, 0])
+    plain = {"BMP": 0, "PPM": 0, "TGA": 0, "PCX": 0, "JPEG": 6, "JPEG2000": 6, "AVIF": 12, "PNG": 0}
+    several = {"GIF": 3, "WEBP": 6, "TIFF": 0, "MPO": 6}
     return {
-        "baseline.jpg": Handled(encode(picture(), "JPEG"), 6),
+        **{f"{kind}_as.jpg": Handled(encode(picture(), kind), far) for kind, far in plain.items()},
+        **{kind: Handled(encode(red, kind, **frames), far, red_pixel, small) for kind, far in several.items()},
         "progressive.jpg": Handled(encode(picture(), "JPEG", progressive=True), 6),
         "cmyk.jpg": Handled(encode(picture().convert("CMYK"), "JPEG"), 12),
         "grey.jpg": Handled(encode(Image.new("L", small, 77), "JPEG"), 2, (77, 77, 77), small),
-        "rgb_as.jpg": Handled(encode(picture(), "PNG")),
-        "no_ending": Handled(encode(picture(), "WEBP", lossless=True)),
         "one_bit.png": Handled(encode(Image.new("1", small, 1), "PNG"), 0, white, small),
         "grey16.png": Handled(encode(sixteen, "PNG"), 0, (128, 128, 128), small),
-        "grey16.tiff": Handled(encode(sixteen, "TIFF"), 0, (128, 128, 128), small),
         "rgb16.png": Handled(png(8, 8, depth=16, data=deep_rgb), 1, ORANGE, small),
         "alpha.png": Handled(encode(half_red, "PNG"), 1, (255, 127, 127), small),
-        "alpha.tiff": Handled(encode(half_red, "TIFF"), 1, (255, 127, 127), small),
         "grey_alpha.png": Handled(encode(Image.new("LA", small, (0, 0)), "PNG"), 0, white, small),
         "clear_palette.png": Handled(encode(palette, "PNG", transparency=0), 0, white, small),
-        "clear.gif": Handled(encode(palette, "GIF", transparency=0), 0, white, small),
         "clear_colour.png": Handled(encode(red, "PNG", transparency=red_pixel), 0, white, small),
-        "animated.gif": Handled(encode(red, "GIF", **frames), 3, red_pixel, small),
-        "animated.webp": Handled(encode(red, "WEBP", lossless=True, **frames), 0, red_pixel, small),
-        "pages.tiff": Handled(encode(red, "TIFF", **frames), 0, red_pixel, small),
-        "two_pictures.mpo": Handled(encode(red, "MPO", **frames), 6, red_pixel, small),
-        "cmyk.tiff": Handled(encode(picture().convert("CMYK"), "TIFF"), 6),
-        "lzw.tiff": Handled(encode(picture(), "TIFF", compression="tiff_lzw")),
-        "rgb.bmp": Handled(encode(picture(), "BMP")),
-        "rgb.ppm": Handled(encode(picture(), "PPM")),
-        "rgb.tga": Handled(encode(picture(), "TGA")),
-        "rgb.pcx": Handled(encode(picture(), "PCX")),
-        "rgb.jp2": Handled(encode(picture(), "JPEG2000"), 6),
-        "rgb.avif": Handled(encode(picture(), "AVIF"), 12),
         "icon.ico": Handled(encode(red.resize((32, 32)), "ICO"), 0, red_pixel, (32, 32)),
         "trailing_bytes.jpg": Handled(encode(picture(), "JPEG") + b"\0" * 9000, 6),
         "one_pixel.png": Handled(encode(Image.new("RGB", (1, 1), ORANGE), "PNG"), 0, ORANGE, (1, 1)),
-        "wide.jpg": Handled(encode(Image.new("RGB", (20_000, 2), ORANGE), "JPEG"), 6, ORANGE, (20_000, 2)),
     }  # fmt: skip
 
 
@@ -148,42 +132,27 @@ def orientations() -> dict[str, Handled]:
 def refusals() -> dict[str, Refused]:
     """Files that are no picture, or that would be one of too many pixels."""
     limit, none = "limit of 89,478,485", "not an image in a supported format"
-    bmp, gif, webp = (encode(picture(), kind) for kind in ("BMP", "GIF", "WEBP"))
+    gif = encode(picture(), "GIF")
     text_bomb = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200_000_000)))
     floats = Image.fromarray(np.zeros((4, 4), np.float32))
     return {
         "zero_bytes.jpg": Refused(b"", r"empty \(0 bytes\)"),
-        "zeros.jpg": Refused(bytes(10_000), none),
-        "page.jpg": Refused(b"<html>404 Not Found</html>", none),
-        "drawing.svg": Refused(b"<svg xmlns='http://www.w3.org/2000/svg'/>", none),
         "script.eps": Refused(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", none),
         "pickle.jpg": Refused(pickle.dumps([1, 2, 3]), none),
         "depth.tiff": Refused(encode(floats, "TIFF"), "floating-point pixels"),
         "large.png": Refused(png(10_000, 9_000), limit),
         "longest.png": Refused(png(2**31 - 1, 1), limit),
         "bomb.gif": Refused(gif[:6] + b"\xff\xff\xff\xff" + gif[10:], limit),
-        "bomb.bmp": Refused(bmp[:18] + struct.pack("<ii", 60_000, 60_000) + bmp[26:], limit),
         "bomb.ppm": Refused(b"P6 60000 60000 255\n", limit),
         "text_bomb.png": Refused(png(8, 8, extra=[text_bomb]), "truncated or damaged"),
-        "no_width.png": Refused(png(0, 8), "0 x 8 pixels|truncated or damaged|not an image"),
         "no_data.png": Refused(png(8, 8, data=b"\0"), "truncated or damaged"),
         "wrong_sum.png": Refused(encode(noise(), "PNG").replace(b"IDAT", b"IDAZ"), "truncated|not an image"),
-        "header_alone.webp": Refused(webp[:30], "not an image|truncated or damaged"),
     }
 
 
 HANDLED = {**kinds(), **orientations()}
 REFUSED = refusals()
-TO_BE_CUT: dict[str, tuple[str, dict[str, Any]]] = {
-    "jpeg": ("JPEG", {}), "progressive jpeg": ("JPEG", {"progressive": True}), "png": ("PNG", {}), "gif": ("GIF", {}),
-    "bmp": ("BMP", {}), "tiff": ("TIFF", {}), "lzw": ("TIFF", {"compression": "tiff_lzw"}), "webp": ("WEBP", {}),
-    "avif": ("AVIF", {}), "jp2": ("JPEG2000", {}), "ppm": ("PPM", {}),
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def backbone() -> FrozenBackbone:
-    return FrozenBackbone("test_efficientnet", pretrained=False, image_size=64)
+TO_BE_CUT = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
 
 
 def write(folder: Path, name: str, content: bytes) -> Path:
@@ -193,7 +162,7 @@ def write(folder: Path, name: str, content: bytes) -> Path:
 
 
 @pytest.mark.parametrize("name", HANDLED)
-def test_the_right_pixels(name: str, tmp_path: Path, backbone: FrozenBackbone):
+def test_the_right_pixels(name: str, tmp_path: Path):
     case = HANDLED[name]
     path = write(tmp_path, name, case.content)
     loaded = open_image(path)
@@ -206,7 +175,6 @@ def test_the_right_pixels(name: str, tmp_path: Path, backbone: FrozenBackbone):
             np.asarray(loaded)[part].astype(int), wanted[part].astype(int), atol=case.tolerance
         )
     assert quick_check(path) is full_check(path) is None
-    assert backbone.transform(loaded).shape == (3, 64, 64)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -219,10 +187,9 @@ def test_refused_with_the_reason(name: str, tmp_path: Path):
     assert quick_check(path) in (None, refusal.value.reason)
 
 
-@pytest.mark.parametrize("name", TO_BE_CUT)
-def test_a_part_of_a_picture_is_refused_or_shows_all_of_it(name: str, tmp_path: Path):
-    kind, options = TO_BE_CUT[name]
-    whole = encode(noise(), kind, **options)
+@pytest.mark.parametrize("kind", TO_BE_CUT)
+def test_a_part_of_a_picture_is_refused_or_shows_all_of_it(kind: str, tmp_path: Path):
+    whole = encode(noise(), kind)
     expected = np.asarray(open_image(write(tmp_path, "whole", whole)))
     # the last one takes a single byte away
     for length in (*range(len(whole) // 13, len(whole) - 1, len(whole) // 13), len(whole) - 1):
