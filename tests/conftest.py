@@ -229,17 +229,6 @@ def tiny_csv(tiny_images: Path, tiny_labels: dict[str, tuple[str, ...]]) -> tupl
 
 
 @pytest.fixture(scope="session")
-def tiny_bits(tiny_images: Path, tiny_labels: dict[str, tuple[str, ...]]) -> tuple[Path, Path]:
-    """(annotations, images): the same with one 0/1 column a class."""
-    file = tiny_images.parent / "bits.csv"
-    rows = [
-        ",".join([name, *(str(int(c in labels)) for c in SHAPES)]) for name, labels in tiny_labels.items()
-    ]
-    file.write_text("\n".join([f"file_name,{','.join(SHAPES)}", *rows]) + "\n")
-    return file, tiny_images
-
-
-@pytest.fixture(scope="session")
 def tiny_coco(tiny_images: Path, tiny_labels: dict[str, tuple[str, ...]]) -> tuple[Path, Path]:
     """(annotations, images): the same as COCO instances JSON, category ids with gaps."""
     ids = {name: 3 + 7 * place for place, name in enumerate(reversed(SHAPES))}

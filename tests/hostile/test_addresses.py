@@ -126,22 +126,11 @@ def test_compare_opens_no_address_and_downloads_no_weights(
     assert asked
 
 
-ADDRESSES = (
-    "reference::{url}",
-    "{url}::{url}",
-    "/x::{url}",
-    "reference://{url}",
-    "github://a:b@main/c",
-    "HTTP{url}",
-)
-
-
-@pytest.mark.parametrize("address", ADDRESSES)
-def test_few_protocols_are_opened(address: str, listener: str):
-    url = address.format(url=listener)
+@pytest.mark.parametrize("start", ["reference::", "/x::", "reference://", "github://a:b@main/c", "HTTP"])
+def test_few_protocols_are_opened(start: str, listener: str):
     for read in (list_shards, lambda url: read_tar_image(TarImage(url, "a.jpg", 512, 512, ""))):
         with pytest.raises(InputError, match="' is not opened: an address must begin with one of file://"):
-            read(url)
+            read(start + listener)
 
 
 def test_a_shard_name_that_leaves_the_folder_is_refused(monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,7 @@
-"""A data set of which images cannot be used: all are named at once, nothing is stored, and they can be left out."""
+"""Settings and data at the edge of what a run can be asked for: it trains rightly, or says in a sentence why not."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,65 @@ from mlic.errors import InputError
 from mlic.train import train
 
 MakeConfig = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def with_labels(tiny_config: MakeConfig, tiny_images: Path, tmp_path: Path) -> Callable[..., DictConfig]:
+    """A function (rows of a CSV file below its header, overrides) -> config of a run on these labels."""
+
+    def make(header: str, rows: list[str], *overrides: str) -> DictConfig:
+        file = tmp_path / "labels.csv"
+        file.write_text("\n".join([header, *rows]) + "\n")
+        return tiny_config(f"data.annotations={file}", f"data.images={tiny_images}", *overrides)
+
+    return make
+
+
+def test_one_class_and_a_batch_larger_than_the_set(with_labels: Callable[..., DictConfig], tmp_path: Path):
+    rows = [f"shapes_{row:02d}.jpg,{row % 2}" for row in range(60)]
+    results = train(with_labels("file_name,square", rows, "data.batch_size=10000"))
+    assert list(results["test"]["per_class"]) == ["square"]
+    assert results["test"]["map"] == results["test"]["per_class"]["square"]["ap"]
+    split = [line.split(",")[1] for line in (tmp_path / "run" / "split.csv").read_text().splitlines()[1:]]
+    assert [split.count(part) for part in ("train", "val", "test")] == [36, 12, 12]
+
+
+def test_one_image_and_a_few(with_labels: Callable[..., DictConfig]):
+    with pytest.raises(InputError, match=r"1 images are too few: data\.split\.test=0\.2 and"):
+        train(with_labels("file_name,labels", ["shapes_00.jpg,square"]))
+    with pytest.raises(InputError, match=r"1 of 1 classes are too rare|too few"):
+        train(with_labels("file_name,labels", ["shapes_00.jpg,square", "shapes_01.jpg,"]))
+    alone = with_labels("file_name,labels", ["shapes_00.jpg,square"], "data.split.test=0", "data.split.val=0")
+    results = train(alone)
+    assert list(results) == ["train"]
+    assert results["train"]["per_class"]["square"]["support"] == 1
+
+
+def test_no_label_anywhere(with_labels: Callable[..., DictConfig], tmp_path: Path):
+    rows = [f"shapes_{row:02d}.jpg,0,0" for row in range(60)]
+    with pytest.raises(InputError, match=r"2 of 2 classes are too rare to be in each part"):
+        train(with_labels("file_name,cat,dog", rows))
+    with pytest.raises(InputError, match=r"no classes are left after curation.*requires 1 of 60 images"):
+        train(with_labels("file_name,cat,dog", rows, "data.min_images_per_class=1"))
+    with pytest.raises(
+        InputError, match=r"'val/map'\)` could not find the monitored key.*settings of callbacks"
+    ):
+        train(with_labels("file_name,cat,dog", rows, "data.split.on_missing=warn"))
+    results = train(with_labels("file_name,cat,dog", rows, "data.split.on_missing=warn", "data.split.val=0"))
+    assert results["test"]["map"] is None and results["test"]["undefined"]["positives"] == ["cat", "dog"]
+    assert not re.search("NaN|Infinity", (tmp_path / "run" / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=4294967296", "data.seed=-1", "data.batch_size=0", "data.num_workers=-1", "data.split.test=nan",
+     "+data.class_weights.scale.square=nan", "features.batch_size=0", "optimizer.lr=-1", "trainer.max_epochs=0",
+     "model.backbone.image_size=0"],
+)  # fmt: skip
+def test_settings_out_of_range_are_named(override: str, tiny_config: MakeConfig):
+    key = override.lstrip("+").partition("=")[0].removesuffix(".lr")  # which the optimizer names
+    with pytest.raises(InputError, match=key):
+        train(tiny_config(override))
 
 
 def test_images_that_cannot_be_used(tiny_config: MakeConfig, tiny_images: Path, tmp_path: Path):

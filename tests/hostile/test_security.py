@@ -21,7 +21,6 @@ from mlic.data.download import RemoteFile, unpack
 from mlic.errors import InputError
 from mlic.evaluate import evaluate
 from mlic.features.store import FeatureStore
-from mlic.inference import Classifier
 from mlic.predict import predict
 from mlic.report.discovery import find_runs
 from mlic.report.reading import read_run
@@ -30,7 +29,6 @@ from mlic.runs.reading import load_overrides, load_plain_yaml
 from mlic.train import train
 
 MakeConfig = Callable[..., DictConfig]
-SOURCES = sorted(Path(mlic.__file__).parent.rglob("*.py"))
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -101,14 +99,12 @@ def test_yaml_makes_no_objects_and_takes_nothing_from_here(
 
 def test_yaml_that_stands_for_billions_of_values_is_refused():
     lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
-    with pytest.raises(ValueError, match="it has aliases"):
-        load_plain_yaml("\n".join(lines))
-    with pytest.raises(ValueError, match="nested too deep"):
-        load_plain_yaml("[" * 1_000_000)
+    for text, message in (("\n".join(lines), "it has aliases"), ("[" * 1_000_000, "nested too deep")):
+        with pytest.raises(ValueError, match=message):
+            load_plain_yaml(text)
     for text in ("{a: 1}", "text", "- [a]", "- 1"):
         with pytest.raises(ValueError, match="expected a list"):
             load_overrides(text)
-    assert load_overrides("[]") == load_overrides("") == []
 
 
 def test_a_sweep_of_a_billion_jobs_does_not_hang_the_report(run: Path):
@@ -120,23 +116,9 @@ def test_a_sweep_of_a_billion_jobs_does_not_hang_the_report(run: Path):
     assert "multirun.yaml cannot be read, so jobs may be missing (more than 100000 jobs)" in missing[0].reason
 
 
-@pytest.mark.parametrize("content", ["a,b\n1,2\n", 'file_name,split\n"'])
-def test_a_broken_split_is_named(content: str, run: Path, tmp_path: Path):
-    (run / "split.csv").write_text(content)
-    options = (f"run='{run}'", "part=test", "device=cpu")
-    with pytest.raises(InputError, match=r"split\.csv: (no columns file_name and split|cannot be read)"):
-        evaluate(compose(*options, output=tmp_path / "out", config_name="evaluate"))
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"error": 7}', "[" * 100_000])
-def test_a_broken_status_is_told(content: str, tmp_path: Path):
-    (tmp_path / "status.json").write_text(content)
-    with pytest.raises(InputError, match=r"has no checkpoints/best\.ckpt .*status\.json(:| cannot be read)"):
-        Classifier.load(tmp_path)
-
-
 def test_links_in_an_archive_lead_nowhere(tmp_path: Path):
-    def make_zip(path: Path, *entries: tuple[str, bytes, int]) -> Path:
+    def make_zip(*entries: tuple[str, bytes, int]) -> Path:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.zip"
         with zipfile.ZipFile(path, "w") as archive:
             for name, content, mode in entries:
                 info = zipfile.ZipInfo(name)
@@ -145,45 +127,30 @@ def test_links_in_an_archive_lead_nowhere(tmp_path: Path):
         return path
 
     link, set_user = stat.S_IFLNK | 0o777, stat.S_IFREG | 0o4777
-    archive = make_zip(tmp_path / "a.zip", ("photos/out", b"/etc", link), ("photos/a.jpg", b"1", set_user))
+    archive = make_zip(("photos/out", b"/etc", link), ("photos/a.jpg", b"1", set_user))
     folder = unpack(archive, "photos", tmp_path / "photos")
     assert not (folder / "out").is_symlink() and (folder / "out").read_bytes() == b"/etc"
     assert not (folder / "a.jpg").stat().st_mode & (stat.S_ISUID | stat.S_IXUSR)
-    through = make_zip(tmp_path / "b.zip", ("photos/out", b"/tmp", link), ("photos/out/evil", b"1", 0))
-    upward = make_zip(tmp_path / "c.zip", ("photos/../../evil", b"1", 0))
+    through = make_zip(("photos/out", b"/tmp", link), ("photos/out/evil", b"1", 0))
+    upward = make_zip(("photos/../../evil", b"1", 0))
     for archive, member in ((through, "photos"), (upward, "photos/../../evil")):
         with pytest.raises(OSError, match="evil"):
             unpack(archive, member, tmp_path / "again" / "evil")
     assert not list(tmp_path.rglob("evil"))
 
 
-def test_the_sources_run_no_shell_and_unpickle_nothing():
-    forbidden = {
-        r"shell\s*=\s*True": "a shell", r"\bos\.(system|popen)\(": "a shell", r"\bpickle\.loads?\b": "unpickling",
-        r"weights_only\s*=\s*False": "unpickling", r"\byaml\.(unsafe_|full_)?load\(": "yaml with objects",
-        r"allow_pickle\s*=\s*True": "unpickling", r"(?<![\w.])eval\(": "eval", r"(?<![\w.])exec\(": "exec",
-        r"\bread_pickle\b": "unpickling", r"\bextractall\b": "unpacking unchecked",
-        r"verify\s*=\s*False": "no certificates",
-    }  # fmt: skip
-    assert len(SOURCES) > 80
-    found = [
-        f"{path.name}: {meaning}"
-        for path in SOURCES
-        for pattern, meaning in forbidden.items()
-        if re.search(pattern, path.read_text())
-    ]
-    assert found == []
-    loads = [call for path in SOURCES for call in re.findall(r"torch\.load\([^)]*\)", path.read_text())]
+def test_the_sources_run_no_shell_unpickle_nothing_and_open_addresses_in_one_file():
+    forbidden = (
+        r"shell\s*=\s*True", r"\bos\.(system|popen)\(", r"\bpickle\.loads?\b", r"weights_only\s*=\s*False",
+        r"\byaml\.(unsafe_|full_)?load\(", r"allow_pickle\s*=\s*True", r"(?<![\w.])(eval|exec)\(", r"\bread_pickle\b",
+        r"\bextractall\b", r"verify\s*=\s*False",
+    )  # fmt: skip
+    texts = {path.name: path.read_text() for path in sorted(Path(mlic.__file__).parent.rglob("*.py"))}
+    assert len(texts) > 60
+    assert [(name, word) for name, text in texts.items() for word in forbidden if re.search(word, text)] == []
+    loads = [call for text in texts.values() for call in re.findall(r"torch\.load\([^)]*\)", text)]
     assert loads and all("weights_only=True" in call for call in loads)
-
-
-def test_every_download_has_a_digest():
+    opens = r"urllib(?!\.parse)|import requests|http\.client"
+    assert [name for name, text in texts.items() if re.search(opens, text)] == ["download.py"]
     remotes = [value for value in vars(coco_val2017).values() if isinstance(value, RemoteFile)]
-    assert len(remotes) == 2
-    assert all(re.fullmatch(r"[0-9a-f]{32}", remote.md5) for remote in remotes)
-    users = [
-        path.name
-        for path in SOURCES
-        if re.search(r"urllib(?!\.parse)|import requests|http\.client", path.read_text())
-    ]
-    assert users == ["download.py"], "only what checks digests opens addresses"
+    assert len(remotes) == 2 and all(re.fullmatch(r"[0-9a-f]{32}", remote.md5) for remote in remotes)
