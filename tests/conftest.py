@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import cycle
@@ -180,22 +181,19 @@ def tiny_run(make_run: Callable[..., Path]) -> Path:
 def draw_shapes(shapes: Sequence[str], side: int = 64) -> Image.Image:
     """One shape a quarter, in its own colour, on grey."""
     picture = Image.new("RGB", (side, side), "gray")
-    pencil = ImageDraw.Draw(picture)
-    half = side // 2
+    pencil, half = ImageDraw.Draw(picture), side // 2
     for place, shape in enumerate(shapes):
         left, top = (place % 2) * half + 4, (place // 2) * half + 4
-        box, colour = (left, top, left + half - 8, top + half - 8), SHAPES[shape]
+        right, bottom, colour = left + half - 8, top + half - 8, SHAPES[shape]
         if shape == "circle":
-            pencil.ellipse(box, fill=colour)
+            pencil.ellipse((left, top, right, bottom), fill=colour)
         elif shape == "square":
-            pencil.rectangle(box, fill=colour)
+            pencil.rectangle((left, top, right, bottom), fill=colour)
         elif shape == "triangle":
-            pencil.polygon(
-                [(box[0], box[3]), (box[2], box[3]), ((box[0] + box[2]) // 2, box[1])], fill=colour
-            )
+            pencil.polygon([(left, bottom), (right, bottom), ((left + right) // 2, top)], fill=colour)
         else:
-            pencil.line(box, fill=colour, width=5)
-            pencil.line((box[0], box[3], box[2], box[1]), fill=colour, width=5)
+            pencil.line((left, top, right, bottom), fill=colour, width=5)
+            pencil.line((left, bottom, right, top), fill=colour, width=5)
     return picture
 
 
@@ -348,3 +346,12 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         assert ended.value.code == 128 + number
 
     return run
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are written without figures, which take most of the time."""
+    from mlic.report import report
+
+    monkeypatch.setattr(report, "draw_run", lambda *_: [])
+    monkeypatch.setattr(report, "draw_sections", lambda *_: defaultdict(list))

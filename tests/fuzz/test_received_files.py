@@ -2,9 +2,9 @@
 
 import json
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,6 @@ from mlic.features.hashing import DIGEST_DTYPE, hash_files
 from mlic.features.store import FeatureStore
 from mlic.inference.checkpoint import read_saved_run
 from mlic.inference.classifier import Classifier
-from mlic.report import report
 from mlic.report.report import ReportOptions, write_report
 from mlic.runs.reading import load_overrides
 
@@ -150,28 +149,6 @@ def check_tables(read: Callable[..., LabelTable], path: Path, **options: Any) ->
     json.dumps([*table.classes, *table.file_names], ensure_ascii=False).encode()
 
 
-def check_csv(file: Path) -> None:
-    check_tables(read_csv, file)
-    check_tables(read_csv, file, classes=["cat", "dog"])
-
-
-def check_coco(file: Path) -> None:
-    check_tables(read_coco, file)
-    check_tables(read_coco, file, crowd="drop", unannotated="drop")
-
-
-def check_metadata(file: Path) -> None:
-    check_tables(lambda path, images: read_imagefolder(images, path), file)
-
-
-def check_descriptions(file: Path) -> None:
-    check_tables(read_openimages, file.with_name("train-labels.csv"))
-
-
-def check_image_sets(file: Path) -> None:
-    check_tables(read_imagesets, file.parent)
-
-
 def check_image(file: Path) -> None:
     try:
         image = open_image(file)
@@ -209,32 +186,31 @@ def check_report(file: Path) -> None:
     write_report(ReportOptions(runs=str(file.parent), output=file.parents[1] / "report", resamples=2))
 
 
+READERS: dict[str, Callable[..., LabelTable]] = {
+    "labels.csv": read_csv, "instances.json": read_coco, "project.json": read_labelstudio,
+    "metadata.jsonl": lambda file, images: read_imagefolder(images, file),
+    "train-labels.csv": read_openimages,
+    "class-descriptions.csv": lambda file, images: read_openimages(file.with_name("train-labels.csv"), images),
+    "cat_train.txt": lambda file, images: read_imagesets(file.parent, images),
+    "a.xml": lambda file, images: read_voc(file.parent, images),
+}  # fmt: skip
 CASES: dict[str, tuple[str, Callable[[bytes, Change], bytes], Callable[[Path], object]]] = {
-    "words in a CSV file": ("labels/labels.csv", change_text, check_csv),
-    "bytes of a CSV file": ("labels/labels.csv", change_bytes, check_csv),
-    "values of COCO JSON": ("labels/instances.json", change_json, check_coco),
-    "values of an export": ("labels/project.json", change_json, lambda file: check_tables(read_labelstudio, file)),
-    "values of metadata": ("labels/metadata.jsonl", change_json, check_metadata),
-    "words in metadata": ("labels/metadata.jsonl", change_text, check_metadata),
-    "words in Open Images": ("labels/train-labels.csv", change_text, lambda file: check_tables(read_openimages, file)),
-    "bytes of Open Images": ("labels/train-labels.csv", change_bytes, lambda file: check_tables(read_openimages, file)),
-    "bytes of class names": ("labels/class-descriptions.csv", change_bytes, check_descriptions),
-    "words in image sets": ("labels/cat_train.txt", change_text, check_image_sets),
-    "bytes of image sets": ("labels/cat_train.txt", change_bytes, check_image_sets),
-    "words in an XML file": ("labels/a.xml", change_text, lambda file: check_tables(read_voc, file.parent)),
-    "bytes of an XML file": ("labels/a.xml", change_bytes, lambda file: check_tables(read_voc, file.parent)),
+    f"{change.__name__} {name}": (f"labels/{name}", change, partial(check_tables, read))
+    for name, read in READERS.items()
+    for change in (change_json if "json" in name else change_text, change_bytes)
+}
+CASES |= {
     "bytes of an image": ("images/*", change_bytes, check_image),
     "words in overrides": ("labels/overrides.yaml", change_text, check_overrides),
     "bytes of a shard": ("store/*/*.safetensors", change_bytes, check_store),
     "header of a shard": ("store/*/*.safetensors", change_header, check_store),
-    "bytes of a description": ("store/*/store.json", change_bytes, check_store),
     "values of a description": ("store/*/store.json", change_json, check_store),
     "bytes of an index": ("index/hashes.sqlite", change_bytes, check_index),
     "bytes of a checkpoint": ("run/checkpoints/best.ckpt", change_bytes, read_saved_run),
-    "values of a checkpoint": ("run/checkpoints/best.ckpt", change_checkpoint, lambda file: Classifier.load(file)),
+    "values of a checkpoint": ("run/checkpoints/best.ckpt", change_checkpoint, Classifier.load),
     "bytes of predictions": ("run/predictions/test.parquet", change_bytes, check_predictions),
     "values of a run": ("run/*.json", change_json, check_report),
-}  # fmt: skip
+}
 COCO = {
     "images": [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2, "3")],
     "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
@@ -287,14 +263,6 @@ def originals(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     hash_files(sorted((folder / "index" / "files").iterdir()), folder / "index" / "hashes.sqlite")
     shutil.copytree(tiny_run, folder / "run")
     return folder
-
-
-@pytest.fixture(scope="module")
-def without_figures() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "draw_run", lambda *_: [])
-        patch.setattr(report, "draw_sections", lambda *_: defaultdict(list))
-        yield
 
 
 @pytest.mark.filterwarnings("ignore")

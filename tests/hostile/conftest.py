@@ -3,14 +3,11 @@
 import os
 import shutil
 import signal
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from mlic.report import report
 
 SECONDS = 60
 
@@ -51,10 +48,3 @@ def trap(tmp_path: Path) -> Iterator[RunsCode]:
 def run(tiny_run: Path, tmp_path: Path) -> Path:
     """A finished run, which may be changed."""
     return Path(shutil.copytree(tiny_run, tmp_path / "run"))
-
-
-@pytest.fixture
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports are written without figures, which take most of the time."""
-    monkeypatch.setattr(report, "draw_run", lambda *_: [])
-    monkeypatch.setattr(report, "draw_sections", lambda *_: defaultdict(list))
