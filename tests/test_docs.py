@@ -4,7 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,8 @@ SMALLER = {
     "mlic.train -m": ["trainer.max_epochs=1", "data.num_images=60", "data.split.on_missing=warn"],
     "mlic.tune": ["trainer.max_epochs=2", "data.split.val=0.2", "tune.trials=3"],
 }
-
-
-def smaller(module: str, arguments: list[str]) -> list[str]:
-    return SMALLER.get(f"{module} -m" if "-m" in arguments else module, [])
+# tested elsewhere: weights of the hub, help, launchers
+ELSEWHERE = ("experiment=report", "nasnetlarge", "--help", "experiment=small", "hydra/launcher=")
 
 
 @pytest.mark.long
@@ -47,14 +45,10 @@ def test_commands_run_one_after_the_other(run_server: Any, tmp_path: Path, tiny_
         (tmp_path / folder).symlink_to(images)
     ran = set()
     for number, (module, rest) in enumerate(COMMANDS):
+        if any(word in rest for word in ELSEWHERE):
+            continue
         arguments = shlex.split(rest, comments=True)
-        if "experiment=report" in arguments or "nasnetlarge" in rest or "--help" in arguments:
-            continue  # the hub's weights: see test_report_models.py; --help: see test_settings.py
-        if "experiment=small" in arguments:
-            continue  # downloads weights where it can: see sweeps/test_sweeps.py
-        if any(item.startswith("hydra/launcher=") for item in arguments):
-            continue  # see sweeps/test_local_launcher.py and slurm/
-        arguments += smaller(module, arguments)
+        arguments += SMALLER.get(f"{module} -m" if "-m" in arguments else module, [])
         command, log = module.removeprefix("mlic."), f"{number}.log"
         status = run_server.run(*arguments, folder=tmp_path, command=command, log=log)
         assert status == 0, f"{module} {arguments}\n{(tmp_path / log).read_text()}"
@@ -66,16 +60,11 @@ def test_commands_run_one_after_the_other(run_server: Any, tmp_path: Path, tiny_
 
 
 @pytest.mark.slow
-def test_python_examples_run(
-    tmp_path: Path,
-    tiny_csv: tuple[Path, Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-):
+def test_python_examples_run(tmp_path: Path, tiny_csv: tuple[Path, Path], monkeypatch: Any, capsys: Any):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").symlink_to(tiny_csv[1])
-    blocks = re.findall(r"```python\n(.*?)```", TEXTS["README"] + TEXTS["getting_started"], flags=re.DOTALL)
-    use_block, train_block = blocks
+    text = TEXTS["README"] + TEXTS["getting_started"]
+    use_block, train_block = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     smaller = '"trainer.max_epochs=1", "data.num_images=100", "data.split.on_missing=warn"'
     assert '"trainer.max_epochs=5"' in train_block
     exec(train_block.replace('"trainer.max_epochs=5"', smaller), {})
@@ -88,27 +77,22 @@ def test_python_examples_run(
 
 OPTION_TABLES = ("`data=`", "option", "`model=`", "group")  # by the first cell of the header
 PLACES = ["data.annotations=labels", "data.images=photos"]
-NEEDED = {
-    "csv": PLACES, "coco": PLACES, "voc": PLACES, "webdataset": PLACES[1:], "imagesets": PLACES, "openimages": PLACES,
-    "labelstudio": PLACES, "imagefolder": PLACES[1:],
-    "timm": ["model.backbone.name=resnet50.a1_in1k"],
-}  # fmt: skip
+NEEDED = {"timm": ["model.backbone.name=resnet50.a1_in1k"], "data=": PLACES}
 
 
 def documented_options() -> Iterator[list[str]]:
     """Overrides for each option of the tables, with each of its values; a key alone where no value is given."""
     for table in re.findall(r"(?:^\|.*\n)+", TEXT, flags=re.MULTILINE):
         header, _, *rows = (re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines())
-        if header[0].strip() not in OPTION_TABLES:
-            continue
-        for row in rows:
-            yield from documented_in(header[0].strip(" `"), row)
+        if header[0].strip() in OPTION_TABLES:
+            for row in rows:
+                yield from documented_in(header[0].strip(" `"), row)
 
 
 def documented_in(of_table: str, row: list[str]) -> Iterator[list[str]]:
     group = of_table if of_table.endswith("=") else ""
     words = [span.replace("\\|", "|") for cell in row for span in re.findall("`(.+?)`", cell)]
-    context = [f"{group}{words[0]}", *NEEDED.get(words[0], [])] if group else []
+    context = [f"{group}{words[0]}", *NEEDED.get(group, []), *NEEDED.get(words[0], [])] if group else []
     if context:
         yield context
     last = ""
@@ -127,6 +111,7 @@ def documented_in(of_table: str, row: list[str]) -> Iterator[list[str]]:
             last = key
 
 
+@pytest.mark.slow
 def test_options_of_the_tables_are_taken_as_they_stand_there(tmp_path: Path):
     options = [*documented_options(), ["data.reader.classes=[a,b]", "data=csv", *PLACES]]
     options.append(["data.reader.classes=[a,b]", "data=voc", *PLACES])
@@ -137,35 +122,14 @@ def test_options_of_the_tables_are_taken_as_they_stand_there(tmp_path: Path):
         ["data=coco", *PLACES, "data.reader.crowd=drop"],
     ):  # fmt: skip
         assert wanted in options
-    for overrides in bundled(options):
+    for overrides in options:
         keys = [item for item in overrides if "=" not in item]
         config = compose(*quote_paths([item for item in overrides if "=" in item]), output=tmp_path)
         check_settings(config, "train")
         check_options(with_processes(config))  # trainer=ddp: as many nodes as were started
-        plain = OmegaConf.to_container(config)
         for key in keys:
-            node: Any = plain
-            for name in key.split("."):
-                assert name in node, key
-                node = node[name]
-
-
-def bundled(options: Iterable[list[str]]) -> list[list[str]]:
-    """As few lists as it takes to set no key twice, and no key of a group whose choice another option makes."""
-    bundles: list[list[str]] = []
-    for option in options:
-        bundle = next((own for own in bundles if not any(clash(a, b) for a in own for b in option)), None)
-        if bundle is None:
-            bundles.append([*option])
-        else:
-            bundle += option
-    return bundles
-
-
-def clash(first: str, second: str) -> bool:
-    one, other = first.partition("=")[0], second.partition("=")[0]
-    chooses = "." not in one or "." not in other
-    return one == other or (chooses and one.partition(".")[0] == other.partition(".")[0])
+            parent, _, name = key.rpartition(".")
+            assert name in set(OmegaConf.select(config, parent)), key
 
 
 def test_make_targets_pictures_and_links_exist():

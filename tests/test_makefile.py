@@ -39,34 +39,30 @@ def test_help_is_the_default_and_lists_every_target(project: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     assert re.findall(r"^  ([a-z]+) +\S", shown.stdout, re.MULTILINE) == TARGETS
     wanted = "demo test lint format types bench sweep compare tensorboard notebooks clean"
-    assert set(wanted.split()) < set(TARGETS)
     phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
-    assert phony and phony[1].split() == TARGETS
+    assert set(wanted.split()) < set(TARGETS) and phony and phony[1].split() == TARGETS
 
 
-def test_parameters_reach_the_command(project: Path) -> None:
+def test_parameters_reach_the_command_and_nothing_is_installed_again(project: Path) -> None:
     targets = ("demo", "sweep", "compare", "bench", "tensorboard", "test")
-    shown = make(project, "--dry-run", *targets, "ARGS=key=value")
-    assert shown.returncode == 0, shown.stderr
+    shown = make(project, "--dry-run", *targets, "ARGS=key=value").stdout
     for command in (
-        "python -m mlic.train key=value",
-        "efficientnet_lite1,efficientnet_lite2 compare=true key=value",
-        "python -m mlic.compare key=value",
-        "python -m benchmarks key=value",
-        "tensorboard --logdir outputs key=value",
-        'python -m pytest -m "(slow or slurm or browser) and not gpu and not long" key=value',
+        "mlic.train",
+        "compare=true",
+        "mlic.compare",
+        "benchmarks",
+        "--logdir outputs",
+        'not long"',
     ):
-        assert command in shown.stdout
-    assert "-m venv" not in shown.stdout and "pip install" not in shown.stdout
+        assert f"{command} key=value" in shown
+    assert "-m venv" not in shown and "pip install" not in shown
     assert 'and not gpu" key=value' in make(project, "--dry-run", "test", "LONG=1", "ARGS=key=value").stdout
 
 
 def test_clean_keeps_results_and_environment(project: Path) -> None:
-    kept = project / "outputs/runs/first/__pycache__/metrics.json"
-    caches = [project / "mlic/__pycache__", project / ".pytest_cache", project / "dist"]
-    for folder in (kept.parent, *caches):
+    kept, cache = project / "outputs/runs/first/__pycache__/metrics.json", project / "mlic/__pycache__"
+    for folder in (kept.parent, cache):
         folder.mkdir(parents=True)
     kept.touch()
     assert make(project, "clean").returncode == 0
-    assert kept.exists() and (project / ".venv/.ready").exists()
-    assert [folder for folder in caches if folder.exists()] == []
+    assert kept.exists() and (project / ".venv/.ready").exists() and not cache.exists()
