@@ -3,8 +3,7 @@
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.transforms import Compose
 
 from mlic.errors import InputError, check_choice
-from mlic.models.engines import ENGINES, ONNX, Engine, check_onnxruntime, fastest_engine, onnx_engine
+from mlic.models.engines import ENGINES, ONNX, Engine, fastest_engine, onnx_engine
 from mlic.models.engines import KEY as ENGINE_KEY
 from mlic.models.interface import Backbone
 from mlic.models.pooling import KEY, POOLS, name_of_auto, read_out, to_map
@@ -92,16 +91,40 @@ class FrozenBackbone(Backbone):
         super().__init__()
         check_choice(KEY, pool, POOLS)
         check_choice(ENGINE_KEY, engine, ENGINES)
-        self.engine = engine
+        if unfreeze and precision not in ("auto", "float32"):
+            raise InputError(
+                f"model.backbone.precision={precision}: a trained backbone keeps its weights in float32. For mixed "
+                "precision, set trainer.precision=bf16-mixed."
+            )
+        self.name, self.pool, self.precision, self.mirror, self.engine = name, pool, precision, mirror, engine
+        self.weights_tag, self.learning_rate = name if pretrained else "random", learning_rate
+        self.compute_dtype, self.is_optimized = torch.float32, False
         self._run: Engine | None = None
-        self.name, self.pool, self.precision, self.mirror = name, pool, precision, mirror
-        self.weights_tag = name if pretrained else "random"
-        with _explain_size(name, image_size):
-            self.network: Any = load_network(
-                name, weights=weights, pretrained=pretrained, image_size=image_size
-            ).requires_grad_(False)
+        try:
+            network = load_network(name, weights=weights, pretrained=pretrained, image_size=image_size)
+            self.network: Any = network.requires_grad_(False)
+            self._set_preprocessing(crop_mode, crop_pct)
+            self._probe()
+        except InputError:
+            raise
+        except (RuntimeError, AssertionError, ValueError, ArithmeticError) as error:
+            if image_size is None:
+                raise
+            raise InputError(
+                f"model.backbone.image_size={image_size}: not supported by '{name}' ({error})."
+            ) from error
         self.weights_license = self.network.pretrained_cfg.get("license") if pretrained else None
-        self.preprocessing = self._resolve_preprocessing(crop_mode, crop_pct)
+        self.num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        self.weights_digest = digest_of(self.network)
+        self.trained_stages = unfreeze_stages(self.network, unfreeze)
+        self.eval()
+
+    def _set_preprocessing(self, crop_mode: str | None, crop_pct: float | None) -> None:
+        if crop_pct is not None and not 0 < crop_pct <= 1:
+            raise InputError(f"model.backbone.crop_pct={crop_pct}: expected a number in (0, 1].")
+        given = {"crop_mode": crop_mode, "crop_pct": crop_pct}
+        config = resolve_model_data_config(self.network)
+        self.preprocessing = config | {key: value for key, value in given.items() if value is not None}
         height, width = self._input_size = self.preprocessing["input_size"][1:]
         self.image_size = width
         self.resize_size = math.ceil(max(height, width) / self.preprocessing["crop_pct"])
@@ -109,38 +132,10 @@ class FrozenBackbone(Backbone):
         self.transform: Callable[[Image.Image], np.ndarray] = Compose(
             [keep_middle, *evaluation.transforms, np.asarray]
         )
-        self.register_buffer("mean", self._channel_values("mean"), persistent=False)
-        self.register_buffer("std", self._channel_values("std"), persistent=False)
-        self.compute_dtype, self.is_optimized = torch.float32, False
-        with _explain_size(name, image_size):
-            self._probe()
-        self.num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
-        self.weights_digest = digest_of(self.network)
-        self.trained_stages = unfreeze_stages(self.network, unfreeze)
-        self._check_precision_of_training()
-        self.learning_rate = learning_rate
-        self.eval()
-
-    def _check_precision_of_training(self) -> None:
-        if self.trained_stages and self.precision not in ("auto", "float32"):
-            raise InputError(
-                f"model.backbone.precision={self.precision}: a trained backbone keeps its weights in float32. For "
-                "mixed precision, set trainer.precision=bf16-mixed."
-            )
-
-    def _resolve_preprocessing(self, crop_mode: str | None, crop_pct: float | None) -> dict[str, Any]:
-        config = resolve_model_data_config(self.network)
-        if crop_mode is not None:
-            config["crop_mode"] = crop_mode
-        if crop_pct is not None:
-            if not 0 < crop_pct <= 1:
-                raise InputError(f"model.backbone.crop_pct={crop_pct}: expected a number in (0, 1].")
-            config["crop_pct"] = crop_pct
-        return config
-
-    def _channel_values(self, key: str) -> Tensor:
-        # for uint8 pixels 0..255; the statistics of timm are for 0..1
-        return torch.tensor(self.preprocessing[key]).mul(255).view(1, 3, 1, 1)
+        for key in ("mean", "std"):
+            # for uint8 pixels 0..255; the statistics of timm are for 0..1
+            values = torch.tensor(self.preprocessing[key]).mul(255).view(1, 3, 1, 1)
+            self.register_buffer(key, values, persistent=False)
 
     @torch.no_grad()
     def _probe(self) -> None:
@@ -204,32 +199,27 @@ class FrozenBackbone(Backbone):
         """
         if self.precision == "int8" and self.engine == "auto":
             self.engine = ONNX
-        is_onnx = self.engine == ONNX
-        if self.trained_stages:
-            self.precision, reason = "float32", "it is trained"
-        elif is_onnx and self.precision == "auto":
-            self.precision, reason = "float32", "for ONNX Runtime"
-        else:
-            self.precision, reason = choose_precision(self.precision, device)
+        if self.precision == "auto" and (self.trained_stages or self.engine == ONNX):
+            self.precision = "float32"
+        self.precision = choose_precision(self.precision, device)
         self._check_engine(device)
         self.compute_dtype, self.is_optimized = DTYPES[self.precision], True
         self.network.to(dtype=self.compute_dtype, memory_format=torch.channels_last)
-        layout = "ONNX Runtime" if is_onnx else "channels-last"
-        logger.info("backbone %s computes in %s, %s (%s)", self.name, self.precision, layout, reason)
+        layout = "ONNX Runtime" if self.engine == ONNX else "channels-last"
+        logger.info("backbone %s computes in %s, %s", self.name, self.precision, layout)
         return self
 
     def _check_engine(self, device: torch.device) -> None:
-        if self.engine == ONNX:
-            check_onnxruntime()
-            if self.trained_stages or device.type != "cpu" or self.precision not in ("float32", "int8"):
+        if self.engine != ONNX:
+            if self.precision == "int8":
                 raise InputError(
-                    f"{ENGINE_KEY}=onnxruntime computes in float32 or int8 on a CPU, without training. Set "
-                    f"{ENGINE_KEY}=torch, and model.backbone.precision=auto.",
-                    key=ENGINE_KEY,
+                    f"model.backbone.precision=int8 requires {ENGINE_KEY}=onnxruntime.", key=ENGINE_KEY
                 )
-        elif self.precision == "int8":
+        elif self.trained_stages or device.type != "cpu" or self.precision not in ("float32", "int8"):
             raise InputError(
-                f"model.backbone.precision=int8 requires {ENGINE_KEY}=onnxruntime.", key=ENGINE_KEY
+                f"{ENGINE_KEY}=onnxruntime computes in float32 or int8 on a CPU, without training. Set "
+                f"{ENGINE_KEY}=torch, and model.backbone.precision=auto.",
+                key=ENGINE_KEY,
             )
 
     def choose_engine(self, images: Tensor, remembered: Path) -> None:
@@ -257,15 +247,10 @@ class FrozenBackbone(Backbone):
         Returns:
             Features float32 (B, *feature_shape).
         """
-        if self.trained_stages:
-            return self._features(images)
-        with torch.no_grad():
-            return self._features(images)
-
-    def _features(self, images: Tensor) -> Tensor:
-        first, *mirrored = self.outputs(images)
-        features = self.read_out(first)
-        return (features + self.read_out(mirrored[0], flip=True)) / 2 if mirrored else features
+        with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self.trained_stages)):
+            first, *mirrored = self.outputs(images)
+            features = self.read_out(first)
+            return (features + self.read_out(mirrored[0], flip=True)) / 2 if mirrored else features
 
     def outputs(self, images: Tensor) -> list[Tensor]:
         """Return the outputs of `forward_features` for images and, with `mirror`, for their mirror images."""
@@ -279,18 +264,15 @@ class FrozenBackbone(Backbone):
     def _output(self, pixels: Tensor) -> Tensor:
         if self._run is None and self.engine == ONNX and self.is_optimized:
             # not before, because a conversion takes seconds, and all features may be in the store
-            self._run = self._convert()
+            typical = [torch.from_numpy(np.array(self.transform(image))) for image in calibration_images()]
+            examples = self.normalize(torch.stack(typical))
+            self._run = onnx_engine(self.network, examples, int8=self.precision == "int8")
         output = (self._run or self.network.forward_features)(pixels)
         if not isinstance(output, Tensor):
             raise InputError(
                 f"model.backbone.name: '{self.name}' has several outputs, which is not supported."
             )
         return output
-
-    def _convert(self) -> Engine:
-        images = [torch.from_numpy(np.array(self.transform(image))) for image in calibration_images()]
-        pixels = self.normalize(torch.stack(images))
-        return onnx_engine(self.network, pixels, int8=self.precision == "int8")
 
     def read_out(self, output: Tensor, *, flip: bool = False) -> Tensor:
         """Pool an output; see `mlic.models.pooling.read_out`."""
@@ -329,21 +311,6 @@ def keep_middle(image: Image.Image) -> Image.Image:
         return image
     left, top = (max(0, (side - LONGEST_STRIP * short) // 2) for side in image.size)
     return image.crop((left, top, image.width - left, image.height - top))
-
-
-@contextmanager
-def _explain_size(name: str, image_size: int | None) -> Iterator[None]:
-    """Name the input size in errors of timm if it is not that of the weights."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (RuntimeError, AssertionError, ValueError, ArithmeticError) as error:
-        if image_size is None:
-            raise
-        raise InputError(
-            f"model.backbone.image_size={image_size}: not supported by '{name}' ({error})."
-        ) from error
 
 
 def digest_of(network: nn.Module) -> str:

@@ -71,8 +71,7 @@ class MultiLabelClassifier(L.LightningModule):
         self.checkpoint_info = dict(checkpoint_info or {})
         self.strict_loading = False  # the frozen backbone is not in the checkpoint
         self.train_scores, self.val_scores = ScoreCollector(), ScoreCollector()
-        self.test_scores = nn.ModuleList()
-        self.test_parts: tuple[str, ...] = ("test",)
+        self.test_scores: dict[str, ScoreCollector] = {}
         self.epoch_metrics: dict[str, float] = {}
         self.results: dict[str, dict[str, Any]] = {}
         self.predictions: dict[str, CollectedScores] = {}
@@ -157,8 +156,7 @@ class MultiLabelClassifier(L.LightningModule):
         self._log_epoch("val", self.val_scores)
 
     def _log_epoch(self, part: str, collector: ScoreCollector) -> None:
-        metrics = self.evaluate(collector.compute())
-        collector.reset()
+        metrics = self.evaluate(collector.collect())
         values = {f"{part}/{name}": value for name, value in metrics.items() if isinstance(value, float)}
         self.epoch_metrics.update(values)
         trainer: Any = self.trainer
@@ -174,19 +172,17 @@ class MultiLabelClassifier(L.LightningModule):
 
     def expect_test_parts(self, parts: Sequence[str]) -> None:
         """Set the names of the dataloaders of `Trainer.test`, in order."""
-        self.test_parts = tuple(parts)
-        self.test_scores = nn.ModuleList(ScoreCollector() for _ in parts)
+        self.test_scores = {part: ScoreCollector() for part in parts}
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collect the logits of a batch of one part."""
         inputs, targets, rows = batch
-        collector: Any = self.test_scores[dataloader_idx]
-        collector.update(rows, self.exact_logits(inputs), targets)
+        list(self.test_scores.values())[dataloader_idx].update(rows, self.exact_logits(inputs), targets)
 
     def on_test_epoch_end(self) -> None:
         """Compute the metrics of each part."""
-        for part, collector in zip(self.test_parts, self.test_scores, strict=True):
-            self.predictions[part] = collector.compute()  # pyright: ignore[reportCallIssue]
+        for part, collector in self.test_scores.items():
+            self.predictions[part] = collector.collect()
             self.results[part] = self.evaluate(self.predictions[part])
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

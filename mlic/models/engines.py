@@ -50,14 +50,6 @@ def has_onnxruntime() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxruntime"))
 
 
-def check_onnxruntime() -> None:
-    """Raise an InputError if the packages for ONNX Runtime are not installed."""
-    if not has_onnxruntime():
-        raise InputError(
-            f"{KEY}=onnxruntime requires .venv/bin/pip install -e '.[onnx]', or set {KEY}=torch.", key=KEY
-        )
-
-
 def onnx_engine(network: nn.Module, pixels: Tensor, *, int8: bool = False) -> Engine:
     """Convert `forward_features` of a network to ONNX Runtime.
 
@@ -72,7 +64,10 @@ def onnx_engine(network: nn.Module, pixels: Tensor, *, int8: bool = False) -> En
     Raises:
         InputError: the packages are not installed, or the network cannot be converted.
     """
-    check_onnxruntime()
+    if not has_onnxruntime():
+        raise InputError(
+            f"{KEY}=onnxruntime requires .venv/bin/pip install -e '.[onnx]', or set {KEY}=torch.", key=KEY
+        )
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -121,10 +116,12 @@ def fastest_engine(
     """
     shape = "x".join(map(str, pixels.shape[1:]))
     key = f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {name}, {shape}"
-    choices = _read(remembered)
-    known = choices.get(key)
+    try:
+        choices = dict(json.loads(remembered.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # missing, or not the file that was written
+        choices = {}
     names = [CHANNELS_LAST, CONTIGUOUS, *([ONNX] if has_onnxruntime() else [])]
-    if known in names:
+    if (known := choices.get(key)) in names:
         logger.info("engine: %s, as measured earlier ('%s')", known, remembered)
         return known, make_engine(known, network, pixels)
     seconds, expected = {}, None
@@ -134,9 +131,11 @@ def fastest_engine(
         except InputError as error:
             logger.info("engine: %s", error)
             continue
-        features = read_out(engine(pixels))
+        features = read_out(engine(pixels)).flatten(1)
         expected = features if expected is None else expected
-        if _agree(features, expected):
+        cosine = float(cosine_similarity(features, expected).min())
+        difference = float((features - expected).abs().max() / expected.abs().max())
+        if cosine >= LEAST_COSINE and difference <= LARGEST_DIFFERENCE:
             seconds[choice] = _measure(engine, pixels)
         else:
             logger.info("engine: %s gives other features and is not used", choice)
@@ -165,20 +164,6 @@ def _measure(engine: Engine, pixels: Tensor) -> float:
         engine(pixels)
         found.append(time.perf_counter() - before)
     return min(found)
-
-
-def _agree(features: Tensor, expected: Tensor) -> bool:
-    one, other = features.flatten(1), expected.flatten(1)
-    difference = float((one - other).abs().max())
-    cosine = float(cosine_similarity(one, other).min())
-    return cosine >= LEAST_COSINE and difference <= LARGEST_DIFFERENCE * float(other.abs().max())
-
-
-def _read(file: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # missing, or not the file that was written
-        return {}
 
 
 def processor() -> str:

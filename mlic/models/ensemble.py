@@ -2,8 +2,8 @@
 
 import hashlib
 import inspect
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from math import prod
 from typing import Any, Self
 
@@ -18,7 +18,6 @@ from mlic.models.interface import Backbone
 
 KEY = "model.backbone.members"
 EXAMPLE = "[{name: tf_efficientnet_lite0.in1k}, {name: resnet50.a1_in1k, image_size: 288}]"
-OPTIONS = tuple(inspect.signature(FrozenBackbone).parameters)
 SEPARATOR = " + "
 
 
@@ -45,7 +44,9 @@ class EnsembleBackbone(Backbone):
             InputError: there are no members, settings are unknown, `unfreeze` or a pool that keeps maps is set, or
                 an error of `FrozenBackbone`.
         """
-        settings = _resolve(members, common)
+        if not members:
+            raise InputError(f"{KEY}: the list is empty. Expected settings such as {EXAMPLE}.")
+        settings = [_settings(number, member, common) for number, member in enumerate(members)]
         super().__init__()
         self.networks = nn.ModuleList(_build(number, options) for number, options in enumerate(settings))
         self.feature_shape = (sum(prod(member.feature_shape) for member in self.members),)
@@ -60,22 +61,13 @@ class EnsembleBackbone(Backbone):
         self.num_parameters = sum(member.num_parameters for member in self.members)
         licenses = [member.weights_license for member in self.members]
         self.weights_license = _joined(str(license) for license in licenses) if any(licenses) else None
+        self.precision, self.is_optimized = _joined(member.precision for member in self.members), False
         self.eval()
 
     @property
     def members(self) -> Sequence[FrozenBackbone]:
         """Return the networks in their order."""
         return list(self.networks)  # pyright: ignore[reportReturnType]
-
-    @property
-    def precision(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Precision of the members, one word if they are equal."""
-        return _joined(member.precision for member in self.members)
-
-    @property
-    def is_optimized(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """True after `optimize_for`."""
-        return all(member.is_optimized for member in self.members)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -103,8 +95,8 @@ class EnsembleBackbone(Backbone):
 
     def optimize_for(self, device: torch.device) -> Self:
         """Set number format and memory format of each member; see `FrozenBackbone.optimize_for`."""
-        for member in self.members:
-            member.optimize_for(device)
+        members = [member.optimize_for(device) for member in self.members]
+        self.precision, self.is_optimized = _joined(member.precision for member in members), True
         return self
 
     def forward(self, images: Tensor) -> Tensor:
@@ -139,61 +131,39 @@ class SideBySide:
     def __call__(self, image: Image.Image | Sequence[Image.Image]) -> np.ndarray:
         """Transform an image, or one per transform (see `mlic.data.images.open_at_sizes`), to uint8 (P,)."""
         images = [image] * len(self.transforms) if isinstance(image, Image.Image) else image
-        start = _random_states() if self.draw_alike else None
+        pairs = zip(self.transforms, images, strict=True)
+        if not self.draw_alike:
+            return np.concatenate([np.ravel(transform(picture)) for transform, picture in pairs])
+        from lightning.pytorch.utilities.seed import isolate_rng  # predictions need not wait for Lightning
+
         arrays = []
-        for transform, picture in zip(self.transforms, images, strict=True):
-            if start is not None:
-                _set_random_states(*start)
-            arrays.append(np.ravel(transform(picture)))
+        for transform, picture in pairs:
+            is_last = len(arrays) == len(self.transforms) - 1
+            # not of a GPU, which a worker process cannot use
+            with nullcontext() if is_last else isolate_rng(include_cuda=False):
+                arrays.append(np.ravel(transform(picture)))
         return np.concatenate(arrays)
 
 
-def _random_states() -> tuple[Any, Any, Tensor]:
-    return random.getstate(), np.random.get_state(), torch.get_rng_state()
-
-
-def _set_random_states(of_python: Any, of_numpy: Any, of_torch: Tensor) -> None:
-    random.setstate(of_python)
-    np.random.set_state(of_numpy)
-    torch.set_rng_state(of_torch)
-
-
-def _resolve(members: Any, common: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the settings of each member, checked before any weights are read."""
-    if isinstance(members, str) or not isinstance(members, Sequence):
-        raise InputError(f"{KEY}: expected a list of settings such as {EXAMPLE}, got '{members}'.")
-    if not members:
-        raise InputError(f"{KEY}: the list is empty. Expected settings such as {EXAMPLE}.")
-    return [_settings(number, member, common) for number, member in enumerate(members)]
-
-
 def _settings(number: int, member: Any, common: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(member, Mapping) or not member.get("name"):
-        raise InputError(
-            f"{KEY}.{number}: '{member}' has no name of a network. Expected a list such as {EXAMPLE}."
-        )
-    settings = {**common, **member}
-    unknown = [str(option) for option in settings if option not in OPTIONS]
-    if unknown:
-        raise InputError(
-            f"{_key(number, member, unknown[0])} is not a setting of a backbone; settings are {', '.join(OPTIONS)}."
-        )
+    """Return the settings of a member, checked before any weights are read."""
+    key = f"{KEY}.{number}"
+    try:
+        settings = {**common, **member}
+        inspect.signature(FrozenBackbone).bind(**settings)
+    except TypeError as error:
+        raise InputError(f"{key}={member}: {error}. Expected a list such as {EXAMPLE}.") from error
     if settings.get("unfreeze"):
         raise InputError(
-            f"{_key(number, member, 'unfreeze')}={settings['unfreeze']}: the backbones of an ensemble stay frozen. "
-            "Fine-tune one backbone by itself: model=timm model.backbone.name=... model.backbone.unfreeze=..."
+            f"{key}.unfreeze={settings['unfreeze']}: the backbones of an ensemble stay frozen. Fine-tune one backbone "
+            "by itself: model=timm model.backbone.name=... model.backbone.unfreeze=..."
         )
     if settings.get("pool") in ("none", "grid7"):
         raise InputError(
-            f"{_key(number, member, 'pool')}={settings['pool']} keeps feature maps, which an ensemble does not "
-            "concatenate. Set another pool, such as auto; heads on maps (csra, attention) take one backbone."
+            f"{key}.pool={settings['pool']} keeps feature maps, which an ensemble does not concatenate. Set another "
+            "pool, such as auto; heads on maps (csra, attention) take one backbone."
         )
     return settings
-
-
-def _key(number: int, member: Mapping[str, Any], option: str) -> str:
-    """Return the key under which a setting was given."""
-    return f"{KEY}.{number}.{option}" if option in member else f"model.backbone.{option}"
 
 
 def _build(number: int, settings: Mapping[str, Any]) -> FrozenBackbone:

@@ -10,6 +10,12 @@ from mlic.errors import InputError
 from mlic.models.standardization import Standardization
 
 
+def check_dropout(dropout: float, name: str = "dropout") -> None:
+    """Raise an InputError if a dropout is not in [0, 1)."""
+    if not 0 <= dropout < 1:
+        raise InputError(f"head.{name}={dropout}: expected a number in [0, 1).")
+
+
 class DenseHead(nn.Sequential):
     """Flatten, dropout, then `Linear` + ReLU for each hidden width, then `Linear` to the classes.
 
@@ -40,9 +46,8 @@ class DenseHead(nn.Sequential):
         Raises:
             InputError: a dropout outside [0, 1), or a width below 1.
         """
-        for name, share in (("dropout", dropout), ("hidden_dropout", hidden_dropout)):
-            if not 0 <= share < 1:
-                raise InputError(f"head.{name}={share}: expected a number in [0, 1).")
+        check_dropout(dropout)
+        check_dropout(hidden_dropout, "hidden_dropout")
         if any(width < 1 for width in hidden):
             raise InputError(f"head.hidden: widths must be at least 1, got {list(hidden)}.")
         widths = [prod(feature_shape), *hidden]

@@ -167,12 +167,11 @@ class AsymmetricLoss(WeightedLoss):
         _check_range("gamma_pos", gamma_pos, 0, float("inf"))
         _check_range("clip", clip, 0, 0.999)
         self.gamma_neg, self.gamma_pos, self.clip = gamma_neg, gamma_pos, clip
-        self.clips = clip > 0
 
     def terms(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Interpolate between the losses of an absent and a present label by the target."""
         present = _focus(torch.sigmoid(-logits), self.gamma_pos) * functional.softplus(-logits)
-        if self.clips:
+        if self.clip:
             shifted = (torch.sigmoid(logits) - self.clip).clamp(min=0)
             absent = -_focus(shifted, self.gamma_neg) * torch.log1p(-shifted)
         else:  # exact also for large logits, where 1 - score rounds to 0

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mlic.errors import InputError
+from mlic.models.heads import check_dropout
 from mlic.models.standardization import Standardization
 
 MOST_HEADS = 64  # of CSRA, with increasing temperatures; the paper uses up to 8
@@ -62,27 +63,24 @@ class CSRAHead(nn.Module):
         channels = map_channels(feature_shape, "csra")
         if not 1 <= num_heads <= MOST_HEADS:
             raise InputError(f"head.num_heads={num_heads}: expected from 1 to {MOST_HEADS}.")
-        _check_dropout(dropout)
+        check_dropout(dropout)
         self.weight = weight
         self.temperatures = [1.0] if num_heads == 1 else [*map(float, range(1, num_heads)), inf]
-        self.prepare = nn.Sequential(
-            Standardization(channels) if standardize else nn.Identity(), nn.Dropout(dropout)
-        )
+        first = Standardization(channels) if standardize else nn.Identity()
+        self.prepare = nn.Sequential(first, nn.Dropout(dropout))
         self.scores = nn.Conv2d(channels, num_classes, kernel_size=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def forward(self, input: Tensor) -> Tensor:
         """float32 (B, F, h, w) -> logits, float32 (B, C)."""
         scores = self.scores(self.prepare(input)).flatten(2)
-        found = sum(self._attended(scores, temperature) for temperature in self.temperatures)
-        return len(self.temperatures) * scores.mean(2) + self.weight * found + self.bias
-
-    @staticmethod
-    def _attended(scores: Tensor, temperature: float) -> Tensor:
-        """Compute attended scores (B, C) of scores (B, C, positions)."""
-        if temperature == inf:
-            return scores.amax(2)
-        return (torch.softmax(temperature * scores, dim=2) * scores).sum(2)
+        attended = [
+            scores.amax(2)
+            if temperature == inf
+            else (torch.softmax(temperature * scores, dim=2) * scores).sum(2)
+            for temperature in self.temperatures
+        ]
+        return len(attended) * scores.mean(2) + self.weight * sum(attended) + self.bias
 
 
 class AttentionHead(nn.Module):
@@ -121,7 +119,7 @@ class AttentionHead(nn.Module):
         """
         super().__init__()
         channels = map_channels(feature_shape, "attention")
-        _check_dropout(dropout)
+        check_dropout(dropout)
         if num_heads < 1 or width % num_heads:
             raise InputError(f"head.num_heads={num_heads}: must divide head.width={width}.")
         if num_queries is not None and num_queries < 1:
@@ -145,16 +143,10 @@ class AttentionHead(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """float32 (B, F, h, w) -> logits, float32 (B, C)."""
         places = self.embed(self.standardize(input).flatten(2).transpose(1, 2))
-        queries = self.queries.expand(
-            input.shape[0], -1, -1
-        )  # not len(), which a trace would record as constant
+        # not len(), which a trace would record as constant
+        queries = self.queries.expand(input.shape[0], -1, -1)
         seen = self.attention(queries, places, places, need_weights=False)[0]
         queries = self.norms[0](queries + self.dropout(seen))
         queries = self.norms[1](queries + self.dropout(self.feed_forward(queries)))
         logits = torch.einsum("bqw,qwc->bqc", queries, self.weights).flatten(1)
         return logits[:, : self.num_classes] + self.bias
-
-
-def _check_dropout(dropout: float) -> None:
-    if not 0 <= dropout < 1:
-        raise InputError(f"head.dropout={dropout}: expected a number in [0, 1).")

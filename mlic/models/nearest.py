@@ -64,8 +64,10 @@ class NearestHead(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Compute logits float32 (B, C) of features (B, *feature_shape)."""
         count = int(self.neighbours)
-        return self._shares(self._nearest(_unit_vectors(input), count), count).logit()
+        similarities = self._similarities(_unit_vectors(input))
+        return self._shares(similarities.topk(min(count, len(self.features)), dim=1), count).logit()
 
+    @torch.no_grad()
     def fit_closed_form(
         self, gather: Gather, targets: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0
     ) -> ClosedFormFit:
@@ -77,10 +79,6 @@ class NearestHead(nn.Module):
             groups: int (N,), the group of each row; images of the same group are no neighbours.
             seed: not used.
         """
-        with torch.no_grad():
-            return self._fit(gather, targets, groups)
-
-    def _fit(self, gather: Gather, targets: np.ndarray, groups: np.ndarray | None) -> ClosedFormFit:
         device, rows = self.labels.device, torch.arange(len(targets))
         chunks = [_unit_vectors(gather(chunk).to(device)).half() for chunk in rows.split(CHUNK_ROWS)]
         self.features = torch.cat(chunks)
@@ -91,7 +89,9 @@ class NearestHead(nn.Module):
         candidates = [count for count in self.candidates if count < len(rows)] or self.candidates[:1]
         shares = np.empty((len(candidates), *targets.shape), dtype=np.float32)
         for chunk in rows.split(QUERY_ROWS):
-            found = self._nearest(self.features[chunk].float(), candidates[-1], group_of, group_of[chunk])
+            similarities = self._similarities(self.features[chunk].float())
+            similarities[group_of[chunk][:, None] == group_of] = -torch.inf
+            found = similarities.topk(min(candidates[-1], len(rows)), dim=1)
             for place, count in enumerate(candidates):
                 shares[place, chunk.numpy()] = self._shares(found, count).cpu().numpy()
         curve = [
@@ -102,27 +102,21 @@ class NearestHead(nn.Module):
         self.neighbours = torch.tensor(candidates[best], device=device)
         return ClosedFormFit(curve, candidates[best], shares[best], setting="neighbours")
 
-    def _nearest(
-        self, queries: Tensor, count: int, groups: Tensor | None = None, own: Tensor | None = None
-    ) -> Tensor:
-        """Return the rows (B, k) of the nearest training images of queries (B, F), the best first; -1 if too few."""
-        similarities = queries.new_empty(len(queries), 0)
-        rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
-        for start in range(0, len(self.features), CHUNK_ROWS):
-            found = queries @ self.features[start : start + CHUNK_ROWS].to(queries).T
-            numbers = torch.arange(start, start + found.shape[1], device=queries.device).expand_as(found)
-            if groups is not None and own is not None:
-                found[own[:, None] == groups[start : start + CHUNK_ROWS]] = -torch.inf
-            similarities, rows = torch.cat([similarities, found], dim=1), torch.cat([rows, numbers], dim=1)
-            similarities, chosen = similarities.topk(min(count, rows.shape[1]), dim=1)
-            rows = rows.gather(1, chosen)
-        return rows.where(similarities > -torch.inf, -1)
+    def _similarities(self, queries: Tensor) -> Tensor:
+        """Return the cosines (B, N) of queries (B, F) and the training images."""
+        chunks = self.features.split(CHUNK_ROWS)
+        return torch.cat([queries @ chunk.to(queries).T for chunk in chunks], dim=1)
 
-    def _shares(self, rows: Tensor, count: int) -> Tensor:
-        """Return the share float32 (B, C) of the first neighbours that have a label, among those where it is known."""
-        nearest = rows[:, :count]
-        labels = self.labels[nearest]
-        known = (labels != UNKNOWN) & (nearest >= 0)[..., None]
+    def _shares(self, nearest: Any, count: int) -> Tensor:
+        """Return the share float32 (B, C) of the first neighbours that have a label, among those where it is known.
+
+        Args:
+            nearest: similarities and rows (B, k) of training images, the most similar first; -inf for images that are
+                not neighbours.
+            count: number of neighbours.
+        """
+        similarities, labels = nearest.values[:, :count], self.labels[nearest.indices[:, :count]]
+        known = (labels != UNKNOWN) & (similarities > -torch.inf)[..., None]
         positive = (labels == 1) & known
         return (positive.sum(dim=1) + self.frequencies) / (known.sum(dim=1) + 1)
 

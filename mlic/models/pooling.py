@@ -46,7 +46,16 @@ def read_out(network: Any, output: Tensor, pool: str, size: tuple[int, int], *, 
     Raises:
         InputError: the network has no such output.
     """
-    check_pool(network, output, pool)
+    has_class_token = output.ndim == 3 and any(
+        getattr(part, "cls_token", None) is not None for part in (network, *network.children())
+    )
+    if pool in ("cls", "cls_avg") and not has_class_token:
+        raise InputError(f"{KEY}={pool}: this network has no class token. Set {KEY}=auto or avg.", key=KEY)
+    if pool == "map" and not has_attention_pooling(network):
+        raise InputError(
+            f"{KEY}=map: this network has no attention pooling. Set {KEY}=auto or avg; none keeps the feature map.",
+            key=KEY,
+        )
     if pool in ("auto", "map"):
         return network.forward_head(output, pre_logits=True).float()
     if pool == "cls":
@@ -92,25 +101,6 @@ def _normalize(network: Any, output: Tensor, features: Tensor) -> Tensor:
     if norm is None or isinstance(norm, nn.Identity):
         return features
     return norm(features.to(output.dtype)).float()
-
-
-def check_pool(network: Any, output: Tensor, pool: str) -> None:
-    """Check that a network has the output that a pool takes.
-
-    Raises:
-        InputError: it has no class token, or no attention pooling.
-    """
-    if pool in ("cls", "cls_avg") and not (output.ndim == 3 and _has_class_token(network)):
-        raise InputError(f"{KEY}={pool}: this network has no class token. Set {KEY}=auto or avg.", key=KEY)
-    if pool == "map" and not has_attention_pooling(network):
-        raise InputError(
-            f"{KEY}=map: this network has no attention pooling. Set {KEY}=auto or avg; none keeps the feature map.",
-            key=KEY,
-        )
-
-
-def _has_class_token(network: Any) -> bool:
-    return any(getattr(part, "cls_token", None) is not None for part in (network, *network.children()))
 
 
 def has_attention_pooling(network: nn.Module) -> bool:

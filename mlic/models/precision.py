@@ -23,24 +23,21 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def choose_precision(precision: str, device: torch.device) -> tuple[str, str]:
+def choose_precision(precision: str, device: torch.device) -> str:
     """Resolve `auto` to the fastest native format of the device.
 
     Args:
         precision: `auto`, `float32`, `bfloat16`, `float16` or `int8`, which is never chosen by `auto`.
         device: device of the backbone.
 
-    Returns:
-        The name of the format and the reason for the choice.
-
     Raises:
         InputError: the name is unknown.
     """
-    if precision in tuple(DTYPES):  # tuple(), because a list from a modified checkpoint is not hashable
-        return precision, "set by model.backbone.precision"
+    # a tuple, because a list from a modified checkpoint is not hashable
     check_choice("model.backbone.precision", precision, ("auto", *DTYPES))
+    if precision != "auto":
+        return precision
     if has_native_bfloat16(device):
-        return "bfloat16", f"{device.type} multiplies bfloat16 natively"
-    if device.type == "cuda":
-        return "float16", "this GPU has float16 tensor cores and no bfloat16"
-    return "float32", f"{device.type} has no native bfloat16"
+        return "bfloat16"
+    # GPUs before Ampere have tensor cores for float16 alone
+    return "float16" if device.type == "cuda" else "float32"

@@ -274,9 +274,8 @@ def fit_ridge(
     Raises:
         InputError: see `RidgeSystem`; no class has known labels in two groups; or all penalties are too small.
     """
-    device = head.linear.weight.device
-    num_rows, num_classes = targets.shape
-    labels = torch.from_numpy(targets).to(device)
+    device, (num_rows, num_classes) = head.linear.weight.device, targets.shape
+    labels, known = torch.from_numpy(targets).to(device), targets != UNKNOWN
     group_of = (torch.arange(num_rows) if groups is None else torch.from_numpy(groups)).to(device)
     by_group = group_of.argsort(stable=True)  # the rows of a group next to each other
     subset = _choose_groups(group_of, seed)
@@ -284,12 +283,14 @@ def fit_ridge(
     fit_standardization(
         head, (gather(rows).to(device) for rows in subset.nonzero().flatten().cpu().split(CHUNK_ROWS))
     )
-    # a class with known labels in no group or a single one has no model without it, and keeps weights of 0
-    class_sets = [
-        (columns, known)
-        for columns, known in _classes_by_known_rows(targets != UNKNOWN)
-        if len(group_of[torch.from_numpy(known).to(device)].unique()) > 1
-    ]
+    # sets of classes whose labels are known for the same rows, and these rows
+    patterns, pattern_of = np.unique(known, axis=1, return_inverse=True)
+    class_sets = []
+    for number, pattern in enumerate(torch.from_numpy(patterns.T.copy()).to(device)):
+        rows = by_group[pattern[by_group]]
+        # a class with known labels in no group or a single one has no model without it, and keeps weights of 0
+        if len(group_of[rows].unique()) > 1:
+            class_sets.append((np.flatnonzero(pattern_of.ravel() == number), rows))
     if not class_sets:
         raise InputError(
             "head=ridge chooses its penalty by leave-one-out, which requires at least two training images with known "
@@ -302,28 +303,17 @@ def fit_ridge(
 
     @lru_cache(maxsize=kept)
     def system(number: int) -> RidgeSystem:
-        columns, known = class_sets[number]
-        rows = by_group[torch.from_numpy(known).to(device)[by_group]]
-        return RidgeSystem(
-            lambda rows: head.transform(gather(rows.cpu()).to(device)),
-            labels[rows][:, columns].double(),
-            rows,
-        )
+        columns, rows = class_sets[number]
+        own = labels[rows][:, columns].double()
+        return RidgeSystem(lambda wanted: head.transform(gather(wanted.cpu()).to(device)), own, rows)
 
     candidates = np.array(head.penalties) * width
     precision, loss = np.full((2, len(candidates), num_classes), np.nan)
-    for number, (columns, _) in enumerate(class_sets):
-        places = subset[system(number).rows].nonzero().flatten()
-        left_out = system(number).left_out_scores(candidates.tolist(), group_of[system(number).rows], places)
-        known_targets = system(number).targets[places].cpu().numpy()
-        for candidate, scores in enumerate(left_out.cpu().numpy()):
-            if not np.isfinite(scores).all():  # the penalty is too small for the precision of the features
-                precision[candidate, columns], loss[candidate, columns] = -inf, inf
-                continue
-            ranking = Ranking(scores.T, known_targets.T == 1, len(scores))
-            precision[candidate, columns] = ranking.summarise()[0][:, 0]
-            loss[candidate, columns] = _calibrated_loss(scores, known_targets)
-
+    for number, (columns, rows) in enumerate(class_sets):
+        places = subset[rows].nonzero().flatten()
+        left_out = system(number).left_out_scores(candidates.tolist(), group_of[rows], places)
+        figures = _figures(left_out.cpu().numpy(), targets[rows[places].cpu().numpy()][:, columns])
+        precision[:, columns], loss[:, columns] = figures
     if np.isneginf(precision).any(axis=1).all():
         raise InputError(
             f"head.penalties={list(head.penalties)}: too small to be computed. Use larger ones.",
@@ -335,27 +325,31 @@ def fit_ridge(
     for number, (columns, _) in enumerate(class_sets):
         weight, bias = system(number).weights(penalty)
         head.linear.weight[columns], head.linear.bias[columns] = weight.float(), bias.float()
-        scores[:, columns] = _all_scores(system(number), penalty, group_of, num_rows)
+        scores[:, columns] = _all_scores(system(number), penalty, group_of)
     slope, offset = _calibrate(scores, targets)
     head.slope.copy_(torch.from_numpy(slope))
     head.offset.copy_(torch.from_numpy(offset))
+    means = np.nanmean([precision, loss], axis=2).T.tolist()
     curve = [
-        {
-            "penalty": float(penalty),
-            "map": float(np.nanmean(of_classes)),
-            "log_loss": float(np.nanmean(losses)),
-        }
-        for penalty, of_classes, losses in zip(candidates, precision, loss, strict=True)
+        {"penalty": candidate, "map": of_classes, "log_loss": log_loss}
+        for candidate, (of_classes, log_loss) in zip(candidates.tolist(), means, strict=True)
     ]
     return ClosedFormFit(curve, penalty, expit(slope * scores + offset).astype(np.float32))
 
 
-def _classes_by_known_rows(known: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return sets of classes (column numbers) whose labels are known for the same rows, and these rows (a mask)."""
-    if known.all():
-        return [(np.arange(known.shape[1]), known[:, 0])]
-    patterns, pattern_of = np.unique(known, axis=1, return_inverse=True)
-    return [(np.flatnonzero(pattern_of.ravel() == number), rows) for number, rows in enumerate(patterns.T)]
+def _figures(left_out: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return average precision and log loss (L, C) of leave-one-out scores (L, N, C)."""
+    precision, loss = np.empty((2, len(left_out), targets.shape[1]))
+    for candidate, scores in enumerate(left_out):
+        if np.isfinite(scores).all():
+            ranking = Ranking(scores.T, targets.T == 1, len(scores))
+            precision[candidate] = ranking.summarise()[0][:, 0]
+            slope, offset = fit_class_calibration(scores, targets)
+            logits = slope * scores + offset
+            loss[candidate] = np.logaddexp(0, np.where(targets == 1, -logits, logits)).mean(axis=0)
+        else:  # the penalty is too small for the precision of the features
+            precision[candidate], loss[candidate] = -inf, inf
+    return precision, loss
 
 
 def _choose_groups(group_of: Tensor, seed: int) -> Tensor:
@@ -377,22 +371,16 @@ def _calibrate(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.
     return slope, offset
 
 
-def _calibrated_loss(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    slope, offset = fit_class_calibration(scores, targets)
-    logits = slope * scores + offset
-    return np.logaddexp(0, np.where(targets == 1, -logits, logits)).mean(axis=0)
-
-
-def _all_scores(system: RidgeSystem, penalty: float, group_of: Tensor, num_rows: int) -> np.ndarray:
+def _all_scores(system: RidgeSystem, penalty: float, group_of: Tensor) -> np.ndarray:
     """Return the scores (N, C) of all rows: left out where the labels are known, else predicted."""
     weight, bias = system.weights(penalty)
-    scores = np.empty((num_rows, len(bias)), dtype=np.float32)
-    unknown = np.ones(num_rows, dtype=bool)
     places = torch.arange(len(system.rows), device=group_of.device)
-    rows = system.rows.cpu().numpy()
     left_out = system.left_out_scores([penalty], group_of[system.rows], places)[0]
-    scores[rows], unknown[rows] = left_out.cpu().numpy(), False
-    for chunk in torch.from_numpy(np.flatnonzero(unknown)).split(CHUNK_ROWS):
-        features = system.gather(chunk.to(group_of.device))
-        scores[chunk.numpy()] = (features @ weight.to(features).T + bias.to(features)).cpu().numpy()
-    return scores
+    scores = left_out.new_empty(len(group_of), len(bias))
+    scores[system.rows] = left_out
+    unknown = torch.ones_like(group_of, dtype=torch.bool)
+    unknown[system.rows] = False
+    for rows in unknown.nonzero().flatten().split(CHUNK_ROWS):
+        features = system.gather(rows)
+        scores[rows] = features @ weight.to(features).T + bias.to(features)
+    return scores.float().cpu().numpy()

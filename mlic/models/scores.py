@@ -1,13 +1,13 @@
 """Collection of the logits of an epoch, so that metrics are computed once over all images."""
 
-from collections.abc import Callable
-from functools import wraps
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed
 from torch import Tensor
-from torchmetrics import Metric
+
+from mlic.data.sampling import group_size_and_rank
 
 
 class CollectedScores(NamedTuple):
@@ -23,47 +23,29 @@ class CollectedScores(NamedTuple):
         return torch.sigmoid(self.logits).numpy()
 
 
-class ScoreCollector(Metric):
+class ScoreCollector:
     """Concatenates the batches of all processes, each row once.
 
-    A distributed sampler pads with duplicates, which are removed by their row numbers. torchmetrics gathers the
-    states of all processes.
+    A distributed sampler pads with duplicates, which are removed by their row numbers.
     """
-
-    full_state_update = False
-    rows: list[Tensor]
-    logits: list[Tensor]
-    targets: list[Tensor]
 
     def __init__(self) -> None:
         """Start empty."""
-        super().__init__()
-        for name in ("rows", "logits", "targets"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
-
-    def _wrap_compute(self, compute: Callable[..., CollectedScores]) -> Callable[..., CollectedScores]:
-        """Undo the conversion of the logits of one image and one class to a scalar by torchmetrics."""
-        squeezed = super()._wrap_compute(compute)
-
-        @wraps(compute)
-        def shaped(*args: Any, **kwargs: Any) -> CollectedScores:
-            rows, logits, targets = squeezed(*args, **kwargs)
-            return CollectedScores(rows, logits.reshape(len(rows), -1), targets.reshape(len(rows), -1))
-
-        return shaped
+        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def update(self, rows: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a batch: rows int64 (B,), logits (B, C), targets (B, C)."""
-        self.rows.append(rows)
-        self.logits.append(logits.detach().float())
-        self.targets.append(targets)
+        self._batches.append((rows, logits.detach().float(), targets))
 
-    def compute(self) -> CollectedScores:
-        """Return all rows since the last reset, in order and without duplicates."""
-        rows, logits, targets = (
-            (torch.cat(state) if isinstance(state, list) else state).cpu()
-            for state in (self.rows, self.logits, self.targets)
-        )
+    def collect(self) -> CollectedScores:
+        """Return all rows since the last call, in order and without duplicates; called in all processes."""
+        own = [torch.cat(parts).cpu() for parts in zip(*self._batches, strict=True)]
+        self._batches = []
+        processes, _ = group_size_and_rank()
+        if processes > 1:
+            gathered: list[Any] = [None] * processes
+            torch.distributed.all_gather_object(gathered, own)
+            own = [torch.cat(parts) for parts in zip(*gathered, strict=True)]
+        rows, logits, targets = own
         unique_rows, first = np.unique(rows.numpy(), return_index=True)
-        keep = torch.from_numpy(first)
-        return CollectedScores(unique_rows, logits[keep], targets[keep])
+        return CollectedScores(unique_rows, logits[first], targets[first])

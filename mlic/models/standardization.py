@@ -33,7 +33,7 @@ class Standardization(nn.Module):
 
 
 class _Moments:
-    """Accumulates moments of the input of a module, in float64 because differences of large sums need precision."""
+    """Sums over the input of a module, in float64 because differences of large sums need precision."""
 
     def __init__(self) -> None:
         self.count, self.total, self.squares = 0, torch.zeros(()), torch.zeros(())
@@ -41,17 +41,10 @@ class _Moments:
     def __call__(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         rows = arguments[0].detach().double().transpose(0, 1).flatten(1).cpu()
         self.count += rows.shape[1]
-        self.total = self.total + rows.sum(1)
-        self.squares = self.squares + rows.square().sum(1)
-
-    def store(self, module: Standardization) -> None:
-        mean = self.total / self.count
-        deviation = (self.squares / self.count - mean.square()).clamp(min=0).sqrt()
-        deviation[deviation < SMALLEST_DEVIATION] = 1.0
-        module.mean.copy_(mean)
-        module.deviation.copy_(deviation)
+        self.total, self.squares = self.total + rows.sum(1), self.squares + rows.square().sum(1)
 
 
+@torch.no_grad()
 def fit_standardization(head: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set the mean and deviation of each `Standardization` in a head, if it has any.
 
@@ -69,9 +62,8 @@ def fit_standardization(head: nn.Module, batches: Iterable[Tensor]) -> None:
     head.eval()
     handles = [module.register_forward_pre_hook(moments) for module, moments in found.items()]
     try:
-        with torch.no_grad():
-            for features in batches:
-                head(features)
+        for features in batches:
+            head(features)
     finally:
         for handle in handles:
             handle.remove()
@@ -79,4 +71,8 @@ def fit_standardization(head: nn.Module, batches: Iterable[Tensor]) -> None:
     for module, moments in found.items():
         if not moments.count or not math.isfinite(float(moments.squares.sum())):
             raise ValueError("standardisation requires finite features of the training images")
-        moments.store(module)
+        mean = moments.total / moments.count
+        deviation = (moments.squares / moments.count - mean.square()).clamp(min=0).sqrt()
+        deviation[deviation < SMALLEST_DEVIATION] = 1.0
+        module.mean.copy_(mean)
+        module.deviation.copy_(deviation)

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import huggingface_hub
 import timm
 import torch
-from safetensors import SafetensorError
 from timm.models import get_pretrained_cfg
 from torch import nn
 
@@ -56,7 +56,12 @@ def load_network(
             never used instead).
     """
     if not timm.is_model(name):
-        raise InputError(_unknown_network(name))
+        from mlic.settings import similar_networks  # imports Hydra, which predictions need not wait for
+
+        raise InputError(
+            f"model.backbone.name: timm {timm.__version__} has no network '{name}'. Similar names: "
+            f"{', '.join(similar_networks(name)) or 'none'}; see timm.list_models()."
+        )
     if not pretrained:
         return build_network(name, image_size)
     if weights is not None:
@@ -100,16 +105,6 @@ def is_free(license: str) -> bool:
     return license.lower().startswith(FREE_LICENSES)
 
 
-def _unknown_network(name: str) -> str:
-    from mlic.settings import similar_networks  # imports Hydra, which predictions need not wait for
-
-    similar = similar_networks(name)
-    hint = f"; similar names: {', '.join(similar)}" if similar else ""
-    return (
-        f"model.backbone.name: timm {timm.__version__} has no network '{name}'{hint}. See timm.list_models()."
-    )
-
-
 def _from_file(name: str, path: Path, image_size: int | None) -> nn.Module:
     if not path.is_file():
         raise InputError(
@@ -118,10 +113,8 @@ def _from_file(name: str, path: Path, image_size: int | None) -> nn.Module:
     try:
         # timm maps tensor names of other frameworks and loads with weights_only=True
         network = build_network(name, image_size, path)
-    except SafetensorError as error:
-        raise InputError(f"model.backbone.weights: '{path}' is not a safetensors file ({error}).") from error
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"model.backbone.weights: '{path}' does not contain the weights of '{name}' ({reason}). Expected a "
             "safetensors file or a state dict of plain tensors of that network."
@@ -144,14 +137,13 @@ def _packaged_weights(name: str) -> Path | None:
 
 def _from_package(name: str, path: Path, image_size: int | None) -> nn.Module:
     network = build_network(name, image_size)
-    source = list(torch.load(path, map_location="cpu", weights_only=True).values())
-    target = network.state_dict()
-    shapes = [tuple(tensor.shape) for tensor in source]
-    if shapes != [tuple(tensor.shape) for tensor in target.values()]:
+    source = torch.load(path, map_location="cpu", weights_only=True).values()
+    try:
+        network.load_state_dict(dict(zip(network.state_dict(), source, strict=True)))
+    except (ValueError, RuntimeError) as error:
         raise InputError(
-            f"the file '{path}' of the weights package does not fit timm's '{name}': tensors differ in shape."
-        )
-    network.load_state_dict(dict(zip(target, source, strict=True)))
+            f"the file '{path}' of the weights package does not fit timm's '{name}' ({error})."
+        ) from error
     logger.info("weights of %s: package file %s", name, path.name)
     return network
 
@@ -162,32 +154,23 @@ def _hub_weights(name: str) -> Path:
     repository = config.hf_hub_id if config is not None else None
     if config is None or not config.has_weights or repository is None:
         raise _no_weights(name, "timm has no weights for it")
-    preferred = (config.hf_hub_filename,) if config.hf_hub_filename else HUB_FILE_NAMES
-    for file_name in preferred:
+    file_names = (config.hf_hub_filename,) if config.hf_hub_filename else HUB_FILE_NAMES
+    for file_name in file_names:
         cached = huggingface_hub.try_to_load_from_cache(repository, file_name)
         if isinstance(cached, str):
             return Path(cached)
-    return _download(name, repository, preferred)
-
-
-def _download(name: str, repository: str, file_names: tuple[str, ...]) -> Path:
     if not may_connect():
         raise _no_weights(name, "they are not on this disk, and this command does not download them")
     try:
         # The client retries an unreachable hub for a minute, so test the connection with one request first.
         url = huggingface_hub.hf_hub_url(repository, file_names[0])
         huggingface_hub.get_session().head(url, timeout=HUB_TIMEOUT_SECONDS)
-    except Exception as error:
-        raise _no_weights(name, f"the hub cannot be reached: {error}") from error
-    for file_name in file_names:
-        try:
-            with warnings.catch_warnings():
+        for file_name in file_names:
+            with suppress(huggingface_hub.errors.EntryNotFoundError), warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # about optional transfer accelerators
                 return Path(huggingface_hub.hf_hub_download(repository, file_name))
-        except huggingface_hub.errors.EntryNotFoundError:
-            continue
-        except Exception as error:
-            raise _no_weights(name, str(error)) from error
+    except Exception as error:
+        raise _no_weights(name, f"the download failed: {error}") from error
     raise _no_weights(name, f"'{repository}' has none of the files {', '.join(file_names)}")
 
 
