@@ -159,7 +159,7 @@ def test_what_to_evaluate_on_has_to_be_said(
         ([], tiny_run, r"no data to evaluate on. Set data=csv .* or part=test"),
         (["part=holdout"], tiny_run, "part: must be one of train, val, test"),
         (["part=test"], alone, r"part=test requires split\.csv, but '.*alone\.ckpt'"),
-        (["precision=0.5"], alone, "is not a run folder with scores of val"),
+        (["precision=0.5"], alone, "has no scores of val"),
     ):
         with pytest.raises(InputError, match=message):
             evaluate(command_config("evaluate", *overrides, output=tmp_path / "out", run=run))
