@@ -35,13 +35,17 @@ def check_int8(config: DictConfig) -> str:
     Raises:
         InputError: the test part is empty, or see `mlic.training.run.prepare`.
     """
+    split, no_test = config.data.split, "check=int8 compares heads on test images: set data.split.test."
+    # before the extraction, which may take hours; parts that the user gives are known after it
+    if not split.test and not any(split.get(key) for key in ("column", "files", "keep")):
+        raise InputError(no_test, key="check")
     backbones, features, scored, images = {}, {}, {}, torch.empty(0)
     for precision in FORMATS:
         own = OmegaConf.merge(config, {"model": {"backbone": {"precision": precision}}})
         assert isinstance(own, DictConfig)
         datamodule, backbones[precision] = prepare(own)
         if not len(datamodule.split.test):
-            raise InputError("check=int8 compares heads on test images: set data.split.test.", key="check")
+            raise InputError(no_test, key="check")
         features[precision] = _rows(datamodule, datamodule.split.test)
         predictions = _fit_and_predict(datamodule, backbones[precision], features[precision])
         scored[precision] = Bootstrap(predictions, names=["map"])

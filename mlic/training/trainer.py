@@ -52,6 +52,12 @@ def make_trainer(config: DictConfig, earlier: EarlierRun) -> L.Trainer:
     loggers = [_make_logger(entry, earlier) for entry in _entries(config, "logger")]
     _check_monitors(callbacks)
     trainer = _build(config, callbacks=[*callbacks, OwnSignals()], logger=loggers)
+    if str(config.trainer.get("precision")) in ("16-true", "bf16-true"):
+        raise InputError(
+            f"trainer.precision={config.trainer.precision}: weights of heads stay in float32. Set 32-true, or "
+            "bf16-mixed or 16-mixed for mixed precision.",
+            key="trainer.precision",
+        )
     if not isinstance(trainer.max_epochs, int) or trainer.max_epochs == 0:
         raise InputError(f"trainer.max_epochs={trainer.max_epochs}: expected a whole number of at least 1.")
     if earlier.checkpoint is not None:

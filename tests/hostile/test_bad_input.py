@@ -67,7 +67,7 @@ def test_no_label_anywhere(with_labels: Callable[..., DictConfig], tmp_path: Pat
     "override",
     ["seed=4294967296", "data.seed=-1", "data.batch_size=0", "data.num_workers=-1", "data.split.test=nan",
      "+data.class_weights.scale.square=nan", "features.batch_size=0", "optimizer.lr=-1", "trainer.max_epochs=0",
-     "model.backbone.image_size=0"],
+     "model.backbone.image_size=0", "trainer.precision=bf16-true"],
 )  # fmt: skip
 def test_settings_out_of_range_are_named(override: str, tiny_config: MakeConfig):
     key = override.lstrip("+").partition("=")[0].removesuffix(".lr")  # which the optimizer names

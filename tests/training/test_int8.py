@@ -40,3 +40,4 @@ def test_a_check_without_test_images_is_refused(tiny_config: Callable[..., DictC
     config = tiny_config(f"features.dir={tmp_path / 'store'}", "data.split.test=0")
     with pytest.raises(InputError, match=r"data\.split\.test"):
         check_int8(config)
+    assert not (tmp_path / "store").exists()
