@@ -30,10 +30,7 @@ def app(config: DictConfig) -> None:
     """
     check_settings(config, "app")
     if find_spec("gradio") is None:
-        raise InputError(
-            "mlic.app requires Gradio: pip install 'mlic[app]', preferably in an environment of its own, because "
-            "Gradio needs an older Pillow than mlic."
-        )
+        raise InputError("mlic.app requires Gradio, in an environment of its own: pip install 'mlic[app]'")
     from mlic.inference.corrections import read_corrections
 
     read_corrections(Path(config.output))
@@ -46,7 +43,7 @@ def app(config: DictConfig) -> None:
     options = {"device": config.device, "packages": config.packages, **config.model.backbone}
     classifier = Classifier.load(config.run, **options)
     labeller = PhotographLabeller(classifier, config.thresholds, config.features.dir)
-    served = {"host": config.host, "port": config.port, "max_megabytes": config.max_megabytes}
+    served = {key: config[key] for key in ("host", "port", "max_megabytes")}
     serve(labeller, Path(config.output), **served)
 
 

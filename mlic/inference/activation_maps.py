@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mlic.data.images import ImageReference, open_image
+from mlic.data.images import ImageReference, open_at_sizes
 from mlic.errors import InputError
 from mlic.inference.classifier import Classifier
 from mlic.inference.loading import make_head
@@ -49,10 +49,7 @@ class ActivationMaps:
         """
         classifier = self.classifier
         backbone: Any = classifier.backbone  # a single backbone, not an ensemble
-        draft_size: Any = classifier.draft_size
-        crop = backbone.transform(
-            open_image(image, draft_size=draft_size, bits_stored=classifier.bits_stored)
-        )
+        crop = backbone.transform(open_at_sizes(image, classifier.draft_size, classifier.bits_stored))
         pixels = torch.from_numpy(np.array(crop))[None].to(classifier.device)
         return _blend(crop, activation_map(backbone, self.head, pixels, classifier.classes.index(label)))
 
@@ -89,10 +86,8 @@ def activation_map(backbone: FrozenBackbone, head: nn.Module, pixels: Tensor, co
 
 
 def _blend(crop: np.ndarray, found: np.ndarray) -> Image.Image:
-    height, width = crop.shape[1:]
-    smooth = Image.fromarray(found).resize((width, height), Image.Resampling.BICUBIC)
-    support = np.clip(np.asarray(smooth), 0, 1)
-    colours = matplotlib.colormaps["inferno"](support)[..., :3] * 255
-    opacity = OPACITY * support[..., None]
-    blended = (1 - opacity) * np.moveaxis(crop, 0, 2) + opacity * colours
-    return Image.fromarray(blended.astype(np.uint8))
+    """Return an image uint8 (3, H, W) with a map (h, w) in colour, more opaque where it is larger."""
+    picture = Image.fromarray(np.moveaxis(crop, 0, 2))
+    support = Image.fromarray(np.uint8(255 * found)).resize(picture.size, Image.Resampling.BICUBIC)
+    colours = matplotlib.colormaps["inferno"](np.asarray(support), bytes=True)[..., :3]
+    return Image.composite(Image.fromarray(colours), picture, support.point(lambda value: OPACITY * value))

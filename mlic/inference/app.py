@@ -3,7 +3,6 @@
 import html
 import logging
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,13 +18,10 @@ from mlic.inference.labelling import PhotographLabeller, ScoredPhotograph, score
 
 logger = logging.getLogger(__name__)
 
-MOST_PHOTOGRAPHS = 100
 STRICTNESS = (
-    "Moves all thresholds. To the right, fewer labels are given, and more are right; 0: those of the run."
+    "Moves all thresholds. To the right, fewer labels are given, and more are right; 0: as in the run."
 )
-SIMILAR = (
-    "Why does it say so? The most similar training photographs: cosine of the features, and their labels."
-)
+SIMILAR = "The most similar training photographs, with the cosine of the features and their labels."
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 Photographs = list[ScoredPhotograph]
 
@@ -43,67 +39,63 @@ class Page:
         self.classes, run = list(labeller.classifier.classes), labeller.classifier.saved
         name = (run.folder or run.checkpoint).name
         network = f"{labeller.classifier.backbone.name}, {len(self.classes)} labels. Photographs stay on this computer."
+        picture: dict[str, Any] = {"show_label": False, "interactive": False, "buttons": []}
+        gallery: dict[str, Any] = {**picture, "object_fit": "contain"}
         with gr.Blocks(analytics_enabled=False, title=f"mlic: {name}") as self.blocks:
-            gr.HTML(f"<h2>{html.escape(name)}</h2>{_paragraphs([network])}")
+            gr.HTML(f"<h2>{html.escape(name)}</h2>{_paragraphs(network)}")
             with gr.Row():
                 with gr.Column():
                     files = gr.File(label="Drop photographs", file_count="multiple", height=160)
                     strictness = gr.Slider(-4, 4, 0, step=0.1, label="Strictness", info=STRICTNESS)
-                    messages = gr.HTML(_paragraphs(labeller.not_available), elem_id="messages")
-                gallery = _gallery("photographs", columns=3, height=440, allow_preview=False)
+                    messages = gr.HTML(_paragraphs(*labeller.not_available), elem_id="messages")
+                given = gr.Gallery(
+                    elem_id="photographs", columns=3, height=440, allow_preview=False, **gallery
+                )
             with gr.Row():
                 with gr.Column():
                     table = gr.HTML(elem_id="scores")
                     right = gr.Dropdown(
-                        self.classes, multiselect=True, label="Labels: correct them here", elem_id="right"
+                        self.classes, multiselect=True, label="Correct labels", elem_id="right"
                     )
                     save = gr.Button("A label is wrong: save these labels")
                     saved = gr.HTML(elem_id="saved")
                 with gr.Column():
-                    label = gr.Dropdown(
-                        self.classes, value=None, label="Regions that support", elem_id="label"
-                    )
-                    overlay = gr.Image(
-                        show_label=False, interactive=False, buttons=[], height=400, elem_id="map"
-                    )
-            gr.HTML(_paragraphs([SIMILAR]))
-            similar = _gallery("similar", columns=6, height=240)
+                    label = gr.Dropdown(self.classes, label="Regions that support", elem_id="label")
+                    overlay = gr.Image(elem_id="map", height=400, **picture)
+            gr.HTML(_paragraphs(SIMILAR))
+            similar = gr.Gallery(elem_id="similar", columns=6, height=240, **gallery)
 
-            photograph = [gr.State([]), gr.State(0)]
-            shown = [gallery, table, right, label, similar, saved]
+            photograph = [gr.State([]), gr.State(0)]  # all photographs, and the number of the chosen one
+            shown = [given, table, right, label, similar, saved]
             private: dict[str, Any] = {"api_visibility": "private"}
             received = files.change(self._receive, files, [*photograph, messages], **private)
-            chosen = gallery.select(_index, None, photograph[1], **private)
+            chosen = given.select(_index, None, photograph[1], **private)
             for event in (received, chosen):
-                event.then(self._show, [*photograph, strictness], shown, **private).then(
-                    self._draw_map, [*photograph, label], overlay, **private
-                )
+                event = event.then(self._show, [*photograph, strictness], shown, **private)
+                event.then(self._draw_map, [*photograph, label], overlay, **private)
             # always_last: while the slider moves, only its last value is computed
-            options = {"trigger_mode": "always_last", **private}
-            strictness.change(self._show, [*photograph, strictness], shown, **options)
+            strictness.change(
+                self._show, [*photograph, strictness], shown, trigger_mode="always_last", **private
+            )
             label.input(self._draw_map, [*photograph, label], overlay, **private)
             save.click(self._correct, [*photograph, right], saved, **private)
 
     def _receive(self, files: list[str] | None) -> tuple[Photographs, int, str]:
         photographs, problems = [], list(self.labeller.not_available)
-        for path in map(Path, (files or ())[:MOST_PHOTOGRAPHS]):
+        for path in map(Path, files or ()):
             try:
                 photographs.append(self.labeller.score(path))
             except BadImageError as error:
                 problems.append(f"{path.name}: {error.reason}")
-        if len(files or ()) > MOST_PHOTOGRAPHS:
-            problems.append(
-                f"Only the first {MOST_PHOTOGRAPHS} photographs are shown. mlic.predict scores folders."
-            )
-        return photographs, 0, _paragraphs(problems)
+        return photographs, 0, _paragraphs(*problems)
 
     def _show(self, photographs: Photographs, chosen: int, strictness: float) -> tuple[Any, ...]:
         if not photographs:
             return [], "", [], None, [], ""
         labels = [self.labeller.labels(photograph, strictness) for photograph in photographs]
+        captions = [", ".join(own) or "no label" for own in labels]
         images = [
-            (photograph.thumbnail, ", ".join(own) or "no label")
-            for photograph, own in zip(photographs, labels, strict=True)
+            (photograph.thumbnail, caption) for photograph, caption in zip(photographs, captions, strict=True)
         ]
         shown = photographs[chosen]
         table = score_table(self.classes, shown, self.labeller.thresholds(strictness))
@@ -120,8 +112,8 @@ class Page:
         try:
             name = add_correction(self.corrections, photographs[chosen].path, labels)
         except (InputError, OSError) as error:
-            return _paragraphs([f"Not saved: {error}"])
-        return _paragraphs([f"Saved as {name} in {self.corrections / CORRECTIONS_FILE}."])
+            return _paragraphs(f"Not saved: {error}")
+        return _paragraphs(f"Saved as {name} in {self.corrections / CORRECTIONS_FILE}.")
 
 
 def serve(
@@ -142,25 +134,20 @@ def serve(
     """
     # A page of another site whose name suddenly stands for this computer (DNS rebinding) is refused.
     hosts = list(LOCAL_HOSTS) if host in LOCAL_HOSTS else ["*"]
-    options: dict[str, Any] = {
-        "max_file_size": int(max_megabytes * 1e6),
-        "app_kwargs": {"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]},
-        # the themes of Gradio bring fonts along, or load them from Google
-        "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        "css_paths": Path(__file__).with_name("app.css"),
-    }
+    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
+    # the themes of Gradio bring fonts along, or load them from Google
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     with TemporaryDirectory(prefix="mlic-app-") as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         page = Page(labeller, corrections).blocks
         try:
             _, address, _ = page.launch(
                 server_name=host, server_port=port, share=False, run_history=False, footer_links=[], quiet=True,
-                prevent_thread_lock=True, **options,
+                theme=theme, css_paths=Path(__file__).with_name("app.css"), prevent_thread_lock=True,
+                max_file_size=int(max_megabytes * 1e6), app_kwargs={"middleware": middleware},
             )  # fmt: skip
         except OSError as error:
-            raise InputError(
-                f"host={host} port={port}: the page cannot be served ({error}).", key="port"
-            ) from error
+            raise InputError(f"port={port}: host={host} cannot be served ({error}).", key="port") from error
         logger.info("%s shows the page, Ctrl-C ends it; corrections go to '%s'", address, corrections)
         if host not in LOCAL_HOSTS:
             logger.warning("everybody who reaches this computer can open the page, without a password")
@@ -170,19 +157,9 @@ def serve(
             page.close(verbose=False)
 
 
-def _gallery(name: str, **options: Any) -> Any:
-    common: dict[str, Any] = {
-        "show_label": False,
-        "interactive": False,
-        "buttons": [],
-        "object_fit": "contain",
-    }
-    return gr.Gallery(elem_id=name, **common, **options)
-
-
 def _index(event: gr.SelectData) -> int:
     return event.index
 
 
-def _paragraphs(sentences: Sequence[str]) -> str:
+def _paragraphs(*sentences: str) -> str:
     return "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)

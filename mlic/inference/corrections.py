@@ -1,19 +1,19 @@
 """Photographs whose labels a person has corrected, in a folder that `data=csv` reads as it stands."""
 
-import csv
-import io
 import json
 import shutil
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+import pandas as pd
+
 from mlic.errors import InputError
+from mlic.escaping import escape_table
 from mlic.runs.folder import write_atomically
 from mlic.runs.lock import locked_folder
 
-CORRECTIONS_FILE = "corrections.csv"
-HEADER = "file_name,labels\n"
+CORRECTIONS_FILE, COLUMNS = "corrections.csv", ["file_name", "labels"]
 DIGITS = 8  # of the sha256, so that photographs of the same name stay apart
 
 
@@ -21,20 +21,18 @@ def read_corrections(folder: Path) -> dict[str, str]:
     """Return the labels of each photograph as a JSON list, by file name; empty if there are none yet.
 
     Raises:
-        InputError: corrections.csv in the folder is another table.
+        InputError: the folder is a file, or corrections.csv in it is another table.
     """
     file = folder / CORRECTIONS_FILE
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"output: '{folder}' is not a folder. Choose another one.", key="output")
     try:
-        text = file.read_text(encoding="utf-8") if file.exists() else HEADER
-    except (IsADirectoryError, UnicodeDecodeError):
-        text = ""
-    if not text.startswith(HEADER):
-        raise InputError(
-            f"output: '{file}' was not written by mlic.app. Choose another folder.", key="output"
-        )
-    return {row[0]: row[-1] for row in csv.reader(io.StringIO(text.removeprefix(HEADER))) if row}
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):  # not a table
+        table = pd.DataFrame()
+    if list(table.columns) != COLUMNS:
+        raise InputError(f"output: '{folder}' is not a folder of mlic.app. Choose another.", key="output")
+    return dict(table.to_numpy().tolist())
 
 
 def add_correction(folder: Path, photograph: Path, labels: Sequence[str]) -> str:
@@ -58,7 +56,6 @@ def add_correction(folder: Path, photograph: Path, labels: Sequence[str]) -> str
     with locked_folder(folder):
         rows = {**read_corrections(folder), name: json.dumps(list(labels), ensure_ascii=False)}
         shutil.copyfile(photograph, folder / name)
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows.items())
-        write_atomically(folder / CORRECTIONS_FILE, HEADER + text.getvalue())
+        text = escape_table(pd.DataFrame(rows.items(), columns=COLUMNS)).to_csv(index=False)
+        write_atomically(folder / CORRECTIONS_FILE, text)
     return name

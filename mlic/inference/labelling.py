@@ -1,10 +1,11 @@
 """Labels of single photographs and the reasons for them; the work behind the page of `mlic.app`."""
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +15,14 @@ from torch import Tensor
 
 from mlic.data.images import BadImageError, ImageReference, open_at_sizes, open_image
 from mlic.errors import InputError
+from mlic.evaluation.thresholds import CALIBRATED
 from mlic.inference.activation_maps import ActivationMaps
-from mlic.inference.classifier import CALIBRATED, Classifier
+from mlic.inference.classifier import Classifier
 from mlic.inference.neighbours import TrainingPhotographs
 
 THUMBNAIL_PIXELS = 480
 NEIGHBOURS = 6
 ROWS = 10  # of the table of scores, and those of further labels above their thresholds
-Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,17 +62,15 @@ class PhotographLabeller:
         """
         self.classifier, self.not_available = classifier, list[str]()
         self._logits = logit(np.clip(classifier.choose_thresholds(thresholds), 1e-6, 1 - 1e-6))
-        self._maps = self._prepare("activation maps", lambda: ActivationMaps(classifier))
-        self._training = self._prepare(
-            "similar training photographs", lambda: TrainingPhotographs(classifier, features_dir)
-        )
-
-    def _prepare(self, name: str, make: Callable[[], Part]) -> Part | None:
+        self._maps = self._training = None
         try:
-            return make()
+            self._maps = ActivationMaps(classifier)
         except InputError as error:
-            self.not_available.append(f"No {name}: {error}")
-            return None
+            self.not_available.append(f"No activation maps: {error}")
+        try:
+            self._training = TrainingPhotographs(classifier, features_dir)
+        except InputError as error:
+            self.not_available.append(f"No similar training photographs: {error}")
 
     def score(self, path: Path) -> ScoredPhotograph:
         """Score a photograph.
@@ -84,7 +83,7 @@ class PhotographLabeller:
         pixels = torch.from_numpy(np.array(classifier.backbone.transform(image)))[None]
         with torch.inference_mode():
             inputs = classifier.inputs(pixels)
-            scores = torch.sigmoid(classifier.logits(inputs)[0].double()).numpy()
+        scores = torch.sigmoid(classifier.logits(inputs)[0].double()).numpy()
         return ScoredPhotograph(path, self._thumbnail(path), scores, inputs)
 
     def thresholds(self, strictness: float) -> np.ndarray:
@@ -102,14 +101,11 @@ class PhotographLabeller:
 
     def similar(self, photograph: ScoredPhotograph) -> list[tuple[Image.Image, str]]:
         """Return the training photographs with the most similar features, with cosine and labels in words."""
+        found = self._training.nearest(photograph.inputs, NEIGHBOURS) if self._training else ()
         shown = []
-        for image, labels, cosine in (
-            self._training.nearest(photograph.inputs, NEIGHBOURS) if self._training else ()
-        ):
-            try:
+        for image, labels, cosine in found:
+            with suppress(BadImageError):  # moved or damaged since training
                 shown.append((self._thumbnail(image), f"{cosine:.2f}: {', '.join(labels) or 'no label'}"))
-            except BadImageError:  # moved or damaged since training
-                continue
         return shown
 
     def _thumbnail(self, reference: ImageReference) -> Image.Image:

@@ -35,16 +35,15 @@ class TrainingPhotographs:
         Raises:
             InputError: the run has no stored features, or its annotations, images or rows are not available.
         """
+        split = read_split(classifier.saved)
         if not classifier.is_cached or len(classifier.backbone.members) > 1:
             raise InputError("they are found only for a run of a single network with stored features.")
-        self.classifier = classifier
-        split = read_split(classifier.saved)
         if split is None or "sha256" not in split.columns:
             raise InputError("the run has no split.csv with the sha256 of its photographs.")
-        self.table = read_labelled_set(classifier.saved, None, "train").table
+        self.classifier, self.table = classifier, read_labelled_set(classifier.saved, None, "train").table
         digests = split.set_index("file_name")["sha256"].loc[list(self.table.file_names)].to_numpy("S64")
-        draft_size: Any = classifier.draft_size  # one number, because there is one network
         folder, dtype = features_dir or run_features_dir(classifier), classifier.config["features"]["dtype"]
+        draft_size: Any = classifier.draft_size  # one number, because there is one network
         sizes = {"draft_size": draft_size, "bits_stored": classifier.bits_stored}
         store = open_store(classifier.backbone, folder, dtype=dtype, **sizes)
         if absent := int(store.is_missing(digests).sum()):
@@ -63,9 +62,8 @@ class TrainingPhotographs:
             count: number of photographs.
         """
         cosines = (self.vectors @ self.classifier.unit_vectors(features)[0]).float()
-        values, rows = cosines.topk(min(count, len(cosines)))
-        images, labels, classes = self.table.paths(), self.table.labels == 1, np.array(self.table.classes)
+        images, classes = self.table.paths(), np.array(self.table.classes)
         return [
-            (images[row], tuple(classes[labels[row]].tolist()), value)
-            for row, value in zip(rows.tolist(), values.tolist(), strict=True)
+            (images[row], tuple(classes[self.table.positives[row]].tolist()), float(cosines[row]))
+            for row in cosines.argsort(descending=True)[:count].tolist()
         ]

@@ -109,10 +109,9 @@ def test_no_command_writes_a_formula(
 def test_the_sources_write_csv_by_one_function():
     lines = [line.strip() for path in SOURCES for line in path.read_text().splitlines() if ".to_csv(" in line]
     assert len(lines) >= 5 and all("escape_table(" in line for line in lines)
-    # the columns of epochs.csv are metrics, the cells of corrections.csv begin with a digest and a bracket, and
-    # predict.py of an export, which runs without mlic, escapes by itself
+    # the columns of epochs.csv are metrics; predict.py of an export, which runs without mlic, escapes by itself
     users = [path.name for path in SOURCES if re.search(r"csv\.(Dict)?[wW]riter", path.read_text())]
-    assert sorted(users) == ["callbacks.py", "corrections.py", "predict.py"]
+    assert sorted(users) == ["callbacks.py", "predict.py"]
 
 
 def test_a_sweeps_table_is_escaped_and_printed_without_escapes(

@@ -112,12 +112,11 @@ def test_corrections_are_read_by_the_csv_reader_and_later_ones_replace_earlier(t
     )
     for photograph, name in zip(photographs, written, strict=True):
         assert (folder / name).read_bytes() == photograph.read_bytes()
-    for other in (b"name;labels\n", b"\xff"):
+    for other in (b"name;labels\n", b"\xff", b""):
         (folder / "corrections.csv").write_bytes(other)
-        with pytest.raises(InputError, match="was not written by"):
-            read_corrections(folder)
-    with pytest.raises(InputError, match="is not a folder"):
-        read_corrections(folder / "corrections.csv")
+        for place in (folder, folder / "corrections.csv"):
+            with pytest.raises(InputError, match=r"is not a folder of mlic\.app"):
+                read_corrections(place)
 
 
 @pytest.mark.skipif(find_spec("gradio") is not None, reason="Gradio is installed")
