@@ -11,17 +11,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.alternatives import alternatives
-from benchmarks.cached_live import agreement, cached_against_live, cached_against_live_flattened
+from benchmarks.cached_live import cached_against_live
 from benchmarks.engines import engines
 from benchmarks.extraction import extraction_bound
 from benchmarks.gpu import gpu
 from benchmarks.groups import groups
 from benchmarks.labelling import labelling
 from benchmarks.labels import labels
-from benchmarks.memory import peak_memory
 from benchmarks.near_duplicates import near_duplicates
-from benchmarks.precision import decoding, number_format
 from benchmarks.promises import promises
 from benchmarks.ridge import ridge
 from benchmarks.rows import Row, as_table
@@ -35,22 +32,16 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "head": head_training,
     "bound": extraction_bound,
     "live": cached_against_live,
-    "flatten": cached_against_live_flattened,
     "engines": engines,
-    "precision": number_format,
-    "decoding": decoding,
     "labels": labels,
     "groups": groups,
     "gpu": gpu,
-    "memory": peak_memory,
     "duplicates": near_duplicates,
     "shards": tar_shards,
-    "agreement": agreement,
     "suspects": suspects,
     "promises": promises,
     "labelling": labelling,
     "ridge": ridge,
-    "alternatives": alternatives,
     "tuning": tuning,
 }
 DEFAULT_DATA = Path(__file__).parent.parent.parent / "shared" / "data" / "coco"
@@ -66,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before, start = load_average(), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="mlic-benchmarks-") as folder:
         os.environ["MLIC_CACHE"] = folder
-        setting = Setting(options.data.resolve(), Path(folder), options.quick, options.live_minutes)
+        setting = Setting(options.data.resolve(), Path(folder), options.quick)
         rows = {name: _measure(name, setting) for name in options.names or BENCHMARKS}
     result = {
         "machine": {**describe_machine(), "load_before": before, "load_after": load_average()},
@@ -117,12 +108,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--quick", action="store_true", help="show that it works, on a tiny network; measures nothing"
-    )
-    parser.add_argument(
-        "--live-minutes",
-        type=float,
-        default=Setting.live_minutes,
-        help="runs with the backbone in every epoch have 40 epochs, or as many as take this time (default: 15)",
     )
     return parser
 

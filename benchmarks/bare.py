@@ -1,13 +1,13 @@
 """Plain PyTorch loops without Lightning, with which the loops of the package are compared."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from mlic.data.images import open_image
 from mlic.models import FrozenBackbone
@@ -32,18 +32,6 @@ class Photographs(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         """Decode and transform one."""
         return torch.tensor(self.transform(open_image(self.paths[index], draft_size=self.draft_size)))
-
-
-def batches(
-    paths: Sequence[Path], backbone: FrozenBackbone, workers: int, *, draft: bool = True
-) -> Iterator[Tensor]:
-    """Yield uint8 images (B, 3, H, W), decoded in worker processes."""
-    return iter(DataLoader(Photographs(paths, backbone, draft=draft), BATCH_SIZE, num_workers=workers))
-
-
-def extract(paths: Sequence[Path], backbone: FrozenBackbone, workers: int, *, draft: bool = True) -> Tensor:
-    """Decode, transform and pass images through the backbone; return float32 (N, *feature_shape)."""
-    return torch.cat([backbone(images) for images in batches(paths, backbone, workers, draft=draft)])
 
 
 class BareTraining:
@@ -104,12 +92,3 @@ class BareTraining:
         loss.backward()
         self.optimizer.step()
         return logits.detach()
-
-
-def made_training(
-    num_images: int, feature_shape: Sequence[int], num_classes: int, *, num_train: int
-) -> BareTraining:
-    """Create a training on random float16 features, whose values do not affect the time."""
-    features = torch.randn(num_images, *feature_shape, dtype=torch.float16)
-    targets = (torch.rand(num_images, num_classes) < 0.1).float()
-    return BareTraining(features, targets, num_train=num_train)

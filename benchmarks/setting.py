@@ -25,14 +25,11 @@ class Setting:
         data: folder with `labels.csv` and `images/`.
         work: temporary folder; nothing is written elsewhere.
         quick: smoke test with a tiny random network, few epochs and repetitions; the measurements are meaningless.
-        live_minutes: runs with a live backbone have 40 epochs, or as many as fit in about this time; runs that are
-            compared with them have the same number.
     """
 
     data: Path
     work: Path
     quick: bool = False
-    live_minutes: float = 15.0
 
     @property
     def epochs(self) -> int:

@@ -4,9 +4,12 @@ import io
 import json
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.memory import pictures
+import numpy as np
+from PIL import Image
+
 from benchmarks.processes import peak_of
 from benchmarks.rows import Row
 from benchmarks.setting import TINY_NETWORK, Setting
@@ -15,6 +18,7 @@ FEW, MANY = 5_000, 50_000
 SHARD_IMAGES = 5_000
 MEMORY_GB = 0.01  # for rows, which take 26 MB for 50,000 images
 SIDE = 32  # pixels
+DISTINCT = 16  # different images; a comment makes the bytes of each file unique
 CLASSES = ("ant", "bee", "cat", "dog")
 
 
@@ -57,6 +61,21 @@ def write_shards(folder: Path, number: int) -> None:
                     info = tarfile.TarInfo(f"{place:08d}.{ending}")
                     info.size = len(content)
                     archive.addfile(info, io.BytesIO(content))
+
+
+def pictures(number: int, side: int) -> Iterator[bytes]:
+    """Yield `number` JPEGs of `side` x `side` pixels, each with different bytes."""
+    random = np.random.default_rng(0)
+    distinct = []
+    for _ in range(DISTINCT):
+        stream = io.BytesIO()
+        Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(stream, "JPEG")
+        distinct.append(stream.getvalue())
+    for place in range(number):
+        comment = f"{place:08d}".encode()
+        segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
+        picture = distinct[place % DISTINCT]
+        yield picture[:2] + segment + picture[2:]
 
 
 def run(folder: Path, number: int, output: Path) -> None:
