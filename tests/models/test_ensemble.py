@@ -61,15 +61,6 @@ def test_features_are_those_of_the_members_each_on_its_own_image(
     torch.testing.assert_close(found[1], found[0])
 
 
-def test_mirror_is_a_setting_of_its_members(photograph: Path):
-    plain, mirrored = make(*MEMBERS), make(*MEMBERS, mirror=True)
-    images: Any = open_at_sizes(photograph, plain.resize_size)
-    batch = torch.from_numpy(plain.transform(images))[None]
-    assert plain.identity != mirrored.identity
-    assert all(member.identity["mirror"] for member in mirrored.members)
-    assert (plain(batch) - mirrored(batch)).abs().max() > 1e-3
-
-
 def test_it_stays_frozen_and_describes_its_members(ensemble: EnsembleBackbone):
     ensemble.train()
     assert not any(module.training for module in ensemble.modules())
@@ -83,9 +74,6 @@ def test_it_stays_frozen_and_describes_its_members(ensemble: EnsembleBackbone):
     assert [member["preprocessing"]["input_size"][1] for member in identity["members"]] == [64, 96, 96]
     noted = ensemble.provenance["members"]
     assert [member["weights"] for member in noted] == [m.weights_digest for m in ensemble.members]
-
-
-def test_the_digest_depends_on_each_member_and_their_order(ensemble: EnsembleBackbone):
     assert make(*MEMBERS).weights_digest == ensemble.weights_digest
     assert make(*MEMBERS[:2]).weights_digest != ensemble.weights_digest
     assert make(MEMBERS[1], MEMBERS[0], MEMBERS[2]).weights_digest != ensemble.weights_digest

@@ -1,12 +1,8 @@
-from pathlib import Path
-
 import pytest
 import torch
-from hydra.utils import instantiate
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
-from mlic.config import compose
 from mlic.models import AsymmetricLoss, FocalLoss, WeightedBCE
 from mlic.models.losses import WeightedLoss
 
@@ -22,10 +18,18 @@ def batch() -> tuple[Tensor, Tensor]:
     return logits, torch.randint(0, 2, (40, 4), generator=generator).float()
 
 
-def test_without_gamma_and_clip_all_are_bce(batch: tuple[Tensor, Tensor]):
-    expected = WeightedBCE(WEIGHTS)(*batch)
+def test_bce_is_the_mean_of_weighted_terms_and_the_others_without_gamma_and_clip_too(
+    batch: tuple[Tensor, Tensor],
+):
+    logits, targets = batch
+    scores = torch.sigmoid(logits)
+    terms = -(targets * scores.log() + (1 - targets) * (1 - scores).log())
+    expected = (torch.tensor(WEIGHTS) * terms).mean()
+    torch.testing.assert_close(WeightedBCE(WEIGHTS)(*batch), expected)
     torch.testing.assert_close(FocalLoss(WEIGHTS, gamma=0)(*batch), expected)
     torch.testing.assert_close(AsymmetricLoss(WEIGHTS, gamma_neg=0, gamma_pos=0, clip=0)(*batch), expected)
+    weighted = (torch.tensor(WEIGHTS) * torch.where(targets == 1, 3 * terms, terms)).mean()
+    torch.testing.assert_close(WeightedBCE(WEIGHTS, pos_weight=3.0)(*batch), weighted)
 
 
 def test_focal_is_torchvisions(batch: tuple[Tensor, Tensor]):
@@ -43,14 +47,6 @@ def test_asymmetric_is_the_formula_of_its_paper(batch: tuple[Tensor, Tensor]):
     expected = -(torch.tensor(WEIGHTS) * torch.where(targets == 1, present, absent)).mean()
     loss = AsymmetricLoss(WEIGHTS, gamma_neg=3, gamma_pos=1, clip=0.2)
     torch.testing.assert_close(loss(*batch).double(), expected, rtol=1e-5, atol=0)
-
-
-def test_an_absent_label_below_the_clip_costs_nothing():
-    logits = torch.logit(torch.tensor([[0.01, 0.049, 0.06]])).requires_grad_()
-    loss = AsymmetricLoss([1.0, 1.0, 1.0], gamma_neg=1, clip=0.05)
-    loss(logits, torch.zeros(1, 3)).backward()
-    assert logits.grad is not None
-    assert (logits.grad[0] > 0).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("kind", LOSSES)
@@ -71,15 +67,6 @@ def test_losses_and_gradients_are_finite_at_the_ends(kind: type[WeightedLoss], o
     assert torch.isfinite(loss)
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
-
-
-def test_configs_hold_the_defaults_of_the_classes(tmp_path: Path):
-    for choice, kind in (("weighted_bce", WeightedBCE), ("focal", FocalLoss), ("asymmetric", AsymmetricLoss)):
-        made = instantiate(compose(f"loss={choice}", output=tmp_path).loss)(WEIGHTS)
-        assert isinstance(made, kind)
-        plain = kind(WEIGHTS)
-        logits, targets = torch.randn(5, 4), torch.ones(5, 4)
-        assert torch.equal(made(logits, targets), plain(logits, targets))
 
 
 class Squared(WeightedLoss):
@@ -118,16 +105,3 @@ def test_unknown_labels_cost_nothing_and_get_no_gradient(
     nothing = loss(logits, torch.full_like(targets, -1))
     (gradient,) = torch.autograd.grad(nothing, logits)
     assert nothing.item() == 0 and not gradient.any()
-
-
-@pytest.mark.parametrize("kind", LOSSES)
-def test_without_unknown_labels_the_loss_is_the_plain_mean_to_the_bit(
-    kind: type[WeightedLoss], batch: tuple[Tensor, Tensor]
-):
-    loss = kind(WEIGHTS)
-    masked, plain = (part.clone().requires_grad_() for part in (batch[0], batch[0]))
-    loss(masked, batch[1]).backward()
-    expected = (loss.class_weights * loss.terms(plain, batch[1])).mean()
-    expected.backward()
-    assert loss(masked, batch[1]) == expected
-    assert masked.grad is not None and plain.grad is not None and torch.equal(masked.grad, plain.grad)

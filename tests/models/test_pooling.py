@@ -72,6 +72,9 @@ def test_features_are_those_that_timm_passes_to_the_classifier(
     grid = pooled("none")
     assert grid.ndim == 4 and grid.shape[2] == grid.shape[3]
     same(pooled("flatten"), grid.flatten(1))
+    if output.ndim == 4:
+        same(pooled("max"), grid.amax(dim=(2, 3)))
+        same(pooled("avgmax"), (pooled("avg") + pooled("max")) / 2)
     if output.ndim == 3:
         patches = output[:, network.num_prefix_tokens :]
         same(grid.flatten(2).transpose(1, 2), getattr(network, "fc_norm", torch.nn.Identity())(patches))

@@ -10,10 +10,13 @@ from mlic.errors import InputError
 from mlic.models import (
     AsymmetricLoss,
     AttentionHead,
+    BlendHead,
     CSRAHead,
     DenseHead,
     EnsembleBackbone,
     FrozenBackbone,
+    NearestHead,
+    RidgeHead,
     WeightedBCE,
     cosine_with_warmup,
 )
@@ -44,6 +47,11 @@ def ensemble(members: Any, **options: Any) -> EnsembleBackbone:
         (lambda: DenseHead(MAP, 5, hidden=[0]), "width"),
         (lambda: CSRAHead(VECTOR, 5), r"head=csra .*shape \(1280,\).*model\.backbone\.pool=none"),
         (lambda: AttentionHead(MAP, 5, width=10, num_heads=4), "head.num_heads"),
+        (lambda: RidgeHead(VECTOR, 2, power=0), r"head\.power=0: expected a number above 0"),
+        (lambda: RidgeHead(VECTOR, 2, penalties=[1, -1]), r"head\.penalties"),
+        (lambda: RidgeHead(VECTOR, 2, penalties=float("nan")), r"head\.penalties"),
+        (lambda: BlendHead(VECTOR, 2, weight=2), r"head\.weight=2"),
+        (lambda: NearestHead(VECTOR, 2, neighbours=[2.5]), r"head\.neighbours=.*whole numbers above 0"),  # pyright: ignore[reportArgumentType]
         (lambda: WeightedBCE(WEIGHTS, label_smoothing=1.5), r"loss\.label_smoothing"),
         (lambda: AsymmetricLoss(WEIGHTS, clip=1), r"loss\.clip"),
         (lambda: SCHEDULE(total_steps=10, warmup=1.0), r"scheduler\.warmup=1.0"),

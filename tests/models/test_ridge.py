@@ -1,7 +1,5 @@
 """Ridge regression in closed form."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -115,19 +113,6 @@ def test_a_blend_trains_its_dense_part_and_scores_with_both():
     assert all(name.startswith("dense.") for name, value in head.named_parameters() if value.requires_grad)
 
 
-def test_settings_that_cannot_be_used():
-    with pytest.raises(InputError, match=r"head\.power=0: expected a number above 0"):
-        RidgeHead((4,), 2, power=0)
-    with pytest.raises(InputError, match=r"head\.weight=2"):
-        BlendHead((4,), 2, weight=2)
-    wrong: list[Any] = [["a"], [float("nan")], float("inf"), [1, None]]
-    for penalties in wrong:
-        with pytest.raises(InputError, match=r"head\.penalties"):
-            RidgeHead((4,), 2, penalties=penalties)
-    with pytest.raises(InputError, match=r"head\.penalties"):
-        RidgeHead((4,), 2, penalties=[1, -1])
-
-
 def test_calibration_finds_the_parameters_of_frequent_classes_and_draws_rare_ones_to_the_common_ones():
     random = np.random.default_rng(0)
     scores = random.normal(size=(20_000, 3)) * [1, 0.1, 5] + [0, 0.3, -2]
@@ -176,7 +161,7 @@ def test_features_that_tell_nothing_have_no_leave_one_out_precision():
     assert (rank.summarise()[0][:, 0] < labels.mean(axis=0) + 0.05).all()
 
 
-def test_penalties_below_the_precision_of_features_are_not_chosen():
+def test_penalties_below_the_precision_of_features_are_not_chosen(monkeypatch: pytest.MonkeyPatch):
     random = torch.Generator().manual_seed(0)
     features = torch.cat([data()[0].float(), torch.randn(120, 300, generator=random)], dim=1)
     labels = data()[1]
@@ -185,13 +170,9 @@ def test_penalties_below_the_precision_of_features_are_not_chosen():
     assert np.isfinite(fit.scores).all()
     with pytest.raises(InputError, match=r"head\.penalties.*too small"):
         fit_ridge(RidgeHead((312,), 3, penalties=1e-12), lambda rows: features[rows], labels)
-
-
-def test_systems_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ridge, "LARGEST_SYSTEM", 10)
-    features, labels = data()
-    with pytest.raises(InputError, match=r"120 images with 12 features each are too many"):
-        fit_ridge(RidgeHead((12,), 3), lambda rows: features[rows], labels)
+    with pytest.raises(InputError, match=r"120 images with 312 features each are too many"):
+        fit_ridge(RidgeHead((312,), 3), lambda rows: features[rows], labels)
 
 
 def test_rare_classes_are_calibrated_on_all_images(monkeypatch: pytest.MonkeyPatch):

@@ -16,7 +16,7 @@ TINY = "test_efficientnet"
 
 def make(**options: Any) -> FrozenBackbone:
     torch.manual_seed(0)
-    return FrozenBackbone(TINY, pretrained=False, precision="float32", **options)
+    return FrozenBackbone(TINY, pretrained=False, **options)
 
 
 def images(backbone: FrozenBackbone) -> torch.Tensor:
@@ -56,21 +56,15 @@ def test_exactly_the_last_stages_take_gradients(unfreeze: int | str):
 
 
 def test_the_trained_stages_have_a_learning_rate_and_batch_norm_keeps_its_statistics():
-    backbone = make(unfreeze=3, learning_rate=0.1).train()
+    backbone = make(unfreeze=3, learning_rate=0.1).train().optimize_for(torch.device("cpu"))
     groups = backbone.parameter_groups()
     assert [group["lr"] for group in groups] == [0.1] * 3
     trained = {id(weight) for weight in backbone.parameters() if weight.requires_grad}
     assert {id(weight) for group in groups for weight in group["params"]} == trained
-    assert make().parameter_groups() == []
+    assert all(weight.dtype == torch.float32 for weight in backbone.parameters())
     before = {name: buffer.clone() for name, buffer in backbone.network.named_buffers()}
     backbone(images(backbone))
     assert all(torch.equal(buffer, before[name]) for name, buffer in backbone.network.named_buffers())
-
-
-def test_a_trained_backbone_computes_in_float32():
-    backbone = FrozenBackbone(TINY, pretrained=False, unfreeze=1).optimize_for(torch.device("cpu"))
-    assert backbone.precision == "float32"
-    assert all(weight.dtype == torch.float32 for weight in backbone.parameters())
 
 
 def test_augmentation_gives_images_of_the_input_size_that_vary(tmp_path: Path):

@@ -59,16 +59,6 @@ def test_local_file_is_loaded(tmp_path: Path, ending: str):
         load_network("test_resnet", weights=path)
 
 
-def test_position_embeddings_are_interpolated_to_another_input_size(tmp_path: Path):
-    state = load_network("vit_tiny_patch16_224", pretrained=False).state_dict()
-    path = tmp_path / "weights.safetensors"
-    save_file(state, path)
-    loaded = load_network("vit_tiny_patch16_224", weights=path, image_size=96).state_dict()
-    assert loaded["pos_embed"].shape == (1, 1 + 6 * 6, 192)
-    assert torch.equal(loaded["pos_embed"][:, 0], state["pos_embed"][:, 0])
-    assert all(torch.equal(value, loaded[name]) for name, value in state.items() if name != "pos_embed")
-
-
 def test_unreachable_hub_names_the_three_ways(monkeypatch: pytest.MonkeyPatch):
     def unreachable(*args: object, **kwargs: object) -> None:
         raise OSError("Name or service not known")
