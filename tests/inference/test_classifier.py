@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -45,14 +46,27 @@ def test_scores_are_those_of_training(classifier: Classifier, tiny_run: Path, ti
     assert repr(classifier) == expected
 
 
-def test_labels_are_the_classes_above_their_thresholds(classifier: Classifier, paths: list[Path]):
-    table = classifier.predict(paths, num_workers=0)
+def test_labels_are_the_classes_above_their_thresholds(
+    classifier: Classifier, paths: list[Path], tmp_path: Path
+):
+    own = classifier.saved.thresholds or {}
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"common": 0.2, "per_class": dict.fromkeys(CLASSES, 0.2)}))
+    for setting, expected in (
+        ("calibrated", own["per_class"]),
+        ("common", dict.fromkeys(CLASSES, own["common"])),
+        (0.3, dict.fromkeys(CLASSES, 0.3)),
+        ({"circle": 0.9}, {**own["per_class"], "circle": 0.9}),
+        (str(other), dict.fromkeys(CLASSES, 0.2)),
+    ):
+        table = classifier.predict(paths, thresholds=setting, num_workers=0)
+        for text, row in zip(table["labels"], scores(table), strict=True):
+            labels = text.split("|") if text else []
+            assert set(labels) == {
+                name for name, score in zip(CLASSES, row, strict=True) if score > expected[name]
+            }
+            assert labels == sorted(labels, key=lambda name: -row[CLASSES.index(name)])
     full = scores(table)
-    for text, row in zip(table["labels"], full, strict=True):
-        labels = text.split("|") if text else []
-        assert set(labels) == set(np.array(CLASSES)[row > classifier.thresholds])
-        assert labels == sorted(labels, key=lambda name: -row[CLASSES.index(name)])
-    assert set(classifier.predict(paths, thresholds=1, num_workers=0)["labels"]) == {""}
     best = classifier.predict(paths, top_k=2, thresholds=0.0, num_workers=0)
     assert {len(text.split("|")) for text in best["labels"]} == {4}
     assert list(best.columns) == ["file_name", "labels", "error", "class_1", "score_1", "class_2", "score_2"]

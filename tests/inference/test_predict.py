@@ -22,35 +22,47 @@ Command = Callable[..., DictConfig]
 OLD = "file_name,labels,error,score_circle\n"
 
 
-def test_rows_are_those_of_python(command_config: Command, tiny_run: Path, tiny_images: Path, tmp_path: Path):
-    output = tmp_path / "new" / "predictions.csv"
-    assert predict(command_config("predict", f"images={tiny_images}", "batch_size=16", output=output)) == {}
-    table = pd.read_csv(output, keep_default_na=False)
-    paths = sorted(tiny_images.iterdir())
-    expected = Classifier.load(tiny_run, device="cpu").predict(paths, num_workers=0)
-    assert table["file_name"].tolist() == [path.name for path in paths]
-    ours, theirs = (each.drop(columns="file_name") for each in (table, expected))
-    pd.testing.assert_frame_equal(ours, theirs, check_dtype=False, rtol=0, atol=5.1e-5)
-    assert {path.name for path in output.parent.iterdir()} == {"predictions.csv", "index.html"}
+Predict = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def run_predict(command_config: Command, tiny_images: Path, tmp_path: Path) -> Predict:
+    """A function (overrides, output=..., run=...) -> broken images; by default of the small images, to `tmp_path`."""
+
+    def run(*overrides: str, output: str | Path = tmp_path, **given: Path) -> dict[str, str]:
+        return predict(command_config("predict", f"images={tiny_images}", *overrides, output=output, **given))
+
+    return run
+
+
+def read_table(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "predictions.csv", keep_default_na=False)
+
+
+def test_rows_are_those_of_python(run_predict: Predict, tiny_run: Path, tiny_images: Path, tmp_path: Path):
+    assert run_predict("batch_size=16", output=tmp_path / "new" / "predictions.csv") == {}
+    expected = Classifier.load(tiny_run, device="cpu").predict(tiny_images, num_workers=0)
+    table = read_table(tmp_path / "new")
+    pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=0, atol=5.1e-5)
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"predictions.csv", "index.html"}
 
 
 def test_each_photograph_of_a_folder_has_a_row(
-    command_config: Command,
+    run_predict: Predict,
     tiny_images: Path,
     heic_photo: bytes,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    folder, output = tmp_path / "photos", tmp_path / "predictions.csv"
+    folder = tmp_path / "photos"
     folder.mkdir()
     good = (tiny_images / "shapes_00.jpg").read_bytes()
     for name, content in {"a.jpg": good, "b.HEIC": heic_photo, "c.CR3": b"raw", "notes.txt": b"x"}.items():
         (folder / name).write_bytes(content)
-    config = command_config("predict", f"images={folder}", output=output)
-    assert list(predict(config)) == ["c.CR3"]
-    assert pd.read_csv(output)["file_name"].tolist() == ["a.jpg", "b.HEIC", "c.CR3"]
+    assert list(run_predict(f"images={folder}")) == ["c.CR3"]
+    assert read_table(tmp_path)["file_name"].tolist() == ["a.jpg", "b.HEIC", "c.CR3"]
     monkeypatch.setattr("mlic.data.images.HEIF_READER", "not_installed_heif")
-    bad = predict(config)
+    bad = run_predict(f"images={folder}")
     assert list(bad) == ["b.HEIC", "c.CR3"] and "mlic[heif]" in bad["b.HEIC"]
 
 
@@ -96,28 +108,22 @@ def test_broken_images_are_rows_and_the_status_is_1(
     assert table["error"].astype(bool).tolist() == [False, False, True, True]
 
 
-def test_settings_that_cannot_be_used_leave_the_old_file(
-    command_config: Command, tiny_images: Path, tmp_path: Path
-):
+def test_settings_that_cannot_be_used_leave_the_old_file(run_predict: Predict, tmp_path: Path):
     file = tmp_path / "predictions.csv"
     file.write_text(OLD)
-    for override, output, message in (
-        ("thresholds=best", file, "thresholds: must be calibrated, common, a number"),
-        ("thresholds={cat: 0.5}", file, "thresholds: the run has no class 'cat'"),
-        ("thresholds={circle: 2}", file, "a threshold must be a number from 0 to 1, got '2'"),
-        ("thresholds=none.json", file, r"'none\.json' cannot be used .*Expected the thresholds\.json"),
-        ("images=[]", file, "images: the list is empty"),
-        (
-            "top_k=null",
-            file / "below.csv",
-            r"output: '.*' cannot be written \((File exists|Not a directory)\)",
-        ),
-        ("rank=doubt", file, "rank: must be one of informative, got 'doubt'"),
-        ("top_k=null", "/dev/null", "output: '/dev/null/predictions.csv' cannot be written"),
-        ("top_k=null", "/dev/fd/1.csv", "output: '/dev/fd/1.csv' cannot be written"),
+    for override, message in (
+        ("thresholds=best", "thresholds: must be calibrated, common, a number"),
+        ("thresholds={cat: 0.5}", "thresholds: the run has no class 'cat'"),
+        ("thresholds={circle: 2}", "a threshold must be a number from 0 to 1, got '2'"),
+        ("thresholds=none.json", r"'none\.json' cannot be used .*Expected the thresholds\.json"),
+        ("images=[]", "images: the list is empty"),
+        ("rank=doubt", "rank: must be one of informative, got 'doubt'"),
     ):
         with pytest.raises(InputError, match=message):
-            predict(command_config("predict", f"images={tiny_images}", override, output=output))
+            run_predict(override)
+    for output in (file / "below.csv", "/dev/null", "/dev/fd/1.csv"):
+        with pytest.raises(InputError, match=rf"output: '{output}.*' cannot be written \("):
+            run_predict(output=output)
     assert file.read_text() == OLD and list(tmp_path.iterdir()) == [file]
 
 
@@ -128,58 +134,35 @@ def test_a_signal_leaves_the_old_file_and_no_other(
     output.write_text(OLD)
     config = command_config("predict", f"images={tiny_images}", output=output)
     interrupt(predict, config, predicting, "append_rows")
-    assert output.read_text() == OLD
-    assert list(tmp_path.iterdir()) == [output]
+    assert output.read_text() == OLD and list(tmp_path.iterdir()) == [output]
 
 
-def test_a_file_of_something_else_is_refused_before_the_run_is_read(
-    command_config: Command, tiny_images: Path, tmp_path: Path
-):
-    output = tmp_path / "labels.csv"
-    config = command_config("predict", f"images={tiny_images}", output=output, run=tmp_path / "absent")
+def test_files_of_something_else_are_refused_before_the_run_is_read(run_predict: Predict, tmp_path: Path):
+    given = {"output": tmp_path / "labels.csv", "run": tmp_path / "absent"}
     for content in ("file_name,labels\na.jpg,cat\n", "notes", "file_name,labels,error"):
-        output.write_text(content)
+        given["output"].write_text(content)
         with pytest.raises(InputError, match=r"output: '.*labels\.csv' was not written by mlic\.predict"):
-            predict(config)
-        assert output.read_text() == content
-
-
-def test_thresholds_are_those_of_the_setting(
-    command_config: Command, tiny_run: Path, tiny_images: Path, tmp_path: Path
-):
-    own = json.loads((tiny_run / "thresholds.json").read_text())
-    classes = list(own["per_class"])
-    other = tmp_path / "other.json"
-    other.write_text(json.dumps({"common": 0.2, "per_class": dict.fromkeys(classes, 0.2)}))
-    images = f"images=[{tiny_images}/shapes_00.jpg,{tiny_images}/shapes_01.jpg,{tiny_images}/shapes_02.jpg]"
-    for setting, expected in (
-        ("calibrated", own["per_class"]),
-        ("common", dict.fromkeys(classes, own["common"])),
-        ("0.3", dict.fromkeys(classes, 0.3)),
-        ("{circle: 0.9}", {**own["per_class"], "circle": 0.9}),
-        (str(other), dict.fromkeys(classes, 0.2)),
-    ):
-        predict(
-            command_config("predict", images, f"thresholds={setting}", "page=false", output=tmp_path / "out")
-        )
-        table = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
-        for row in table.to_dict("records"):
-            predicted = {name for name in classes if row[f"score:{name}"] > expected[name]}
-            assert set(filter(None, row["labels"].split("|"))) == predicted
+            run_predict(**given)
+        assert given["output"].read_text() == content
+    (tmp_path / "index.html").write_text("<!doctype html><title>mine</title>")
+    with pytest.raises(InputError, match=r"index\.html' was not written by mlic\.predict"):
+        run_predict()
+    run_predict(output=tmp_path / "other.csv")
+    names = {"index.html", "labels.csv", "other.csv", "other.html"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 @pytest.mark.parametrize("run", ["tiny_run", "live_run"])
 def test_rank_is_the_order_of_table_page_and_tasks_with_copies_apart(
-    run: str, command_config: Command, tiny_images: Path, tmp_path: Path, request: pytest.FixtureRequest
+    run: str, run_predict: Predict, tiny_images: Path, tmp_path: Path, request: pytest.FixtureRequest
 ):
     folder, output = Path(shutil.copytree(tiny_images, tmp_path / "photos")), tmp_path / "out"
     (folder / "cut.jpg").write_bytes(b"cut")
     options = (f"images={folder}", "rank=informative", "batch_size=7", "write=labelstudio")
-    config = command_config("predict", *options, output=output, run=request.getfixturevalue(run))
 
     def ranked() -> list[str]:
-        assert list(predict(config)) == ["cut.jpg"]
-        table = pd.read_csv(output / "predictions.csv", keep_default_na=False)
+        assert list(run_predict(*options, output=output, run=request.getfixturevalue(run))) == ["cut.jpg"]
+        table = read_table(output)
         assert table["rank"].tolist() == list(range(1, len(table) + 1))
         return table["file_name"].tolist()
 
@@ -195,23 +178,13 @@ def test_rank_is_the_order_of_table_page_and_tasks_with_copies_apart(
     assert first == 0 and second > len(again) / 2
 
 
-def test_the_page_of_another_program_is_refused(command_config: Command, tiny_images: Path, tmp_path: Path):
-    (tmp_path / "index.html").write_text("<!doctype html><title>mine</title>")
-    with pytest.raises(InputError, match=r"index\.html' was not written by mlic\.predict"):
-        predict(command_config("predict", f"images={tiny_images}", output=tmp_path / "predictions.csv"))
-    assert list(tmp_path.iterdir()) == [tmp_path / "index.html"]
-    image = f"images={tiny_images}/shapes_00.jpg"
-    predict(command_config("predict", image, output=tmp_path / "other.csv"))
-    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "other.csv", "other.html"}
-
-
 def test_answers_are_those_of_the_guarantees(
-    command_config: Command, tiny_run: Path, tiny_images: Path, tmp_path: Path, make_run: Any
+    run_predict: Predict, command_config: Command, tiny_run: Path, tmp_path: Path, make_run: Any
 ):
     run = make_run("trainer.max_epochs=1", "data.split.calibration=0.2")
-    ask = ("ask=true", f"images={tiny_images}", "page=false")
+    ask = ("ask=true", "page=false", "write=fiftyone")
     with pytest.raises(InputError, match=r"guarantees\.json' cannot be used"):
-        predict(command_config("predict", *ask, output=tmp_path / "out", run=run))
+        run_predict(*ask, run=run)
     levels = ("precision=0.3", "recall=0.6", "confidence=0.5")
     content = evaluate(command_config("evaluate", *levels, output=run, run=run))
     assert (content["kind"], content["source"], content["reason"]) == ("promise", "calibration", "")
@@ -219,9 +192,9 @@ def test_answers_are_those_of_the_guarantees(
     estimate = evaluate(command_config("evaluate", "precision=0.3", output=copy, run=copy))
     assert estimate["kind"] == "estimate" and estimate["source"] == "val"
     assert json.loads((run / "guarantees.json").read_text()) == content
-    predict(command_config("predict", *ask, "write=fiftyone", output=tmp_path / "out", run=run))
-    assert len(json.loads((tmp_path / "out" / "fiftyone.json").read_text())["labels"]) == 60
-    table = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
+    run_predict(*ask, run=run)
+    assert len(json.loads((tmp_path / "fiftyone.json").read_text())["labels"]) == 60
+    table = read_table(tmp_path)
     seen = set()
     for name in content["yes"]["thresholds"]:
         yes, no = (content[key]["thresholds"][name] for key in ("yes", "no"))
@@ -238,6 +211,5 @@ def test_answers_are_those_of_the_guarantees(
     evaluate(command_config("evaluate", "part=test", *levels, output=tmp_path / "test", run=run))
     promised = json.loads((tmp_path / "test" / "guarantees.json").read_text())
     assert promised["kind"] == "promise" and promised["images"] == 12
-    other = f"thresholds='{run}/guarantees.json'"
     with pytest.raises(InputError, match="is of another checkpoint"):
-        predict(command_config("predict", *ask, other, output=tmp_path / "out"))
+        run_predict(*ask, f"thresholds='{run}/guarantees.json'")
