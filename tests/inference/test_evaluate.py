@@ -29,10 +29,19 @@ def read_json(path: Path) -> dict:
 
 
 @pytest.fixture
-def on_csv(command_config: Command, tiny_images: Path, tmp_path: Path) -> Callable[..., dict]:
-    """A function (file name -> labels, overrides) -> metrics on these images; its output is `tmp_path / "out"`."""
+def all_rows(tiny_labels: dict[str, tuple[str, ...]]) -> dict[str, str]:
+    return {name: "|".join(labels) for name, labels in tiny_labels.items()}
 
-    def make(rows: dict[str, str], *overrides: str, images: Path = tiny_images, **given: Path) -> dict:
+
+@pytest.fixture
+def on_csv(
+    command_config: Command, tiny_images: Path, tmp_path: Path, all_rows: dict[str, str]
+) -> Callable[..., dict]:
+    """A function (overrides, file name -> labels) -> metrics; by default of all images, with output `out`."""
+
+    def make(
+        *overrides: str, rows: dict[str, str] = all_rows, images: Path = tiny_images, **given: Path
+    ) -> dict:
         file = tmp_path / "labels.csv"
         pd.Series(rows, name="labels").rename_axis("file_name").to_csv(file)
         places = (f"data.annotations={file}", f"data.images={images}")
@@ -42,43 +51,36 @@ def on_csv(command_config: Command, tiny_images: Path, tmp_path: Path) -> Callab
     return make
 
 
-@pytest.fixture
-def all_rows(tiny_labels: dict[str, tuple[str, ...]]) -> dict[str, str]:
-    return {name: "|".join(labels) for name, labels in tiny_labels.items()}
-
-
 def assert_as_in_training(metrics: dict, run: Path, output: Path, key: str = "test") -> None:
     trained = read_json(run / "metrics.json")
     assert metrics == {key: trained["test"], f"{key}_calibrated": trained["test_calibrated"]}
     files = (output / "predictions.parquet", run / "predictions" / "test.parquet")
     ours, theirs = (Predictions.read_parquet(file) for file in files)
-    assert ours.file_names.tolist() == theirs.file_names.tolist()
-    assert ours.scores.tobytes() == theirs.scores.tobytes()
-    assert ours.targets.tobytes() == theirs.targets.tobytes()
+    for name in ("file_names", "scores", "targets"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
 
 
-@pytest.mark.parametrize("features", ["cached", "live"])
+@pytest.mark.parametrize("name", ["tiny_run", "live_run"])
 def test_the_runs_own_test_part_is_scored_bit_for_bit(
-    features: str, tiny_run: Path, live_run: Path, command_config: Command, tmp_path: Path
+    name: str, request: pytest.FixtureRequest, command_config: Command, tmp_path: Path
 ):
-    run, output = (tiny_run if features == "cached" else live_run), tmp_path / "out"
-    metrics = evaluate(command_config("evaluate", "part=test", output=output, run=run))
-    assert read_json(output / "metrics.json") == metrics
-    assert_as_in_training(metrics, run, output)
+    run = request.getfixturevalue(name)
+    metrics = evaluate(command_config("evaluate", "part=test", output=tmp_path, run=run))
+    assert read_json(tmp_path / "metrics.json") == metrics
+    assert_as_in_training(metrics, run, tmp_path)
 
 
 def test_test_images_given_as_a_new_set_are_scored_bit_for_bit(
     on_csv: Evaluate, all_rows: dict[str, str], tiny_run: Path, tiny_images: Path, tmp_path: Path
 ):
-    split = pd.read_csv(tiny_run / "split.csv")
-    names = split.loc[split["split"] == "test", "file_name"]
+    names = pd.read_csv(tiny_run / "split.csv").query("split == 'test'")["file_name"]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for name in names:
         shutil.copy(tiny_images / name, elsewhere / name)
     # no feature of the run at hand: all are computed again
-    store = f"features.dir={tmp_path / 'store'}"
-    metrics = on_csv({name: all_rows[name] for name in names[::-1]}, store, images=elsewhere)
+    store, rows = f"features.dir={tmp_path / 'store'}", {name: all_rows[name] for name in names[::-1]}
+    metrics = on_csv(store, rows=rows, images=elsewhere)
     assert_as_in_training(metrics, tiny_run, tmp_path / "out", key="all")
     counted = read_json(tmp_path / "out" / "evaluation.json")["images_in_run"]
     assert counted == {"train": 0, "val": 0, "test": len(names)}
@@ -86,7 +88,7 @@ def test_test_images_given_as_a_new_set_are_scored_bit_for_bit(
 
 def test_classes_are_matched_by_name(on_csv: Evaluate, all_rows: dict[str, str], tmp_path: Path):
     without_cross = {name: labels.replace("cross", "zebra") for name, labels in all_rows.items()}
-    metrics = on_csv(without_cross)
+    metrics = on_csv(rows=without_cross)
     assert list(metrics["all"]["per_class"]) == ["circle", "square", "triangle"]
     assert metrics["all"]["loss"] is None
     classes = read_json(tmp_path / "out" / "evaluation.json")["classes"]
@@ -95,18 +97,20 @@ def test_classes_are_matched_by_name(on_csv: Evaluate, all_rows: dict[str, str],
     assert saved.classes == ("circle", "square", "triangle")
     assert metrics["all"]["map"] == evaluate_scores(saved.scores, saved.targets, saved.classes)["map"]
 
-    counted = on_csv(without_cross, "missing_classes=absent")["all"]
-    assert counted["undefined"]["positives"] == ["cross"]
+    counted = on_csv("missing_classes=absent", rows=without_cross)["all"]
+    assert counted["undefined"]["positives"] == ["cross"] and counted["loss"] > 0
     assert counted["per_class"]["circle"] == metrics["all"]["per_class"]["circle"]
-    assert counted["loss"] > 0
-    renamed = on_csv(without_cross, "class_map={zebra: cross}", "report=true")
-    assert renamed["all"] == on_csv(all_rows)["all"]
-    with pytest.raises(InputError, match="class_map: okapi: not among the classes of the data"):
-        on_csv(without_cross, "class_map={okapi: cross}")
-    with pytest.raises(InputError, match="missing_classes: must be one of ignore, absent"):
-        on_csv(without_cross, "missing_classes=guess")
+    renamed = on_csv("class_map={zebra: cross}", "report=true", rows=without_cross)
+    assert renamed["all"] == on_csv()["all"]
+    for override, message in (
+        ("class_map={okapi: cross}", "class_map: okapi: not among the classes of the data"),
+        ("missing_classes=guess", "missing_classes: must be one of ignore, absent"),
+        ("class_map={zebra: okapi}", "class_map: okapi: not among the classes of the run"),
+    ):
+        with pytest.raises(InputError, match=message):
+            on_csv(override, rows=without_cross)
     with pytest.raises(InputError, match=r"no common classes: the run has circle, cross.*the set has zebra"):
-        on_csv(dict.fromkeys(all_rows, "zebra"))
+        on_csv(rows=dict.fromkeys(all_rows, "zebra"))
 
 
 def test_several_classes_may_become_one():
@@ -116,10 +120,10 @@ def test_several_classes_may_become_one():
     assert (merged.classes, merged.labels.tolist()) == (("dog",), [[1], [-1], [0], [1]])
 
 
-def test_evaluations_of_one_set_are_compared(on_csv: Evaluate, all_rows: dict[str, str], tmp_path: Path):
-    expected = on_csv(all_rows)["all"]
-    shutil.copytree(tmp_path / "out", tmp_path / "sets" / "one")
-    shutil.copytree(tmp_path / "out", tmp_path / "sets" / "two")
+def test_evaluations_of_one_set_are_compared(on_csv: Evaluate, tmp_path: Path):
+    expected = on_csv()["all"]
+    for name in ("one", "two"):
+        shutil.copytree(tmp_path / "out", tmp_path / "sets" / name)
     runs = [read_run(path) for path in find_runs(str(tmp_path / "sets"))[0]]
     name_runs(runs)
     comparison = compare_runs(runs, resamples=2)
@@ -130,25 +134,21 @@ def test_evaluations_of_one_set_are_compared(on_csv: Evaluate, all_rows: dict[st
     assert any("images of the set were training images" in note for note in runs[0].notes)
 
 
-def test_bad_images_are_all_named_or_left_out(
-    on_csv: Evaluate, all_rows: dict[str, str], tiny_images: Path, tmp_path: Path
-):
-    broken = tmp_path / "broken"
-    shutil.copytree(tiny_images, broken)
+def test_bad_images_are_all_named_or_left_out(on_csv: Evaluate, tiny_images: Path, tmp_path: Path):
+    broken, drop = Path(shutil.copytree(tiny_images, tmp_path / "broken")), "data.on_bad_image=drop"
     (broken / "shapes_03.jpg").write_bytes(b"")
     (broken / "shapes_07.jpg").unlink()
     named = r"(?s)2 images cannot be used.*_03.*0 bytes.*_07.*data\.on_bad_image=drop"
     with pytest.raises(InputError, match=named):
-        on_csv(all_rows, images=broken)
+        on_csv(images=broken)
+    with pytest.raises(InputError, match=r"\d+ of \d+ images cannot be used"):
+        on_csv(drop, rows={"shapes_03.jpg": "circle"}, images=broken)
     assert not (tmp_path / "out").exists()
-    drop = "data.on_bad_image=drop"
-    metrics = on_csv(all_rows, drop, images=broken)
+    metrics = on_csv(drop, images=broken)
     saved = Predictions.read_parquet(tmp_path / "out" / "predictions.parquet")
     assert len(saved) == 58 and "shapes_03.jpg" not in saved.file_names
     assert sum(row["support"] for row in metrics["all"]["per_class"].values()) == saved.targets.sum()
     assert len(read_json(tmp_path / "out" / "evaluation.json")["bad_images"]) == 2
-    with pytest.raises(InputError, match=r"\d+ of \d+ images cannot be used"):
-        on_csv({"shapes_03.jpg": "circle"}, drop, images=broken)
 
 
 def test_what_to_evaluate_on_has_to_be_said(
@@ -163,11 +163,10 @@ def test_what_to_evaluate_on_has_to_be_said(
     ):
         with pytest.raises(InputError, match=message):
             evaluate(command_config("evaluate", *overrides, output=tmp_path / "out", run=run))
-    some = dict(list(all_rows.items())[:20])
     with pytest.raises(InputError, match=r"part=test: the run has 12 .* 7 are not in the annotations: sh"):
-        on_csv(some, "part=test")
+        on_csv("part=test", rows=dict(list(all_rows.items())[:20]))
     assert not (tmp_path / "out").exists()
-    assert list(on_csv(all_rows, "part=train")) == ["train", "train_calibrated"]
+    assert list(on_csv("part=train")) == ["train", "train_calibrated"]
 
 
 def test_an_earlier_evaluation_stays_whole_until_the_new_one_is(
@@ -212,7 +211,7 @@ def test_a_checkpoint_by_itself_is_evaluated(
         return read_json(tmp_path / "out" / name)
 
     alone = Path(shutil.copy(tiny_run / "checkpoints" / "last.ckpt", tmp_path / "alone.ckpt"))
-    metrics = on_csv(all_rows, run=alone)
+    metrics = on_csv(run=alone)
     assert list(metrics) == ["all"]  # thresholds and class weights are in the chosen checkpoint
     assert metrics["all"]["loss"] is None and np.isfinite(metrics["all"]["map"])
     split = pd.read_csv(tiny_run / "split.csv")
@@ -223,15 +222,15 @@ def test_a_checkpoint_by_itself_is_evaluated(
     )
 
     tested = {name: all_rows[name] for name in split.loc[split["split"] == "test", "file_name"]}
-    on_csv(tested, "precision=0.5", run=alone)
+    on_csv("precision=0.5", rows=tested, run=alone)
     assert written("guarantees.json")["kind"] == "promise"
     content = torch.load(alone, weights_only=True)
     content["mlic"]["seen"]["is_whole"] = False  # it started from a run that did not record its images
     torch.save(content, alone)
-    on_csv(tested, "precision=0.5", run=alone)
+    on_csv("precision=0.5", rows=tested, run=alone)
     assert written("guarantees.json")["kind"] == "estimate"
     assert "it is unknown whether the images chose the weights" in caplog.text
     del content["mlic"]["seen"]  # of a version that did not record it
     torch.save(content, alone)
-    on_csv(tested, run=alone)
+    on_csv(rows=tested, run=alone)
     assert written("evaluation.json")["images_in_run"] is None
