@@ -111,9 +111,9 @@ class Page:
             return "Drop a photograph first."
         try:
             name = add_correction(self.corrections, photographs[chosen].path, labels)
+            return _paragraphs(f"Saved as {name} in {self.corrections / CORRECTIONS_FILE}.")
         except (InputError, OSError) as error:
             return _paragraphs(f"Not saved: {error}")
-        return _paragraphs(f"Saved as {name} in {self.corrections / CORRECTIONS_FILE}.")
 
 
 def serve(
@@ -151,10 +151,7 @@ def serve(
         logger.info("%s shows the page, Ctrl-C ends it; corrections go to '%s'", address, corrections)
         if host not in LOCAL_HOSTS:
             logger.warning("everybody who reaches this computer can open the page, without a password")
-        try:
-            page.block_thread()
-        finally:
-            page.close(verbose=False)
+        page.block_thread()
 
 
 def _index(event: gr.SelectData) -> int:

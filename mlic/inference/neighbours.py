@@ -43,8 +43,7 @@ class TrainingPhotographs:
         self.classifier, self.table = classifier, read_labelled_set(classifier.saved, None, "train").table
         digests = split.set_index("file_name")["sha256"].loc[list(self.table.file_names)].to_numpy("S64")
         folder, dtype = features_dir or run_features_dir(classifier), classifier.config["features"]["dtype"]
-        draft_size: Any = classifier.draft_size  # one number, because there is one network
-        sizes = {"draft_size": draft_size, "bits_stored": classifier.bits_stored}
+        sizes: dict[str, Any] = {"draft_size": classifier.draft_size, "bits_stored": classifier.bits_stored}
         store = open_store(classifier.backbone, folder, dtype=dtype, **sizes)
         if absent := int(store.is_missing(digests).sum()):
             raise InputError(
