@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import cycle
@@ -353,5 +352,4 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports are written without figures, which take most of the time."""
     from mlic.report import report
 
-    monkeypatch.setattr(report, "draw_run", lambda *_: [])
-    monkeypatch.setattr(report, "draw_sections", lambda *_: defaultdict(list))
+    monkeypatch.setattr(report, "draw_figures", lambda *_: {})

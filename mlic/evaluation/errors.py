@@ -3,8 +3,7 @@
 Unknown labels are never errors, and rates are taken over images whose label is known.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -97,24 +96,6 @@ def co_occurrence(targets: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     frame = pd.DataFrame({"first": names[first], "second": names[second], "images": images})
     frame["lift"] = images * either[first, second] / (one[first, second] * one[second, first])
     return frame.sort_values("images", ascending=False, kind="stable", ignore_index=True)
-
-
-def ap_by_training_images(
-    per_class: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int]
-) -> pd.DataFrame:
-    """Tabulate average precision and number of training images of each class, rarest class first.
-
-    Args:
-        per_class: `per_class` of the result of `evaluate_scores`.
-        counts: number of training images by class; missing classes have NaN.
-
-    Returns:
-        Columns class, training_images, ap (NaN where undefined), support.
-    """
-    frame = pd.DataFrame.from_dict(dict(per_class), orient="index", columns=["ap", "support"])
-    frame.insert(0, "training_images", pd.Series(counts, dtype=float).reindex(frame.index))
-    frame = frame.astype({"ap": float}).rename_axis("class").reset_index()
-    return frame.sort_values(["training_images", "class"], ignore_index=True)
 
 
 def image_losses(predictions: Predictions) -> np.ndarray:

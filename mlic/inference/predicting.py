@@ -59,7 +59,7 @@ def predict_images(
             ) from error
         limits = {"classes": classes, "upper": upper, "lower": lower}
         title, bits = f"Predictions of {classifier.backbone.name}", classifier.bits_stored
-        shown = {"title": title, "total": len(images), "table": table.name, "bits_stored": bits, **limits}
+        shown = {"title": title, "table": table.name, "bits_stored": bits, **limits}
         pages = stack.enter_context(open_pages(**shown)) if open_pages else None
         sizes = {"batch_size": settings["batch_size"], "num_workers": settings["num_workers"]}
         scored = classifier.stream(images, names, **sizes, with_vectors=is_ranked)

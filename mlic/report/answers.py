@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
 from mlic.evaluation.guarantees import decide
@@ -13,10 +12,7 @@ from mlic.evaluation.metrics import known_labels
 from mlic.evaluation.predictions import Predictions
 from mlic.report.comparison import predictions_of
 from mlic.report.reading import Answers, ReportedRun
-from mlic.report.run_figures import Styles, add_legend, new_panel
-from mlic.report.run_tables import RUN
-from mlic.report.tables import Column, Table
-from mlic.svg import mark
+from mlic.report.tables import RUN, Column, Table
 
 LEVEL = 0.95
 LEVELS = np.arange(50, 100) / 100
@@ -39,6 +35,14 @@ def estimate_answers(test: Predictions, levels: Sequence[float] | np.ndarray) ->
     return rules
 
 
+def share_answered(test: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Return the share of the labels that are answered at each of LEVELS, estimated, and these levels."""
+    scores = np.sort(test.scores.astype(np.float64), axis=None)
+    rules = estimate_answers(test, LEVELS)
+    asked = [np.subtract(*np.searchsorted(scores, (rule.yes, rule.no), "right")) for rule in rules]
+    return 1 - np.array(asked) / scores.size, LEVELS
+
+
 def answer_table(runs: Sequence[ReportedRun]) -> Table:
     """Build the table of the labels and photographs that need no look, with the guarantee of a run or an estimate."""
     columns = {
@@ -49,24 +53,24 @@ def answer_table(runs: Sequence[ReportedRun]) -> Table:
         "missed": Column("missed", "share", "true labels answered with no"),
         "origin": Column("thresholds"),
     }
-    rows = [{"run": run.name, **_shares(run)} for run in runs if run.test is not None]
+    rows = [{"run": run.name, **_shares(run)} for run in runs]
     note = (
         f"An estimate is too optimistic: on these test images themselves, {LEVEL:.0%} of the labels answered with "
         f"yes are right, and {1 - LEVEL:.0%} of the true labels are answered with no. "
         f"mlic.evaluate precision={LEVEL} recall={LEVEL} can make a promise."
     )
-    return Table(
-        "answers", f"Photographs that need no look at {LEVEL:.0%}", columns, pd.DataFrame(rows), [note]
-    )
+    title = f"Photographs that need no look at {LEVEL:.0%}"
+    return Table("answers", title, columns, pd.DataFrame(rows), [note])
 
 
 def _shares(run: ReportedRun) -> dict[str, Any]:
     test = predictions_of(run)
-    if not test.positives.any():
+    hits = test.positives
+    if not hits.any():
         return {}
     rule = run.answers or estimate_answers(test, [LEVEL])[0]
     answers = decide(test.scores.astype(np.float64), rule.yes, rule.no)
-    hits, yes = test.positives, (answers == "yes") & test.known
+    yes = (answers == "yes") & test.known
     return {
         "photographs": float((answers != "ask").all(axis=1).mean()),
         "labels": float((answers != "ask").mean()),
@@ -74,21 +78,3 @@ def _shares(run: ReportedRun) -> dict[str, Any]:
         "missed": float((answers[hits] == "no").mean()),
         "origin": rule.origin,
     }
-
-
-def answer_figure(runs: Sequence[ReportedRun], styles: Styles) -> Figure | None:
-    """Draw the precision of yes, which is also the recall that no leaves, against the share of labels answered."""
-    figure, axes = new_panel(
-        "Labels answered without a look", xlabel="share of labels answered", ylabel="precision"
-    )
-    for run in runs:
-        if run.test is not None and run.test.positives.any():
-            scores = np.sort(run.test.scores.astype(np.float64), axis=None)
-            rules = estimate_answers(run.test, LEVELS)
-            asked = [np.subtract(*np.searchsorted(scores, (rule.yes, rule.no), "right")) for rule in rules]
-            (line,) = axes.plot(1 - np.array(asked) / scores.size, LEVELS, color=styles[run.name].colour)
-            mark(line, run.name)
-    if not axes.lines:
-        return None
-    add_legend(figure, styles, [run.name for run in runs if run.test is not None])
-    return figure

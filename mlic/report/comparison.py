@@ -1,6 +1,6 @@
 """Test metrics of runs with intervals, and paired differences between runs with the same test images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import NormalDist
@@ -53,6 +53,18 @@ class Comparison:
         bootstrap = self.bootstraps[threshold].get(run)
         return None if bootstrap is None else bootstrap.interval(metric, self.level)
 
+    def intervals(
+        self, runs: Iterable[str], threshold: str = HALF, metric: str = "map"
+    ) -> dict[str, Interval]:
+        """Return the metric of the runs that have one, the highest first."""
+        values = {name: self.interval(name, threshold, metric) for name in runs}
+        known = {name: value for name, value in values.items() if value is not None}
+        return dict(sorted(known.items(), key=lambda item: -item[1].estimate))
+
+    def ranking(self, group: Sequence[str]) -> list[str]:
+        """Return the runs of a group, the highest mAP first; runs without mAP are last."""
+        return list(dict.fromkeys([*self.intervals(group), *group]))
+
     def best(self, threshold: str, metric: str) -> dict[str, bool]:
         """Return the best run of each group of two or more, with True if it is significantly better than the next.
 
@@ -60,19 +72,13 @@ class Comparison:
         """
         winners = {}
         for group in self.groups:
-            values = {name: self.interval(name, threshold, metric) for name in group}
-            known = sorted(((v.estimate, name) for name, v in values.items() if v is not None), reverse=True)
-            if len(known) < 2:
-                continue
-            tied = [name for value, name in known if value == known[0][0]]
-            ahead = len(tied) == 1 and self.is_ahead(known[0][1], known[1][1], threshold, metric)
-            winners |= dict.fromkeys(tied, ahead)
+            known = self.intervals(group, threshold, metric)
+            if len(known) > 1:
+                first, second, *_ = known
+                tied = [name for name in known if known[name].estimate == known[first].estimate]
+                ahead = len(tied) == 1 and self.is_ahead(first, second, threshold, metric)
+                winners |= dict.fromkeys(tied, ahead)
         return winners
-
-    def ranking(self, group: Sequence[str]) -> list[str]:
-        """Return the runs of a group, the highest mAP first; runs without mAP are last."""
-        values = {name: self.interval(name, HALF, "map") for name in group}
-        return sorted(group, key=lambda name: -(value.estimate if (value := values[name]) else -1))
 
     def wins(self, group: Sequence[str]) -> dict[str, float]:
         """Return the share of the resamples in which each run of a group has the highest mAP; ties are shared."""
@@ -81,23 +87,27 @@ class Comparison:
         best = values == values.max(axis=0)
         return dict(zip(found, (best / best.sum(axis=0)).mean(axis=1).tolist(), strict=True))
 
+    def difference(self, first: str, second: str, threshold: str, metric: str) -> Difference | None:
+        """Return the paired difference of two runs in the order in which it was computed."""
+        pair = {first, second}
+        rows = (
+            row
+            for row in self.differences[threshold]
+            if row.metric == metric and {row.first, row.second} == pair
+        )
+        return next(rows, None)
+
     def is_ahead(self, first: str, second: str, threshold: str, metric: str) -> bool:
         """Return True if the first run is significantly better than the second."""
         row = self.difference(first, second, threshold, metric)
-        sign = 1 if row is not None and row.first == first else -1
-        return row is not None and is_beyond_chance(row, self.level) and sign * row.estimate > 0
-
-    def difference(self, first: str, second: str, threshold: str, metric: str) -> Difference | None:
-        """Return the paired difference of two runs in the order in which it was computed."""
-        for row in self.differences[threshold]:
-            if row.metric == metric and {row.first, row.second} == {first, second}:
-                return row
-        return None
+        return row is not None and winner(row, self.level) == first
 
 
-def is_beyond_chance(difference: Difference, level: float) -> bool:
-    """Return True if the p-value, corrected for all pairs, is below 1 - level."""
-    return difference.p_holm < 1 - level - 1e-12
+def winner(difference: Difference, level: float) -> str:
+    """Return the run that is better beyond chance, by the p-value corrected for all pairs; "" in case of a tie."""
+    if not difference.p_holm < 1 - level - 1e-12:  # NaN if the difference is undefined
+        return ""
+    return difference.first if difference.estimate > 0 else difference.second
 
 
 def images_to_decide(difference: Difference, num_images: int, num_pairs: int, level: float = 0.95) -> float:
@@ -152,9 +162,18 @@ def predictions_of(run: ReportedRun) -> Predictions:
     return run.test
 
 
-def decide(predictions: Predictions, threshold: float | np.ndarray = 0.5) -> np.ndarray:
-    """Return predicted labels bool (N, C): scores above the threshold, as in `evaluate_scores`."""
-    return predictions.scores.astype(np.float64) > threshold
+def rules_of(run: ReportedRun) -> dict[str, float | np.ndarray]:
+    """Return the thresholds by rule: `own`, `common`, `half`, as far as the run has them.
+
+    The first is that of `mlic.predict`. Those of `own` are (C,), or (N, C) for a cross-validation.
+    """
+    known = {"own": run.thresholds, "common": run.common_threshold, "half": 0.5}
+    return {name: thresholds for name, thresholds in known.items() if thresholds is not None}
+
+
+def predict_rule(run: ReportedRun) -> float | np.ndarray:
+    """Return the thresholds of `mlic.predict`: one per class, or 0.5 without any."""
+    return next(iter(rules_of(run).values()))
 
 
 def _of(bootstraps: dict[str, Bootstrap], names: Sequence[str], metric: str) -> dict[str, Bootstrap]:
@@ -165,10 +184,13 @@ def _of(bootstraps: dict[str, Bootstrap], names: Sequence[str], metric: str) -> 
 def _group(runs: dict[str, ReportedRun]) -> list[list[str]]:
     groups: list[list[str]] = []
     for name, run in runs.items():
-        for group in groups:
-            if why_not_paired(predictions_of(runs[group[0]]), predictions_of(run)) is None:
-                group.append(name)
-                break
+        same = [
+            group
+            for group in groups
+            if not why_not_paired(predictions_of(runs[group[0]]), predictions_of(run))
+        ]
+        if same:
+            same[0].append(name)
         else:
             groups.append([name])
     return sorted(groups, key=len, reverse=True)
@@ -176,8 +198,8 @@ def _group(runs: dict[str, ReportedRun]) -> list[list[str]]:
 
 def _refusals(runs: dict[str, ReportedRun], groups: Sequence[Sequence[str]]) -> list[tuple[str, str, str]]:
     """Return the reason for each pair of runs in different groups."""
-    rows = []
-    for one, other in combinations(groups, 2):
-        reason = why_not_paired(predictions_of(runs[one[0]]), predictions_of(runs[other[0]])) or ""
-        rows += [(first, second, reason) for first in one for second in other]
-    return rows
+    reasons = [
+        (one, other, why_not_paired(predictions_of(runs[one[0]]), predictions_of(runs[other[0]])) or "")
+        for one, other in combinations(groups, 2)
+    ]
+    return [(first, second, reason) for one, other, reason in reasons for first in one for second in other]

@@ -1,8 +1,7 @@
 """The page of `mlic.predict`: new photographs with their labels and scores."""
 
-import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from mlic.errors import InputError
 from mlic.escaping import printable
 from mlic.report.page import render_page
 from mlic.report.thumbnails import data_uri, thumbnail
-from mlic.runs.folder import replacing
+from mlic.runs.folder import write_atomically
 
 PER_PAGE, MOST_PAGES = 500, 20
 MOST_DOUBTFUL = 4  # labels shown of a photograph whose scores are below their thresholds
@@ -25,7 +24,7 @@ GENERATOR = b'content="mlic.predict"'
 
 @dataclass(eq=False)
 class PredictionPages:
-    """Collects photographs and writes a page for each 500 of them, at most 20 pages.
+    """Collects photographs for pages of 500 each, at most 20 pages.
 
     Attributes:
         file: the first page; the others are beside it, such as index_2.html.
@@ -33,28 +32,19 @@ class PredictionPages:
         classes: C names.
         upper: thresholds (C,) above which a label is predicted.
         lower: thresholds (C,) up to which a label is absent, or None: labels in between are open questions.
-        total: number of photographs.
         table: name of the CSV file.
         bits_stored: see `open_image`.
     """
 
     file: Path
     title: str
-    classes: tuple[str, ...]
+    classes: Sequence[str]
     upper: np.ndarray
     lower: np.ndarray | None
-    total: int
     table: str
     bits_stored: int = FULL_BITS
-    _cards: list[dict[str, Any]] = field(default_factory=list)
-    _written: int = 0
-    _files: ExitStack = field(default_factory=ExitStack)
-
-    @property
-    def pages(self) -> list[Path]:
-        """Files of all pages."""
-        numbers = range(2, min(math.ceil(self.total / PER_PAGE), MOST_PAGES) + 1)
-        return [self.file, *(self.file.with_stem(f"{self.file.stem}_{number}") for number in numbers)]
+    total: int = field(default=0, init=False)
+    _cards: list[dict[str, Any]] = field(default_factory=list, init=False)
 
     def append(
         self,
@@ -63,69 +53,52 @@ class PredictionPages:
         scores: np.ndarray,
         errors: Sequence[str],
     ) -> None:
-        """Add photographs with scores (B, C), and write the pages that are full."""
+        """Add photographs with scores (B, C)."""
         for name, image, row, error in zip(names, images, scores.astype(np.float64), errors, strict=True):
-            if self._written == len(self.pages):
-                return
-            self._cards.append(self._card(name, image, row, error))
-            done = self._written * PER_PAGE + len(self._cards)
-            if done == self.total or len(self._cards) == PER_PAGE:
-                self._write()
+            self.total += 1
+            if self.total <= PER_PAGE * MOST_PAGES:
+                card = {"labels": [], "image": None, "doubt": None} if error else self._card(image, row)
+                self._cards.append({"name": printable(name), "error": printable(error), **card})
 
-    def _card(self, name: str, image: ImageReference, scores: np.ndarray, error: str) -> dict[str, Any]:
-        card: dict[str, Any] = {
-            "name": printable(name),
-            "error": printable(error),
-            "image": None,
-            "labels": [],
-        }
-        if error:
-            return card
-        ends = [np.clip(end, 1e-6, 1 - 1e-6) for end in (self.upper, self.lower) if end is not None]
-        distances = np.stack([logit(np.clip(scores, 1e-6, 1 - 1e-6)) - logit(end) for end in ends])
-        doubt = np.abs(distances).min(axis=0)
+    def _card(self, image: ImageReference, scores: np.ndarray) -> dict[str, Any]:
+        """Return the thumbnail, the predicted labels and the most probable open ones of a photograph."""
+        ends = [self.upper] if self.lower is None else [self.upper, self.lower]
+        doubt = np.min([np.abs(_logit(scores) - _logit(end)) for end in ends], axis=0).round(4)
         chosen = scores > self.upper
-        is_open = doubt <= DOUBT if self.lower is None else scores > self.lower
+        is_open = (doubt <= DOUBT if self.lower is None else scores > self.lower) & ~chosen
         order = np.argsort(-scores, kind="stable")
-        doubtful = [column for column in order if is_open[column] and not chosen[column]][:MOST_DOUBTFUL]
-        for column in [*(column for column in order if chosen[column]), *doubtful]:
-            label = {
-                "column": int(column),
-                "name": printable(self.classes[column]),
-                "chosen": bool(chosen[column]),
-            }
-            card["labels"].append(
-                {**label, "score": float(scores[column]), "doubt": round(float(doubt[column]), 4)}
-            )
-        return {**card, "doubt": round(float(doubt.min()), 4), "image": _data_uri(image, self.bits_stored)}
+        columns = [*order[chosen[order]], *order[is_open[order]][:MOST_DOUBTFUL]]
+        labels = [(int(at), float(scores[at]), float(doubt[at]), bool(chosen[at])) for at in columns]
+        return {"labels": labels, "doubt": float(doubt.min()), "image": _data_uri(image, self.bits_stored)}
 
-    def _write(self) -> None:
-        keys = ("column", "score", "doubt", "chosen")
-        file, first = self.pages[self._written], self._written * PER_PAGE + 1
-        last = first + len(self._cards) - 1
-        shown = f"{self.total} photographs" + (f", here {first} to {last}." if self.total > PER_PAGE else ".")
-        open_labels = "close to their threshold" if self.lower is None else "open: somebody has to look"
-        rule = f"Labels in green are predicted, those with a question mark are {open_labels}."
+    def write(self) -> None:
+        """Write all pages, and remove those of an earlier result with more photographs."""
+        starts = range(0, max(1, len(self._cards)), PER_PAGE)
+        files = [
+            self.file,
+            *(self.file.with_stem(f"{self.file.stem}_{number}") for number in range(2, len(starts) + 1)),
+        ]
+        parts = [self._cards[start : start + PER_PAGE] for start in starts]
         content = {
             "title": printable(self.title),
-            "lead": [f"{shown} {rule}"],
+            "total": self.total,
             "pages": [
-                (page.name, f"{number * PER_PAGE + 1} to {min((number + 1) * PER_PAGE, self.total)}")
-                for number, page in enumerate(self.pages)
+                (file.name, f"{start + 1} to {start + len(own)}")
+                for file, start, own in zip(files, starts, parts, strict=True)
             ],
-            "page": file.name,
             "table": self.table,
-            "doubtful": "close" if self.lower is None else "to ask",
-            "cards": self._cards,
-            "data": {
-                "classes": [printable(name) for name in self.classes],
-                "labels": [[[each[key] for key in keys] for each in card["labels"]] for card in self._cards],
-                "doubts": [card.get("doubt") for card in self._cards],
-            },
+            "asks": self.lower is not None,
+            "classes": [printable(name) for name in self.classes],
         }
-        text = render_page(content, "predictions.html", "predictions.js")
-        self._files.enter_context(replacing(file)).write(text.encode())
-        self._written, self._cards = self._written + 1, []
+        texts = [
+            render_page({**content, "page": file.name, "cards": own}, "predictions.html", "predictions.js")
+            for file, own in zip(files, parts, strict=True)
+        ]
+        for file, text in zip(files, texts, strict=True):
+            write_atomically(file, text)
+        for old in self.file.parent.glob(f"{self.file.stem}_*.html"):
+            if old not in files and _is_ours(old):
+                old.unlink()
 
 
 @contextmanager
@@ -137,12 +110,8 @@ def open_pages(file: Path, **options: Any) -> Iterator[PredictionPages]:
         options: other fields of `PredictionPages`.
     """
     pages = PredictionPages(file, **options)
-    with pages._files:
-        yield pages
-    # pages of an earlier result with more photographs
-    for old in file.parent.glob(f"{file.stem}_*.html"):
-        if old not in pages.pages and _is_ours(old):
-            old.unlink()
+    yield pages
+    pages.write()
 
 
 def refuse_other_page(file: Path) -> None:
@@ -170,3 +139,7 @@ def _data_uri(image: ImageReference, bits_stored: int) -> str | None:
         return data_uri(thumbnail(image, bits_stored))
     except InputError:  # removed since it was scored; the page shows a gap
         return None
+
+
+def _logit(scores: np.ndarray) -> np.ndarray:
+    return logit(np.clip(scores, 1e-6, 1 - 1e-6))

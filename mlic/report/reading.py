@@ -1,6 +1,7 @@
 """Reading of run folders for a report; missing and broken files become notes instead of errors."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,6 @@ import pandas as pd
 from mlic.config import flatten
 from mlic.errors import InputError
 from mlic.evaluation.predictions import Predictions
-from mlic.evaluation.thresholds import fit_thresholds
 from mlic.runs.folder import (
     DATASET_FILE,
     EPOCHS_FILE,
@@ -35,6 +35,7 @@ from mlic.runs.reading import load_plain_yaml, read_overrides, read_record
 
 FINISHED = "finished"
 HEAD_FILES = (EPOCHS_FILE, PENALTIES_FILE, NEIGHBOURS_FILE)  # what the fit of a head writes
+PHASES = ("backbone", "data", "features", "records", "fit", "test")
 NOTES_SHOWN = 3  # per file
 Content = TypeVar("Content")
 
@@ -61,10 +62,8 @@ class ReportedRun:
         val, test: predictions, sorted by file name.
         loo: leave-one-out predictions of the training images, of a head in closed form.
         penalties: content of penalties.csv, of a head in closed form.
-        thresholds: float64 (C,), one per class of `test`, or those of the fold of each image (N, C); None if they
-            cannot be tuned.
-        common_threshold: one threshold for all classes; None for a cross-validation, or if it cannot be tuned.
-        thresholds_from: origin of the thresholds in words.
+        thresholds: float64 (C,), calibrated for each class of `test`, or those of the fold of each image (N, C).
+        common_threshold: one threshold for all classes; None for a cross-validation.
         answers: thresholds of guarantees.json, if it has a guarantee for yes and one for no.
         notes: notes about missing and broken files.
     """
@@ -84,7 +83,6 @@ class ReportedRun:
     penalties: pd.DataFrame | None = None
     thresholds: np.ndarray | None = None
     common_threshold: float | None = None
-    thresholds_from: str = ""
     answers: Answers | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -109,22 +107,85 @@ class ReportedRun:
         return () if self.test is None else self.test.classes
 
     @property
+    def labels(self) -> np.ndarray:
+        """Targets (N, C) of the val and test images."""
+        parts = [part for part in (self.val, self.test) if part is not None and part.classes == self.classes]
+        return np.concatenate([part.targets for part in parts]) if parts else np.empty((0, 0), dtype=np.int8)
+
+    @property
     def is_closed_form(self) -> bool:
         """True if the head was fitted in closed form alone, without epochs."""
         folders = [self.path, *fold_folders(self.path)[:1]]
         found = {name for folder in folders for name in HEAD_FILES if (folder / name).is_file()}
         return bool(found) and EPOCHS_FILE not in found
 
+    def find(self, source: str) -> Any:
+        """Return a value by its place, such as "metrics.train.map", "settings.head.dropout", or a property.
+
+        Run folders are not trusted: the value is a number, text, or None if it is missing. Several values, such as
+        those of the networks of an ensemble, are joined.
+        """
+        record, *keys = source.split(".") if not source.startswith("settings.") else source.split(".", 1)
+        value = getattr(self, record)
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if source.endswith("_target_"):
+            return class_name(value).removesuffix("Head") or None
+        if isinstance(value, list):
+            return " + ".join(map(str, value)) or None
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            # the numbers of other records were checked when they were read
+            return value if record != "settings" or value is None or abs(value) < 2**53 else str(value)
+        return str(value)
+
+    @property
+    def network(self) -> Any:
+        """Name and tag of the weights, or the name of the configured network."""
+        return self.model.get("weights_tag") or self.settings.get("model.name")
+
+    @property
+    def views(self) -> str | None:
+        """Images whose features are averaged, if there are several."""
+        return "with mirror image" if self.settings.get("model.backbone.mirror") is True else None
+
+    @property
+    def feature_size(self) -> int | None:
+        """Features of an image."""
+        return math.prod(shape) if (shape := self.model.get("feature_shape")) else None
+
     @property
     def seconds_per_1000(self) -> float | None:
-        """Seconds of computing the features of 1,000 photographs, or None if unknown."""
+        """Seconds of computing the features of 1,000 photographs."""
         value = self.model.get("seconds_per_image")
         return None if value is None else 1000 * float(value)
 
-    def seconds(self, phase: str) -> float | None:
-        """Return the seconds of a phase, or None if unknown."""
-        value = self.status.get("seconds", {}).get(phase)
-        return None if value is None else float(value)
+    @property
+    def num_epochs(self) -> int | None:
+        """Epochs of the training."""
+        return None if self.epochs is None else len(self.epochs)
+
+    @property
+    def seconds_an_epoch(self) -> float | None:
+        """Mean seconds of an epoch."""
+        fit = self.find("status.seconds.fit")
+        return fit / self.num_epochs if self.num_epochs and fit is not None else None
+
+    @property
+    def total_seconds(self) -> float | None:
+        """Seconds of all phases."""
+        known = [value for name in PHASES if (value := self.find(f"status.seconds.{name}")) is not None]
+        return sum(known) if known else None
+
+    @property
+    def machine(self) -> str:
+        """The machines of the training and of the features."""
+        machines = (self.status.get("machine"), self.model.get("machine"))
+        return "; features: ".join(dict.fromkeys(name for name in machines if name))
+
+
+def class_name(target: Any) -> str:
+    """Return the last part of the path of a class; "" for anything but text."""
+    return target.rpartition(".")[2] if isinstance(target, str) else ""
 
 
 def read_run(path: Path) -> ReportedRun:
@@ -142,14 +203,14 @@ def read_run(path: Path) -> ReportedRun:
         folder = RunFolder(path)
         run.settings = _read(run, path / SETTINGS_FILE, _settings, optional=True) or {}
         run.dataset, run.metrics = _json(run, DATASET_FILE), _json(run, METRICS_FILE)
-        run.penalties = _read(run, path / PENALTIES_FILE, _numbers, optional=True)
+        run.penalties = _read(run, path / PENALTIES_FILE, partial(_numbers, "penalty"), optional=True)
         run.val = _read(run, folder.predictions("val"), _predictions, optional=True)
         run.loo = _read(run, folder.predictions("loo"), _predictions, optional=True)
         run.test = _read(run, folder.predictions("test"), _predictions)
         # a head in closed form has no epochs, and those of a cross-validation are in the runs of its folds
         without_epochs = run.is_closed_form or run.num_folds > 0
-        run.epochs = _read(run, path / EPOCHS_FILE, _epochs, optional=without_epochs)
-        _find_thresholds(run)
+        run.epochs = _read(run, path / EPOCHS_FILE, partial(_numbers, "epoch"), optional=without_epochs)
+        _use_thresholds(run, _json(run, THRESHOLDS_FILE, optional=True))
         run.answers = _read(run, path / GUARANTEES_FILE, partial(_answers, run.classes), optional=True)
     return run
 
@@ -168,8 +229,7 @@ def _read_evaluation(run: ReportedRun) -> ReportedRun:
         run.notes.append(
             f"{seen} images of the set were training images of the run: its figures are too optimistic"
         )
-    if run.test is not None:
-        _use_thresholds(run, content.get("thresholds") or {})
+    _use_thresholds(run, content.get("thresholds") or {})
     return run
 
 
@@ -199,22 +259,15 @@ def _settings(file: Path) -> dict[str, Any]:
     return flatten(load_plain_yaml(file.read_text(encoding="utf-8")))
 
 
-def _epochs(file: Path) -> pd.DataFrame:
-    return _numbers(file, first="epoch")
-
-
-def _numbers(file: Path, first: str = "penalty") -> pd.DataFrame:
-    table = pd.read_csv(file)
-    words = [str(name) for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
-    if first not in table.columns or words:
-        raise InputError(
-            f"expected columns of numbers including '{first}'; not numeric: {', '.join(words[:3])}"
-        )
-    return table
+def _numbers(first: str, file: Path) -> pd.DataFrame:
+    table = pd.read_csv(file).astype(float)
+    return table.dropna(subset=first)  # an error without this column
 
 
 def _predictions(file: Path) -> Predictions:
     predictions = Predictions.read_parquet(file)
+    if ((predictions.scores < 0) | (predictions.scores > 1)).any():
+        raise InputError("its scores must be probabilities")
     return predictions.select(np.argsort(predictions.file_names.astype(str), kind="stable"))
 
 
@@ -240,45 +293,21 @@ def _answers(classes: Sequence[str], file: Path) -> Answers | None:
     return Answers(yes, np.minimum(no, yes), origin)
 
 
-def _find_thresholds(run: ReportedRun) -> None:
-    """Use the thresholds stored by training, else tune them on the val predictions in the same way."""
+def _use_thresholds(run: ReportedRun, stored: dict[str, Any]) -> None:
+    """Use the calibrated thresholds of a run: one per class, or for a cross-validation those of each fold."""
     if run.test is None:
         return
-    stored = _json(run, THRESHOLDS_FILE, optional=True)
+    folds = [stored.get("per_class")]
+    rows = np.zeros(len(run.test), dtype=np.int64)
     if run.test.folds is not None:
-        _find_thresholds_of_folds(run, run.test.folds, stored.get("folds", {}))
-        return
-    _use_thresholds(run, stored)
-
-
-def _use_thresholds(run: ReportedRun, stored: dict[str, Any]) -> None:
-    per_class = stored.get("per_class")
-    if isinstance(per_class, dict):
-        absent = [name for name in run.classes if per_class.get(name) is None]
-        if not absent:
-            run.thresholds = np.array([per_class[name] for name in run.classes], dtype=np.float64)
-            run.common_threshold = stored.get("common")
-            run.thresholds_from = "of the run"
-            return
-        run.notes.append(f"thresholds.json has none for {', '.join(absent)}")
-    held_back = run.held_back
-    if held_back is not None and held_back.classes == run.classes:
-        fitted = fit_thresholds(held_back.scores, held_back.targets)
-        run.thresholds, run.common_threshold = fitted.per_class, fitted.common
-        run.thresholds_from = f"tuned on the {'val' if run.val is not None else 'loo'} predictions"
-    else:
+        numbers, rows = np.unique(run.test.folds, return_inverse=True)
+        folds = [stored.get("folds", {}).get(str(number)) for number in numbers]
+    table = [[(own or {}).get(name) for name in run.classes] for own in folds]
+    if any(value is None for own in table for value in own):
         run.notes.append(
-            "no calibrated metrics: there are neither thresholds nor val predictions to tune them on"
-        )
-
-
-def _find_thresholds_of_folds(run: ReportedRun, folds: np.ndarray, stored: dict[str, Any]) -> None:
-    numbers, fold_of_image = np.unique(folds, return_inverse=True)
-    table = [[stored.get(str(number), {}).get(name) for name in run.classes] for number in numbers]
-    if any(value is None for row in table for value in row):
-        run.notes.append(
-            f"no calibrated metrics: {THRESHOLDS_FILE} does not have the thresholds of each fold"
+            f"no calibrated metrics: {THRESHOLDS_FILE} does not have the thresholds of all classes"
         )
         return
-    run.thresholds = np.array(table, dtype=np.float64)[fold_of_image]
-    run.thresholds_from = f"{THRESHOLDS_FILE}, of each fold"
+    thresholds = np.array(table, dtype=np.float64)
+    run.thresholds = thresholds[rows] if run.num_folds else thresholds[0]
+    run.common_threshold = None if run.num_folds else stored.get("common")

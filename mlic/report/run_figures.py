@@ -1,17 +1,18 @@
-"""Figures of training and test metrics, one panel each, with all runs."""
+"""Figures of training and test metrics, with all runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from mlic.evaluation.bootstrap import Interval
 from mlic.figures import FAINT, INK, PANEL_HEIGHT, PANEL_WIDTH, RunStyle, new_figure, plain_log_axis, shorten
-from mlic.report.comparison import HALF, Comparison
-from mlic.report.curves import find_curve
+from mlic.report.comparison import Comparison
 from mlic.report.reading import ReportedRun
 from mlic.svg import mark
 
@@ -24,12 +25,10 @@ TRAINED = {
     "precision_micro": "Precision (micro)",
     "recall_micro": "Recall (micro)",
 }
-PENALTY_METRICS = {"loo/map": "Leave-one-out mAP", "loo/log_loss": "Leave-one-out log loss"}
-PART_DASHES = {"train": (0, (3, 1.5)), "val": "solid"}
-PART_LINES = [Line2D([], [], color=INK, ls=line, label=part) for part, line in PART_DASHES.items()]
-CURVE_AXES = {"pr": ("recall", "precision"), "roc": ("false positive rate", "true positive rate")}
+TRAINED_PARTS = {"train": (0, (3, 1.5)), "val": "solid"}
+PENALTY_METRICS = {"map": "Leave-one-out mAP", "log_loss": "Leave-one-out log loss"}
 LEGEND_LINE = 0.17  # inches
-CURVE_NAMES = {"pr": "Precision-recall", "roc": "ROC"}
+SHARES: Any = {"xlim": (0, 1.01), "ylim": (0, 1.02)}
 
 
 def new_panel(title: str, *, height: float = PANEL_HEIGHT, **settings: Any) -> tuple[Figure, Axes]:
@@ -41,34 +40,110 @@ def new_panel(title: str, *, height: float = PANEL_HEIGHT, **settings: Any) -> t
     return figure, axes
 
 
-def interval_figure(
-    comparison: Comparison, styles: Styles, metric: str = "map", title: str = "Test mAP"
-) -> Figure:
-    """Draw one dot with its interval per run, the best on top."""
-    known = {name: comparison.interval(name, HALF, metric) for name in styles}
-    rows = sorted(
-        ((v.estimate, v, name) for name, v in known.items() if v is not None), key=lambda row: row[0]
-    )
-    height = 1.1 + 0.3 * max(1, len(rows))
-    figure, axes = new_panel(f"{title}, {comparison.level:.0%} interval", height=height)
-    for place, (estimate, interval, name) in enumerate(rows):
-        colour = styles[name].colour
-        (line,) = axes.plot([interval.low, interval.high], [place, place], color=colour, lw=2.5, alpha=0.55)
-        (dot,) = axes.plot(estimate, place, styles[name].marker, color=colour, ms=7)
-        for artist in (line, dot):
-            mark(artist, f"{name}: {estimate:.3f} ({interval.low:.3f} to {interval.high:.3f})", note=True)
-    axes.set_yticks(range(len(rows)), [shorten(name) for *_, name in rows])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
+def line_figure(
+    title: str,
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray] | None],
+    styles: Styles,
+    *,
+    diagonal: bool = False,
+    markers: bool = False,
+    drawstyle: Any = "default",
+    **settings: Any,
+) -> Figure | None:
+    """Draw one line per run; None without any.
+
+    Args:
+        title: heading.
+        lines: x and y by name of run; None for runs without a line.
+        styles: styles by name of run.
+        diagonal: also draw the line from (0, 0) to (1, 1).
+        markers: draw the points as well.
+        drawstyle: see `Line2D`.
+        settings: see `Axes.set`.
+    """
+    found = {run: line for run, line in lines.items() if line is not None}
+    if not found:
+        return None
+    figure, axes = new_panel(title, **settings)
+    if diagonal:
+        axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=":", zorder=1)
+    for run, (x, y) in found.items():
+        marker = styles[run].marker if markers else ""
+        (line,) = axes.plot(x, y, marker=marker, ms=4, color=styles[run].colour, drawstyle=drawstyle)
+        mark(line, run)
+    add_legend(figure, styles, list(found), marks=markers)
+    return figure
+
+
+def interval_figure(comparison: Comparison, styles: Styles) -> Figure | None:
+    """Draw one dot with its interval per run, the highest mAP on top."""
+    known = comparison.intervals(styles)
+    if not known:
+        return None
+    names = list(known)[::-1]
+    title, height = f"Test mAP, {comparison.level:.0%} interval", 1.1 + 0.3 * len(names)
+    figure, axes = new_panel(title, height=height, ylim=(-0.6, len(names) - 0.4))
+    for place, name in enumerate(names):
+        _draw_interval(axes, name, styles[name], known[name], place)
+    axes.set_yticks(range(len(names)), [shorten(name) for name in names])
     axes.grid(visible=False, axis="y")
     return figure
 
 
-def training_figure(runs: Sequence[ReportedRun], styles: Styles, metrics: Sequence[str]) -> Figure | None:
-    """Draw metrics over the epochs, one below the other, train dashed and val solid; None if no run has them."""
+def pareto_figure(runs: Sequence[ReportedRun], comparison: Comparison, styles: Styles) -> Figure | None:
+    """Draw mAP with its interval against the seconds of 1,000 photographs; None with fewer than two known times."""
+    seconds = {run.name: time for run in runs if (time := run.seconds_per_1000)}
+    values = comparison.intervals(seconds)
+    if len({seconds[name] for name in values}) < 2:
+        return None
+    figure, axes = new_panel(
+        "mAP against wall-clock time",
+        xlabel="seconds of the features of 1,000 photographs",
+        ylabel="test mAP",
+    )
+    ordered = sorted((seconds[name], -values[name].estimate) for name in values)
+    # no other run is better in the same or less time
+    front = -np.minimum.accumulate([value for _, value in ordered])
+    axes.step([time for time, _ in ordered], front, where="post", color=FAINT, lw=1, ls="--", zorder=1)
+    for name, interval in values.items():
+        _draw_interval(axes, name, styles[name], interval, seconds[name], upwards=True)
+    plain_log_axis(axes)
+    add_legend(figure, styles, list(values), marks=True)
+    return figure
+
+
+def _draw_interval(
+    axes: Axes, name: str, style: RunStyle, interval: Interval, place: float, *, upwards: bool = False
+) -> None:
+    """Draw a value and its interval upwards at x = `place`, or to the right at y = `place`."""
+    bar, dot = ((interval.low, interval.high), (place, place)), (interval.estimate, place)
+    (line,) = axes.plot(*(bar[::-1] if upwards else bar), color=style.colour, lw=2.5, alpha=0.55)
+    (point,) = axes.plot(*(dot[::-1] if upwards else dot), style.marker, color=style.colour, ms=7)
+    for artist in (line, point):
+        mark(
+            artist, f"{name}: {interval.estimate:.3f} ({interval.low:.3f} to {interval.high:.3f})", note=True
+        )
+
+
+def history_figure(
+    tables: Mapping[str, pd.DataFrame],
+    styles: Styles,
+    metrics: Mapping[str, str],
+    *,
+    x: str = "epoch",
+    parts: Mapping[str, Any] = TRAINED_PARTS,
+) -> Figure | None:
+    """Draw metrics over the epochs or penalties, one below the other; None if no table has any.
+
+    Args:
+        tables: content of epochs.csv or penalties.csv by run, with columns such as "val/map".
+        styles: styles by run.
+        metrics: titles by name of metric.
+        x: `epoch` or `penalty`.
+        parts: line styles by name of part.
+    """
     known = [
-        metric
-        for metric in metrics
-        if any(run.epochs is not None and f"train/{metric}" in run.epochs for run in runs)
+        name for name in metrics if any(f"{part}/{name}" in own for own in tables.values() for part in parts)
     ]
     if not known:
         return None
@@ -76,72 +151,20 @@ def training_figure(runs: Sequence[ReportedRun], styles: Styles, metrics: Sequen
     figure = new_figure(width=PANEL_WIDTH, height=height)
     panels = figure.subplots(len(known), 1, sharex=True, squeeze=False)[:, 0]
     for axes, metric in zip(panels, known, strict=True):
-        for run in runs:
-            for part, dashes in PART_DASHES.items():
-                if run.epochs is not None and f"{part}/{metric}" in run.epochs:
-                    values = run.epochs[f"{part}/{metric}"]
-                    style = {"ls": dashes, "color": styles[run.name].colour}
-                    (line,) = axes.plot(run.epochs["epoch"] + 1, values, **style)
-                    mark(line, f"{run.name}, {part}")
-        axes.set_title(TRAINED[metric])
-        axes.set_ylim(bottom=0)
-    panels[-1].set_xlabel("epoch")
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    drawn = [run.name for run in runs if run.epochs is not None]
-    add_legend(figure, styles, drawn if len(runs) > 1 else [], extra=PART_LINES)
-    return figure
-
-
-def penalty_figure(runs: Sequence[ReportedRun], styles: Styles) -> Figure | None:
-    """Draw the leave-one-out mAP and log loss of heads in closed form over their penalties; None without such runs."""
-    tables = {run.name: run.penalties for run in runs if run.penalties is not None}
-    known = [name for name in PENALTY_METRICS if any(name in table for table in tables.values())]
-    if not known:
-        return None
-    figure = new_figure(width=PANEL_WIDTH, height=0.5 + 1.7 * len(known))
-    panels = figure.subplots(len(known), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, metric in zip(panels, known, strict=True):
-        for name, table in tables.items():
-            if metric in table:
-                (line,) = axes.plot(table["penalty"], table[metric], ".-", color=styles[name].colour)
-                mark(line, name)
-        axes.set_title(PENALTY_METRICS[metric])
-        plain_log_axis(axes)
-    panels[-1].set_xlabel("penalty")
-    add_legend(figure, styles, list(tables))
-    return figure
-
-
-def curve_figure(
-    runs: Sequence[ReportedRun], styles: Styles, kind: str, average: str, name: str = ""
-) -> Figure | None:
-    """Draw precision-recall or ROC curves of all runs.
-
-    Args:
-        runs: runs; those without test predictions are ignored.
-        styles: styles by name of run.
-        kind: `pr` or `roc`.
-        average: `micro`, `macro` or `class`.
-        name: name of the class.
-
-    Returns:
-        The figure, or None if no run has such a curve.
-    """
-    points = {run.name: find_curve(kind, run.test, average, name) for run in runs if run.test is not None}
-    found = {run: curve for run, curve in points.items() if curve is not None}
-    if not found:
-        return None
-    figure, axes = new_panel(
-        f"{CURVE_NAMES[kind]}: {name or average}",
-        xlabel=CURVE_AXES[kind][0], ylabel=CURVE_AXES[kind][1], xlim=(0, 1.01), ylim=(0, 1.02),
-    )  # fmt: skip
-    if kind == "roc":
-        axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=":")
-    steps = "steps-pre" if kind == "pr" else "default"
-    for run, (x, y) in found.items():
-        (line,) = axes.plot(x, y, color=styles[run].colour, drawstyle=steps)
-        mark(line, run)
-    add_legend(figure, styles, list(found))
+        for run, table in tables.items():
+            for part, dashes in parts.items():
+                if f"{part}/{metric}" in table:
+                    values = table[x] + (x == "epoch"), table[f"{part}/{metric}"]  # epochs are counted from 0
+                    (line,) = axes.plot(*values, ls=dashes, color=styles[run].colour)
+                    mark(line, f"{run}, {part}")
+        axes.set_title(metrics[metric])
+    panels[-1].set_xlabel(x)
+    if x == "epoch":
+        panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        plain_log_axis(panels[-1])
+    lines = [Line2D([], [], color=INK, ls=dashes, label=part) for part, dashes in parts.items()]
+    add_legend(figure, styles, list(tables), extra=lines)
     return figure
 
 

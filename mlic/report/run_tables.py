@@ -1,123 +1,158 @@
 """Tables of settings, models, training, time and data with one row per run."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from mlic.config import WITHOUT_EFFECT
 from mlic.report.discovery import MissingRun
-from mlic.report.reading import ReportedRun
-from mlic.report.reference import NOTE, TRAINING_NOTE, ReferenceRun
-from mlic.report.tables import Column, Table
+from mlic.report.reading import ReportedRun, class_name
+from mlic.report.reference import NOTE
+from mlic.report.tables import RUN, SCORES, Column, Table
 
-RUN = Column("run")
-PHASES = ("backbone", "data", "features", "records", "fit", "test")
-# in the order in which the first screen names them; the first four are clear without their header
-SETUP = (
-    "network", "head", "loss", "views", "hidden", "dropout", "optimizer", "learning_rate", "batch_size", "epochs",
-    "seed",
-)  # fmt: skip
-SETUP_SHOWN = 3
+PARTS = ("train", "val", "test")
+SETTINGS = {
+    "run": RUN,
+    "network": Column("network", meaning="timm name and tag of the pretrained weights", source="network"),
+    "license": Column("licence", meaning="of the weights, according to timm", source="model.weights_license"),
+    "pool": Column("pooling", meaning="pooling of the feature map", source="model.pool"),
+    "views": Column("views", meaning="images whose features are averaged", source="views"),
+    "head": Column("head", source="settings.head._target_"),
+    "dropout": Column("dropout", "number", source="settings.head.dropout"),
+    "hidden": Column("dense units", meaning="hidden layers of the head", source="settings.head.hidden"),
+    "loss": Column("loss", source="settings.loss._target_"),
+    "optimizer": Column("optimizer", source="settings.optimizer._target_"),
+    "learning_rate": Column("learning rate", "number", source="settings.optimizer.lr"),
+    "batch_size": Column("batch size", "integer", source="settings.data.batch_size"),
+    "epochs": Column("epochs", "integer", source="settings.trainer.max_epochs"),
+    "seed": Column("seed", "integer", source="settings.seed"),
+}
+SIZES = {
+    "run": RUN,
+    "weights_tag": Column("weights", meaning="timm name and tag", source="model.weights_tag"),
+    "image_size": Column("input", "integer", "side of the square input, pixels", "model.image_size"),
+    "backbone_parameters": Column("backbone parameters", "integer", "frozen", "model.backbone_parameters"),
+    "head_parameters": Column("trainable parameters", "integer", "of the head", "model.head_parameters"),
+    "feature_size": Column("feature size", "integer", "numbers per image", "feature_size"),
+    "precision": Column("computed in", meaning="number format of the backbone", source="model.precision"),
+}
+TRAINING = {
+    **{name: SCORES[name] for name in ("map", "auc_macro", "auc_micro", "precision_micro", "recall_micro")},
+    "loo_map": Column(
+        "leave-one-out mAP", "score", "each image scored by the head fitted without it or its group"
+    ),
+}
+TIMES = {
+    "run": RUN,
+    "seconds_per_1000": Column(
+        "features of 1,000 photographs", "seconds", "of the network, once an image", "seconds_per_1000"
+    ),
+    "extraction": Column(
+        "extraction", "seconds", "features that no earlier run had stored", "status.seconds.features"
+    ),
+    "epochs": Column("epochs", "integer", source="num_epochs"),
+    "seconds_an_epoch": Column("seconds per epoch", "seconds", source="seconds_an_epoch"),
+    "fit": Column("training", "seconds", source="status.seconds.fit"),
+    "test": Column("test", "seconds", source="status.seconds.test"),
+    "total": Column("total", "seconds", source="total_seconds"),
+    "machine": Column("machine", source="machine"),
+}
+DATA = {
+    "run": RUN,
+    **{
+        f"images_{part}": Column(f"{part} images", "integer", source=f"dataset.images.{part}")
+        for part in PARTS
+    },
+    "classes": Column("classes", "integer"),
+    "classes_dropped": Column("classes dropped", "integer", "dropped by curation"),
+    "labels_an_image": Column("labels per image", "number", "mean over the test images"),
+    "unknown": Column("unknown labels", "share", "of the test images; they take no part in any figure"),
+    "undefined": Column("classes without a test image", meaning="excluded from means"),
+    "split": Column("split", meaning="first letters of the hash over file names, labels, seed and fractions"),
+}
 # settings without meaning for a head in closed form
 OF_EPOCHS = ("loss", "optimizer", "learning_rate", "batch_size", "epochs")
+# in the order in which the first screen names them; the first four are clear without their header
+SETUP = ("network", "head", "loss", "views", "hidden", "dropout", *OF_EPOCHS[1:], "seed")
+SETUP_SHOWN = 3
+# here the data count, which a resumed run checks by their digests
+IGNORED = tuple(f"{name}." for name in WITHOUT_EFFECT if name not in ("data.annotations", "data.images"))
+UNSET = "not set"
+
+References = Sequence[Mapping[str, Any]]
+
+
+def run_rows(runs: Sequence[ReportedRun], columns: Mapping[str, Column]) -> list[dict[str, Any]]:
+    """Return the values of columns that have a source, one row per run."""
+    known = {name: column.source for name, column in columns.items() if column.source}
+    return [{"run": run.name, **{name: run.find(source) for name, source in known.items()}} for run in runs]
 
 
 def settings_table(runs: Sequence[ReportedRun]) -> Table:
     """Build Table 1, the network, head and training settings of each run."""
-    columns = {
-        "run": RUN,
-        "network": Column("network", meaning="timm name and tag of the pretrained weights"),
-        "license": Column("licence", meaning="of the weights, according to timm"),
-        "pool": Column("pooling", meaning="pooling of the feature map"),
-        "views": Column("views", meaning="images whose features are averaged"),
-        "head": Column("head"),
-        "dropout": Column("dropout", "number"),
-        "hidden": Column("dense units", meaning="hidden layers of the head"),
-        "loss": Column("loss"),
-        "optimizer": Column("optimizer"),
-        "learning_rate": Column("learning rate", "number"),
-        "batch_size": Column("batch size", "integer"),
-        "epochs": Column("epochs", "integer"),
-        "seed": Column("seed", "integer"),
-    }
-    rows = [{"run": run.name, **main_settings(run)} for run in runs]
-    return Table("settings", "Table 1. Settings", columns, pd.DataFrame(rows))
+    return Table("settings", "Table 1. Settings", SETTINGS, pd.DataFrame(_main_settings(runs)))
 
 
-def main_settings(run: ReportedRun) -> dict[str, Any]:
-    """Return the settings of Table 1 by column; None where a run does not have one."""
-    get = run.settings.get
-    found = {
-        "network": _words(run.model.get("weights_tag")) or _number_or_text(get("model.name")),
-        "license": _words(run.model.get("weights_license")),
-        "pool": run.model.get("pool"),
-        "views": "with mirror image" if get("model.backbone.mirror") is True else None,
-        "head": class_name(get("head._target_")).removesuffix("Head") or None,
-        "dropout": _number_or_text(get("head.dropout")),
-        "hidden": _words(get("head.hidden") or None),
-        "loss": class_name(get("loss._target_")) or None,
-        "optimizer": class_name(get("optimizer._target_")) or None,
-        "learning_rate": _number_or_text(get("optimizer.lr")),
-        "batch_size": _number_or_text(get("data.batch_size")),
-        "epochs": _number_or_text(get("trainer.max_epochs")),
-        "seed": _number_or_text(get("seed")),
-    }
-    return found | (dict.fromkeys(OF_EPOCHS) if run.is_closed_form else {})
+def _main_settings(runs: Sequence[ReportedRun]) -> list[dict[str, Any]]:
+    rows = run_rows(runs, SETTINGS)
+    return [
+        row | (dict.fromkeys(OF_EPOCHS) if run.is_closed_form else {})
+        for row, run in zip(rows, runs, strict=True)
+    ]
 
 
 def setups(runs: Sequence[ReportedRun]) -> dict[str, str]:
     """Describe each run shortly by the first settings of Table 1 that differ between the runs."""
-    table = settings_table(runs)
-    # the name of a configured network is shorter than that of its weights
-    table.frame["network"] = [run.settings.get("model.name") or run.model.get("weights_tag") for run in runs]
-    differing = [name for name in SETUP if len({*map(str, table.frame[name])}) > 1]
+    rows = _main_settings(runs)
+    for row, run in zip(rows, runs, strict=True):
+        row["network"] = run.settings.get("model.name") or row["network"]  # shorter than that of the weights
+    differing = [name for name in SETUP if len({row[name] for row in rows}) > 1]
     found = {}
-    for record in table.frame.to_dict("records"):
-        shown = [name for name in differing if not pd.isna(record[name])]
-        texts = [table.columns[name].format(record[name]) for name in shown]
+    for row in rows:
+        known = [name for name in differing if row[name] is not None]
         words = [
-            text if name in SETUP[:4] else f"{table.columns[name].header} {text}"
-            for name, text in zip(shown, texts, strict=True)
+            f"{'' if name in SETUP[:4] else SETTINGS[name].header} {row[name]}".strip() for name in known
         ]
-        found[record["run"]] = ", ".join(words[:SETUP_SHOWN]) + (", …" if len(words) > SETUP_SHOWN else "")
+        found[row["run"]] = ", ".join(words[:SETUP_SHOWN]) + (", …" if len(words) > SETUP_SHOWN else "")
     return found
 
 
-def class_name(target: Any) -> str:
-    """Return the last part of the path of a class; "" for anything but text."""
-    return target.rpartition(".")[2] if isinstance(target, str) else ""
+def relevant_settings(run: ReportedRun) -> dict[str, str]:
+    """Return the settings that can change a result, as text."""
+    return {
+        name: class_name(value) if name.endswith("_target_") else _text(value)
+        for name, value in run.settings.items()
+        if not f"{name}.".startswith(IGNORED)
+    }
 
 
-def _number_or_text(value: Any) -> int | float | str | None:
-    """Return a value of config.yaml, which is not trusted, as a number or as text."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
-    return value if value is None or is_number else str(value)
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _words(value: Any) -> Any:
-    """Join several values, such as those of the networks of an ensemble, to one text."""
-    return " + ".join(map(str, value)) if isinstance(value, list) else None if value is None else str(value)
+def difference_table(runs: Sequence[ReportedRun]) -> Table:
+    """Build the table of exactly the settings in which the runs differ, one row per setting.
+
+    Of several settings that have the same last word and the same values, such as `seed` and `data.seed`, only the
+    first is shown, because one is usually taken from the other.
+    """
+    runs = [run for run in runs if run.settings]
+    columns = {"setting": Column("setting"), **{f"run:{run.name}": Column(run.name) for run in runs}}
+    frame = pd.DataFrame({f"run:{run.name}": relevant_settings(run) for run in runs}, dtype=object).fillna(
+        UNSET
+    )
+    frame = frame[frame.nunique(axis=1) > 1]
+    frame = frame.loc[sorted(frame.index, key=lambda name: (name.count("."), name))]
+    words = [name.rpartition(".")[2] for name in frame.index]
+    frame = frame[~frame.assign(word=words).duplicated()].sort_index()
+    frame.insert(0, "setting", [name.removesuffix("._target_") for name in frame.index])
+    return Table("differences", "What differs", columns, frame)
 
 
 def model_table(runs: Sequence[ReportedRun]) -> Table:
     """Build the table of the sizes of the networks and heads."""
-    columns = {
-        "run": RUN,
-        "weights_tag": Column("weights", meaning="timm name and tag of the pretrained weights"),
-        "image_size": Column("input", "integer", "side of the square input, pixels"),
-        "backbone_parameters": Column("backbone parameters", "integer", "frozen"),
-        "head_parameters": Column("trainable parameters", "integer", "of the head"),
-        "feature_size": Column("feature size", "integer", "numbers per image"),
-        "precision": Column("computed in", meaning="number format of the backbone"),
-    }
-    rows = []
-    for run in runs:
-        shape, size = run.model.get("feature_shape"), run.model.get("image_size")
-        texts = {"weights_tag": _words(run.model.get("weights_tag")), "run": run.name}
-        sizes = {"image_size": _words(size) if isinstance(size, list) else size}
-        rows.append({**run.model, **texts, **sizes, "feature_size": math.prod(shape) if shape else None})
-    return Table("models", "Sizes", columns, pd.DataFrame(rows, columns=list(columns)))
+    return Table("models", "Sizes", SIZES, pd.DataFrame(run_rows(runs, SIZES)))
 
 
 def loss_names(runs: Sequence[ReportedRun]) -> dict[str, str]:
@@ -125,152 +160,76 @@ def loss_names(runs: Sequence[ReportedRun]) -> dict[str, str]:
 
     Values of different loss functions, or of the same one with other class weights, cannot be compared.
     """
-    identities = {
-        run.name: str(
-            {key: value for key, value in run.settings.items() if key.startswith(("loss.", "data.class_w"))}
-        )
-        for run in runs
-    }
-    known: dict[str, dict[str, str]] = {}
+    names: dict[tuple[str, str], str] = {}
+    found = {}
     for run in runs:
-        word = class_name(run.settings.get("loss._target_")) or "unknown"
-        own = known.setdefault(word, {})
-        own.setdefault(identities[run.name], f"{word} {len(own) + 1}" if own else word)
-    return {
-        run.name: next(own[identity] for own in known.values() if (identity := identities[run.name]) in own)
-        for run in runs
-    }
+        word = str(run.find("settings.loss._target_") or "unknown")
+        own = [item for item in run.settings.items() if item[0].startswith(("loss.", "data.class_w"))]
+        number = sum(known == word for known, _ in names) + 1
+        found[run.name] = names.setdefault((word, str(own)), f"{word} {number}" if number > 1 else word)
+    return found
 
 
-def training_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRun] = ()) -> Table:
+def training_table(runs: Sequence[ReportedRun], references: References = ()) -> Table:
     """Build Table 2, metrics of the selected checkpoint on its own training images at threshold 0.5."""
-    losses = loss_names(runs)
-    trained = list(dict.fromkeys(losses[run.name] for run in runs if not run.is_closed_form))
+    # no best run is marked, because on training images it would be the one that overfits most
+    losses = loss_names([run for run in runs if not run.is_closed_form])
+    trained = dict.fromkeys(losses.values())
+    headers = {name: f"loss, {name}" if len(trained) > 1 else "loss" for name in trained}
     columns = {
         "run": RUN,
-        **{
-            f"loss_{name}": Column(
-                f"loss, {name}" if len(trained) > 1 else "loss", "loss", "training loss", "low"
-            )
-            for name in trained
-        },
-        "map": Column("mAP", "score"),
-        "auc_macro": Column("AUC macro", "score"),
-        "auc_micro": Column("AUC micro", "score"),
-        "precision_micro": Column("precision", "score", "micro"),
-        "recall_micro": Column("recall", "score", "micro"),
+        **{f"loss_{name}": Column(header, "loss") for name, header in headers.items()},
+        **TRAINING,
     }
     rows = []
     for run in runs:
-        found = {key: run.metrics.get("train", {}).get(key) for key in columns} | {"run": run.name}
-        loss = (
-            {}
-            if run.is_closed_form
-            else {f"loss_{losses[run.name]}": run.metrics.get("train", {}).get("loss")}
-        )
-        rows.append({**found, **loss, "loo_map": run.metrics.get("loo", {}).get("map")})
+        row = {name: run.find(f"metrics.train.{name}") for name in TRAINING}
+        row |= {f"loss_{losses[run.name]}": run.find("metrics.train.loss")} if run.name in losses else {}
+        rows.append({"run": run.name, **row, "loo_map": run.find("metrics.loo.map")})
     notes = ["The selected checkpoint, without dropout, on its training images at threshold 0.5."]
-    if any("loo" in run.metrics for run in runs):
-        columns["loo_map"] = Column("leave-one-out mAP", "score", "", "high")
-        notes.append(
-            "Leave-one-out: each training image scored by the head fitted without it, or without its group."
-        )
     if len(trained) > 1:
         notes.append(
             "Values of different loss functions are in columns of their own: they cannot be compared."
         )
-    rows += [
-        {
-            "run": item.name,
-            "auc_micro": item.train_auc,
-            "precision_micro": item.train_precision,
-            "recall_micro": item.train_recall,
-        }
-        for item in references
-    ]
-    notes += _note_of_folds(runs, "means over its folds")
-    notes += [NOTE, TRAINING_NOTE] if references else []
-    # no best run is marked, because on training images it would be the one that overfits most
-    faint = range(len(runs), len(rows))
-    return Table("training", "Table 2. Training", columns, pd.DataFrame(rows), notes, faint)
+    return _with_references("training", "Table 2. Training", columns, rows, notes, references)
 
 
-def time_table(runs: Sequence[ReportedRun], references: Sequence[ReferenceRun] = ()) -> Table:
+def time_table(runs: Sequence[ReportedRun], references: References = ()) -> Table:
     """Build Table 4, the seconds of each run."""
-    columns = {
-        "run": RUN,
-        "seconds_per_1000": Column(
-            "features of 1,000 photographs", "seconds", "of the network, once an image", "low"
-        ),
-        "extraction": Column("extraction", "seconds", "features that no earlier run had stored"),
-        "epochs": Column("epochs", "integer"),
-        "seconds_an_epoch": Column("seconds per epoch", "seconds", "", "low"),
-        "fit": Column("training", "seconds"),
-        "test": Column("test", "seconds"),
-        "total": Column("total", "seconds"),
-        "machine": Column("machine"),
-    }
-    rows = [{"run": run.name, **_times(run)} for run in runs]
-    rows += [{"run": item.name, "seconds_an_epoch": item.seconds_an_epoch} for item in references]
     notes = [
-        "Seconds of wall-clock time on the machine of the row.",
+        "Seconds of wall-clock time on the machine of the row; of a cross-validation, sums over its folds.",
         "Those of the features of 1,000 photographs were measured when they were stored, perhaps by an earlier run.",
     ]
-    notes += _note_of_folds(runs, "sums over its folds") + ([NOTE] if references else [])
-    faint = range(len(runs), len(rows))
-    return Table("times", "Table 4. Time", columns, pd.DataFrame(rows), notes, faint).mark_best()
+    return _with_references("times", "Table 4. Time", TIMES, run_rows(runs, TIMES), notes, references)
 
 
-def _times(run: ReportedRun) -> dict[str, Any]:
-    epochs, fit = None if run.epochs is None else len(run.epochs), run.seconds("fit")
-    machines = (run.status.get("machine"), run.model.get("machine"))
-    known = [value for phase in PHASES if (value := run.seconds(phase)) is not None]
-    return {
-        "seconds_per_1000": run.seconds_per_1000,
-        "extraction": run.seconds("features"),
-        "epochs": epochs,
-        "seconds_an_epoch": fit / epochs if fit is not None and epochs else None,
-        "fit": fit,
-        "test": run.seconds("test"),
-        "total": sum(known) if known else None,
-        "machine": "; features: ".join(dict.fromkeys(name for name in machines if name)) or None,
-    }
+def _with_references(
+    key: str,
+    title: str,
+    columns: Mapping[str, Column],
+    rows: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
+    references: References,
+) -> Table:
+    """Build a table with greyed rows of the original report below the others."""
+    faint = range(len(rows), len(rows) + len(references))
+    notes = [*notes, NOTE] if references else notes
+    return Table(key, title, columns, pd.DataFrame([*rows, *references]), notes, faint)
 
 
 def data_table(runs: Sequence[ReportedRun]) -> Table:
     """Build the table of images, classes and split of each run."""
-    columns = {
-        "run": RUN,
-        **{f"images_{part}": Column(f"{part} images", "integer") for part in ("train", "val", "test")},
-        "classes": Column("classes", "integer"),
-        "classes_dropped": Column("classes dropped", "integer", "dropped by curation"),
-        "labels_an_image": Column("labels per image", "number", "mean over the test images"),
-        "undefined": Column("classes without a test image", meaning="excluded from means"),
-        "split": Column(
-            "split", meaning="first letters of the hash over file names, labels, seed and fractions"
-        ),
-    }
-    shares = {run.name: 1 - run.test.known.mean() for run in runs if run.test is not None}
-    notes = [
-        f"{name}: {share:.1%} of the test labels are unknown and take no part in any figure."
-        for name, share in shares.items()
-        if share > 0
-    ]
-    notes += _note_of_folds(runs, "train and val are those of its first fold")
-    frame = pd.DataFrame([{"run": run.name, **_data(run)} for run in runs])
-    return Table("data", "Images and labels", columns, frame, notes)
-
-
-def _data(run: ReportedRun) -> dict[str, Any]:
-    images, curation = run.dataset.get("images", {}), run.dataset.get("curation", {})
-    return {
-        **{f"images_{part}": images.get(part) for part in ("train", "val", "test")},
-        "classes": len(run.dataset["classes"]) if "classes" in run.dataset else len(run.classes) or None,
-        "classes_dropped": len(curation["dropped_classes"]) if "dropped_classes" in curation else None,
-        "labels_an_image": None if run.test is None else float(run.test.positives.sum(axis=1).mean()),
-        "undefined": ", ".join(undefined_classes(run)) or None,
-        "split": str(run.dataset.get("split", {}).get("hash", ""))[:8] or None,
-    }
+    rows = run_rows(runs, DATA)
+    for row, run in zip(rows, runs, strict=True):
+        row["classes"] = len(run.dataset.get("classes", run.classes)) or None
+        row["classes_dropped"] = len(run.dataset.get("curation", {}).get("dropped_classes", []))
+        row["split"] = str(run.find("dataset.split.hash") or "")[:8] or None
+        if run.test is not None:
+            row["labels_an_image"] = float(run.test.positives.sum(axis=1).mean())
+            row["unknown"] = float(1 - run.test.known.mean()) or None
+            row["undefined"] = ", ".join(undefined_classes(run)) or None
+    notes = ["Of a cross-validation, train and val are those of its first fold."]
+    return Table("data", "Images and labels", DATA, pd.DataFrame(rows), notes)
 
 
 def undefined_classes(run: ReportedRun) -> list[str]:
@@ -281,13 +240,8 @@ def undefined_classes(run: ReportedRun) -> list[str]:
 
 def state_table(runs: Sequence[ReportedRun], missing: Sequence[MissingRun]) -> Table:
     """Build the table of runs that are not in the other tables, with the reasons."""
-    columns = {
-        "run": RUN,
-        "state": Column("state"),
-        "error": Column("error", "message"),
-        "folder": Column("folder"),
-    }
-    rows: list[Mapping[str, Any]] = [
+    columns = {name: Column(name) for name in ("run", "state", "error", "folder")}
+    rows = [
         {"run": run.name, "state": run.state, "error": _error(run), "folder": str(run.path)} for run in runs
     ]
     rows += [{"run": run.name, "state": "missing", "error": run.reason} for run in missing]
@@ -301,7 +255,3 @@ def _error(run: ReportedRun) -> str:
     if run.state == "running":
         return f"still running, or killed; started {run.status.get('started')}"
     return "; ".join(run.notes) or "no error recorded"
-
-
-def _note_of_folds(runs: Sequence[ReportedRun], meaning: str) -> list[str]:
-    return [f"Cross-validation: {meaning}."] if any(run.num_folds for run in runs) else []

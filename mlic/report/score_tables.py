@@ -1,4 +1,4 @@
-"""Tables of test metrics: with intervals, pairwise differences, by class, and calibration."""
+"""Tables of test metrics: with intervals, pairwise differences, by class, calibration, and where a run fails."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,80 +6,76 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlic.evaluation.bootstrap import FREQUENT, FREQUENT_MAP, MEAN_OF_FOLDS, Difference, Interval
+from mlic.evaluation.bootstrap import FREQUENT, FREQUENT_MAP, MEAN_OF_FOLDS, Interval
 from mlic.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
+from mlic.evaluation.errors import confusions
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.report.comparison import (
     CALIBRATED,
     HALF,
     METRICS,
     Comparison,
-    is_beyond_chance,
+    predict_rule,
     predictions_of,
+    winner,
 )
 from mlic.report.reading import ReportedRun
-from mlic.report.reference import NOTE, TEST_NOTE, ReferenceRun
-from mlic.report.run_tables import RUN
-from mlic.report.tables import AHEAD, BEST, Column, Table
+from mlic.report.reference import NOTE
+from mlic.report.run_tables import References
+from mlic.report.tables import AHEAD, BEST, RUN, SCORES, Column, Table, interval_cells
 
-# header and meaning
-SCORES = {
-    "map": ("mAP", "mean over classes of the average precision"),
-    MEAN_OF_FOLDS: ("mAP, mean of folds", "mean over the folds of the mAP within each"),
-    FREQUENT_MAP: (f"mAP, {FREQUENT}+ images", f"mAP over the classes with at least {FREQUENT} test images"),
-    "auc_macro": ("AUC", "area under the ROC curve of the scores, mean over classes"),
-    "precision_micro": ("precision", "of the labels that it gives, the share that is right (micro)"),
-    "recall_micro": ("recall", "of the true labels, the share that it finds (micro)"),
-    "cf1": ("CF1", "harmonic mean of macro precision and macro recall"),
-    "of1": ("OF1", "micro F1: harmonic mean of precision and recall"),
-    "auc_thresholded": (
-        "AUC of decisions",
-        "mean of (TPR + TNR) / 2 over classes, the area of the 0/1 decisions",
-    ),
-}
-HEADERS = {name: header for name, (header, _) in SCORES.items()}
 THRESHOLD_FREE = ("map", MEAN_OF_FOLDS, FREQUENT_MAP, "auc_macro")
 OVERVIEW = ("map", FREQUENT_MAP, "auc_macro", "precision_micro", "recall_micro", "of1")
 OVERVIEW_RUNS = 8
 CHANCE = "chance"
-TEST_SET = Column("test images")
+WEAKEST, CONFUSED = 5, 2  # classes of the first screen, and what they are confused with
 
 SECOND_TRAINING = "Intervals cover the choice of the test images, not a second training with another seed."
-FOLD_NOTES = (
-    "Cross-validation: each image was scored once, by the run of a fold that was trained without it.",
-    "Its mAP and AUC rank the images of all folds together; different scales of the scores of the folds lower both.",
-    "The mean of folds ranks within each fold, where a class has fewer images, which raises its average precision.",
-    "Its decisions are counted over all images, at the thresholds of the fold of each.",
+FOLD_NOTE = (
+    "Cross-validation: each image was scored by the run of a fold that was trained without it. mAP ranks the images of "
+    "all folds together, although the scales of their scores may differ; the mean of folds ranks within each, where a "
+    "class has fewer images, which raises it. Decisions are counted at the thresholds of the fold of each image."
 )
 
 
-def result_table(comparison: Comparison, references: Sequence[ReferenceRun] = ()) -> Table:
+def result_table(comparison: Comparison, references: References = ()) -> Table:
     """Build Table 3, test metrics at 0.5 and at calibrated thresholds, with intervals and marks of the best.
 
     The last rows are what scores without information reach, and the original report.
     """
-    chosen = [(threshold, metric) for threshold, metrics in METRICS.items() for metric in metrics]
-    if not any(run.num_folds for run in comparison.runs.values()):
-        chosen.remove((HALF, MEAN_OF_FOLDS))
-    names = [name for group in comparison.groups for name in comparison.ranking(group)]
-    table = _score_table("test", "Table 3. Test", comparison, chosen, names, references)
-    level = f"{comparison.level:.0%}"
-    table.notes = [
-        f"Small numbers: {level} interval, bootstrap over the test images. {SECOND_TRAINING}",
-        "A label is predicted if its score is above the threshold: 0.5, or one calibrated threshold per class.",
-        "Calibrated thresholds are tuned for the F1 of each class: they raise CF1, but may lower OF1.",
-        "They are tuned on val or, without it, on leave-one-out scores.",
+    columns = {"run": RUN} | ({"test_set": Column("test images")} if len(comparison.groups) > 1 else {})
+    rows: list[dict[str, Any]] = [
+        {"run": name, "test_set": f"set {number}"}
+        for number, group in enumerate(comparison.groups, start=1)
+        for name in comparison.ranking(group)
+    ]
+    marks: dict[tuple[int, str], str] = {}
+    for threshold, metric in [(threshold, metric) for threshold, own in METRICS.items() for metric in own]:
+        free = metric in THRESHOLD_FREE
+        group = "of the scores" if free else f"at {threshold}" if threshold == HALF else threshold
+        column = metric if threshold == HALF else f"{metric}_{threshold}"
+        columns[column] = SCORES[metric]._replace(group=group)
+        best = comparison.best(threshold, metric)
+        for place, row in enumerate(rows):
+            row |= interval_cells(column, comparison.interval(row["run"], threshold, metric))
+            if row["run"] in best:
+                marks[place, column] = AHEAD if best[row["run"]] else BEST
+    floors = [
+        {"run": CHANCE, "test_set": f"set {number}", **_chance(comparison, group)}
+        for number, group in enumerate(comparison.groups, start=1)
+    ]
+    notes = [
+        f"Small numbers: {comparison.level:.0%} interval, bootstrap over the test images. {SECOND_TRAINING}",
+        "Calibrated: at one threshold per class, tuned for F1 on val or leave-one-out scores.",
         "Bold: best of its column among runs with the same test images.",
         f"Star: significantly better than the next (paired, Holm-corrected, p < {1 - comparison.level:.2g}).",
         "Chance: scores without information. Their average precision is the share of positives.",
-        *(FOLD_NOTES if (HALF, MEAN_OF_FOLDS) in chosen else ()),
     ]
-    if len(comparison.groups) > 1:
-        table.notes.append(
-            "Runs were tested on different images or folds: compare only within a set of test images."
-        )
-    table.notes += [NOTE, TEST_NOTE] if references else []
-    return table
+    notes += [FOLD_NOTE] if any(run.num_folds for run in comparison.runs.values()) else []
+    notes += [NOTE] if references else []
+    others = [{"test_set": "other data", **row} for row in references]
+    frame = pd.DataFrame([*rows, *floors, *others])
+    return Table("test", "Table 3. Test", columns, frame, notes, range(len(rows), len(frame)), marks)
 
 
 def overview_table(comparison: Comparison, setups: Mapping[str, str]) -> Table:
@@ -91,72 +87,19 @@ def overview_table(comparison: Comparison, setups: Mapping[str, str]) -> Table:
         comparison: comparison of all runs.
         setups: short descriptions of what differs, by run.
     """
-    groups = (
-        comparison.groups[:1] if comparison.groups and len(comparison.groups[0]) > 1 else comparison.groups
-    )
-    names = [name for group in groups for name in comparison.ranking(group)]
-    shown = names[:OVERVIEW_RUNS]
-    chosen = [(HALF, metric) for metric in OVERVIEW]
-    table = _score_table("overview", "Results", comparison, chosen, shown)
-    if any(setups.values()):
-        table.columns = {**table.columns, "setup": Column("what differs")}
-        table.frame["setup"] = [setups.get(name) for name in table.frame["run"]]
-    if len(groups) < len(comparison.groups):
-        table.columns = {name: column for name, column in table.columns.items() if name != "test_set"}
-    table.notes = [f"The best {OVERVIEW_RUNS} of {len(names)} runs; all are in Table 3."] * (
-        len(names) > len(shown)
-    )
-    return table
-
-
-def _score_table(
-    key: str,
-    title: str,
-    comparison: Comparison,
-    chosen: Sequence[tuple[str, str]],
-    names: Sequence[str],
-    references: Sequence[ReferenceRun] = (),
-) -> Table:
-    many = len(comparison.groups) > 1
-    columns = {"run": RUN, **({"test_set": TEST_SET} if many else {})}
-    sets = {name: number for number, group in enumerate(comparison.groups, start=1) for name in group}
-    rows: list[dict[str, Any]] = [{"run": name, "test_set": f"set {sets[name]}"} for name in names]
-    marks: dict[tuple[int, str], str] = {}
-    for threshold, metric in chosen:
-        free = metric in THRESHOLD_FREE
-        group = "of the scores" if free else f"at {threshold}" if threshold == HALF else threshold
-        column = metric if threshold == HALF else f"{metric}_{threshold}"
-        columns[column] = Column(HEADERS[metric], "score", SCORES[metric][1], "high", group)
-        best = comparison.best(threshold, metric)
-        for place, name in enumerate(names):
-            rows[place] |= interval_cells(column, comparison.interval(name, threshold, metric))
-            if name in best:
-                marks[place, column] = AHEAD if best[name] else BEST
-    groups = [
-        (number, group) for number, group in enumerate(comparison.groups, start=1) if {*group} & {*names}
-    ]
-    floors = [
-        {"run": CHANCE, "test_set": f"set {number}", **_chance(comparison, group)} for number, group in groups
-    ]
-    others = [
-        {
-            "run": item.name,
-            "test_set": "other data",
-            "precision_micro": item.test_precision,
-            "recall_micro": item.test_recall,
-            "auc_thresholded": item.test_auc,
-        }
-        for item in references
-    ]
-    faint = range(len(rows), len(rows) + len(floors) + len(others))
-    return Table(key, title, columns, pd.DataFrame([*rows, *floors, *others]), faint=faint, marks=marks)
-
-
-def interval_cells(name: str, interval: Interval | None) -> dict[str, float]:
-    """Return the cells of a value and its interval; {} without one."""
-    if interval is None:
-        return {}
-    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    result, groups = result_table(comparison), comparison.groups
+    shown = groups[:1] if groups and len(groups[0]) > 1 else groups
+    runs = min(sum(map(len, shown)), OVERVIEW_RUNS)  # the first rows
+    rows = [*range(runs), *list(result.faint)[: len(shown)]]
+    frame = result.frame.iloc[rows]
+    frame = frame.assign(setup=[setups.get(name) for name in frame["run"]])
+    chosen = ("run", *(["test_set"] if len(shown) > 1 else []), *OVERVIEW)
+    columns = {name: column for name, column in result.columns.items() if name in chosen}
+    columns["setup"] = Column("what differs")
+    marks = {place: mark for place, mark in result.marks.items() if place[0] < runs}
+    cut = sum(map(len, shown)) > runs
+    notes = [f"The best {runs} runs; all are in Table 3."] if cut else []
+    return Table("overview", "Results", columns, frame, notes, range(runs, len(rows)), marks)
 
 
 def _chance(comparison: Comparison, group: Sequence[str]) -> dict[str, float]:
@@ -182,13 +125,14 @@ def pair_table(comparison: Comparison) -> Table:
     }
     rows: list[dict[str, Any]] = [
         {
-            "metric": metric_label(item.metric, threshold),
+            "metric": SCORES[item.metric].header
+            + ("" if item.metric in THRESHOLD_FREE else f", {threshold}"),
             "first": item.first,
             "second": item.second,
             **interval_cells("difference", Interval(item.estimate, item.low, item.high)),
             "p_value": item.p_value,
             "p_holm": item.p_holm,
-            "verdict": _verdict(item, comparison.level),
+            "verdict": f"{better} is better" if (better := winner(item, comparison.level)) else "tie",
         }
         for threshold, differences in comparison.differences.items()
         for item in differences
@@ -202,99 +146,129 @@ def pair_table(comparison: Comparison) -> Table:
     return Table("pairs", "Differences between runs", columns, frame, [note], filter_column="metric")
 
 
-def metric_label(metric: str, threshold: str) -> str:
-    """Return a label such as "CF1, calibrated"."""
-    return HEADERS[metric] if metric in THRESHOLD_FREE else f"{HEADERS[metric]}, {threshold}"
-
-
-def _verdict(item: Difference, level: float) -> str:
-    if np.isnan(item.estimate):
-        return "undefined"
-    if is_beyond_chance(item, level):
-        return f"{item.first if item.estimate > 0 else item.second} is better"
-    return "tie"
-
-
 def calibration_table(runs: Sequence[ReportedRun]) -> Table:
     """Build the table of calibration errors on test, before and after temperature scaling on held-back scores."""
     columns = {
         "run": RUN,
-        "ece": Column("calibration error", "score", "expected calibration error, 15 bins", "low"),
+        "ece": Column("calibration error", "score", "expected calibration error, 15 bins"),
         "temperature": Column("temperature", "number", "above 1: overconfident scores"),
-        "ece_temperature": Column("error with temperature", "score", better="low"),
-        "thresholds": Column("calibrated thresholds"),
+        "ece_temperature": Column("error with temperature", "score"),
     }
-    rows = [{"run": run.name, **_calibration(run)} for run in runs if run.test is not None]
+    rows = [{"run": run.name, **_calibration(run)} for run in runs]
     note = "Expected calibration error on test: mean distance between scores and the share of positives."
-    return Table("calibration", "Calibration", columns, pd.DataFrame(rows), [note]).mark_best()
+    return Table("calibration", "Calibration", columns, pd.DataFrame(rows), [note])
 
 
-def _calibration(run: ReportedRun) -> dict[str, Any]:
-    test = predictions_of(run)
-    found: dict[str, Any] = {"thresholds": run.thresholds_from or None}
-    if ((test.scores >= 0) & (test.scores <= 1)).all():
-        found["ece"] = expected_calibration_error(test.scores, test.targets)
-        held_back = run.held_back
-        if held_back is not None and len(held_back):
-            temperature = fit_temperature(held_back.scores, held_back.targets)
-            after = expected_calibration_error(apply_temperature(test.scores, temperature), test.targets)
-            found |= {"temperature": temperature, "ece_temperature": after}
+def _calibration(run: ReportedRun) -> dict[str, float]:
+    test, held_back = predictions_of(run), run.held_back
+    found = {"ece": expected_calibration_error(test.scores, test.targets)}
+    if held_back is not None and len(held_back):
+        found["temperature"] = fit_temperature(held_back.scores, held_back.targets)
+        scaled = apply_temperature(test.scores, found["temperature"])
+        found["ece_temperature"] = expected_calibration_error(scaled, test.targets)
     return found
 
 
-def class_metrics(runs: Sequence[ReportedRun]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return `per_class` of `evaluate_scores` on test by run and threshold (HALF, CALIBRATED)."""
-    return {
-        run.name: {
-            key: evaluate_scores(run.test.scores, run.test.targets, run.classes, values)["per_class"]
-            for key, values in ((HALF, 0.5), (CALIBRATED, run.thresholds))
-            if values is not None
+def class_metrics(runs: Sequence[ReportedRun]) -> pd.DataFrame:
+    """Tabulate the test metrics of each class.
+
+    Args:
+        runs: runs with test predictions.
+
+    Returns:
+        Columns run, threshold (HALF, CALIBRATED), class, train_images, and those of `per_class` of `evaluate_scores`.
+    """
+    rows = [
+        {
+            "run": run.name,
+            "threshold": threshold,
+            "class": name,
+            "train_images": run.dataset.get("counts", {}).get("train", {}).get(name),
+            **row,
         }
         for run in runs
-        if run.test is not None
-    }
+        for threshold, limits in ((HALF, 0.5), (CALIBRATED, run.thresholds))
+        if limits is not None
+        for name, row in _evaluate(run, limits).items()
+    ]
+    names = ["run", "threshold", "class", "train_images", "ap", "auc", "precision", "recall", "f1", "support"]
+    return pd.DataFrame(rows, columns=[*names, "known"]).astype(dict.fromkeys([*names[3:], "known"], float))
 
 
-def class_table(comparison: Comparison, metrics: dict[str, dict[str, dict[str, Any]]]) -> Table:
-    """Build the table of the average precision of each class in each run, with intervals and numbers of images."""
-    tested = comparison.runs
+def _evaluate(run: ReportedRun, limits: float | np.ndarray) -> dict[str, dict[str, Any]]:
+    test = predictions_of(run)
+    return evaluate_scores(test.scores, test.targets, test.classes, limits)["per_class"]
+
+
+def class_table(comparison: Comparison, metrics: pd.DataFrame) -> Table:
+    """Build the table of the average precision of each class in each run, with intervals and numbers of images.
+
+    Args:
+        comparison: comparison of the runs.
+        metrics: result of `class_metrics`.
+    """
     columns = {
         "class": Column("class"),
         "train_images": Column("train images", "integer", "maximum over runs"),
         "test_images": Column("test images", "integer", "maximum over runs"),
         "test_known": Column("of known", "integer", "test images whose label is known"),
+        **{
+            f"{name}:ap": SCORES["map"]._replace(header=name, meaning="average precision")
+            for name in comparison.runs
+        },
     }
-    if not any("known" in item for name in tested for item in metrics[name][HALF].values()):
-        del columns["test_known"]
     rows = []
-    for name in sorted({name for run in tested.values() for name in run.classes}):
-        found = [metrics[run][HALF].get(name, {}) for run in tested]
-        counts = {
-            "train_images": [
-                run.dataset.get("counts", {}).get("train", {}).get(name) for run in tested.values()
-            ],
-            "test_images": [item.get("support") for item in found],
-            "test_known": [item.get("known") for item in found],
-        }
-        row: dict[str, Any] = {"class": name}
-        row |= {key: max((n for n in own if n is not None), default=None) for key, own in counts.items()}
-        for run in tested.values():
+    for name, own in metrics.groupby("class"):
+        counts = own[["train_images", "support", "known"]].max().tolist()
+        row = dict(zip(columns, (name, *counts), strict=False))
+        for run in comparison.runs.values():
             if name in run.classes:
-                bootstrap = comparison.bootstraps[HALF][run.name]
-                row |= interval_cells(f"{run.name}:ap", bootstrap.class_interval(run.classes.index(name)))
+                interval = comparison.bootstraps[HALF][run.name].class_interval(run.classes.index(str(name)))
+                row |= interval_cells(f"{run.name}:ap", interval)
         rows.append(row)
-    columns |= {f"{name}:ap": Column(name, "score", "", "high", "average precision") for name in tested}
-    faint = [place for place, row in enumerate(rows) if (row["test_images"] or 0) < FREQUENT]
     notes = [
         f"Small numbers: {comparison.level:.0%} interval over the choice of the test images. Bold: best of each class.",
         f"Grey: fewer than {FREQUENT} test images. Without any, a class has no average precision.",
     ]
+    faint = [place for place, row in enumerate(rows) if row["test_images"] < FREQUENT]
     table = Table("classes", "Average precision of each class", columns, pd.DataFrame(rows), notes, faint)
-    for place, row in enumerate(
-        rows
-    ):  # the best of each row, where other tables have the best of each column
-        known = {key: row[key] for key in columns if key.endswith(":ap") and key in row}
-        if place not in faint and len(set(known.values())) > 1:
-            best = max(known.values())
-            table.marks |= {(place, key): BEST for key, value in known.items() if value == best}
+    if rows:  # the best of each row, where other tables have the best of each column
+        names = [f"{name}:ap" for name in comparison.runs]
+        values = table.frame[names].to_numpy(np.float64)
+        lowest, highest = (
+            reduce(values, axis=1, keepdims=True) for reduce in (np.fmin.reduce, np.fmax.reduce)
+        )
+        best = np.argwhere((values == highest) & (lowest < highest)).tolist()
+        table.marks = {(row, names[column]): BEST for row, column in best if row not in faint}
     return table
+
+
+def weakest_classes(comparison: Comparison, name: str) -> Table:
+    """Build the table of the classes with the lowest average precision that have enough test images.
+
+    What they are confused with is counted at the thresholds of `mlic.predict`.
+    """
+    run = comparison.runs[name]
+    test, bootstrap = predictions_of(run), comparison.bootstraps[HALF][name]
+    columns = {
+        "class": Column("class"),
+        "test_images": Column("test images", "integer"),
+        "ap": Column("average precision", "score"),
+        "confused_with": Column(
+            "predicted in its place", meaning="number of images on which the class is missed"
+        ),
+    }
+    confused = confusions(test, predict_rule(run), top=CONFUSED)
+    words = confused["confused_with"] + " (" + confused["images"].astype(str) + ")"
+    counts = test.positives.sum(axis=0)
+    rows = [
+        {
+            "class": run.classes[place],
+            "test_images": int(counts[place]),
+            **interval_cells("ap", bootstrap.class_interval(place)),
+            "confused_with": ", ".join(words[confused["class"] == run.classes[place]]) or "nothing",
+        }
+        for place in np.flatnonzero(counts >= FREQUENT).tolist()
+    ]
+    rows.sort(key=lambda row: row["ap"])
+    return Table("weakest", f"Where {name} fails: its weakest classes", columns, pd.DataFrame(rows[:WEAKEST]))

@@ -9,9 +9,8 @@ from torch import nn
 
 from mlic.inference.activation_maps import activation_map
 from mlic.models import DenseHead, FrozenBackbone
-from mlic.report.activation_maps import draw_maps
-from mlic.report.galleries import choose_rows
-from mlic.report.photographs import source_of
+from mlic.report.extras import draw_maps
+from mlic.report.photographs import choose_rows
 from mlic.report.reading import read_run
 
 
@@ -51,9 +50,9 @@ def test_maps_of_a_real_run_and_a_note_without_its_checkpoint(tiny_run: Path, tm
     folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     run = read_run(folder)
     rows = choose_rows(run, count=2)["highest_loss"]
-    maps = draw_maps(run, rows, source_of(run))
+    maps = draw_maps(run, rows)
     assert list(maps) == rows and all(label in run.classes for _, label in maps.values())
     assert all(address.startswith("data:image/webp;base64,") for address, _ in maps.values())
     shutil.rmtree(folder / "checkpoints")
-    assert draw_maps(run, rows, source_of(run)) == {}
+    assert draw_maps(run, rows) == {}
     assert any(note.startswith("no activation maps: ") for note in run.notes)

@@ -14,6 +14,7 @@ from mlic.compare import compare
 from mlic.config import compose
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
+from mlic.report.reading import ReportedRun, read_run
 
 ODD_CLASSES = ("<script>alert(1)</script>", "a \"quoted\" & 'name'", "bär $x^2$ | *star*", "never")
 ODD_FILE = "<img src=x onerror=alert(1)> \"ü\" & 'q'.jpg"
@@ -46,33 +47,33 @@ def _write_run(
 ) -> Path:
     """A finished run with these test predictions; `status` overrides what status.json says."""
     (folder / "predictions").mkdir(parents=True)
-    names = file_names or [f"{row:04d}.jpg" for row in range(len(scores))]
-    _write_predictions(folder / "predictions" / "test.parquet", names, scores, targets, classes)
+    parts = {"test": (file_names or [f"{row:04d}.jpg" for row in range(len(scores))], scores, targets)}
     if val is not None:
-        rows = [f"v{row:04d}.jpg" for row in range(len(val[0]))]
-        _write_predictions(folder / "predictions" / "val.parquet", rows, *val, classes)
+        parts["val"] = ([f"v{row:04d}.jpg" for row in range(len(val[0]))], *val)
+    for part, (names, own_scores, own_targets) in parts.items():
+        predictions = Predictions(np.array(names, dtype=object), own_scores, own_targets, tuple(classes))
+        predictions.write_parquet(folder / "predictions" / f"{part}.parquet")
     train = {"loss": 0.25, **evaluate_scores(scores, targets, classes)}
     seconds = {"backbone": 0.5, "data": 0.25, "features": 8.0, "fit": 6.0, "test": 0.125}
     started = {"state": "finished", "error": None, "seconds": seconds, "started": "2030-01-01T00:00:00+00:00"}
-    network = {"name": name, "weights_tag": f"{name}.in1k", "image_size": 224, "feature_shape": [8, 2, 2]}
-    sizes = {"backbone_parameters": 1_234_567, "head_parameters": 890}
     counts = dict(zip(classes, (10 * targets.sum(axis=0) + 1).tolist(), strict=True))
-    data_set = {
-        "classes": list(classes),
-        "images": {"train": 100, "val": 10, "test": len(scores)},
-        "counts": dict.fromkeys(("train", "val", "test", "before_curation"), counts),
-        "curation": {"dropped_classes": {"rare": 1}},
-        "split": {"hash": "0123456789abcdef"},
-        "source": {"images": None if images is None else str(images)},
-    }
     files: dict[str, Any] = {
         "metrics": {"train": train, "val": {**train, "map": 0.5}, "test": train},
         "status": {**started, **(status or {})},
-        "model": {**network, **sizes, "pool": "none", "precision": "float32"},
-        "dataset": data_set,
-    }
-    if thresholds is not None:
-        files["thresholds"] = {"common": 0.5, "per_class": dict(thresholds), "fitted_on": "val"}
+        "model": {
+            "name": name, "weights_tag": f"{name}.in1k", "image_size": 224, "feature_shape": [8, 2, 2],
+            "backbone_parameters": 1_234_567, "head_parameters": 890, "pool": "none", "precision": "float32",
+        },
+        "dataset": {
+            "classes": list(classes),
+            "images": {"train": 100, "val": 10, "test": len(scores)},
+            "counts": dict.fromkeys(("train", "val", "test", "before_curation"), counts),
+            "curation": {"dropped_classes": {"rare": 1}},
+            "split": {"hash": "0123456789abcdef"},
+            "source": {"images": None if images is None else str(images)},
+        },
+        "thresholds": {"common": 0.5, "per_class": thresholds or dict.fromkeys(classes, 0.4), "fitted_on": "val"},
+    }  # fmt: skip
     for file, content in files.items():
         (folder / f"{file}.json").write_text(json.dumps(content))
     metrics = ("loss", "map", "auc_macro", "precision_micro", "recall_micro")
@@ -81,16 +82,22 @@ def _write_run(
     return folder
 
 
-def _write_predictions(
-    path: Path, names: Sequence[str], scores: np.ndarray, targets: np.ndarray, classes: Sequence[str]
-) -> None:
-    Predictions(np.array(names, dtype=object), scores, targets, tuple(classes)).write_parquet(path)
-
-
 @pytest.fixture(scope="session")
 def write_run() -> WriteRun:
     """(folder, scores, targets, classes, ...) -> the folder, written."""
     return _write_run
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., ReportedRun]:
+    """(name, scores, targets, classes, ...) -> a run of that name, with these test predictions."""
+
+    def make(name: str, *arguments: Any, **options: Any) -> ReportedRun:
+        run = read_run(_write_run(tmp_path / name, *arguments, name=name, **options))
+        run.name = name
+        return run
+
+    return make
 
 
 @pytest.fixture(scope="session")

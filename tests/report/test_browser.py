@@ -57,9 +57,8 @@ def page(report: Path, tmp_path: Path) -> Path:
 
 def use(page: Path, script: str, width: int = 1280) -> Any:
     """The value that a script returns; the policy of the page allows this script besides its own."""
-    script = (
-        f"{USE}\nconst used = () => {{ {script} }};\ndocument.body.dataset.found = JSON.stringify(used());"
-    )
+    # in a block, because the page has constants of its own
+    script = f"{{{USE}\nconst used = () => {{ {script} }};\ndocument.body.dataset.found = JSON.stringify(used());}}"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = page.read_text(encoding="utf-8").replace("script-src '", f"script-src 'sha256-{digest}' '")
     page.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")

@@ -20,7 +20,7 @@ def write_page(folder: Path, images: Path, *, copies: int = 1, lower: np.ndarray
     references = [*sorted(images.iterdir())[:3], Path("broken.jpg")] * copies
     errors = ["", "", "", f"cannot be read {HOSTILE}"] * copies
     options = {"title": HOSTILE, "classes": CLASSES, "upper": np.full(3, 0.5), "lower": lower}
-    with open_pages(folder / "index.html", total=4 * copies, table="predictions.csv", **options) as pages:
+    with open_pages(folder / "index.html", table="predictions.csv", **options) as pages:
         for start in range(0, len(names), 3):
             part = slice(start, start + 3)
             pages.append(names[part], references[part], np.tile(SCORES, (copies, 1))[part], errors[part])

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mlic.evaluation.thresholds import fit_thresholds
 from mlic.report.reading import read_run
 
 WriteRun = Callable[..., Path]
@@ -20,21 +19,18 @@ def test_a_whole_run_is_read_sorted_by_file_name(tmp_path: Path, write_run: Writ
     assert run.test is not None and run.test.file_names.tolist() == sorted(names)
     assert np.array_equal(run.test.scores[0], scores[1])
     assert run.thresholds is not None and run.thresholds.tolist() == [0.25, 0.5, 0.75]
-    assert run.thresholds_from == "of the run"
-    assert (run.seconds("fit"), run.seconds("nothing")) == (6, None)
-
-
-def test_thresholds_are_tuned_on_val_where_none_are_stored(tmp_path: Path, write_run: WriteRun, made: Made):
-    val = made(1, 30, 3)
-    run = read_run(write_run(tmp_path / "tuned", *made(0, 5, 3), "xyz", val=val))
-    assert run.thresholds is not None and np.array_equal(run.thresholds, fit_thresholds(*val).per_class)
-    assert "val" in run.thresholds_from
-    run = read_run(write_run(tmp_path / "lacking", *made(0, 5, 3), "xyz", thresholds={"x": 0.5}))
-    assert run.thresholds is None and "thresholds.json has none for y, z" in run.notes
+    assert (run.find("status.seconds.fit"), run.find("status.seconds.nothing")) == (6, None)
 
 
 def test_a_broken_file_is_a_note(tmp_path: Path, write_run: WriteRun, made: Made):
-    whole = write_run(tmp_path / "run", *made(0, 5, 3), "xyz")
+    whole = write_run(tmp_path / "run", *made(0, 5, 3), "xyz", thresholds={"x": 0.5})
+    run = read_run(whole)
+    assert (
+        run.thresholds is None
+        and "thresholds.json does not have the thresholds of all classes" in run.notes[0]
+    )
+    write_run(tmp_path / "logits", 5 * made(0, 5, 3)[0], made(0, 5, 3)[1], "xyz")
+    assert "must be probabilities" in read_run(tmp_path / "logits").notes[0]
     for file in ("metrics.json", "epochs.csv", "predictions/test.parquet"):
         folder = Path(shutil.copytree(whole, tmp_path / file))
         (folder / file).write_bytes(b"")

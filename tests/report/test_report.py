@@ -12,7 +12,7 @@ from mlic.compare import compare
 from mlic.config import compose
 from mlic.errors import InputError
 from mlic.figures import FigureFiles
-from mlic.report.galleries import GALLERIES, choose_rows
+from mlic.report.photographs import GALLERIES, choose_rows
 from mlic.report.reading import read_run
 from mlic.report.report import ReportOptions, write_report
 from mlic.report.tables import Table
@@ -105,7 +105,7 @@ def test_runs_that_did_not_finish_or_lack_files_are_named(
 def test_tensorboard_gets_curves_and_galleries_once(tmp_path: Path, write_run: WriteRun, made: Made):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from mlic.report.tensorboard_export import export_run
+    from mlic.report.extras import export_run
 
     folder = write_run(tmp_path / "run", *made(0, 12, 2), ("x", "bär"))
     run = read_run(folder)

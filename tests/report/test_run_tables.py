@@ -6,25 +6,17 @@ import pytest
 
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.report.discovery import MissingRun
-from mlic.report.reading import ReportedRun, read_run
+from mlic.report.reading import ReportedRun
 from mlic.report.reference import REFERENCES
-from mlic.report.run_tables import data_table, state_table, time_table, training_table
+from mlic.report.run_tables import data_table, loss_names, state_table, time_table, training_table
 
-WriteRun = Callable[..., Path]
 Made = Callable[..., tuple[np.ndarray, np.ndarray]]
+ReadRun = Callable[..., ReportedRun]
 
 
-@pytest.fixture
-def runs(tmp_path: Path, write_run: WriteRun, made: Made) -> list[ReportedRun]:
-    found = []
-    for seed, name in enumerate(("one", "two")):
-        found.append(read_run(write_run(tmp_path / name, *made(seed, 20, 3), "xyz", name=name)))
-        found[-1].name = name
-    return found
-
-
-def test_training_figures_are_those_of_metrics_json(runs: list[ReportedRun], made: Made):
-    table = training_table(runs, REFERENCES["report"])
+def test_training_and_time_are_those_of_the_run(read: ReadRun, made: Made):
+    runs = [read(name, *made(seed, 20, 3), "xyz") for seed, name in enumerate(("one", "two"))]
+    table = training_table(runs, REFERENCES["report"]["training"])
     frame = table.frame.set_index("run")
     expected = evaluate_scores(*made(1, 20, 3), "xyz")
     for metric in ("map", "auc_macro", "auc_micro", "precision_micro", "recall_micro"):
@@ -32,20 +24,27 @@ def test_training_figures_are_those_of_metrics_json(runs: list[ReportedRun], mad
     assert frame.loc["one", "loss_unknown"] == 0.25
     assert frame.loc["InceptionV3 (original report)", "auc_micro"] == 0.989
     assert not any(cell.mark for line in table.lines() for cell in line), "the best on train overfits most"
-
-
-def test_times_by_hand(runs: list[ReportedRun]):
-    frame = time_table(runs, REFERENCES["report"]).frame.set_index("run")
+    frame = time_table(runs, REFERENCES["report"]["times"]).frame.set_index("run")
     names = ["epochs", "seconds_an_epoch", "extraction", "total"]
     assert frame.loc["one", names].tolist() == [3, 6 / 3, 8, 0.5 + 0.25 + 8 + 6 + 0.125]
     assert frame.loc["ResNet152V2 (original report)", "seconds_an_epoch"] == 87
 
 
-def test_data_names_classes_without_a_test_image(tmp_path: Path, write_run: WriteRun, made: Made):
+def test_losses_that_cannot_be_compared_have_names_of_their_own():
+    def made(name: str, loss: str, **settings: object) -> ReportedRun:
+        return ReportedRun(Path(name), name, settings={"loss._target_": f"mlic.models.{loss}", **settings})
+
+    weights = {"data.class_weights.scheme": "none"}
+    runs = [made("a", "BCE"), made("b", "Focal"), made("c", "BCE", **weights), made("d", "BCE", seed=1)]
+    assert loss_names(runs) == {"a": "BCE", "b": "Focal", "c": "BCE 2", "d": "BCE"}
+    table = training_table(runs)
+    assert [name for name in table.frame if "loss" in name] == ["loss_BCE", "loss_Focal", "loss_BCE 2"]
+
+
+def test_data_names_classes_without_a_test_image(read: ReadRun, made: Made):
     scores, targets = made(0, 20, 3)
     targets[:, 1] = 0
-    run = read_run(write_run(tmp_path / "run", scores, targets, "xyz"))
-    row = data_table([run]).frame.iloc[0]
+    row = data_table([read("run", scores, targets, "xyz")]).frame.iloc[0]
     assert (row["undefined"], row["split"]) == ("y", "01234567")
     assert row["labels_an_image"] == pytest.approx(targets.sum() / 20)
     names = ["images_train", "images_val", "images_test", "classes", "classes_dropped"]
@@ -54,18 +53,16 @@ def test_data_names_classes_without_a_test_image(tmp_path: Path, write_run: Writ
 
 def test_runs_that_did_not_finish_are_listed_with_their_error():
     error = {"type": "InputError", "message": "labels.csv: there is no such file"}
-    killed = {"type": "KeyboardInterrupt", "message": ""}
     runs = [
         ReportedRun(Path("a"), "a", {"state": "failed", "error": error}),
-        ReportedRun(Path("b"), "b", {"state": "interrupted", "error": killed}),
         ReportedRun(Path("c"), "c", {"state": "running", "started": "today"}),
         ReportedRun(Path("d"), "d", notes=["status.json cannot be read"]),
     ]
     frame = state_table(runs, [MissingRun("e", "there is no such folder")]).frame.set_index("run")
-    assert frame["state"].tolist() == ["failed", "interrupted", "running", "unknown", "missing"]
-    assert frame.loc["a", "error"] == "InputError: labels.csv: there is no such file"
-    assert "killed; started today" in str(frame.loc["c", "error"])
-    assert frame.loc[["d", "e"], "error"].tolist() == [
+    assert frame["state"].tolist() == ["failed", "running", "unknown", "missing"]
+    assert frame["error"].tolist() == [
+        "InputError: labels.csv: there is no such file",
+        "still running, or killed; started today",
         "status.json cannot be read",
         "there is no such folder",
     ]

@@ -1,7 +1,6 @@
 """Every figure of the test tables, against scikit-learn or by hand: ties, classes without positives, single classes."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,14 +8,15 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
+from mlic.errors import InputError
 from mlic.evaluation.bootstrap import Difference
 from mlic.report.comparison import HALF, Comparison, compare_runs, images_to_decide
-from mlic.report.differences import differing_settings, seed_notes
-from mlic.report.discovery import name_runs
-from mlic.report.reading import ReportedRun, read_run
+from mlic.report.reading import ReportedRun
 from mlic.report.reference import REFERENCES
+from mlic.report.report_figures import choose_classes
+from mlic.report.run_tables import difference_table, setups
 from mlic.report.score_tables import class_metrics, class_table, pair_table, result_table
-from mlic.report.verdict import judge
+from mlic.report.verdict import judge, seed_notes
 
 Made = Callable[..., tuple[np.ndarray, np.ndarray]]
 ReadRun = Callable[..., ReportedRun]
@@ -36,26 +36,14 @@ ZERO: Any = 0  # scikit-learn takes it, its annotations do not
 
 
 @pytest.fixture
-def read(tmp_path: Path, write_run: Callable[..., Path]) -> ReadRun:
-    """(name, scores, targets, classes, ...) -> a run of that name, with these test predictions."""
-
-    def make(name: str, *arguments: Any, **options: Any) -> ReportedRun:
-        run = read_run(write_run(tmp_path / name, *arguments, name=name, **options))
-        name_runs([run])
-        return run
-
-    return make
-
-
-@pytest.fixture
 def two_runs(read: ReadRun) -> list[ReportedRun]:
     """The hand-made run, and one with other scores on the same images."""
     given = {"one": SCORES, "two": SCORES[::-1].copy()}
     return [read(name, own, TARGETS, CLASSES, thresholds=THRESHOLDS) for name, own in given.items()]
 
 
-def compared(*runs: ReportedRun, **options: Any) -> Comparison:
-    return compare_runs(runs, resamples=RESAMPLES, **options)
+def compared(*runs: ReportedRun) -> Comparison:
+    return compare_runs(runs, resamples=RESAMPLES)
 
 
 def by_run(comparison: Comparison) -> pd.DataFrame:
@@ -103,10 +91,7 @@ def test_the_best_is_marked_and_ahead_only_beyond_chance(read: ReadRun, made: Ma
     scores, targets = made(0, 200, 4)
     noise = np.random.default_rng(1).normal(size=scores.shape) * 0.01
     given = {"good": scores, "near": np.clip(scores + noise, 0, 1), "bad": made(2, 200, 4)[0]}
-    limits = dict.fromkeys("wxyz", 0.5)
-    good, near, bad = (
-        read(name, own.astype(np.float32), targets, "wxyz", thresholds=limits) for name, own in given.items()
-    )
+    good, near, bad = (read(name, own.astype(np.float32), targets, "wxyz") for name, own in given.items())
     far_apart = compare_runs([good, bad], resamples=200)
     assert far_apart.best(HALF, "map") == {"good": True}
     assert set(compare_runs([good, near, bad], resamples=200).best(HALF, "map").values()) == {False}
@@ -142,7 +127,6 @@ def test_runs_with_other_test_images_are_not_compared(read: ReadRun, made: Made)
     assert comparison.groups == [["one", "two"], ["other"], ["labels"]]
     table = result_table(comparison)
     assert table.frame["test_set"].tolist() == ["set 1", "set 1", "set 2", "set 3", "set 1", "set 2", "set 3"]
-    assert any("different images" in note for note in table.notes)
     refused = pair_table(comparison).frame.query("verdict.str.startswith('not compared')")
     assert len(refused) == 5 and refused["difference"].isna().tolist() == [True] * 5
     reasons = refused.set_index(["first", "second"])["verdict"]
@@ -160,7 +144,7 @@ def test_a_single_class_and_no_positive_at_all(read: ReadRun):
 
 
 def test_the_original_report_stands_beside_the_runs_and_is_never_best(two_runs: list[ReportedRun]):
-    table = result_table(compared(*two_runs), REFERENCES["report"])
+    table = result_table(compared(*two_runs), REFERENCES["report"]["test"])
     frame = table.frame.set_index("run")
     assert frame.loc["VGG16 (original report)", "auc_thresholded"] == 0.6636
     micro = ["precision_micro", "recall_micro"]
@@ -175,17 +159,23 @@ def test_the_original_report_stands_beside_the_runs_and_is_never_best(two_runs: 
 
 def test_few_images_are_left_out_and_each_class_has_an_interval(read: ReadRun, made: Made):
     scores, targets = made(0, 60, 3)
-    targets[:, 2] = 0
-    targets[:9, 2] = 1
-    run = read("one", scores, targets, "xyz")
-    comparison = compare_runs([run, read("two", made(1, 60, 3)[0], targets, "xyz")], resamples=50)
+    targets[9:, 2] = 0
+    run, two = read("one", scores, targets, "xyz"), read("two", made(1, 60, 3)[0], targets, "xyz")
+    comparison = compared(run, two)
     by_class = [average_precision_score(targets[:, column], scores[:, column]) for column in range(3)]
     frequent = comparison.interval("one", HALF, "map_frequent")
     assert frequent is not None and frequent.estimate == pytest.approx(np.mean(by_class[:2]))
-    table = class_table(comparison, class_metrics([run, comparison.runs["two"]]))
+    metrics = class_metrics([run, two]).query("threshold == '0.5'")
+    table = class_table(comparison, metrics)
     assert table.faint == [2] and not any(cell.mark for cell in table.lines()[2])
+    assert all(sum(cell.mark == "best" for cell in line) == 1 for line in table.lines()[:2])
     assert table.frame["one:ap"].tolist() == pytest.approx(by_class)
     assert bool((table.frame["one:ap_low"] < table.frame["one:ap"]).all())
+    # few images in one test set are too few, even if another set has enough
+    other = class_metrics([read("other", *made(2, 200, 3), "xyz")]).query("threshold == '0.5'")
+    assert set(choose_classes([], pd.concat([metrics, other]))) == {"x", "y"}
+    with pytest.raises(InputError, match="no run has w"):
+        choose_classes(["w"], metrics)
 
 
 def test_the_verdict_in_words(read: ReadRun, made: Made):
@@ -194,28 +184,38 @@ def test_the_verdict_in_words(read: ReadRun, made: Made):
     given = {"good": scores, "near": np.clip(scores + noise, 0, 1), "bad": made(2, 200, 4)[0]}
     runs = [read(name, own.astype(np.float32), targets, "wxyz") for name, own in given.items()]
     for run, seed in zip(runs, (0, 1, 1), strict=True):
-        run.settings = {"seed": seed, "output": run.name, "head.dropout": 0.1 if run.name == "bad" else 0.2}
+        run.settings = {
+            "seed": seed,
+            "data.seed": seed,
+            "output": run.name,
+            "head.dropout": 0.2 - 0.1 * (run is runs[2]),
+        }
     comparison = compare_runs(runs, resamples=200)
     best, other = comparison.ranking(comparison.groups[0])[:2]
     verdict = judge(comparison, comparison.groups[0])
     share = comparison.wins(comparison.groups[0])
     assert verdict.best == best and {best, other} == {"good", "near"}
+    assert sum(share.values()) == pytest.approx(1) and share["bad"] == 0
     assert (
         verdict.headline.startswith(f"{best} and {other} tie by mAP")
         and f"{share[best]:.0%}" in verdict.headline
     )
-    assert sum(share.values()) == pytest.approx(1) and share["bad"] == 0
-    precision = comparison.interval(best, HALF, "precision_micro")
-    text = " ".join(verdict.sentences)
-    assert (
-        precision is not None
-        and f"Of 100 labels that {best} gives, {100 * precision.estimate:.0f} are right" in text
+    text, precision = (
+        " ".join(verdict.sentences),
+        comparison.bootstraps["calibrated"][best].estimates["precision_micro"],
     )
-    assert f"would decide between {best} and {other}" in text and "ahead of" not in verdict.headline
+    assert f"Of 100 labels that {best} gives, {100 * precision:.0f} are right" in text
+    assert f"would decide between {best} and {other}" in text
     alone = judge(compare_runs([runs[0], runs[2]], resamples=200), ["good", "bad"])
     assert alone.headline.startswith("Best by mAP: good, ") and "of bad on all metrics" in alone.sentences[0]
-    assert differing_settings(runs) == {"head.dropout": ["0.2", "0.2", "0.1"], "seed": ["0", "1", "1"]}
+    differences = difference_table(runs).frame.to_numpy().tolist()
+    assert differences == [["head.dropout", "0.2", "0.2", "0.1"], ["seed", "0", "1", "1"]]
     assert [note.split(" differ")[0] for note in seed_notes(comparison)] == ["good, near"]
+    setup = setups(runs)
+    assert (setup["good"], setup["bad"]) == (
+        "good.in1k, dropout 0.2, seed 0",
+        "bad.in1k, dropout 0.1, seed 1",
+    )
 
 
 def test_four_times_the_images_halve_an_interval():

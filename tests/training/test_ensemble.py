@@ -16,10 +16,9 @@ from mlic.inference import Classifier
 from mlic.inference.evaluating import evaluate_run
 from mlic.inference.labelled import read_labelled_set
 from mlic.models import EnsembleBackbone
-from mlic.report.activation_maps import draw_maps
+from mlic.report.extras import draw_maps
 from mlic.report.reading import read_run
 from mlic.report.run_tables import model_table, settings_table
-from mlic.report.thumbnails import ImageFolders
 from mlic.train import train
 from mlic.training.run import extract
 
@@ -139,7 +138,7 @@ def test_a_comparison_tells_of_the_members(make_config: MakeConfig, tmp_path: Pa
     assert sizes["feature_size"] == backbone.feature_shape[0]
     assert sizes["precision"] == "float32"
     assert json.loads((tmp_path / "run" / "model.json").read_text())["name"] == "ensemble"
-    assert draw_maps(run, [], ImageFolders([])) == {}
+    assert draw_maps(run, []) == {}
     assert any("no activation maps: " in note for note in run.notes)
 
 
