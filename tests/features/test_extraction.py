@@ -54,24 +54,18 @@ def _expected(backbone: Any, paths: list[Path]) -> Tensor:
     return backbone(torch.stack(pixels)).half()
 
 
-def test_the_engine_is_chosen_during_the_extraction(
-    extract: Extract, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_engine_and_time_are_found_before_many_images_are_computed(
+    extract: Extract, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ):
-    monkeypatch.setattr(predicting, "MEASURED_FROM", 1)
-    own = FrozenBackbone("test_efficientnet", pretrained=False, precision="float32", image_size=64)
-    stored = extract(own, images)
-    choice = json.loads((tmp_path / "features" / predicting.ENGINES_FILE).read_text())
-    assert stored.computed == len(images) and list(choice.values()) == [own.engine]
-
-
-def test_the_time_is_estimated_before_many_images_are_computed(
-    extract: Extract, backbone: Any, images: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: Any
-):
-    caplog.set_level(logging.INFO)
-    extract(backbone, images[:3])
-    assert any(re.search(r" 0 rows found, 3 to compute; .* that are free", line) for line in caplog.messages)
+    monkeypatch.setattr(predicting, "MEASURED_FROM", 7)
     monkeypatch.setattr(extraction, "ESTIMATE_ROWS", 7)
-    extract(backbone, images)
+    caplog.set_level(logging.INFO)
+    own = FrozenBackbone("test_efficientnet", pretrained=False, precision="float32", image_size=64)
+    extract(own, images[:3])
+    assert any(re.search(r" 0 rows found, 3 to compute; .* that are free", line) for line in caplog.messages)
+    assert extract(own, images).computed == 7
+    choice = json.loads((tmp_path / "features" / predicting.ENGINES_FILE).read_text())
+    assert list(choice.values()) == [own.engine]
     expected = r" 3 rows found, 7 to compute at about \S+ images/s: \d+ s; .* that are free"
     assert any(re.search(expected, line) for line in caplog.messages)
 
@@ -112,20 +106,21 @@ def test_one_more_one_changed_one_copied_one_renamed(
 
 
 def test_another_backbone_or_decoding_or_dtype_is_another_store(
-    extract: Extract, make_backbone: Callable[..., Any], images: list[Path]
+    extract: Extract, make_backbone: Callable[..., Any], images: list[Path], monkeypatch: pytest.MonkeyPatch
 ):
-    results = [
-        extract(make_backbone(), images),
-        extract(make_backbone(scale=2.0), images),
-        extract(make_backbone(), images, draft_size=16),
-        extract(make_backbone(), images, dtype="float32"),
-        extract(make_backbone(), images, bits_stored=10),
-    ]
+    variants = ({}, {"draft_size": 16}, {"dtype": "float32"}, {"bits_stored": 10})
+    results = [extract(make_backbone(), images, **options) for options in variants]
+    results.append(extract(make_backbone(scale=2.0), images))
     assert [result.computed for result in results] == [10] * 5
     assert len({result.stores[0].folder for result in results}) == 5
     assert extract(make_backbone(), images, bits_stored=16).found == 10
     with pytest.raises(InputError, match=r"features\.batch_size=0: expected a whole number of at least 1"):
         extract(make_backbone(), images, batch_size=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000_000))
+    backbone = make_backbone(scale=3.0)
+    with pytest.raises(InputError, match=r"features.dir: 10 rows .* 100 MB free.*model.backbone.pool=avg"):
+        extract(backbone, images)
+    assert backbone.num_batches == 0
 
 
 def test_bad_images_are_listed_and_never_stored(extract: Extract, make_backbone: Any, images: list[Path]):
@@ -149,15 +144,6 @@ def test_bad_images_are_listed_and_never_stored(extract: Extract, make_backbone:
     good = [0, 3, 5, 6, 7, 8, 9]
     rows = result.stores[0].load(result.digests[good])
     torch.testing.assert_close(rows, _expected(backbone, [images[number] for number in good]))
-
-
-def test_a_disk_without_the_room_is_refused_before_the_start(
-    extract: Extract, backbone: Any, images: list[Path], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000_000))
-    with pytest.raises(InputError, match=r"features.dir: 10 rows .* 100 MB free.*model.backbone.pool=avg"):
-        extract(backbone, images)
-    assert backbone.num_batches == 0
 
 
 def test_rows_beyond_the_range_of_float16_are_float32_by_themselves(
@@ -189,16 +175,6 @@ def test_rows_beyond_the_range_of_float16_are_float32_by_themselves(
         assert torch.equal(served.__getitems__(range(10))[0], rows)
 
 
-def test_features_that_are_not_finite_are_told_with_three_images_and_a_count(
-    extract: Extract, make_backbone: Callable[..., Any], images: list[Path]
-):
-    with pytest.raises(
-        InputError, match=r"features of 10 of 10 images .*_0002\.png and 7 more\. Check"
-    ) as error:
-        extract(make_backbone(scale=float("inf")), images, batch_size=16)
-    assert str(error.value).count(".png") == 3
-
-
 def test_rows_before_an_error_or_a_signal_are_kept(
     extract: Extract, make_backbone: Callable[..., Any], images: list[Path]
 ):
@@ -215,6 +191,8 @@ def test_rows_before_an_error_or_a_signal_are_kept(
         extract(backbone, images)
     again = extract(make_backbone(), images)
     assert (again.found, again.computed) == (8, 2)
+    with pytest.raises(InputError, match=r"features of 10 of 10 images .*_0002\.png and 7 more\. Check"):
+        extract(make_backbone(scale=float("inf")), images, batch_size=16)
 
 
 def test_datasets_are_served_from_memory_or_streamed(

@@ -1,6 +1,5 @@
 """The store: rows by digest, over many shards, and everything that may be wrong with them."""
 
-import errno
 import json
 import multiprocessing
 import os
@@ -62,11 +61,9 @@ def test_missing_rows_are_found(filled: Filled, numbered: Numbered):
     assert torch.isfinite(store.load(digests)).all(), "a row that is there twice is one row"
 
 
-def test_everything_that_determines_the_features_names_another_store(make_store: MakeStore):
-    stores = [make_store(), make_store((4,)), make_store(dtype="float16"), make_store(weights="other")]
-    assert len({store.folder for store in stores}) == len(stores)
-    # as earlier versions named it: stores that exist are found again
+def test_stores_of_earlier_versions_are_found(make_store: MakeStore):
     assert make_store().folder.name == "net-avg-float32-identity-3eac7eb5e103e664"
+    assert make_store(weights="other").folder != make_store().folder
     with pytest.raises(InputError, match=r"features.dtype: must be one of float16, bfloat16, float32"):
         make_store(dtype="int8")
 
@@ -95,46 +92,38 @@ def test_shards_with_checksums_of_an_earlier_version_are_read(make_store: MakeSt
     assert np.isnan(store.shards[0].seconds)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "one flipped bit", "other store", "other shape"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "one flipped bit", "other store"])
 def test_a_damaged_shard_is_set_aside_by_name_and_its_rows_are_missing(
     filled: Filled, make_store: MakeStore, damage: str, caplog: pytest.LogCaptureFixture, numbered: Numbered
 ):
     store, digests, features = filled
     bad = _shards(store)[0]
     content = bad.read_bytes()
-    if damage.startswith("other"):
-        other = make_store(weights="other") if damage == "other store" else make_store((4,))
-        _add(other, numbered(1), torch.zeros(1, *other.layout.feature_shape))
-        content = _shards(other)[0].read_bytes()
+    other = make_store(weights="other")
+    _add(other, numbered(1), torch.zeros(1, 3))
     contents = {
         "cut": content[:-1],
         "empty": b"",
         "one flipped bit": content[:-1] + bytes([content[-1] ^ 1]),
+        "other store": _shards(other)[0].read_bytes(),
     }
-    bad.write_bytes(contents.get(damage, content))
+    bad.write_bytes(contents[damage])
     again = make_store()
     missing = again.is_missing(digests)
     assert missing.sum() == 10
     assert f"shard '{bad}' is not used" in caplog.text
     assert not bad.exists() and (store.folder / "shard.damaged").exists()
     _add(again, digests[missing], features[torch.from_numpy(missing)])
-    caplog.clear()
     assert torch.equal(make_store().load(digests), features)
-    assert not caplog.records
-
-
-def test_what_a_killed_process_left_is_removed_under_the_lock(filled: Filled):
-    store = filled[0]
-    leftover = store.folder / ".0123.safetensors.77.tmp"
-    leftover.write_bytes(b"half a shard")
-    with store.lock():
-        assert not leftover.exists()
-    assert store.num_rows == 40
 
 
 def test_a_shard_is_closed_by_size_and_by_age(make_store: MakeStore, numbered: Numbered):
     store = make_store((1000,))
+    leftover = store.folder / ".0123.safetensors.77.tmp"  # of a killed process
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half a shard")
     with store.lock():
+        assert not leftover.exists()
         writer = store.writer(shard_bytes=10_000)  # 4 kB a row
         for start in range(0, 10, 2):
             writer.add(numbered(2, start=start), torch.zeros(2, 1000))
@@ -191,22 +180,7 @@ def test_a_store_is_not_removed_while_a_process_adds_to_it_or_reads_it(filled: F
     assert not store.folder.exists()
 
 
-def test_where_there_are_no_locks_a_store_can_be_read_and_removed(
-    filled: Filled, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
-):
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    store, digests, features = filled
-    monkeypatch.setattr("mlic.features.store.fcntl.flock", refuse)
-    assert torch.equal(make_store().load(digests), features)
-    monkeypatch.undo()
-    _release(store)
-    remove_store(store.folder)
-    assert not store.folder.exists()
-
-
-def test_removing_leaves_what_is_not_the_stores(filled: Filled, caplog: pytest.LogCaptureFixture):
+def test_removing_leaves_what_is_not_the_stores(filled: Filled):
     store, digests, _ = filled
     _release(store)
     note = store.folder / "note.txt"
@@ -214,6 +188,5 @@ def test_removing_leaves_what_is_not_the_stores(filled: Filled, caplog: pytest.L
     (store.folder / "0.refused").write_text("")
     remove_store(store.folder)
     assert list(store.folder.iterdir()) == [note]
-    assert "contains other files" in caplog.text
     store.refresh()
     assert store.is_missing(digests).all()
