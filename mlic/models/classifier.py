@@ -16,9 +16,10 @@ from mlic.models.interface import BACKBONE_PREFIX, CHECKPOINT_KEY, Backbone
 from mlic.models.scores import CollectedScores, ScoreCollector
 
 Batch = tuple[Tensor, Tensor, Tensor]
-# Metrics for loggers and progress bars, besides those that callbacks monitor. All metrics of an epoch are only in
-# epochs.csv, because the time that Lightning takes per logged value grows with their number.
-WATCHED = frozenset(("train/loss", "train/map", "val/loss", "val/map"))
+# Metrics for progress bars and, with CURVES, for loggers, besides those that callbacks monitor. All metrics of an epoch
+# are only in epochs.csv, because the time that Lightning takes per logged value grows with their number.
+WATCHED = frozenset(("loss", "map"))
+CURVES = frozenset(("auc_macro", "precision_micro", "recall_micro"))
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -157,12 +158,18 @@ class MultiLabelClassifier(L.LightningModule):
 
     def _log_epoch(self, part: str, collector: ScoreCollector) -> None:
         metrics = self.evaluate(collector.collect())
-        values = {f"{part}/{name}": value for name, value in metrics.items() if isinstance(value, float)}
-        self.epoch_metrics.update(values)
         trainer: Any = self.trainer
-        watched = WATCHED.union(getattr(callback, "monitor", None) for callback in trainer.callbacks)
-        logged = {name: value for name, value in values.items() if name in watched}
-        self.log_dict(logged, prog_bar=True, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+        monitored = {getattr(callback, "monitor", None) for callback in trainer.callbacks}
+        for name, value in metrics.items():
+            if not isinstance(value, float):
+                continue
+            tag = f"{part}/{name}"
+            self.epoch_metrics[tag] = value
+            watched = name in WATCHED or tag in monitored
+            if watched or name in CURVES:
+                self.log(
+                    tag, value, prog_bar=watched, on_step=False, on_epoch=True, batch_size=1, sync_dist=True
+                )
 
     def evaluate(self, collected: CollectedScores) -> dict[str, Any]:
         """Compute all metrics, and the loss over all images independently of batches."""

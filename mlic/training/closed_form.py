@@ -20,6 +20,7 @@ from mlic.models import MultiLabelClassifier
 from mlic.models.ridge import ClosedFormFit, Gather
 from mlic.models.scores import CollectedScores
 from mlic.runs.folder import NEIGHBOURS_FILE, PENALTIES_FILE, RunFolder, write_atomically
+from mlic.training.tensorboard import LAST
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +118,11 @@ def write_candidates(folder: RunFolder, trainer: L.Trainer, fit: ClosedFormFit) 
     )
     key, file = CANDIDATES[fit.setting]
     write_atomically(folder.path / file, escape_table(curve).to_csv(index=False))
-    for step, row in enumerate(curve.to_dict("records")):
+    # LAST: after the curves of train and val of other runs
+    logged = pd.DataFrame(fit.curve).add_prefix(f"{LAST}{LEFT_OUT}/").astype(float)
+    for step, row in enumerate(logged.to_dict("records")):
         for sink in trainer.loggers:
-            sink.log_metrics({str(name): float(value) for name, value in row.items()}, step=step)
+            sink.log_metrics(row, step=step)
     first, last = curve[fit.setting].iloc[[0, -1]]
     at_end = len(curve) > 1 and fit.chosen in (first, last)
     logger.info(

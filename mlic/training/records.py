@@ -34,11 +34,12 @@ from mlic.training.tensorboard import LAST
 
 DEFAULT_THRESHOLD = 0.5
 PREDICTED_PARTS = ("val", "test", "calibration", LEFT_OUT)
-# what TensorBoard shows beside the test metrics: the settings that matter most
-HPARAMS = (
-    "model.name", "head._target_", "head.hidden", "head.dropout", "loss._target_", "optimizer._target_", "optimizer.lr",
-    "optimizer.weight_decay", "data.batch_size", "seed",
-)  # fmt: skip
+# Settings that TensorBoard shows beside the test metrics. It sorts them by name, and shows five of them at first.
+HPARAMS = {
+    "backbone": "model.name", "batch_size": "data.batch_size", "dropout": "head.dropout", "head": "head._target_",
+    "hidden": "head.hidden", "loss": "loss._target_", "lr": "optimizer.lr", "optimizer": "optimizer._target_",
+    "seed": "seed", "weight_decay": "optimizer.weight_decay",
+}  # fmt: skip
 TEST_METRICS = ("map", "auc_macro", "precision_micro", "recall_micro", "cf1", "of1")
 LOGGED_SETTINGS = ("seed", "data", "model", "head", "loss", "optimizer", "scheduler")
 WHOLE_TABLE, SHOWN_CLASSES = 20, 12  # larger tables are cut to their first and last classes
@@ -200,7 +201,10 @@ def write_results(
     settings = _logged(config)
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            chosen = {name: settings[name] for name in HPARAMS if name in settings}
+            chosen = {name: settings[key] for name, key in HPARAMS.items() if key in settings}
+            for name in chosen:
+                if HPARAMS[name].endswith("._target_"):  # the class without its package, for narrow columns
+                    chosen[name] = chosen[name].rpartition(".")[2]
             logger.log_hyperparams(chosen, metrics=final)
 
 

@@ -99,7 +99,7 @@ def test_the_best_epoch_is_tested_and_stands_in_tensorboard(cached: Path):
     results, epochs = read_json(cached / "metrics.json"), pd.read_csv(cached / "epochs.csv")
     assert results["val"]["map"] == pytest.approx(epochs["val/map"].max(), abs=1e-6)
     events = EventAccumulator(str(cached)).Reload()
-    for name in ("train/loss", "val/map"):
+    for name in ("train/loss", "train/auc_macro", "val/map", "val/precision_micro", "val/recall_micro"):
         logged = [event.value for event in events.Scalars(name)]
         np.testing.assert_allclose(logged, epochs[name], rtol=1e-5)
     assert events.Scalars("z_test/map")[0].value == pytest.approx(results["test"]["map"], rel=1e-5)
