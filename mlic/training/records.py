@@ -201,7 +201,9 @@ def write_results(
     settings = _logged(config)
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            chosen = {name: settings[key] for name, key in HPARAMS.items() if key in settings}
+            # TensorBoard shows the columns of one run for all, so that each run needs all of them
+            chosen: dict[str, Any] = {"dropout": 0.0, "hidden": "[]", "weight_decay": 0.0}
+            chosen |= {name: settings[key] for name, key in HPARAMS.items() if key in settings}
             for name in chosen:
                 if HPARAMS[name].endswith("._target_"):  # the class without its package, for narrow columns
                     chosen[name] = chosen[name].rpartition(".")[2]
