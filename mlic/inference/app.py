@@ -18,10 +18,8 @@ from mlic.inference.labelling import PhotographLabeller, ScoredPhotograph, score
 
 logger = logging.getLogger(__name__)
 
-STRICTNESS = (
-    "Moves all thresholds. To the right, fewer labels are given, and more are right; 0: as in the run."
-)
-SIMILAR = "The most similar training photographs, with the cosine of the features and their labels."
+STRICTNESS = "Moves all thresholds. To the right, fewer labels are given, and more of them are right."
+SIMILAR = "Why does it say so? Similar training photographs, the cosine of their features, and their labels."
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 Photographs = list[ScoredPhotograph]
 
@@ -97,11 +95,10 @@ class Page:
         images = [
             (photograph.thumbnail, caption) for photograph, caption in zip(photographs, captions, strict=True)
         ]
-        shown = photographs[chosen]
-        table = score_table(self.classes, shown, self.labeller.thresholds(strictness))
-        best = self.classes[shown.ranking()[0]]
-        similar = self.labeller.similar(shown)
-        return gr.Gallery(images, selected_index=chosen), table, labels[chosen], best, similar, ""
+        shown, thresholds = photographs[chosen], self.labeller.thresholds(strictness)
+        table, best = score_table(self.classes, shown, thresholds), self.classes[shown.ranking()[0]]
+        given, similar = gr.Gallery(images, selected_index=chosen), self.labeller.similar(shown)
+        return given, table, labels[chosen], best, similar, ""
 
     def _draw_map(self, photographs: Photographs, chosen: int, label: str | None) -> Any:
         return self.labeller.activation_map(photographs[chosen], label) if photographs and label else None
