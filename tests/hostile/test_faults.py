@@ -54,9 +54,7 @@ def arguments(tiny_arguments: tuple[str, ...], tmp_path: Path) -> Arguments:
     """A function (output, overrides) -> command line of a run; on live features if `features` is None."""
 
     def make(output: Path, *overrides: str, features: Path | None = tmp_path / "features") -> list[str]:
-        stored = (
-            ("features=live",) if features is None else ("features.num_workers=0", f"features.dir={features}")
-        )
+        stored = [f"features.dir={features}", "features.num_workers=0"] if features else ["features=live"]
         places = (f"output={output}", f"hydra.run.dir={tmp_path / 'hydra'}")
         return [*tiny_arguments, "trainer.max_epochs=2", *stored, *overrides, *places]
 
@@ -64,12 +62,13 @@ def arguments(tiny_arguments: tuple[str, ...], tmp_path: Path) -> Arguments:
 
 
 @pytest.fixture
-def reading(tiny_run: Path, tiny_images: Path) -> Callable[[Path], dict[str, tuple[str, ...]]]:
-    """A function (folder of results) -> arguments of each command that reads a run."""
+def commands(tiny_run: Path, tiny_images: Path, arguments: Arguments) -> Callable[[Path], dict[str, Any]]:
+    """A function (folder of results) -> arguments of each command."""
     run = (f"run={tiny_run}", "device=cpu", "num_workers=0")
 
-    def make(folder: Path) -> dict[str, tuple[str, ...]]:
+    def make(folder: Path) -> dict[str, Any]:
         return {
+            "train": arguments(folder / "run"),
             "predict": (*run, f"images={tiny_images}", f"output={folder}/out.csv"),
             "evaluate": (*run, "part=test", f"output={folder}/out"),
             "compare": (f"runs='{tiny_run}'", "resamples=10", f"output={folder}/out"),
@@ -85,25 +84,14 @@ def mount(*options: str | Path) -> None:
 
 
 @contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A file system of so many bytes in memory."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system in memory."""
     folder.mkdir()
-    mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
+    mount("-t", "tmpfs", "-o", f"size={megabytes * MEGABYTE}", "tmpfs", folder)
     try:
         yield folder
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(folder: Path, *, leave: int) -> Path:
-    """A file that takes the room of a disk but for so many bytes."""
-    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-    ballast = folder / "ballast"
-    with ballast.open("ab") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, free - leave))
-    return ballast
 
 
 def status_of(run: Path) -> dict[str, Any]:
@@ -111,13 +99,11 @@ def status_of(run: Path) -> dict[str, Any]:
 
 
 def test_a_disk_that_fills_while_features_are_stored(job: Job, arguments: Arguments, tmp_path: Path):
-    with small_disk(tmp_path / "disk", 160 * MEGABYTE) as disk:
+    with small_disk(tmp_path / "disk", 160) as disk:
         options = arguments(tmp_path / "run", features=disk / "features")
         # room for the lock and the description, not for the rows
-        take_room = [
-            ["dd", "if=/dev/zero", f"of={disk}/ballast", "bs=1M"],
-            ["truncate", "-s", "-12K", f"{disk}/ballast"],
-        ]
+        fill = ["dd", "if=/dev/zero", f"of={disk}/ballast", "bs=1M"]
+        take_room = [fill, ["truncate", "-s", "-12K", f"{disk}/ballast"]]
         text = job("train", *options, status=1, forward=take_room)
         assert "the disk is full" in text and "Free some space" in text
         assert {path.suffix for path in disk.glob("features/*/*")}.isdisjoint({".safetensors", ".tmp"})
@@ -126,54 +112,38 @@ def test_a_disk_that_fills_while_features_are_stored(job: Job, arguments: Argume
         assert "features: 0 rows found, 60 computed" in job("train", *options)
 
 
-def test_a_disk_that_fills_while_a_run_writes(
-    job: Job, arguments: Arguments, contents: Callable[[Path], dict[Path, bytes]], tmp_path: Path
-):
-    """The former run beside it stays, and the same command trains when there is room again."""
-    with small_disk(tmp_path / "disk", 20 * MEGABYTE) as disk:
-        job("train", *arguments(disk / "first"))
-        before = contents(disk / "first")
-        ballast = fill(disk, leave=100 * 1024)
-        # logging and TensorBoard's thread may print their own tracebacks before
-        assert "the disk is full" in job("train", *arguments(disk / "run"), status=1, traceback=True)
-        assert not list(disk.rglob("*.tmp"))
-        ballast.unlink()
-        assert contents(disk / "first") == before
-        job("train", *arguments(disk / "run"))
-        assert status_of(disk / "run")["state"] == "finished"
-
-
-@pytest.mark.parametrize("command", ["predict", "evaluate", "compare"])
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "compare"])
 def test_a_disk_that_fills_while_results_are_written(
-    command: str, job: Job, reading: Any, contents: Callable[[Path], dict[Path, bytes]], tmp_path: Path
+    command: str, job: Job, commands: Any, contents: Callable[[Path], dict[Path, bytes]], tmp_path: Path
 ):
-    with small_disk(tmp_path / "disk", 20 * MEGABYTE) as disk:
-        options = reading(disk)[command]
-        job(command, *options)
+    """What was there stays, and the same command works when there is room again."""
+    with small_disk(tmp_path / "disk", 20) as disk:
+        options = commands(disk)[command]
+        first = commands(disk / "first")["train"] if command == "train" else options
+        job(command, *first)
         before = contents(disk)
-        ballast = fill(disk, leave=0)
-        text = job(command, *options, status=1)
-        assert "the disk is full" in text and "goes on" not in text  # it begins again
-        ballast.unlink()
-        assert before and contents(disk) == before, "the former result, whole"
+        with (disk / "ballast").open("ab") as file:
+            free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+            os.posix_fallocate(file.fileno(), 0, max(1, free - (100_000 if command == "train" else 0)))
+        # logging and TensorBoard's thread may print their own tracebacks before
+        text = job(command, *options, status=1, traceback=command == "train")
+        assert "the disk is full" in text and not list(disk.rglob("*.tmp"))
+        (disk / "ballast").unlink()
+        after = contents(disk)
+        assert before and {path: after[path] for path in before} == before, "the former result, whole"
+        job(command, *options)
 
 
-def test_folders_that_may_only_be_read(job: Job, arguments: Arguments, reading: Any, tmp_path: Path):
-    with small_disk(tmp_path / "disk", 160 * MEGABYTE) as disk:
+def test_folders_that_may_only_be_read(job: Job, arguments: Arguments, commands: Any, tmp_path: Path):
+    with small_disk(tmp_path / "disk", 160) as disk:
         job("train", *arguments(tmp_path / "run", features=disk / "features"))
         mount("-o", "remount,ro", disk)
         text = job("train", *arguments(tmp_path / "again", features=disk / "features"))
         assert "features: 60 rows found, 0 computed" in text
-        in_use = {
-            "train": arguments(disk / "run"),
-            "extract": arguments(tmp_path / "x", features=disk / "other"),
-        }
-        for command, options in (in_use | reading(disk)).items():
+        in_use = commands(disk) | {"extract": arguments(tmp_path / "x", features=disk / "other")}
+        for command, options in in_use.items():
             text = job(command, *options, status=1)
             assert f"'{disk}" in text and "cannot be written (Read-only file system)" in text
-    (tmp_path / "file").touch()
-    text = job("train", *arguments(tmp_path / "file" / "run"), status=1)
-    assert "is a file. Expected the name of a folder" in text
 
 
 def test_photographs_that_vanish_in_mid_run(
@@ -181,9 +151,8 @@ def test_photographs_that_vanish_in_mid_run(
 ):
     images, gone = tmp_path / "photographs", tmp_path / "gone"
     shutil.copytree(tiny_images, images)
-    vanish = [["mv", str(images), str(gone)]]
     options = arguments(tmp_path / "run", f"data.images={images}", "features.batch_size=8")
-    text = job("train", *options, status=1, forward=vanish)
+    text = job("train", *options, status=1, forward=[["mv", str(images), str(gone)]])
     assert "images cannot be used" in text and ".jpg: no such file" in text and "more; mlic.verify" in text
     gone.rename(images)
     job("train", *options)
@@ -194,17 +163,16 @@ def test_a_worker_that_is_killed(job: Job, arguments: Arguments, tmp_path: Path)
     # a thread of Python's multiprocessing may print the end of its connection to the worker
     text = job("train", *options, status=1, kill_worker=True, traceback=True)
     assert "a worker process was killed" in text and "features.num_workers" in text
-    assert status_of(tmp_path / "run")["error"]["message"].startswith("a worker process was killed")
     job("train", *options)
 
 
-def test_shared_memory_too_small_for_a_batch(job: Job, arguments: Arguments, reading: Any, tmp_path: Path):
+def test_shared_memory_too_small_for_a_batch(job: Job, arguments: Arguments, commands: Any, tmp_path: Path):
     """A container has 64 MB: a few batches of many workers."""
     probe = ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"]
     if subprocess.run(probe, capture_output=True).returncode:
         pytest.skip("cannot mount a /dev/shm of its own")
     for command, options in {
-        "predict": [*reading(tmp_path)["predict"], "num_workers=2"],
+        "predict": [*commands(tmp_path)["predict"], "num_workers=2"],
         "extract": arguments(tmp_path / "extract", "features.num_workers=2", "features.batch_size=30"),
         "train": arguments(tmp_path / "live", "data.num_workers=2", features=None),
     }.items():
@@ -221,7 +189,6 @@ def test_an_extraction_ended_by_a_signal_keeps_its_shards(
     text = job("extract", *options, status=status, forward=end, forward_pass=3)
     assert ("interrupted; the features computed so far are kept" in text) == (name == "TERM")
     assert f"features: {kept} rows found, {60 - kept} to compute" in job("extract", *options)
-    assert "features: 60 rows found, 0 computed" in job("extract", *options)
     assert not list(tmp_path.glob("features/*/*.tmp"))
 
 
@@ -240,12 +207,10 @@ def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(
     job: Job, start: Start, run_server: Any, arguments: Arguments, tmp_path: Path
 ):
     run = tmp_path / "run"
-    wait = [["sleep", str(lock.PATIENCE_SECONDS + 4)]]
-    first, _ = start("train", *arguments(run), forward=wait)
+    first, _ = start("train", *arguments(run), forward=[["sleep", str(lock.PATIENCE_SECONDS + 4)]])
     while not (run / "status.json").is_file():
         pass
-    overrides = status_of(run)["overrides"]
     text = job("train", *arguments(run, "seed=7"), status=1)
     assert f"output: '{run}' is in use by another process. Wait until it has ended, or choose another" in text
     assert run_server.wait(first) == 0
-    assert (status_of(run)["state"], status_of(run)["overrides"]) == ("finished", overrides)
+    assert status_of(run)["state"] == "finished" and "seed=7" not in status_of(run)["overrides"]
