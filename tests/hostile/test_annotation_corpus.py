@@ -1,7 +1,7 @@
 """Annotation files as people and programs write them, and as nobody should: a table, or a refusal with its place."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,11 +69,11 @@ UNSAFE = (
 )  # fmt: skip
 
 
-def read(kind: str, content: bytes | str, folder: Path, **options: Any) -> LabelTable:
+def read(kind: str, content: bytes | str, folder: Path) -> LabelTable:
     (folder / kind).write_bytes(
         content if isinstance(content, bytes) else content.encode(errors="surrogatepass")
     )
-    return READERS[kind](folder / kind, folder, **options)
+    return READERS[kind](folder / kind, folder)
 
 
 @pytest.mark.parametrize("name", UNSAFE, ids=ascii)
@@ -104,24 +104,18 @@ class Case(NamedTuple):
 
     content: bytes | str
     outcome: dict[str, set[str]] | int | str
-    options: Mapping[str, Any] = {}
 
 
 GOOD = {"a.jpg": {"cat"}, "b.jpg": {"dog"}}
 CSV: dict[str, Case] = {
-    "spaces and blank lines": Case("file_name , labels\n\n a.jpg , cat \n\nb.jpg,dog | \n", GOOD),
-    "too few fields": Case("file_name,labels\na.jpg\n", "line 2: 1 fields, but the header has 2"),
     "latin 1": Case("file_name,labels\na.jpg,Kälte\n".encode("latin-1"), {"a.jpg": {"Kälte"}}),
     "another code page": Case("file_name,labels\na.jpg,кошка\n".encode("cp1251"), "not UTF-8 text"),
     "an open quote": Case('file_name,labels\na.jpg,"cat\nb.jpg,dog\n', r"line \d: malformed CSV"),
-    "a huge field": Case(f"file_name,labels\na.jpg,{'c' * 200_000}\n", "line 2: malformed CSV"),
     "many columns": Case(f"file_name,{','.join(f'c{n}' for n in range(MANY))}\na.jpg{',1' * MANY}\n", MANY),
     "listed twice": Case("file_name,labels\na.jpg,cat\n./a.jpg,dog|cat\n", "line 3: the labels of 'a.jpg'"),
     "an address": Case("file_name,labels\nfile:///etc/passwd,cat\n", "line 2: 'file:///etc/passwd' is an address"),
     "escape in a label": Case("file_name,labels\na.jpg,\x1b[31mcat\n", "contains a control character"),
     "labels that look alike": Case(f"file_name,labels\na.jpg,{ALIKE[0]}\nb.jpg,{ALIKE[1]}\n", "differ only in case"),
-    "code as a label": Case("file_name,labels\na.jpg,<script>|=cmd()\n", {"a.jpg": {"<script>", "=cmd()"}}),
-    "not in the classes": Case("file_name,labels\na.jpg,cta\n", "label 'cta' is not", {"classes": ["cat", "dog"]}),
 }  # fmt: skip
 COCO: dict[str, Case] = {
     "utf 16": Case(coco().encode("utf-16"), GOOD),
@@ -140,7 +134,6 @@ COCO: dict[str, Case] = {
 LAUGHS = "".join(f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 11))
 XML: dict[str, Case] = {
     "utf 16": Case(VOC.format("a.jpg").encode("utf-16"), {"a.jpg": {"cat"}}),
-    "many-byte encoding": Case('<?xml version="1.0" encoding="shift_jis"?><annotation/>', "not valid XML"),
     "a billion laughs": Case(f"<!DOCTYPE a [<!ENTITY a0 'ha'>{LAUGHS}]>{VOC.format('&a10;')}", "not valid XML"),
     "a file from elsewhere": Case(
         f"<!DOCTYPE a [<!ENTITY f SYSTEM 'file:///etc/passwd'>]>{VOC.format('a&f;.jpg')}", "not valid XML"
@@ -161,9 +154,9 @@ def test_a_table_or_a_refusal_with_its_place(name: str, tmp_path: Path):
     kind, case = CASES[name]
     if isinstance(case.outcome, str):
         with pytest.raises(InputError, match=case.outcome):
-            read(kind, case.content, tmp_path, **case.options)
+            read(kind, case.content, tmp_path)
         return
-    table = read(kind, case.content, tmp_path, **case.options)
+    table = read(kind, case.content, tmp_path)
     if isinstance(case.outcome, int):
         assert len(table.classes) == case.outcome
         return

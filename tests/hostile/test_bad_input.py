@@ -65,9 +65,8 @@ def test_no_label_anywhere(with_labels: Callable[..., DictConfig], tmp_path: Pat
 
 @pytest.mark.parametrize(
     "override",
-    ["seed=4294967296", "data.seed=-1", "data.batch_size=0", "data.num_workers=-1", "data.split.test=nan",
-     "+data.class_weights.scale.square=nan", "features.batch_size=0", "optimizer.lr=-1", "trainer.max_epochs=0",
-     "model.backbone.image_size=0", "trainer.precision=bf16-true"],
+    ["seed=4294967296", "data.batch_size=0", "data.num_workers=-1", "data.split.test=nan", "features.batch_size=0",
+     "+data.class_weights.scale.square=nan", "optimizer.lr=-1", "trainer.max_epochs=0", "model.backbone.image_size=0"],
 )  # fmt: skip
 def test_settings_out_of_range_are_named(override: str, tiny_config: MakeConfig):
     key = override.lstrip("+").partition("=")[0].removesuffix(".lr")  # which the optimizer names
@@ -77,26 +76,20 @@ def test_settings_out_of_range_are_named(override: str, tiny_config: MakeConfig)
 
 def test_images_that_cannot_be_used(tiny_config: MakeConfig, tiny_images: Path, tmp_path: Path):
     images = Path(shutil.copytree(tiny_images, tmp_path / "images"))
-    whole = (tiny_images / "shapes_05.jpg").read_bytes()
+    cut = (tiny_images / "shapes_05.jpg").read_bytes()[:500]
+    bad = {"shapes_02.jpg": b"", "shapes_03.jpg": cut, "shapes_04.jpg": b"<html>404</html>"}
+    for name, content in bad.items():
+        (images / name).write_bytes(content)
     (images / "shapes_01.jpg").unlink()
-    (images / "shapes_02.jpg").write_bytes(b"")
-    (images / "shapes_03.jpg").write_bytes(whole[: len(whole) // 2])
-    (images / "shapes_04.jpg").write_bytes(b"<html>404</html>")
-    (images / "shapes_06.jpg").unlink()
-    (images / "shapes_06.jpg").mkdir()
-    (images / "shapes_07.jpg").write_bytes(b"P6 60000 60000 255\n")
-    with pytest.raises(InputError, match=r"6 images cannot be used:\n") as refusal:
+    with pytest.raises(InputError, match=r"4 images cannot be used:\n") as refusal:
         train(tiny_config(f"data.images={images}"))
-    for name, reason in (
-        ("01", "no such file"), ("02", "empty (0 bytes)"), ("03", "truncated"), ("04", "not an image in"),
-        ("06", "not a regular file"), ("07", "more pixels than the limit"),
-    ):  # fmt: skip
+    reasons = {"01": "no such file", "02": "empty (0 bytes)", "03": "truncated", "04": "not an image in"}
+    for name, reason in reasons.items():
         assert any(name in line and reason in line for line in str(refusal.value).splitlines()), name
     assert "data.on_bad_image=drop" in str(refusal.value)
     assert not list((tmp_path / "store").glob("*/*.safetensors"))
     assert not (tmp_path / "run" / "checkpoints").exists()
     train(tiny_config(f"data.images={images}", "data.on_bad_image=drop"))
-    bad = {f"shapes_{number:02d}.jpg" for number in (1, 2, 3, 4, 6, 7)}
     dropped = json.loads((tmp_path / "run" / "dataset.json").read_text())["bad_images"]
-    assert {Path(name).name for name in dropped} == bad
-    assert not bad & set(pd.read_csv(tmp_path / "run" / "split.csv")["file_name"])
+    assert {Path(name).name for name in dropped} == {*bad, "shapes_01.jpg"}
+    assert not {*bad, "shapes_01.jpg"} & set(pd.read_csv(tmp_path / "run" / "split.csv")["file_name"])

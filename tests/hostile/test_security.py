@@ -37,14 +37,15 @@ def test_a_pickle_in_every_file_of_a_run_is_refused(
 ):
     """By everything that reads it: init_from, predict, evaluate, compare. `trap` fails the test if one ran."""
     checkpoint = run / "checkpoints" / "best.ckpt"
-    commands = {"predict": (predict, f"images='{tiny_images}'"), "evaluate": (evaluate, "part=test")}
     refused = r"best\.ckpt' (contains more than tensors|cannot be read as a checkpoint)"
-    checkpoint.write_bytes(pickle.dumps(trap))
     for legacy in (None, False, True):
+        checkpoint.write_bytes(pickle.dumps(trap))
         if legacy is not None:
-            content = {"mlic": trap, "state_dict": {}}
-            torch.save(content, checkpoint, _use_new_zipfile_serialization=not legacy)
-        for name, (command, option) in commands.items():
+            torch.save({"mlic": trap}, checkpoint, _use_new_zipfile_serialization=not legacy)
+        for name, command, option in (
+            ("predict", predict, f"images={tiny_images}"),
+            ("evaluate", evaluate, "part=test"),
+        ):
             with pytest.raises(InputError, match=refused):
                 command(compose(f"run='{run}'", option, output=tmp_path / "out", config_name=name))
         with pytest.raises(InputError, match=refused):
