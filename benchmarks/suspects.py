@@ -9,8 +9,7 @@ from benchmarks.setting import Setting
 from mlic.config import compose
 from mlic.data import LabelTable
 from mlic.data.splitting import stratified_folds
-from mlic.verification.cross_validation import cross_validated_scores
-from mlic.verification.suspects import plant_errors, rank_suspects
+from mlic.verification.suspects import cross_validated_scores, plant_errors, rank_suspects
 
 FOLDS = 5
 FIRST = (20, 50, 60, 100)

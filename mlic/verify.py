@@ -70,7 +70,7 @@ def verify(config: DictConfig) -> "Verification":
             datamodule = read_features(config)
             if config.near_duplicates:
                 tables[NEAR_DUPLICATES] = pairs = near_duplicate_pairs(datamodule)
-                verification = verification.with_findings(find_divided(pairs))
+                verification.findings += find_divided(pairs)
             if config.labels:
                 tables[SUSPECTS], tables[SUSPECT_IMAGES] = find_suspects(datamodule, options, config.seed)
         panels = write(folder, verification, tables, config.data, check=config.check, seed=config.seed)
@@ -84,7 +84,7 @@ def verify(config: DictConfig) -> "Verification":
 @ending_in_order()
 def main(config: DictConfig) -> None:
     """Hydra entry point."""
-    if len(verify(config).problems):
+    if len(verify(config).problems()):
         raise ProblemsFound(PROBLEMS_FOUND)
 
 

@@ -3,12 +3,11 @@
 import hashlib
 import logging
 import os
-import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,33 +31,29 @@ logger = logging.getLogger(__name__)
 CURATION_KEYS = ("num_images", "min_images_per_class", "unlabelled", "seed")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Verification:
     """Description of a data set and its problems.
 
     Attributes:
-        findings: see `findings_table`.
+        findings: problems and notes in any order.
         table: all annotated images.
         usable: images that can be used, bool (N,).
         classes: see `class_table`.
-        seconds: time in which the images were opened.
     """
 
-    findings: pd.DataFrame
+    findings: list[Finding]
     table: LabelTable
     usable: np.ndarray
     classes: pd.DataFrame
-    seconds: float
 
-    @property
     def problems(self) -> pd.DataFrame:
-        """Findings that need a correction."""
-        return pd.DataFrame(self.findings[~self.findings["kind"].isin(NOTES)])
+        """Return a table of the findings that need a correction; see `findings_table`."""
+        return findings_table(each for each in self.findings if each.kind not in NOTES)
 
-    def with_findings(self, findings: Iterable[Finding]) -> Self:
-        """Return the same verification with more findings."""
-        earlier = [Finding(*row) for row in self.findings.itertuples(index=False)]
-        return replace(self, findings=findings_table([*earlier, *findings]))
+    def notes(self) -> pd.DataFrame:
+        """Return a table of facts that limit what the figures can say, but need no correction."""
+        return findings_table(each for each in self.findings if each.kind in NOTES)
 
 
 def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
@@ -78,17 +73,16 @@ def verify_data(data: DictConfig, *, check: str = "full") -> Verification:
     table = with_groups(with_parts(table, split), split.groups)
     check_sizes(_curate(table, data), split)  # before all images are opened
     logger.info("opening %d images (check=%s)", len(table), check)
-    start, workers = time.perf_counter(), data.num_workers
     digests, unusable, greys = inspect_images(
-        table.paths(), full=check == "full", num_workers=workers, bits_stored=bits_stored
+        table.paths(), full=check == "full", num_workers=data.num_workers, bits_stored=bits_stored
     )
-    seconds, usable = time.perf_counter() - start, digests != b""
+    usable = digests != b""
     classes, findings = _try_split(table, table.group_copies(digests).select(usable), data, split)
     findings += [
         *find_in_images(table, digests, unusable, greys, bits_stored),
         *find_in_classes(table, classes),
     ]
-    return Verification(findings_table(findings), table, usable, classes, seconds)
+    return Verification(findings, table, usable, classes)
 
 
 def inspect_images(

@@ -10,7 +10,6 @@ from mlic.data.images import FULL_BITS, ImageReference, open_image
 from mlic.data.table import LabelTable
 from mlic.errors import InputError
 from mlic.figures import FAINT, GREY, INK, PRIMARY, new_figure, plain_log_axis, shorten
-from mlic.svg import mark
 from mlic.verification.findings import SEPARATOR, class_names
 
 MOST_CLASSES = 100
@@ -38,11 +37,8 @@ def label_distribution(before: Mapping[str, int], after: Mapping[str, int]) -> F
     if kept != dict(before):
         drawn = {"before curation": (before, GREY), **drawn}
     handles = []
-    for label, (counts, colour) in drawn.items():
-        bars = axes.barh(places, [counts[name] for name in names], height=0.8, color=colour)
-        handles.append(bars)
-        for bar, name in zip(bars, names, strict=True):
-            mark(bar, f"{name}: {counts[name]:,} images {label if len(drawn) > 1 else ''}".strip(), note=True)
+    for counts, colour in drawn.values():
+        handles.append(axes.barh(places, [counts[name] for name in names], height=0.8, color=colour))
     # the axis begins below the smallest count, so that its bar is visible
     positive = [count for count in (*before.values(), *kept.values()) if count] or [1]
     axes.set_xlim(max(0.5, 0.7 * min(positive)), 4 * max(*positive, min(positive) + 1))

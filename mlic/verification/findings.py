@@ -121,10 +121,9 @@ def find_unmatched(table: LabelTable, missing: Sequence[str]) -> Iterator[Findin
         yield Finding("file_names", detail=cause)
     unannotated = {name for folder in table.folders for name in image_files(folder)} - annotated
     yield from (Finding("unannotated_image", name) for name in unannotated)
-    similar = find_similar(table.folders, missing)
+    meant = {name: file for name, file in find_similar(table.folders, missing).items() if file in unannotated}
     for name in missing:
-        file = similar.get(name)
-        hint = f"; did you mean '{file}'?" if file in unannotated else ""
+        hint = f"; did you mean '{meant[name]}'?" if name in meant else ""
         yield Finding("missing_image", name, detail=f"no such file{hint}")
 
 

@@ -13,10 +13,9 @@ from mlic.report.thumbnails import PIXELS, data_uri
 from mlic.runs.folder import RunFolder, write_atomically
 from mlic.verification.checking import Verification, label_summary
 from mlic.verification.figures import open_small, sample_images
-from mlic.verification.findings import KINDS, NOTES, SEPARATOR
+from mlic.verification.findings import KINDS, NOTES, SEPARATOR, findings_table
 from mlic.verification.report import PROBLEMS, SUMMARY
 
-PAGE = "index.html"
 ROWS_SHOWN, PAIRS_SHOWN, SUSPECTS_SHOWN = 50, 24, 48  # of each kind; all are in the CSV files
 
 
@@ -47,21 +46,18 @@ def write_page(
         return {"image": None if image is None else data_uri(image), "lines": lines}
 
     kinds = []
-    found: Any = verification.findings.groupby("kind", sort=False)
-    for name, findings in found:
-        pairs: Any = findings[findings["same_as"] != ""].head(PAIRS_SHOWN).to_dict("records")
+    findings: Any = findings_table(verification.findings).groupby("kind", sort=False)
+    for name, found in findings:
+        pairs = found[found["same_as"] != ""].head(PAIRS_SHOWN)
         kind = {
             "name": name,
             "meaning": KINDS[name],
-            "number": len(findings),
+            "number": len(found),
             "file": SUMMARY if name in NOTES else PROBLEMS,
-            "rows": [] if pairs else findings.head(ROWS_SHOWN).to_dict("records"),
+            "rows": found.head(ROWS_SHOWN if pairs.empty else 0).to_dict("records"),
             "pairs": [
-                (
-                    pair["detail"],
-                    [card(references[file], file) for file in (pair["file_name"], pair["same_as"])],
-                )
-                for pair in pairs
+                (detail, [card(references[file], file) for file in names])
+                for detail, *names in pairs[["detail", "file_name", "same_as"]].to_numpy().tolist()
             ],
         }
         kinds.append(kind)
@@ -77,7 +73,7 @@ def write_page(
     }
     # file names may contain bytes that are not text
     page = render_page(content, template="verify.html")
-    write_atomically(folder.path / PAGE, page, errors="backslashreplace")
+    write_atomically(folder.path / "index.html", page, errors="backslashreplace")
 
 
 def _suspect_lines(row: dict[str, Any]) -> list[str]:

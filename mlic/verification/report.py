@@ -16,7 +16,7 @@ from mlic.figures import PNG_DPI, EmbeddedFigure, FigureFiles, image_sheet, repo
 from mlic.runs.folder import RunFolder, refuse_foreign_folder, replacing, replacing_together, write_atomically
 from mlic.verification.checking import Verification, label_summary
 from mlic.verification.figures import label_distribution, open_small, sample_images
-from mlic.verification.findings import KINDS, NOTES
+from mlic.verification.findings import KINDS, findings_table
 
 logger = logging.getLogger(__name__)
 
@@ -59,18 +59,17 @@ def write(
     Returns:
         The figure of the labels.
     """
-    findings, table = verification.findings, verification.table
+    problems, table = verification.problems(), verification.table
     summary = {
-        "problems": verification.problems["kind"].value_counts(sort=False).to_dict(),
-        "notes": pd.DataFrame(findings[findings["kind"].isin(NOTES)]).to_dict("records"),
+        "problems": problems["kind"].value_counts(sort=False).to_dict(),
+        "notes": verification.notes().to_dict("records"),
         **label_summary(table),
         "check": check,
-        "seconds": verification.seconds,
     }
     pairs = co_occurrence(table.labels, table.classes).head(MOST_PAIRS)
     with replacing_together(folder.path) as new:
         # quoted, because file names may contain commas, quotes and line breaks
-        write_table(new / PROBLEMS, verification.problems, quoting=csv.QUOTE_ALL)
+        write_table(new / PROBLEMS, problems, quoting=csv.QUOTE_ALL)
         for name, content in {CLASSES: verification.classes, PAIRS: pairs, **tables}.items():
             write_table(new / name, content)
         RunFolder(new).write_json(SUMMARY, summary)
@@ -103,18 +102,13 @@ def write_table(path: Path, table: pd.DataFrame, **options: Any) -> None:
 
 def log_findings(folder: RunFolder, verification: Verification) -> None:
     """Log a description of the data set, the first findings of each kind, and the path of the full list."""
-    summary = label_summary(verification.table)
-    description = (
-        f"{summary['images']} images, {verification.usable.sum()} of them usable ({verification.seconds:.1f} s); "
-        f"{summary['classes']} classes, {summary['labels_per_image']:.2f} labels per image, "
-        f"{summary['unlabelled_images']} images without labels"
-    )
-    lines = [description]
-    for kind, findings in verification.findings.groupby("kind", sort=False):
+    table = verification.table
+    lines = [f"{len(table)} images, {verification.usable.sum()} usable; {len(table.classes)} classes"]
+    for kind, findings in findings_table(verification.findings).groupby("kind", sort=False):
         lines.append(f"{kind}: {len(findings)} ({KINDS[str(kind)]})")
         shown = findings.drop(columns="kind").head(SHOWN).to_numpy()
         lines += [f"    {': '.join(filter(None, fields))}" for fields in shown]
-    problems = len(verification.problems)
-    lines.append(f"problems: {problems}, all in {folder.path / PROBLEMS}" if problems else "no problems")
+    count = len(verification.problems())
+    lines.append(f"problems: {count}, all in {folder.path / PROBLEMS}" if count else "no problems")
     # escape line breaks, too, which file names may contain
     logger.info("%s", "\n".join(printable(line).replace("\n", "\\n") for line in lines))

@@ -21,7 +21,7 @@ from mlic.verification.findings import find_in_classes
 def test_statistics_of_labels_and_notes_of_a_clean_set(data_set, verify_set, tmp_path, problems):
     data_set.add_many(2, "")
     data_set.add_many(4, "dog|cat|bird")
-    assert verify_set(data_set, "data.split.val=0").problems.empty and problems() == []
+    assert verify_set(data_set, "data.split.val=0").problems().empty and problems() == []
     classes = pd.read_csv(tmp_path / "out" / "classes.csv")
     rows = classes[["class", "images", "alone"]].values.tolist()
     assert rows == [["cat", 20, 8], ["dog", 20, 8], ["bird", 4, 0]]
@@ -34,7 +34,6 @@ def test_statistics_of_labels_and_notes_of_a_clean_set(data_set, verify_set, tmp
     summary = json.loads((tmp_path / "out" / "verification.json").read_text())
     notes = [(note["kind"], note["class"]) for note in summary.pop("notes")]
     assert notes == [("few_test_images", name) for name in ("bird", "cat", "dog")]
-    assert summary.pop("seconds") > 0
     assert summary == {
         "problems": {}, "images": 30, "classes": 3, "labels": 44, "labels_per_image": 44 / 30, "check": "full",
         "unlabelled_images": 2, "images_by_labels": {"0": 2, "1": 16, "2": 8, "3": 4},
@@ -71,7 +70,7 @@ def test_sixteen_bits_that_are_not_used_are_reported_with_the_setting(data_set, 
     ((kind, detail),) = problems()
     used = "2 16-bit greyscale images use 12 of 16 bits (largest value 4095): data.bits_stored=12 "
     assert kind == "unused_bits" and detail.startswith(used)
-    assert verify_set(data_set, "data.bits_stored=12").problems.empty
+    assert verify_set(data_set, "data.bits_stored=12").problems().empty
     verify_set(data_set, "data.bits_stored=10")
     too_bright = "its largest value, 4095, exceeds data.bits_stored=10"
     assert problems() == [("bad_image", "deep.png", too_bright)]
@@ -85,7 +84,7 @@ def test_images_in_tar_shards_are_opened_like_files(data_set, verify_set, pack, 
     shard.write_bytes(pack(members))
     for images, check in ((f"[{shard}]", "quick"), (f"'file://{shard}'", "full")):
         found = verify_set(None, "data=webdataset", f"data.images={images}", f"check={check}")
-        assert len(found.table) == 24 and found.problems.empty
+        assert len(found.table) == 24 and found.problems().empty
     first, again = "n000.png", members["n001.png"]
     members |= {first: members[first][:150], "same.png": again, "same.txt": members["n001.txt"]}
     shard.write_bytes(pack(members))
@@ -138,13 +137,13 @@ def test_images_and_annotations_without_each_other(data_set, verify_set, problem
     ]
     for file in data_set.images.rglob("*.png"):
         file.rename(file.with_suffix(".jpg"))
-    kinds = verify_set(data_set).problems["kind"].tolist()
+    kinds = verify_set(data_set).problems()["kind"].tolist()
     assert problems()[0][1].endswith("Set data.reader.extension=.jpg.") and "split" in kinds
 
 
 def test_classes_too_rare_for_the_split(data_set, verify_set, tmp_path, problems):
     def kinds(*overrides: str) -> list[str]:
-        return verify_set(data_set, *overrides).problems["kind"].tolist()
+        return verify_set(data_set, *overrides).problems()["kind"].tolist()
 
     data_set.add_many(2, "owl|cat")
     data_set.add("bad.png", "owl").write_bytes(b"")  # it would have been the third

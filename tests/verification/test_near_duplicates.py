@@ -27,7 +27,7 @@ def test_divided_pairs_are_findings(tmp_path, tiny_labels, tiny_settings):
 
     def check(*overrides: str) -> tuple[list[tuple[str, str]], pd.DataFrame]:
         output = tmp_path / "verified"
-        found = verify(compose(*arguments, *overrides, output=output, config_name="verify")).findings
+        found = verify(compose(*arguments, *overrides, output=output, config_name="verify")).problems()
         found = found[found["kind"] == "near_duplicate"]
         pairs = pd.read_csv(output / "near_duplicates.csv")
         assert (output / "index.html").read_text().count('<div class="pair">') == min(24, len(found))

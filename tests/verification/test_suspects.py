@@ -11,8 +11,7 @@ from mlic.config import compose
 from mlic.data import read_csv
 from mlic.errors import InputError
 from mlic.verification import suspects
-from mlic.verification.cross_validation import cross_validated_scores
-from mlic.verification.suspects import plant_errors, rank_suspects
+from mlic.verification.suspects import cross_validated_scores, plant_errors, rank_suspects
 from mlic.verify import verify
 
 
