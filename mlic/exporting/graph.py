@@ -1,6 +1,5 @@
 """The ONNX graph of a run: images -> pixels (resize and crop) -> features (backbone) -> scores (head and sigmoid)."""
 
-import io
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,24 +68,32 @@ def trace(module: nn.Module, example: Tensor, source: str, target: str) -> Model
     Raises:
         InputError: an operator has no form in ONNX, or the model is larger than 2 GB.
     """
-    stream: Any = io.BytesIO()
     axes = {name: {0: "batch"} for name in (source, target)}
     options: Any = {"dynamo": False, "opset_version": OPSET, "dynamic_axes": axes}  # dynamo needs onnxscript
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             names: Any = {"input_names": [source], "output_names": [target]}
-            torch.onnx.export(module.eval(), (example,), stream, **names, **options)
-            model = onnx.load_from_string(stream.getvalue())
+            torch.onnx.export(module.eval(), (example,), file := f"{folder}/part.onnx", **names, **options)
+            model = onnx.load(file)
     except Exception as error:  # each operator that is not supported has an error of its own
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"the {target} cannot be converted to ONNX ({reason}). Set format=torch.") from error
     return compose.add_prefix(model, f"{target}/", rename_inputs=False, rename_outputs=False, inplace=True)
 
 
-def join(first: ModelProto, second: ModelProto, name: str) -> ModelProto:
-    """Return a model whose output `name` of the first model is the input `name` of the second."""
-    return compose.merge_models(first, second, io_map=[(name, name)])
+def join(first: ModelProto, second: ModelProto) -> ModelProto:
+    """Append a model to another one, whose output is its input, and return the first, which is changed.
+
+    `onnx.compose.merge_models` does the same with several copies of the weights, which may have 2 GB.
+    """
+    for field in ("node", "initializer"):
+        getattr(first.graph, field).extend(getattr(second.graph, field))
+    known = {each.domain for each in first.opset_import}
+    first.opset_import.extend(each for each in second.opset_import if each.domain not in known)
+    del first.graph.output[:]
+    first.graph.output.extend(second.graph.output)
+    return first
 
 
 def quantize(model: ModelProto, examples: Iterable[np.ndarray]) -> ModelProto:
@@ -122,7 +129,7 @@ def build_graph(
         <ir_version: {IR_VERSION}, opset_import: ["": {OPSET}]>
         prepare (uint8[images, {size}, 3] images) => (uint8[images, {shape}] pixels) {{ {steps} }}
     """)
-    model = join(first, network, PIXELS)
+    model = join(first, network)
     properties = {key: json.dumps(value, ensure_ascii=False) for key, value in info.items()}
     onnx.helper.set_model_props(model, properties)
     return model

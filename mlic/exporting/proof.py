@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +22,7 @@ from mlic.data.tar_images import read_tar_image
 from mlic.errors import InputError
 from mlic.exporting import predict
 from mlic.exporting.graph import FEATURES, IMAGES, PIXELS, SCORES, add_outputs
+from mlic.features.hashing import hash_files
 
 TOLERANCE = 1e-3  # of scores for the same pixels in float32, and relative of mean and deviation of features
 GREY_LEVELS = 1.0  # mean difference of pixels; rounding is 0.0002, a wrong crop or filter more than 1
@@ -60,12 +61,18 @@ def read_info(model: ModelProto) -> dict[str, Any]:
     return {entry.key: json.loads(entry.value) for entry in model.metadata_props}
 
 
-def make_session(model: ModelProto | bytes) -> Any:
-    """Return a session of ONNX Runtime for a model on the CPU, with as many threads as torch has."""
+def make_session(model: ModelProto | Path) -> Any:
+    """Return a session of ONNX Runtime for a model, or its file, on the CPU, with as many threads as torch has."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
-    content = model if isinstance(model, bytes) else model.SerializeToString()
+    content = str(model) if isinstance(model, Path) else model.SerializeToString()
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def by_digest(references: Iterable[ImageReference]) -> dict[str, ImageReference]:
+    """Return images by the sha256 of their bytes."""
+    images = list(references)
+    return dict(zip(hash_files(images).digests.astype(str).tolist(), images, strict=True))
 
 
 def proof_entry(
@@ -89,12 +96,13 @@ def proof_entry(
     }
 
 
-def check_proof(model: ModelProto, files: Mapping[str, ImageReference]) -> dict[str, float]:
+def check_proof(file: str | Path, images: Iterable[ImageReference], folder: str | Path) -> dict[str, float]:
     """Compare the scores of ONNX Runtime for the images of the proof with those of torch.
 
     Args:
-        model: exported model; it is changed.
-        files: image files by their sha256, some of those of the proof.
+        file: exported model.
+        images: images among which are those of the proof, by name and sha256.
+        folder: folder for temporary files of the size of the model, so that its weights are in memory only once.
 
     Returns:
         `images`, their number, and the largest difference of a score: `same_pixels` after the resize of Pillow, and
@@ -102,20 +110,26 @@ def check_proof(model: ModelProto, files: Mapping[str, ImageReference]) -> dict[
 
     Raises:
         InputError: a score in float32 differs by more than 0.001 for the same pixels, or the resize in the model is
-            not that of Pillow, the message names the step: preprocessing, backbone or head; or there are no files.
+            not that of Pillow, the message names the step: preprocessing, backbone or head; or there are no images.
     """
+    model, start, rest = read_model(file), Path(folder) / "start.onnx", Path(folder) / "rest.onnx"
     info = read_info(model)
+    add_outputs(model)
+    onnx.save(model, start)
+    add_outputs(model, from_pixels=True)
+    onnx.save(model, rest)
+    del model
+    names = {str(entry["name"]) for entry in info["proof"]}
+    files = by_digest(image for image in images if Path(image.name).name in names)
     entries = [entry for entry in info["proof"] if entry["sha256"] in files]
     if not entries:
-        names = ", ".join(str(entry["name"]) for entry in info["proof"])
-        raise InputError(f"images: no image of the proof is among them; expected {names}.", key="images")
+        raise InputError(
+            f"images: none is an image of the proof; expected {', '.join(sorted(names))}.", key="images"
+        )
     sources = [open_file(files[entry["sha256"]]) for entry in entries]
-    add_outputs(model)
-    session = make_session(model)
+    session = make_session(start)
     decoded = [session.run([SCORES, PIXELS], {IMAGES: predict.to_array(source, info)}) for source in sources]
-    del session  # a network may have 1 GB
-    add_outputs(model, from_pixels=True)
-    session = make_session(model)
+    session = make_session(rest)
     same, whole = [], []
     for entry, source, (scores, own) in zip(entries, sources, decoded, strict=True):
         pixels = _pillow_pixels(source, info)

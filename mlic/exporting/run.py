@@ -9,6 +9,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from mlic.errors import InputError
 from mlic.evaluation.bootstrap import Bootstrap, paired_differences
 from mlic.evaluation.predictions import Predictions
 from mlic.exporting import card
-from mlic.features.hashing import hash_files
 from mlic.inference.classifier import Classifier
 from mlic.inference.labelled import read_labelled_set
 from mlic.inference.listing import list_images
@@ -76,14 +76,12 @@ def check_settings_of_export(config: DictConfig) -> None:
 
 def check_file(config: DictConfig) -> dict[str, Any]:
     """Check an exported model; see `mlic.export.export`."""
-    from mlic.exporting.proof import check_proof, read_info, read_model
+    from mlic.exporting.proof import check_proof
 
-    images, names = list_images(config.images)
+    images, _ = list_images(config.images)
     try:
-        model = read_model(config.check)
-        wanted = {str(entry["name"]) for entry in read_info(model)["proof"]}
-        found = [image for image, name in zip(images, names, strict=True) if Path(name).name in wanted]
-        figures = check_proof(model, _by_digest(found))
+        with TemporaryDirectory() as folder:
+            figures = check_proof(config.check, images, folder)
     except InputError:
         raise
     except Exception as error:  # whatever protobuf and ONNX Runtime make of a damaged model
@@ -142,8 +140,10 @@ def export_run(config: DictConfig) -> dict[str, Any]:
 def _export_onnx(
     config: DictConfig, classifier: Classifier, whole: nn.Sequential, info: dict[str, Any]
 ) -> dict[str, Any]:
+    from onnx import save
+
     from mlic.exporting import graph
-    from mlic.exporting.proof import check_proof, make_session, proof_entry, readable
+    from mlic.exporting.proof import by_digest, check_proof, make_session, proof_entry, readable
 
     size = sum(tensor.numel() * tensor.element_size() for tensor in {*whole.parameters(), *whole.buffers()})
     if size > LARGEST_MODEL:
@@ -155,7 +155,7 @@ def _export_onnx(
     if not resize and len(plans) > 1:
         raise InputError("resize=outside: an ensemble has several sizes. Set resize=graph.", key="resize")
     table = readable(_choose_images(classifier, config, config.part, config.max_images))
-    files = _by_digest(table.paths()[:PROOF_IMAGES])
+    files = by_digest(table.paths()[:PROOF_IMAGES])
     pixels = _pixels(classifier, files.values())
     features = backbone(pixels)
     steps = zip(files.items(), pixels.numpy(), features.numpy(), scorer(features).numpy(), strict=True)
@@ -169,20 +169,24 @@ def _export_onnx(
         training = _choose_images(classifier, config, "train", CALIBRATION_IMAGES).paths()
         examples = (_pixels(classifier, [path]).numpy() for path in training)
         networks["int8"] = graph.quantize(networks["float32"], examples)
-    some = pixels[:SPEED_IMAGES]
-    engines: dict[str, Callable[[], Any]] = {"torch": partial(whole, some)}
-    # the last is the one to write; several copies of a network of 1 GB would not fit in memory
-    for name in list(networks):
-        network = graph.join(networks.pop(name), last, graph.FEATURES)
-        engines[f"ONNX {name}"] = partial(make_session(network).run, None, {graph.PIXELS: some.numpy()})
-    model = graph.build_graph(network, plans, info, resize=resize)
-    del network
-    content = model.SerializeToString()
-    figures = check_proof(model, files)
-    del model
-    figures |= _compare(classifier, make_session(content), info, table) | _speeds(engines, len(some))
-    with replacing(Path(config.output)) as file:
-        file.write(content)
+    output, some = Path(config.output), pixels[:SPEED_IMAGES]
+    # The weights may have 2 GB: at any time, they are in memory once for torch, and once for ONNX.
+    with TemporaryDirectory(dir=output.parent) as folder:
+        parts = {name: Path(folder) / f"{name}.onnx" for name in networks}
+        for name, part in parts.items():  # the last is the one to export
+            network = graph.join(networks.pop(name), last)
+            save(network, part)
+        model = graph.build_graph(network, plans, info, resize=resize)
+        del network, last
+        save(model, whole_file := Path(folder) / output.name)
+        del model
+        figures = check_proof(whole_file, files.values(), folder)
+        figures |= _compare(classifier, make_session(whole_file), info, table)
+        engines: dict[str, Callable[[], Any]] = {"torch": partial(whole, some)}
+        for name, part in parts.items():
+            engines[f"ONNX {name}"] = partial(make_session(part).run, None, {graph.PIXELS: some.numpy()})
+        figures |= _speeds(engines, len(some))
+        whole_file.replace(output)
     return {**info, "figures": figures}
 
 
@@ -208,11 +212,6 @@ def _choose_images(classifier: Classifier, config: DictConfig, part: str, number
     """Return labelled images of a part of the run, at most `number` of them, chosen at random."""
     table = read_labelled_set(classifier.saved, config.get("data"), part).table
     return table.select(np.sort(np.random.default_rng(config.seed).permutation(len(table))[:number]))
-
-
-def _by_digest(references: Iterable[ImageReference]) -> dict[str, ImageReference]:
-    images = list(references)
-    return dict(zip(hash_files(images).digests.astype(str).tolist(), images, strict=True))
 
 
 def _pixels(classifier: Classifier, references: Iterable[ImageReference]) -> Tensor:

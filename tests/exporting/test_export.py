@@ -154,7 +154,7 @@ def test_every_head_on_every_kind_of_features_gives_the_same_scores(kind: Any, b
             whole = torch.nn.Sequential(head, torch.nn.Sigmoid()).eval()
             expected = whole(features).numpy()
         first = trace(backbone, pixels[:2], PIXELS, FEATURES)
-        session = make_session(join(first, trace(whole, features[:2], FEATURES, SCORES), FEATURES))
+        session = make_session(join(first, trace(whole, features[:2], FEATURES, SCORES)))
         found = session.run(None, {PIXELS: pixels.numpy()})[0]
         np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=name)
 
@@ -175,7 +175,7 @@ def test_the_resize_in_the_graph_is_that_of_pillow(size: tuple[int, int], backbo
         plans = preprocessing_of(backbone, reduced=False)
         example = torch.zeros(2, *expected.shape, dtype=torch.uint8)
         first, last = trace(Same(), example, PIXELS, FEATURES), trace(Same(), example, FEATURES, SCORES)
-        session = make_session(build_graph(join(first, last, FEATURES), plans, {}, resize=True))
+        session = make_session(build_graph(join(first, last), plans, {}, resize=True))
         found = session.run(None, {"images": np.stack([np.asarray(photo)] * 2)})[0]
         assert found.shape == (2, *expected.shape)
         gaps = np.abs(found[1].astype(int) - expected)
