@@ -178,7 +178,7 @@ def _export_onnx(
             save(network, part)
         model = graph.build_graph(network, plans, info, resize=resize)
         del network, last
-        save(model, whole_file := Path(folder) / output.name)
+        save(model, whole_file := Path(folder) / "whole.onnx")
         del model
         figures = check_proof(whole_file, files.values(), folder)
         figures |= _compare(classifier, make_session(whole_file), info, table)
