@@ -4,7 +4,6 @@ import os
 import runpy
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 # Not read from the modules, because listing the commands should not import torch.
 COMMANDS = {
@@ -41,9 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(usage())
         return 0
     if name not in COMMANDS:
-        similar = get_close_matches(name, COMMANDS, n=1)
-        hint = f" Did you mean '{similar[0]}'?" if similar else ""
-        print(f"command: must be one of {', '.join(COMMANDS)}, got '{name}'.{hint}", file=sys.stderr)
+        print(f"command: must be one of {', '.join(COMMANDS)}, got '{name}'.", file=sys.stderr)
         return USAGE_ERROR
     # As with `python -m`, classes of the user are found in the working folder. It comes last, so that no file there
     # shadows an installed module.
@@ -57,16 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
     """Return the list of commands with one line each."""
-    lines = [f"  {name:<10}{summary}" for name, summary in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: mlic <command> [group=choice ...] [key=value ...]",
-            "",
-            *lines,
-            "",
-            "mlic <command> --help lists the settings of a command.",
-        ]
-    )
+    lines = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
+    return f"""usage: mlic <command> [group=choice ...] [key=value ...]
+
+{lines}
+
+mlic <command> --help lists the settings of a command."""
 
 
 if __name__ == "__main__":

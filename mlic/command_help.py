@@ -4,7 +4,6 @@ import re
 import textwrap
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ WIDTH = 120  # columns
 CHOICES_COLUMN, COMMENT_COLUMN = 15, 42
 HIDDEN = {"_target_", "_partial_"}  # classes, which `--cfg job` shows
 END = "--cfg job prints the settings as YAML, --hydra-help the options of Hydra."
+ENTRY = re.compile(r"(?P<indent> *)(?P<key>[\w.]+):(?=\s|$)[^#]*(?P<comment>#.*)?")
 
 
 def help_text(command: str, arguments: Sequence[str]) -> str:
@@ -44,73 +44,59 @@ def help_text(command: str, arguments: Sequence[str]) -> str:
     choices = config.hydra.runtime.choices
     plain: Any = OmegaConf.to_container(config, resolve=False)
     del plain["hydra"]
-    lines = [_header((Path(CONFIG_DIR) / f"{command}.yaml").read_text()), ""]
+    lines = [_header(Path(CONFIG_DIR, f"{command}.yaml").read_text()), ""]
     if groups := sorted({group for group, _ in config_files(command)} - {""}):
         lines += ["Choices (group=choice), with * if in effect:"]
         for group in groups:
-            files = (path for folder in folders for path in (Path(folder) / group).glob("[!_]*.yaml"))
-            names = (
-                f"{name}*" if name == choices.get(group) else name for name in sorted({f.stem for f in files})
-            )
-            lines += _beside(f"  {group}:", CHOICES_COLUMN, " ".join(names))
+            names = {path.stem for folder in folders for path in Path(folder, group).glob("[!_]*.yaml")}
+            marked = (f"{name}*" if name == choices.get(group) else name for name in sorted(names))
+            lines += _beside(f"  {group}:", CHOICES_COLUMN, " ".join(marked))
         lines += [""]
     lines += ["Settings (key=value), with their defaults (??? must be given):"]
-    lines += _settings(plain, _comments_of(command, choices))
+    lines += _settings(plain, _comments(command, choices))
     return "\n".join([*lines, "", END])
 
 
 def _header(text: str) -> str:
     """Return the comment at the start of a file."""
-    lines = []
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(re.sub("^# ?", "", line))
-    return "\n".join(line for line in lines if not line.startswith("@package"))
+    lines = text[: len(text) - len(_without_header(text))].splitlines()
+    return "\n".join(line.removeprefix("#").removeprefix(" ") for line in lines if "@package" not in line)
 
 
-def _comments_of(command: str, choices: Mapping[str, Any]) -> dict[str, str]:
-    """Return the comments of all settings in effect, and for each group the first line of its choice's header."""
+def _without_header(text: str) -> str:
+    return re.sub(r"\A(#.*\n)*", "", text)
+
+
+def _comments(command: str, choices: Mapping[str, Any]) -> dict[str, str]:
+    """Return the comment of each setting in effect, and for each group the first line of its choice's header."""
     found: dict[str, str] = {}
     for group, path in config_files(command):
         if path is None or (group and path.stem not in (choices.get(group), "_base")):
             continue
         text = path.read_text()
-        prefix = f"{group}." if group and "# @package _global_" not in text else ""
-        comments = _comments(text)
-        found |= {prefix + name: comment for name, comment in comments.items()}
+        is_global = text.startswith("# @package _global_")
+        found |= _comments_of_file(text, group if not is_global else "")
         if group and path.stem == choices.get(group):
             found[group] = f"{path.stem}: {_header(text).partition(chr(10))[0]}".removesuffix(": ")
     return found
 
 
-def _comments(text: str) -> dict[str, str]:
-    """Return the comments of a YAML file by the full name of the setting: those above its line, and beside it."""
-    lines = text.splitlines()
-    found = {}
-    for name, start, row, column in _positions(yaml.compose(text), ""):
-        above, number = [], start - 1
-        while number >= 0 and lines[number].lstrip().startswith("#"):
-            above.insert(0, lines[number].strip(" #"))
-            number -= 1
-        if number < 0:  # the header of the file
+def _comments_of_file(text: str, group: str) -> dict[str, str]:
+    """Return the comments of a YAML file by full name of the setting: those above its line, and beside it."""
+    found, parents, above = {}, [(-1, group)], []
+    for line in _without_header(text).splitlines():
+        if line.lstrip().startswith("#"):
+            above.append(line.strip(" #"))
+        if entry := ENTRY.match(line):
+            indent = len(entry["indent"])
+            parents = [(depth, name) for depth, name in parents if depth < indent]
+            name = f"{parents[-1][1]}.{entry['key']}".lstrip(".")
+            parents.append((indent, name))
+            comment = " ".join([*above, (entry["comment"] or "").strip("# ")]).strip()
+            if comment:
+                found[name] = comment
             above = []
-        beside = re.search(r"\s#\s*(.+)", lines[row][column:])
-        comment = " ".join([*above, *([beside[1]] if beside else [])])
-        if comment:
-            found[name] = comment
     return found
-
-
-def _positions(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int, int, int]]:
-    """Yield name, line of the key, and line and column from which a comment may follow, of each setting."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for key, value in node.value:
-        is_block = isinstance(value, yaml.CollectionNode) and not value.flow_style
-        mark = key.end_mark if is_block else value.end_mark
-        yield prefix + key.value, key.start_mark.line, mark.line, mark.column
-        yield from _positions(value, f"{prefix}{key.value}.")
 
 
 def _settings(node: Mapping[str, Any], comments: Mapping[str, str], prefix: str = "") -> Iterator[str]:
@@ -133,7 +119,6 @@ def _value(value: Any) -> str:
 def _beside(left: str, column: int, text: str, mark: str = "") -> list[str]:
     """Return lines with a text to the right of a name, continued in the same column."""
     column = max(column, len(left) + 2)
-    found = textwrap.wrap(text, max(WIDTH - column - len(mark), 40), break_on_hyphens=False)
-    if not found:
-        return [left]
-    return [f"{name:<{column}}{mark}{line}" for name, line in zip_longest([left], found, fillvalue="")]
+    lines = textwrap.wrap(text, max(WIDTH - column - len(mark), 40), break_on_hyphens=False)
+    first, *others = [f"{mark}{line}" for line in lines] or [""]
+    return [f"{left:<{column}}{first}".rstrip(), *(" " * column + line for line in others)]

@@ -24,8 +24,6 @@ PATH_KEYS = (
 )  # fmt: skip
 
 HELP_FLAGS = {"--help", "-h"}
-# of Hydra: commands with these print something and end
-PRINTING_FLAGS = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc"}
 
 
 def run_command(main: Callable[[], Any], keys: Collection[str] = PATH_KEYS) -> None:
@@ -45,7 +43,7 @@ def run_command(main: Callable[[], Any], keys: Collection[str] = PATH_KEYS) -> N
         except HydraException as error:
             sys.exit(str(error))
         return
-    if not flags & PRINTING_FLAGS and rank_of_process() == 0:
+    if rank_of_process() == 0:
         # torch takes seconds to import; stderr, because others may read the output
         print(f"mlic {command}: loading ...", file=sys.stderr, flush=True)
     try:

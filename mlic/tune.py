@@ -1,6 +1,5 @@
 """Tune a head: `python -m mlic.tune model=efficientnet_lite2 tune.trials=64`; `--help` lists the choices."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,13 +9,7 @@ from omegaconf import DictConfig
 
 from mlic.command_line import ending_in_order, run_command
 from mlic.config import CONFIG_DIR, compose_with_choices
-from mlic.errors import InputError
 from mlic.settings import check_settings
-
-REMOVED = {
-    "tune.heads": "tune.trials is the number of trials, tune.minutes their time",
-    "tune.halving": "trials without a chance are stopped by themselves",
-}
 
 
 def tune(*overrides: str, output: str | Path) -> dict[str, dict]:
@@ -32,7 +25,6 @@ def tune(*overrides: str, output: str | Path) -> dict[str, dict]:
     Raises:
         InputError: data, weights, settings or the search space cannot be used.
     """
-    _refuse_removed(overrides)
     composed = compose_with_choices(*overrides, output=output, config_name="tune")
     return _tune(*composed, overrides)
 
@@ -45,15 +37,6 @@ def _tune(config: DictConfig, choices: Mapping[str, str | None], overrides: Sequ
     return run_tuning(config, choices, overrides)
 
 
-def _refuse_removed(overrides: Sequence[str]) -> None:
-    # before Hydra, whose message would propose to add the setting again
-    for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
-        for name, instead in REMOVED.items():
-            if f"{key}.".startswith(f"{name}."):
-                raise InputError(f"{name} no longer exists: {instead}.", key=name)
-
-
 @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="tune")
 @ending_in_order()
 def main(config: DictConfig) -> None:
@@ -62,14 +45,5 @@ def main(config: DictConfig) -> None:
     _tune(config, hydra.runtime.choices, [*hydra.overrides.hydra, *hydra.overrides.task])
 
 
-def command() -> None:
-    """Run `python -m mlic.tune`."""
-    try:
-        _refuse_removed(sys.argv[1:])
-    except InputError as error:
-        sys.exit(str(error))
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

@@ -36,8 +36,7 @@ def test_each_command_is_listed(capsys: pytest.CaptureFixture[str]):
 
 def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
     assert main(["trian", "model=vgg16"]) == 2
-    error = capsys.readouterr().err
-    assert "must be one of verify, extract, train" in error and "Did you mean 'train'?" in error
+    assert "must be one of verify, extract, train" in capsys.readouterr().err
 
 
 def test_a_command_ends_as_its_module_does(tmp_path: Path):
@@ -45,5 +44,3 @@ def test_a_command_ends_as_its_module_does(tmp_path: Path):
     status, shown = python("-m", "mlic.verify", *arguments[1:], folder=tmp_path)
     assert status == 2 and shown.startswith("mlic verify: loading")
     assert python("-m", "mlic.cli", *arguments, folder=tmp_path) == (status, shown)
-    printed = python("-m", "mlic.cli", "verify", "data=csv", "--cfg", "job", folder=tmp_path)[1]
-    assert printed.startswith("data:")  # for others to read

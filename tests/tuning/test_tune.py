@@ -213,7 +213,6 @@ def test_a_head_that_diverges_is_a_bad_trial(search: Search, trials_of: TrialsOf
         (["tune.seed=-1"], "^tune.seed=-1: expected a whole number from 0"),
         (["tune.trials=1"], "tune.trials: expected at least 2"),
         (["tune.trials=null"], "tune.trials: set this or tune.minutes"),
-        (["tune.heads=8"], "tune.heads no longer exists: tune.trials is"),
         (["resume=auto"], "a search with tune.storage goes on by itself"),
         (["trainer.devices=2"], "trainer.devices: a search uses one device"),
         (["+tune.space.trainer={max_epochs: {choice: [1]}}"], "tune.space.trainer: .*tune.over=runs"),
