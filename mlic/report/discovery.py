@@ -12,8 +12,8 @@ from mlic.command_line import PATH_KEYS
 from mlic.errors import InputError
 from mlic.report.reading import ReportedRun
 from mlic.runs.folder import EVALUATION_FILE, STATUS_FILE, TRIALS_FILE, WINNER
-from mlic.runs.reading import check_format
-from mlic.sweeps.jobs import SWEEP_FILE, job_overrides, planned_jobs, shared_overrides
+from mlic.runs.reading import check_format, read_overrides
+from mlic.sweeps.jobs import SWEEP_FILE, planned_jobs, shared_overrides
 
 # not used in names of runs
 UNNAMED = frozenset({"output", "sweep", "resume", "on_error", "compare", *PATH_KEYS} - {"init_from"})
@@ -83,7 +83,7 @@ def _walk(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _jobs_without_folder(sweep: Path, found: Sequence[Path]) -> list[MissingRun]:
     """Return the combinations of the sweep's overrides without a run folder."""
-    done = {frozenset(job_overrides(folder)) for folder in found}
+    done = {frozenset(read_overrides(folder)) for folder in found}
     try:
         jobs = planned_jobs(sweep)
     except Exception as error:  # a broken record of the sweep must not hide its runs

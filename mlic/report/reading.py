@@ -195,10 +195,7 @@ def read_run(path: Path) -> ReportedRun:
         return _read_evaluation(run)
     run.status = _json(run, STATUS_FILE)
     run.model = _json(run, MODEL_FILE, optional=run.state != FINISHED)
-    try:
-        run.overrides = read_overrides(path)
-    except (OSError, ValueError) as error:
-        run.notes.append(f"the overrides of its command cannot be read ({error})")
+    run.overrides = read_overrides(path)
     if run.state == FINISHED:
         folder = RunFolder(path)
         run.settings = _read(run, path / SETTINGS_FILE, _settings, optional=True) or {}

@@ -20,7 +20,6 @@ METRICS_FILE, THRESHOLDS_FILE, EPOCHS_FILE = "metrics.json", "thresholds.json", 
 # of a head in closed form, in place of epochs: of ridge, and of nearest neighbours
 PENALTIES_FILE, NEIGHBOURS_FILE = "penalties.csv", "neighbours.csv"
 EVALUATION_FILE, EVALUATED_FILE = "evaluation.json", "predictions.parquet"  # of mlic.evaluate
-OVERRIDES_FILE = ".hydra/overrides.yaml"  # in folders without a format version
 GUARANTEES_FILE = "guarantees.json"
 # of a run besides its status; whatever else lies in its folder is left alone. First what a run could go on from
 RESULT_FILES = (

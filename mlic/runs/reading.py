@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +15,56 @@ from mlic.runs.folder import (
     FORMAT,
     METRICS_FILE,
     MODEL_FILE,
-    OVERRIDES_FILE,
     STATUS_FILE,
     THRESHOLDS_FILE,
 )
 
+LARGEST_COUNT = 10**12  # arrays and axes cannot represent larger numbers
+MAX_OVERRIDES = 1000
+MAX_DEPTH = 50
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_list(of: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(of, value))
+
+
+def _optional(*kinds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Return a check for null, which stands for an unknown value, or one of some kinds."""
+    return lambda value: value is None or any(kind(value) for kind in kinds)
+
+
 ANY = "*"  # all keys
-NUMBER, TEXT, LIST, NUMBERS = "a number", "text", "a list", "a number or a list of numbers"
-COUNT, SHAPE = "a count", "a list of counts"
-TEXTS, PLACES = "a list of texts", "a text or a list of texts"
-NEVER_UNKNOWN = (LIST, COUNT, SHAPE, TEXTS)
-PER_CLASS, COUNTS = {ANY: NUMBER}, {ANY: COUNT}
+NUMBER, TEXT, COUNT = _optional(_is_number), _optional(_is_text), _is_count
+LIST, COUNTS, PER_CLASS = _is_list(lambda value: TEXT(value) or NUMBER(value)), {ANY: COUNT}, {ANY: NUMBER}
 METRICS = {"per_class": {ANY: {ANY: NUMBER}}, "undefined": {ANY: LIST}, ANY: NUMBER}
 
-Form = str | Mapping[str, Any]
+Form = Callable[[Any], bool] | Mapping[str, Any]
 FORMS: dict[str, Mapping[str, Form]] = {
     STATUS_FILE: {
-        "format": COUNT, "state": TEXT, "seconds": {ANY: NUMBER}, "error": {}, "started": TEXT, "overrides": TEXTS,
-        "machine": TEXT,
+        "format": COUNT, "state": TEXT, "seconds": {ANY: NUMBER}, "error": {}, "started": TEXT,
+        "overrides": _is_list(_is_text), "machine": TEXT,
     },
     MODEL_FILE: {
-        "name": TEXT, "weights_tag": TEXT, "image_size": NUMBERS, "backbone_parameters": NUMBER,
-        "head_parameters": NUMBER, "feature_shape": SHAPE, "pool": TEXT, "precision": TEXT,
-        "seconds_per_image": NUMBER, "machine": TEXT,
+        "name": TEXT, "weights_tag": TEXT, "image_size": _optional(_is_number, _is_list(_is_number)),
+        "backbone_parameters": NUMBER, "head_parameters": NUMBER, "feature_shape": _is_list(_is_count),
+        "pool": TEXT, "precision": TEXT, "seconds_per_image": NUMBER, "machine": TEXT,
     },
     DATASET_FILE: {
         "classes": LIST, "images": {ANY: NUMBER}, "counts": {ANY: COUNTS},
-        "curation": {"dropped_classes": COUNTS}, "split": {"hash": TEXT}, "source": {"images": PLACES},
+        "curation": {"dropped_classes": COUNTS}, "split": {"hash": TEXT},
+        "source": {"images": _optional(_is_text, _is_list(_is_text))},
     },
     METRICS_FILE: {ANY: METRICS},
     THRESHOLDS_FILE: {"common": NUMBER, "per_class": PER_CLASS, "folds": {ANY: PER_CLASS}},
@@ -50,9 +73,6 @@ FORMS[EVALUATION_FILE] = {
     "run": TEXT, "images_in_run": COUNTS, "thresholds": FORMS[THRESHOLDS_FILE], "model": FORMS[MODEL_FILE],
     "settings": {}, "dataset": FORMS[DATASET_FILE],
 }  # fmt: skip
-LARGEST_COUNT = 10**12  # arrays and axes cannot represent larger numbers
-MAX_OVERRIDES = 1000
-MAX_DEPTH = 50
 _OPENING = (
     yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken,
 )  # fmt: skip
@@ -98,16 +118,8 @@ def check_format(folder: Path) -> None:
 
 
 def read_overrides(folder: Path) -> list[str]:
-    """Return the overrides of the command that created a run folder; empty without a command.
-
-    Raises:
-        ValueError: the file with the overrides (in older run folders) is broken.
-    """
-    status, _ = read_record(folder, STATUS_FILE)
-    if "overrides" in status:
-        return status["overrides"][:MAX_OVERRIDES]
-    file = folder / OVERRIDES_FILE
-    return load_overrides(file.read_text(encoding="utf-8")) if file.is_file() else []
+    """Return the overrides of the command that created a run folder; empty without a command."""
+    return read_record(folder, STATUS_FILE)[0].get("overrides", [])[:MAX_OVERRIDES]
 
 
 def keep_fitting(content: dict[str, Any], form: Mapping[str, Form], place: str = "") -> list[str]:
@@ -122,40 +134,17 @@ def keep_fitting(content: dict[str, Any], form: Mapping[str, Form], place: str =
         Descriptions of the removed parts.
     """
     wrong = []
-    for key in list(content):
-        expected = form.get(key, form.get(ANY))
+    for key, value in list(content.items()):
+        expected, name = form.get(key, form.get(ANY)), f"{place}{key}"
         if expected is None:
             continue
-        value, name = content[key], f"{place}{key}"
-        if isinstance(expected, str):
-            unknown = value is None and expected not in NEVER_UNKNOWN
-            if not unknown and not _is(value, expected):
-                wrong.append(f"{name} is not {expected}")
-                del content[key]
-        elif isinstance(value, dict):
+        if isinstance(expected, Mapping) and isinstance(value, dict):
             wrong += keep_fitting(value, expected, f"{name}.")
-        else:
-            wrong += [f"{name} is not an object"] if value is not None else []
+        elif isinstance(expected, Mapping) or not expected(value):
+            if value is not None:
+                wrong.append(f"{name} has an unexpected form")
             del content[key]
     return wrong
-
-
-def _is(value: Any, kind: str) -> bool:
-    if kind == LIST:
-        return isinstance(value, list) and all(_is(item, TEXT) or _is(item, NUMBER) for item in value)
-    if kind == TEXT:
-        return isinstance(value, str)
-    if kind == PLACES and isinstance(value, str):
-        return True
-    if kind in (TEXTS, PLACES):
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if kind == SHAPE:
-        return isinstance(value, list) and all(_is(item, COUNT) for item in value)
-    if kind == COUNT:
-        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
-    if kind == NUMBERS and isinstance(value, list):
-        return all(_is(item, NUMBER) for item in value)
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def load_plain_yaml(text: str) -> Any:
@@ -177,19 +166,3 @@ def load_plain_yaml(text: str) -> Any:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"not valid YAML: {error}") from error
-
-
-def load_overrides(text: str) -> list[str]:
-    """Parse the list of overrides written by Hydra.
-
-    Raises:
-        ValueError: the text is not such a list.
-    """
-    content = load_plain_yaml(text)
-    if content is None:
-        return []
-    if not isinstance(content, list) or len(content) > MAX_OVERRIDES:
-        raise ValueError(f"expected a list of at most {MAX_OVERRIDES} overrides")
-    if not all(isinstance(item, str) for item in content):
-        raise ValueError("expected a list of text")
-    return content

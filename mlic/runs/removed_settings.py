@@ -40,8 +40,3 @@ def drop_removed(settings: Mapping[str, Any], section: str) -> dict[str, Any]:
                 "Use that version, or train the run again."
             )
     return {key: value for key, value in settings.items() if f"{section}.{key}" not in REMOVED}
-
-
-def drop_neutral(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop settings that no longer exist and had no effect; `settings` have names of `mlic.config.flatten`."""
-    return {name: value for name, value in settings.items() if name not in REMOVED or value != REMOVED[name]}

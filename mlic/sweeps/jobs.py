@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from mlic.runs.reading import load_plain_yaml, read_overrides
+from mlic.runs.reading import load_plain_yaml
 from mlic.sweeps.folders import SWEEP_FILE
 
 MAX_JOBS = 100_000
@@ -23,14 +23,6 @@ def planned_jobs(sweep: Path) -> list[tuple[str, ...]]:
         return []
     space = [f"{key}={values}" for key, values in (record["sweeper"].get("params") or {}).items()]
     return list(dict.fromkeys(_combinations([*space, *(str(item) for item in record["overrides"]["task"])])))
-
-
-def job_overrides(run: Path) -> list[str]:
-    """Return the overrides of the command that created a run folder; empty if they are broken."""
-    try:
-        return read_overrides(run)
-    except (OSError, ValueError):
-        return []
 
 
 def shared_overrides(jobs: Sequence[Sequence[str]]) -> set[str]:

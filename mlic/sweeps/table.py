@@ -9,8 +9,8 @@ import pandas as pd
 
 from mlic.errors import NO_WEIGHTS_KEY
 from mlic.runs.folder import METRICS_FILE, STATUS_FILE, has_mark
-from mlic.runs.reading import read_record
-from mlic.sweeps.jobs import job_overrides, planned_jobs, shared_overrides
+from mlic.runs.reading import read_overrides, read_record
+from mlic.sweeps.jobs import planned_jobs, shared_overrides
 
 SHOWN_METRICS = (("val", "map"), ("loo", "map"), ("test", "map"))
 NUMBERS = [*(f"{part} {name}" for part, name in SHOWN_METRICS), "seconds"]
@@ -34,7 +34,7 @@ def sweep_table(sweep: Path, ignored: Sequence[str] = ()) -> pd.DataFrame:
         return tuple(item for item in overrides if re.split("[=@]", item.lstrip("+~"))[0] not in ignored)
 
     folders = {
-        frozenset(relevant(job_overrides(file.parent))): file.parent
+        frozenset(relevant(read_overrides(file.parent))): file.parent
         for file in sorted(sweep.rglob(STATUS_FILE))
         if not has_mark(file.parent.parent)  # the folds of a cross-validation are no jobs
     }

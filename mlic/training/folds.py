@@ -39,11 +39,11 @@ from mlic.runs.folder import (
 )
 from mlic.runs.lock import one_at_a_time
 from mlic.runs.processes import rank_of_process
-from mlic.runs.reading import check_format, read_record
+from mlic.runs.reading import check_format
 from mlic.runs.status import RunStatus
 from mlic.runs.system_errors import translated_errors
 from mlic.training.devices import check_shared_output
-from mlic.training.resuming import ANEW, EarlierRun, prepare_folder, with_output
+from mlic.training.resuming import ANEW, EarlierRun, prepare_folder, read_earlier, with_output
 from mlic.training.run import Results, run
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,11 @@ def cross_validate(config: DictConfig) -> Results:
     with RunStatus(folder, write=is_first and not folder.has_results()) as status:
         numbers = _find_folds(config)
         runs = {number: folder.path / f"{FOLD}{number}" for number in numbers}
-        _refuse_other_folds(folder, runs)
+        if others := set(fold_folders(folder.path)) - set(runs.values()):
+            raise InputError(
+                f"output: '{folder.path}' has folds of another cross-validation, such as {min(others).name}. Choose "
+                "another output."
+            )
 
         def begin(datamodule: MultiLabelDataModule) -> None:
             nonlocal has_begun
@@ -103,12 +107,12 @@ def cross_validate(config: DictConfig) -> Results:
             gc.collect()  # trainer and module refer to each other, and hold the features of the fold
         if not is_first:
             return {}
-        if not has_begun and _read(folder.path, STATUS_FILE).get("state") == "finished":
+        if not has_begun and read_earlier(folder.path, STATUS_FILE).get("state") == "finished":
             logger.info("already finished, skipped: %s", folder.path)
-            return _read(folder.path, METRICS_FILE)
+            return read_earlier(folder.path, METRICS_FILE)
         status.start()
         status.content["seconds"] = _seconds(runs)
-        status.content["machine"] = _read(next(iter(runs.values())), STATUS_FILE).get("machine")
+        status.content["machine"] = read_earlier(next(iter(runs.values())), STATUS_FILE).get("machine")
         with status.phase("records"):
             results = _write_results(folder, runs)
     logger.info("%s", _results_table(results))
@@ -125,16 +129,6 @@ def _find_folds(config: DictConfig) -> list[int]:
     table = read_annotations(instantiate(config.data.reader), config.data, settings)
     values = column_values(table, settings.column, "data.split.column")
     return np.unique(fold_numbers(values, settings)).tolist()
-
-
-def _refuse_other_folds(folder: RunFolder, runs: Mapping[int, Path]) -> None:
-    known = {own.name for own in runs.values()}
-    others = [path.name for path in fold_folders(folder.path) if path.name not in known]
-    if others:
-        raise InputError(
-            f"output: '{folder.path}' has other folds of an earlier cross-validation ({', '.join(others)}). Choose "
-            "another output."
-        )
 
 
 def _check_folds(datamodule: MultiLabelDataModule, numbers: Sequence[int]) -> None:
@@ -154,17 +148,10 @@ def _config_of_fold(config: DictConfig, number: int, folder: Path) -> DictConfig
     return OmegaConf.merge(config, own)  # pyright: ignore[reportReturnType]
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    content, problems = read_record(folder, name)
-    if problems:
-        raise InputError(f"resume: '{folder}' cannot be used: {problems[0]}. {ANEW}")
-    return content
-
-
 def _seconds(runs: Mapping[int, Path]) -> dict[str, float]:
     total: Counter[str] = Counter()
     for own in runs.values():
-        total.update(_read(own, STATUS_FILE)["seconds"])
+        total.update(read_earlier(own, STATUS_FILE)["seconds"])
     return {phase: round(seconds, 3) for phase, seconds in total.items()}
 
 
@@ -174,17 +161,17 @@ def _write_results(folder: RunFolder, runs: Mapping[int, Path]) -> Results:
     )
     folder.predictions("test").parent.mkdir(exist_ok=True)
     predictions.write_parquet(folder.predictions("test"))
-    stored = {number: _read(own, THRESHOLDS_FILE) for number, own in runs.items()}
+    stored = {number: read_earlier(own, THRESHOLDS_FILE) for number, own in runs.items()}
     thresholds = {
         "fitted_on": stored[next(iter(stored))]["fitted_on"],
         "folds": {str(number): each["per_class"] for number, each in stored.items()},
     }
     folder.write_json(THRESHOLDS_FILE, thresholds)
     first = next(iter(runs.values()))
-    folder.write_json(DATASET_FILE, _describe_dataset(_read(first, DATASET_FILE)))
-    folder.write_json(MODEL_FILE, _read(first, MODEL_FILE))
+    folder.write_json(DATASET_FILE, _describe_dataset(read_earlier(first, DATASET_FILE)))
+    folder.write_json(MODEL_FILE, read_earlier(first, MODEL_FILE))
     write_atomically(folder.path / SPLIT_FILE, escape_table(_join_splits(runs)).to_csv(index=False))
-    metrics = {number: _read(own, METRICS_FILE) for number, own in runs.items()}
+    metrics = {number: read_earlier(own, METRICS_FILE) for number, own in runs.items()}
     results = _summarise(metrics, predictions, thresholds["folds"])
     folder.write_json(METRICS_FILE, results)
     return results

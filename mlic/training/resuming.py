@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlic.config import WITHOUT_EFFECT, flatten
 from mlic.data import MultiLabelDataModule, cache_dir
-from mlic.data.images import FULL_BITS
 from mlic.errors import InputError
 from mlic.escaping import restore_cell
 from mlic.features.extraction import HASH_INDEX
@@ -34,18 +33,10 @@ from mlic.runs.folder import (
     write_atomically,
 )
 from mlic.runs.reading import check_format, load_plain_yaml, read_record
-from mlic.runs.removed_settings import drop_neutral
 from mlic.training.devices import count_devices
 
 logger = logging.getLogger(__name__)
 
-# settings that runs of earlier versions do not have, and the values that correspond to what those versions did
-ADDED_LATER = {
-    "trainer.num_nodes": 1, "data.bits_stored": FULL_BITS, "model.backbone.mirror": False,
-    "data.split.unlisted": "error", "data.split.official": "use", "data.split.groups.on_divided": "error",
-    "data.split.groups.threshold": 0.6, "model.recipe.standardize": False,
-    "model.backbone.engine": "auto", "data.split.calibration": 0,
-}  # fmt: skip
 SHOWN_DIFFERENCES = 10
 SHOWN_IMAGES = 3
 ANEW = "Set another output, or resume=null to start again."
@@ -102,10 +93,10 @@ def find_earlier_run(config: DictConfig) -> EarlierRun:
     if not run.has_results():  # it ended before its checks were finished
         return EarlierRun()
     _check_settings(config, run.path)
-    status = _read(run, STATUS_FILE)
+    status = read_earlier(run.path, STATUS_FILE)
     if status.get("state") == "finished" and (run.path / METRICS_FILE).is_file():
         _check_data(config, run)
-        return EarlierRun(results=_read(run, METRICS_FILE))
+        return EarlierRun(results=read_earlier(run.path, METRICS_FILE))
     last, best = run.last_checkpoint, run.best_checkpoint
     # the checkpoint that is tested at the end may be that of an earlier epoch
     needed = [last, best] if "checkpoint" in (config.get("callbacks") or {}) else [last]
@@ -136,7 +127,7 @@ def prepare_folder(config: DictConfig, folder: RunFolder, earlier: EarlierRun) -
             "resume: %s The run starts again; the earlier results are now in '%s'.", earlier.refused, place
         )
     folder.clear()
-    write_atomically(folder.path / SETTINGS_FILE, OmegaConf.to_yaml(_settings(config)))
+    write_atomically(folder.path / SETTINGS_FILE, _settings(config))
 
 
 def hash_index(config: DictConfig) -> Path:
@@ -149,40 +140,47 @@ def features_dir(config: DictConfig) -> Path:
     return Path(config.features.get("dir") or cache_dir() / "features")
 
 
-def _read(run: RunFolder, name: str) -> dict[str, Any]:
-    content, problems = read_record(run.path, name)
+def read_earlier(folder: Path, name: str) -> dict[str, Any]:
+    """Read a JSON file of an earlier run that this one continues or skips.
+
+    Raises:
+        InputError: the file is missing or broken.
+    """
+    content, problems = read_record(folder, name)
     if problems:
-        raise InputError(f"resume: '{run.path}' cannot be used: {problems[0]}. {ANEW}")
+        raise InputError(f"resume: '{folder}' cannot be used: {problems[0]}. {ANEW}")
     return content
 
 
 def _check_data(config: DictConfig, run: RunFolder) -> None:
     """Check that the earlier run used the same labels and images."""
-    described = _read(run, DATASET_FILE)
-    there = described.get("split", {}).get("hash")
+    described = read_earlier(run.path, DATASET_FILE)
+    file = run.path / SPLIT_FILE
+    try:
+        split = pd.read_csv(file, dtype=str, na_filter=False)
+        names, digests = split["file_name"].map(restore_cell).tolist(), split["sha256"].to_numpy(str)
+    except (OSError, ValueError, KeyError) as error:  # most errors of pandas are ValueErrors
+        raise InputError(f"resume: '{file}' cannot be used: {error}. {ANEW}") from error
     datamodule: MultiLabelDataModule = instantiate(config.data)
     recorded = described.get("source", {}).get("images") or ""
     folders = [recorded] if isinstance(recorded, str) else recorded
     datamodule.hash_images = lambda paths: hash_files(paths, hash_index(config)).digests
     datamodule.read_labels(_name_in(folders, path) for path in described.get("bad_images") or {})
-    names, digests, groups = _read_images(run)
-    if groups is not None and names == list(datamodule.table.file_names):
+    has_same_names = names == list(datamodule.table.file_names)
+    if has_same_names and "group" in split:
         # near duplicates, whose features may not be stored any more
-        datamodule.table = datamodule.table.join_groups(groups)
+        datamodule.table = datamodule.table.join_groups(split["group"].to_numpy(str))
     datamodule.group_copies()
-    table = datamodule.table
-    if names == list(table.file_names):
-        changed = np.asarray(names)[datamodule.digests.astype(str) != digests]
-        if len(changed):
-            raise InputError(
-                f"resume: '{run.path}' is a run on different images: {len(changed)} of {len(table)} have changed or "
-                f"are missing, such as {', '.join(changed[:SHOWN_IMAGES])}. {ANEW}"
-            )
-    if datamodule.split_hash != there:
+    changed = np.asarray(names)[datamodule.digests.astype(str) != digests] if has_same_names else []
+    if len(changed):
+        raise InputError(
+            f"resume: '{run.path}' is a run on different images: {len(changed)} of {len(names)} have changed or are "
+            f"missing, such as {', '.join(changed[:SHOWN_IMAGES])}. {ANEW}"
+        )
+    if datamodule.split_hash != described.get("split", {}).get("hash"):
         raise InputError(
             f"resume: '{run.path}' is a run on different data: its file names, labels or classes differ from those of "
-            f"data.annotations and data.images (split {str(there)[:12]}... there, {datamodule.split_hash[:12]}... "
-            f"here). {ANEW}"
+            f"data.annotations and data.images. {ANEW}"
         )
 
 
@@ -192,43 +190,25 @@ def _name_in(folders: Sequence[str], path: str) -> str:
     return next((name for name in names if not name.startswith("..")), names[0])
 
 
-def _read_images(run: RunFolder) -> tuple[list[str], np.ndarray, np.ndarray | None]:
-    """Return file name, sha256 and group (if recorded) of each image of the run in the order of its table."""
-    file = run.path / SPLIT_FILE
-    try:
-        columns = pd.read_csv(file, dtype=str, na_filter=False)
-        names, digests = columns["file_name"].map(restore_cell).tolist(), columns["sha256"].to_numpy(str)
-    except (OSError, ValueError, KeyError) as error:  # most errors of pandas are ValueErrors
-        raise InputError(f"resume: '{file}' cannot be used: {error}. {ANEW}") from error
-    return names, digests, columns["group"].to_numpy(str) if "group" in columns else None
-
-
-def _settings(config: DictConfig) -> DictConfig:
+def _settings(config: DictConfig) -> str:
+    """Return the content of config.yaml: all resolved settings, with paths relative to the run folder."""
     placed = OmegaConf.merge(config, {"output": "."})
-    return OmegaConf.create(OmegaConf.to_container(placed, resolve=True))  # pyright: ignore[reportReturnType]
+    return OmegaConf.to_yaml(placed, resolve=True)
 
 
 def _check_settings(config: DictConfig, folder: Path) -> None:
-    file = folder / SETTINGS_FILE
-    if not file.is_file():
-        raise InputError(f"resume: '{folder}' has no {SETTINGS_FILE} to compare its settings with. {ANEW}")
     try:
-        there = drop_neutral(flatten(load_plain_yaml(file.read_text(encoding="utf-8"))))
+        there = flatten(load_plain_yaml((folder / SETTINGS_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise InputError(f"resume: '{file}' cannot be used: {error}. {ANEW}") from error
+        raise InputError(f"resume: '{folder / SETTINGS_FILE}' cannot be used: {error}. {ANEW}") from error
     here = _flat_settings(config)
-    absent = "absent"
     for settings in (there, here):
         # the choice of devices does not affect results
         settings["trainer.devices"] = count_devices(settings.get("trainer.devices"))
-        for key, value in ADDED_LATER.items():
-            settings.setdefault(key, value)
-        if settings.get("data.split.folds") is None:  # no effect, and 0 in runs of earlier versions
-            settings.pop("data.split.fold", None)
     differences = [
-        f"{key}: {there.get(key, absent)} there, {here.get(key, absent)} here"
+        f"{key}: {there.get(key, 'absent')} there, {here.get(key, 'absent')} here"
         for key in sorted(there.keys() | here.keys())
-        # settings that an older version did not have count as null
+        # settings that only one version has count as null
         if there.get(key) != here.get(key) and not _is_in(WITHOUT_EFFECT, key)
     ]
     if differences:
@@ -245,7 +225,7 @@ def comparable_settings(config: DictConfig, *, without: Sequence[str] = ()) -> d
 
 
 def _flat_settings(config: DictConfig) -> dict[str, Any]:
-    return flatten(load_plain_yaml(OmegaConf.to_yaml(_settings(config))))
+    return flatten(load_plain_yaml(_settings(config)))
 
 
 def _is_in(names: Sequence[str], key: str) -> bool:

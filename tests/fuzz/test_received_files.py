@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +33,6 @@ from mlic.features.store import FeatureStore
 from mlic.inference.checkpoint import read_saved_run
 from mlic.inference.classifier import Classifier
 from mlic.report.report import ReportOptions, write_report
-from mlic.runs.reading import load_overrides
 
 FUZZ = settings.get_profile("fuzz")
 ROWS = 5
@@ -159,11 +157,6 @@ def check_image(file: Path) -> None:
         assert quick_check(file) is None
 
 
-def check_overrides(file: Path) -> None:
-    with suppress(ValueError):
-        assert all(isinstance(item, str) for item in load_overrides(file.read_text("utf-8", "replace")))
-
-
 def check_store(file: Path) -> None:
     """The rows that were written, or none; a row whose name was changed belongs to no image."""
     store = FeatureStore.at(file.parent)
@@ -201,7 +194,6 @@ CASES: dict[str, tuple[str, Callable[[bytes, Change], bytes], Callable[[Path], o
 }
 CASES |= {
     "bytes of an image": ("images/*", change_bytes, check_image),
-    "words in overrides": ("labels/overrides.yaml", change_text, check_overrides),
     "bytes of a shard": ("store/*/*.safetensors", change_bytes, check_store),
     "header of a shard": ("store/*/*.safetensors", change_header, check_store),
     "values of a description": ("store/*/store.json", change_json, check_store),
@@ -234,7 +226,6 @@ LABELS = {
     "labels.csv": "file_name,labels\na.jpg,cat|dog\nb.jpg,dog\nc.jpg,\n",
     "instances.json": json.dumps(COCO),
     "a.xml": "<annotation><filename>a.jpg</filename><object><name>cat</name></object></annotation>",
-    "overrides.yaml": "- seed=1\n- model.backbone.name='a b'\n",
 }
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA", "PCX", "ICO")
 

@@ -1,6 +1,5 @@
 """What a user may have been sent: nothing in it runs code, leaves its folder, or takes anything from here along."""
 
-import json
 import pickle
 import re
 import stat
@@ -25,7 +24,7 @@ from mlic.predict import predict
 from mlic.report.discovery import find_runs
 from mlic.report.reading import read_run
 from mlic.report.report import ReportOptions, write_report
-from mlic.runs.reading import load_overrides, load_plain_yaml
+from mlic.runs.reading import load_plain_yaml
 from mlic.train import train
 
 MakeConfig = Callable[..., DictConfig]
@@ -83,19 +82,14 @@ def test_a_pickle_for_a_shard_is_set_aside(tiny_config: MakeConfig, trap: Any, t
 def test_yaml_makes_no_objects_and_takes_nothing_from_here(
     run: Path, trap: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    # the folder of an older version, which has them in a file of Hydra's
-    status = json.loads((run / "status.json").read_text())
-    del status["overrides"], status["format"]
-    (run / "status.json").write_text(json.dumps(status))
-    file = run / ".hydra" / "overrides.yaml"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(f"- !!python/object/apply:os.mkdir ['{trap.folder}']\n")
-    assert "overrides of its command cannot be read" in " ".join(read_run(run).notes)
+    file = run / "config.yaml"
+    file.write_text(f"!!python/object/apply:os.mkdir ['{trap.folder}']\n")
+    assert "config.yaml cannot be read" in " ".join(read_run(run).notes)
     monkeypatch.setenv("MLIC_SECRET", "the-password")
-    file.write_text("- seed=${oc.env:MLIC_SECRET}\n")
+    file.write_text("seed: ${oc.env:MLIC_SECRET}\n")
     page = write_report(ReportOptions(runs=str(run), output=tmp_path / "report", resamples=2)).read_text()
     assert "the-password" not in page
-    assert read_run(run).overrides == ["seed=${oc.env:MLIC_SECRET}"]
+    assert read_run(run).settings == {"seed": "${oc.env:MLIC_SECRET}"}
 
 
 def test_yaml_that_stands_for_billions_of_values_is_refused():
@@ -103,9 +97,6 @@ def test_yaml_that_stands_for_billions_of_values_is_refused():
     for text, message in (("\n".join(lines), "it has aliases"), ("[" * 1_000_000, "nested too deep")):
         with pytest.raises(ValueError, match=message):
             load_plain_yaml(text)
-    for text in ("{a: 1}", "text", "- [a]", "- 1"):
-        with pytest.raises(ValueError, match="expected a list"):
-            load_overrides(text)
 
 
 def test_a_sweep_of_a_billion_jobs_does_not_hang_the_report(run: Path):

@@ -6,9 +6,8 @@ from mlic.report.reading import ReportedRun
 
 
 def touch_run(folder: Path, overrides: list[str] | None = None) -> Path:
-    (folder / ".hydra").mkdir(parents=True)
-    (folder / "status.json").write_text('{"state": "finished"}')
-    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides or []))
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text(json.dumps({"state": "finished", "overrides": overrides or []}))
     return folder
 
 
