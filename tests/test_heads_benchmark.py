@@ -6,18 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.head_candidates import FEATURES, RUNS
+from benchmarks.head_candidates import RUNS
 from benchmarks.head_tables import COMMON_HEADS, Candidate
 from benchmarks.heads import Sizes, Study, main
-from mlic.config import compose
 from mlic.data import LabelTable
-from mlic.settings import check_settings
-
-
-def test_all_features_compose(tmp_path: Path):
-    for overrides in FEATURES.values():
-        data = ("data=csv", "data.annotations=a", "data.images=b", "trainer=cpu")
-        check_settings(compose(*data, *overrides, output=tmp_path), "train")
 
 
 def test_no_image_is_in_the_training_part_and_in_the_test_part(tmp_path: Path):

@@ -38,7 +38,6 @@ FUZZ = settings.get_profile("fuzz")
 ROWS = 5
 DIGESTS = np.array([f"{number:064x}" for number in range(ROWS)], dtype=DIGEST_DTYPE)
 FEATURES = torch.randn(ROWS, 16, 16, generator=torch.Generator().manual_seed(0)).half()
-JSON_FILES = ("status.json", "model.json", "dataset.json", "metrics.json", "thresholds.json")
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -279,15 +278,3 @@ def test_changed_files_are_refused_or_as_they_were(
         check(file)
     except InputError as error:
         assert str(error)
-
-
-@pytest.mark.usefixtures("without_figures")
-def test_a_whole_report_over_a_run_of_which_everything_is_wrong(tiny_run: Path, tmp_path: Path):
-    folder = tmp_path / "run"
-    shutil.copytree(tiny_run, folder)
-    for file in JSON_FILES[1:]:
-        content = json.loads((folder / file).read_text())
-        (folder / file).write_text(json.dumps({key: [{"a": float("nan")}] for key in content}))
-    (folder / "epochs.csv").write_text("epoch,train/map\nx,y\n,\n")
-    page = write_report(ReportOptions(runs=str(folder), output=tmp_path / "out", resamples=2)).read_text()
-    assert "and is ignored" in page and "epochs.csv cannot be read" in page

@@ -56,12 +56,9 @@ def test_features_of_the_device_equal_those_of_the_cpu(
     for name, trainer in {"cpu": ("trainer=cpu",), "device": TRAINER}.items():
         own = "float32" if name == "cpu" else precision
         settings = (
-            f"model.backbone.precision={own}",
-            f"features.dir={tmp_path / name}",
-            "features.dtype=float32",
-            "head=ridge",
-            "data.split.val=0",
-        )
+            f"model.backbone.precision={own}", f"features.dir={tmp_path / name}", "features.dtype=float32",
+            "head=ridge", "data.split.val=0",
+        )  # fmt: skip
         folder = tmp_path / f"run_{name}"
         train(tiny_config(*trainer, *settings, output=folder))
         found[name] = scores(folder)
@@ -76,16 +73,12 @@ def test_features_of_the_device_equal_those_of_the_cpu(
 @pytest.mark.parametrize(
     "settings",
     [
-        (),
-        ("head=attention", "loss=asymmetric"),
-        ("head=blend", "data.split.val=0"),
-        ("head=knn",),
+        (), ("head=attention", "loss=asymmetric"), ("head=blend", "data.split.val=0"), ("head=knn",),
         ("features.memory_gb=0.0001",),  # streamed from disk
-        ("features=live",),
-        ("features=augmented", "model.backbone.unfreeze=1"),
+        ("features=live",), ("features=augmented", "model.backbone.unfreeze=1"),
     ],
     ids=" ".join,
-)
+)  # fmt: skip
 def test_a_run_trains_and_its_scores_are_those_of_predict(
     settings: tuple[str, ...], tiny_config: MakeConfig, tiny_images: Path, tmp_path: Path
 ):

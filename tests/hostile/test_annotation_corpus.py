@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from xml.sax.saxutils import escape
 
 import pytest
@@ -96,54 +96,46 @@ def test_other_content_is_refused(kind: str, content: bytes | str, tmp_path: Pat
         read(kind, content, tmp_path)
 
 
-class Case(NamedTuple):
-    """Content of the annotation file (bytes are taken as they are).
-
-    The outcome is the table, the number of its classes, or a match for the message.
-    """
-
-    content: bytes | str
-    outcome: dict[str, set[str]] | int | str
-
-
+# content (bytes are taken as they are), and the table, the number of its classes, or a match for the message
+Case = tuple[bytes | str, dict[str, set[str]] | int | str]
 GOOD = {"a.jpg": {"cat"}, "b.jpg": {"dog"}}
 CSV: dict[str, Case] = {
-    "latin 1": Case("file_name,labels\na.jpg,Kälte\n".encode("latin-1"), {"a.jpg": {"Kälte"}}),
-    "another code page": Case("file_name,labels\na.jpg,кошка\n".encode("cp1251"), "not UTF-8 text"),
-    "an open quote": Case('file_name,labels\na.jpg,"cat\nb.jpg,dog\n', r"line \d: malformed CSV"),
-    "many columns": Case(f"file_name,{','.join(f'c{n}' for n in range(MANY))}\na.jpg{',1' * MANY}\n", MANY),
-    "listed twice": Case("file_name,labels\na.jpg,cat\n./a.jpg,dog|cat\n", "line 3: the labels of 'a.jpg'"),
-    "an address": Case("file_name,labels\nfile:///etc/passwd,cat\n", "line 2: 'file:///etc/passwd' is an address"),
-    "escape in a label": Case("file_name,labels\na.jpg,\x1b[31mcat\n", "contains a control character"),
-    "labels that look alike": Case(f"file_name,labels\na.jpg,{ALIKE[0]}\nb.jpg,{ALIKE[1]}\n", "differ only in case"),
+    "latin 1": ("file_name,labels\na.jpg,Kälte\n".encode("latin-1"), {"a.jpg": {"Kälte"}}),
+    "another code page": ("file_name,labels\na.jpg,кошка\n".encode("cp1251"), "not UTF-8 text"),
+    "an open quote": ('file_name,labels\na.jpg,"cat\nb.jpg,dog\n', r"line \d: malformed CSV"),
+    "many columns": (f"file_name,{','.join(f'c{n}' for n in range(MANY))}\na.jpg{',1' * MANY}\n", MANY),
+    "listed twice": ("file_name,labels\na.jpg,cat\n./a.jpg,dog|cat\n", "line 3: the labels of 'a.jpg'"),
+    "an address": ("file_name,labels\nfile:///etc/passwd,cat\n", "line 2: 'file:///etc/passwd' is an address"),
+    "escape in a label": ("file_name,labels\na.jpg,\x1b[31mcat\n", "contains a control character"),
+    "labels that look alike": (f"file_name,labels\na.jpg,{ALIKE[0]}\nb.jpg,{ALIKE[1]}\n", "differ only in case"),
 }  # fmt: skip
 COCO: dict[str, Case] = {
-    "utf 16": Case(coco().encode("utf-16"), GOOD),
-    "numbers for entries": Case(coco(more_annotations=7), r"annotations\[2\]: .*Expected COCO"),
-    "duplicate image id": Case(coco(more_images={"id": 1, "file_name": "c.jpg"}), "id 1 is used for both"),
-    "number as text": Case(labelled("1", 1), r"annotations\[2\]: KeyError.'1'"),
-    "NaN": Case(labelled(float("nan"), 1), r"annotations\[2\]: .*nan"),
-    "crowd mark as text": Case(labelled(1, 2, iscrowd="0"), r"annotations\[2\]: .*iscrowd 0 or 1"),
-    "neighbours of large numbers": Case(
+    "utf 16": (coco().encode("utf-16"), GOOD),
+    "numbers for entries": (coco(more_annotations=7), r"annotations\[2\]: .*Expected COCO"),
+    "duplicate image id": (coco(more_images={"id": 1, "file_name": "c.jpg"}), "id 1 is used for both"),
+    "number as text": (labelled("1", 1), r"annotations\[2\]: KeyError.'1'"),
+    "NaN": (labelled(float("nan"), 1), r"annotations\[2\]: .*nan"),
+    "crowd mark as text": (labelled(1, 2, iscrowd="0"), r"annotations\[2\]: .*iscrowd 0 or 1"),
+    "neighbours of large numbers": (
         coco(images=[{"id": 2**53, "file_name": "a.jpg"}, {"id": 2**53 + 1, "file_name": "b.jpg"}],
              annotations=[{"image_id": 2**53, "category_id": 1}, {"image_id": 2**53 + 1, "category_id": 2}]),
         GOOD,
     ),
-    "many categories": Case(coco(categories=[{"id": n, "name": f"c{n}"} for n in range(MANY)]), MANY),
+    "many categories": (coco(categories=[{"id": n, "name": f"c{n}"} for n in range(MANY)]), MANY),
 }  # fmt: skip
 LAUGHS = "".join(f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 11))
 XML: dict[str, Case] = {
-    "utf 16": Case(VOC.format("a.jpg").encode("utf-16"), {"a.jpg": {"cat"}}),
-    "a billion laughs": Case(f"<!DOCTYPE a [<!ENTITY a0 'ha'>{LAUGHS}]>{VOC.format('&a10;')}", "not valid XML"),
-    "a file from elsewhere": Case(
+    "utf 16": (VOC.format("a.jpg").encode("utf-16"), {"a.jpg": {"cat"}}),
+    "a billion laughs": (f"<!DOCTYPE a [<!ENTITY a0 'ha'>{LAUGHS}]>{VOC.format('&a10;')}", "not valid XML"),
+    "a file from elsewhere": (
         f"<!DOCTYPE a [<!ENTITY f SYSTEM 'file:///etc/passwd'>]>{VOC.format('a&f;.jpg')}", "not valid XML"
     ),
-    "nested too deep": Case("<a>" * 100_000 + "</a>" * 100_000, "expected <annotation>|not valid XML"),
+    "nested too deep": ("<a>" * 100_000 + "</a>" * 100_000, "expected <annotation>|not valid XML"),
 }  # fmt: skip
 OTHERS: dict[str, Case] = {
-    "confidence": Case(f"{OPEN}a,cat,nan\n", "Confidence is 'nan'; expected a number"),
-    "too much confidence": Case(f"{OPEN}a,cat,1e9\n", "Confidence is '1e9'; expected a number"),
-    "alike": Case(f"{OPEN}a,Cat,1\na,cat,0\n", "differ only in case"),
+    "confidence": (f"{OPEN}a,cat,nan\n", "Confidence is 'nan'; expected a number"),
+    "too much confidence": (f"{OPEN}a,cat,1e9\n", "Confidence is '1e9'; expected a number"),
+    "alike": (f"{OPEN}a,Cat,1\na,cat,0\n", "differ only in case"),
 }
 TABLES = {"labels.csv": CSV, "instances.json": COCO, "a.xml": XML, "train-labels.csv": OTHERS}
 CASES = {f"{kind}: {name}": (kind, case) for kind, table in TABLES.items() for name, case in table.items()}
@@ -151,16 +143,16 @@ CASES = {f"{kind}: {name}": (kind, case) for kind, table in TABLES.items() for n
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_table_or_a_refusal_with_its_place(name: str, tmp_path: Path):
-    kind, case = CASES[name]
-    if isinstance(case.outcome, str):
-        with pytest.raises(InputError, match=case.outcome):
-            read(kind, case.content, tmp_path)
+    kind, (content, outcome) = CASES[name]
+    if isinstance(outcome, str):
+        with pytest.raises(InputError, match=outcome):
+            read(kind, content, tmp_path)
         return
-    table = read(kind, case.content, tmp_path)
-    if isinstance(case.outcome, int):
-        assert len(table.classes) == case.outcome
+    table = read(kind, content, tmp_path)
+    if isinstance(outcome, int):
+        assert len(table.classes) == outcome
         return
-    assert case.outcome == {
+    assert outcome == {
         image: {label for label, bit in zip(table.classes, row, strict=True) if bit}
         for image, row in zip(table.file_names, table.labels, strict=True)
     }
