@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from mlic.errors import InputError
 from mlic.runs.processes import rank_of_process
-from mlic.runs.system_errors import translated_errors
 
 LOCK_FILE = ".lock"
 # worker processes outlive a killed run by up to five seconds, and keep its lock
@@ -36,12 +35,11 @@ def locked_folder(folder: str | Path) -> Iterator[None]:
         lock.release()
 
 
-@translated_errors()
 def _acquire(folder: Path) -> FileLock:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"output: '{error.filename}' is a file. Expected the name of a folder.") from error
+    except OSError as error:
+        raise InputError(f"output: the folder '{folder}' cannot be created: {error}.") from error
     # one object per file, because a second one in this process would wait for the first
     lock = FileLock(folder.resolve() / LOCK_FILE, timeout=PATIENCE_SECONDS, is_singleton=True)
     try:

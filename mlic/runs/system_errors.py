@@ -11,10 +11,11 @@ from mlic.errors import InputError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
-# safetensors and shared memory of torch have no errno; torch and oneDNN have no class for CPU memory errors
-FULL_TEXTS = ("No space left on device", "StorageFull")
-MEMORY_TEXTS = ("can't allocate memory", "out of memory", "could not create a primitive")
-WORKERS = "use fewer worker processes (data.num_workers, features.num_workers or num_workers; 0 for none)"
+# safetensors has no errno; torch and oneDNN have no class for CPU memory and for killed worker processes
+FULL_TEXT = "StorageFull"
+MEMORY_TEXTS = (
+    "can't allocate memory", "out of memory", "could not create a primitive", "/torch_", "DataLoader worker (pid",
+)  # fmt: skip
 
 
 @contextmanager
@@ -62,37 +63,28 @@ def translate(error: BaseException) -> str | None:
         return f"{' '.join(text.split())} Change the settings of callbacks or trainer."
     system = _system_error(error)
     place = f": '{system.filename}' cannot be written" if system is not None and system.filename else ""
-    if isinstance(error, RuntimeError) and "/torch_" in text:
-        return f"shared memory is full (/dev/shm): {WORKERS}, or enlarge it."
-    if isinstance(error, RuntimeError) and "DataLoader worker (pid" in text:
-        return f"a worker process was killed, usually because memory ran out: {WORKERS}."
-    if (system is not None and system.errno in FULL) or _has(error, FULL_TEXTS):
+    # such words in values and keys do not indicate a system error
+    is_other = isinstance(error, ValueError | TypeError | LookupError)
+    if isinstance(error, MemoryError) or (not is_other and any(part in text for part in MEMORY_TEXTS)):
+        return (
+            "out of memory, or shared memory (/dev/shm) is full. Lower features.batch_size and data.batch_size (or "
+            "batch_size), use fewer worker processes (num_workers; 0 for none), pool the features "
+            "(model.backbone.pool=avg), or request more memory."
+        )
+    if (system is not None and system.errno in FULL) or (not is_other and FULL_TEXT in text):
         return f"the disk is full{place}. Free some space, or choose another location."
-    if system is not None and system.errno in NO_ACCESS:
+    if system is not None:
         return (
             f"no access{place} ({system.strerror}). Change the permissions, or choose another location (output, "
             "features.dir or MLIC_CACHE)."
         )
-    if system is not None and system.errno == errno.ENAMETOOLONG:
-        return f"the name '{system.filename}' is too long for the file system. Choose a shorter one."
-    if isinstance(error, MemoryError) or _has(error, MEMORY_TEXTS):
-        return (
-            "out of memory. Lower features.batch_size and data.batch_size (or batch_size), use fewer processes "
-            "(num_workers), pool the features (model.backbone.pool=avg), or request more memory."
-        )
     return None
-
-
-def _has(error: BaseException, texts: tuple[str, ...]) -> bool:
-    # such words in values and keys do not indicate a system error
-    own = not isinstance(error, ValueError | TypeError | LookupError)
-    return own and any(text in str(error) for text in texts)
 
 
 def _system_error(error: BaseException | None) -> OSError | None:
     """Return the underlying system error; the archive of torch reports a failed write as `unexpected pos`."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (*FULL, *NO_ACCESS, errno.ENAMETOOLONG):
+        if isinstance(error, OSError) and error.errno in (*FULL, *NO_ACCESS):
             return error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None

@@ -143,7 +143,7 @@ def test_folders_that_may_only_be_read(job: Job, arguments: Arguments, commands:
         in_use = commands(disk) | {"extract": arguments(tmp_path / "x", features=disk / "other")}
         for command, options in in_use.items():
             text = job(command, *options, status=1)
-            assert f"'{disk}" in text and "cannot be written (Read-only file system)" in text
+            assert f"'{disk}" in text and "Read-only file system" in text
 
 
 def test_photographs_that_vanish_in_mid_run(
@@ -162,7 +162,7 @@ def test_a_worker_that_is_killed(job: Job, arguments: Arguments, tmp_path: Path)
     options = arguments(tmp_path / "run", "features.num_workers=2", "features.batch_size=8")
     # a thread of Python's multiprocessing may print the end of its connection to the worker
     text = job("train", *options, status=1, kill_worker=True, traceback=True)
-    assert "a worker process was killed" in text and "features.num_workers" in text
+    assert "out of memory" in text and "num_workers" in text
     job("train", *options)
 
 
@@ -177,7 +177,7 @@ def test_shared_memory_too_small_for_a_batch(job: Job, arguments: Arguments, com
         "train": arguments(tmp_path / "live", "data.num_workers=2", features=None),
     }.items():
         text = job(command, *options, status=1, shared_memory="64k")
-        assert "shared memory is full" in text and "num_workers" in text
+        assert "shared memory (/dev/shm) is full" in text and "num_workers" in text
 
 
 @pytest.mark.parametrize(("name", "status", "kept"), [("TERM", 143, 16), ("KILL", -9, 0)])

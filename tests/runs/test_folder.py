@@ -83,7 +83,7 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path, held_by_another: Callab
     with held_by_another(tmp_path / "run"), pytest.raises(InputError, match=r"run' is in use by another"):
         locked_folder(tmp_path / "run").__enter__()
     (tmp_path / "file").write_text("")
-    for name, message in (("file", "is a file"), ("a" * 300, "is too long for the file system")):
+    for name, message in (("file", "File exists"), ("a" * 300, "File name too long")):
         with pytest.raises(InputError, match=message):
             locked_folder(tmp_path / name).__enter__()
 

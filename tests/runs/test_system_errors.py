@@ -21,13 +21,12 @@ class SafetensorError(Exception):
     [
         (FULL, "the disk is full: 'a.ckpt' cannot be written. Free some space"),
         (SafetensorError('IoError(Os { code: 28, kind: StorageFull, message: "..." })'), "the disk is full. Free"),
-        (RuntimeError("unable to write to file </torch_1_2>: No space left on device (28)"), "shared memory"),
+        (RuntimeError("unable to write to file </torch_1_2>: No space left on device (28)"), "or shared"),
         (DENIED, r"no access: '/x' cannot be written \(Permission denied\)"),
-        (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), "the name 'aaa' is too long"),
-        (MemoryError(), "out of memory. Lower features.batch_size"),
+        (MemoryError(), "out of memory, .* Lower features.batch_size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory"),
-        (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "), "a worker process was killed"),
+        (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "), "out of memory"),
     ],
 )  # fmt: skip
 def test_errors_of_the_machine_say_what_to_do(error: Exception, message: str):
