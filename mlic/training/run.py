@@ -24,6 +24,7 @@ from mlic.features.source import CachedFeatures
 from mlic.inference.checkpoint import SavedRun, SeenImages, fingerprints, read_saved_run
 from mlic.models import Backbone, MultiLabelClassifier, fit_standardization
 from mlic.models.losses import check_loss
+from mlic.models.ridge import ClosedFormFit
 from mlic.models.weights import is_free
 from mlic.runs.folder import RunFolder
 from mlic.runs.lock import one_at_a_time
@@ -51,7 +52,14 @@ from mlic.training.records import (
     write_model,
     write_results,
 )
-from mlic.training.resuming import features_dir, find_earlier_run, hash_index, prepare_folder, with_output
+from mlic.training.resuming import (
+    EarlierRun,
+    features_dir,
+    find_earlier_run,
+    hash_index,
+    prepare_folder,
+    with_output,
+)
 from mlic.training.starting_point import refuse_own_output, start_from
 from mlic.training.trainer import (
     best_checkpoint,
@@ -96,44 +104,26 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
     quieten_lightning()
     # an earlier run in the folder is not changed until all checks have passed
     is_new = rank_zero_only.rank == 0 and not folder.has_results()
-    is_resumed = earlier.checkpoint is not None
     with RunStatus(folder, write=is_new, seconds=earlier.seconds) as status:
         check_options(config)
-        start = read_saved_run(config.init_from) if config.init_from and not is_resumed else None
         trainer = make_trainer(config, earlier)
-        status.content["machine"] = describe_machine(trainer.strategy.root_device)
-        datamodule, backbone = _read_data(config, trainer, status.phase)
-        with status.phase("features"):
-            datamodule.setup()
-        logger.info("%s", dataset_table(datamodule))
-        # again: how many numbers were drawn so far depends on what features were found
-        seed_generators(config)
-        model = make_model(config, backbone, datamodule)
-        closed_form = is_closed_form(model.head)
-        if closed_form:
-            check_closed_form(model, datamodule, config.init_from)
-        _check_training(trainer, model, datamodule)
-        with status.phase("fit"):
-            if not is_resumed:
-                set_first_weights(trainer, model, backbone, datamodule, start)
-            # also of a resumed run, for the scores that it does not store before its end
-            fit = fit_closed_form(model, datamodule, trainer.strategy.root_device) if closed_form else None
+        datamodule, backbone, model, fit = _prepare_run(config, earlier, trainer, status)
         if trainer.is_global_zero:
             if before_start is not None:
                 before_start(datamodule)
             status.start()
             prepare_folder(config, folder, earlier)
             with status.phase("records"):
-                if not is_resumed:
+                if earlier.checkpoint is None:
                     write_dataset(folder, datamodule, near_duplicates=near_duplicates_in_train(datamodule))
-                    write_model(folder, backbone, model.head, config.model.name, _timing(datamodule))
+                    timing = getattr(datamodule.features, "timing", {})  # of stored features
+                    write_model(folder, backbone, model.head, config.model.name, timing)
                 log_settings(config, trainer.loggers)
-        device = trainer.strategy.root_device
         if needs_epochs(model.head):
-            with (
-                status.phase("fit"),
-                head_threads(model, backbone.feature_shape, datamodule.batch_size, device),
-            ):
+            threads = head_threads(
+                model, backbone.feature_shape, datamodule.batch_size, trainer.strategy.root_device
+            )
+            with status.phase("fit"), threads:
                 trainer.fit(model, datamodule, ckpt_path=earlier.checkpoint, weights_only=True)
         with status.phase("test"):
             _test(trainer, model, datamodule)
@@ -149,12 +139,35 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
                         best, thresholds=thresholds, class_weights=weights, precision=backbone.precision
                     )
                 write_results(folder, model, thresholds, datamodule, config, trainer.loggers)
-            logger.info("%s", metrics_table(model.results))
-            logger.info("run folder: %s", folder.path)
-            logger.info("curves:     %s --logdir %s", program("tensorboard"), folder.path.parent)
+            logger.info("%s\nrun folder: %s", metrics_table(model.results), folder.path)
             use = f"mlic.predict run={shlex.quote(str(folder.path))} images=photos output=predictions.csv"
             logger.info("to use it:  %s -m %s", program("python"), use)
     return model.results
+
+
+def _prepare_run(
+    config: DictConfig, earlier: EarlierRun, trainer: L.Trainer, status: RunStatus
+) -> tuple[MultiLabelDataModule, Backbone, MultiLabelClassifier, ClosedFormFit | None]:
+    """Do all that can fail before anything is replaced: read data and features, build and initialise the model."""
+    device = trainer.strategy.root_device
+    start = read_saved_run(config.init_from) if config.init_from and earlier.checkpoint is None else None
+    status.content["machine"] = describe_machine(device)
+    datamodule, backbone = _read_data(config, trainer, status.phase)
+    with status.phase("features"):
+        datamodule.setup()
+    logger.info("%s", dataset_table(datamodule))
+    # again: how many numbers were drawn so far depends on what features were found
+    seed_generators(config)
+    model = make_model(config, backbone, datamodule)
+    if is_closed_form(model.head):
+        check_closed_form(model, datamodule, config.init_from)
+    _check_training(trainer, model, datamodule)
+    with status.phase("fit"):
+        if earlier.checkpoint is None:
+            set_first_weights(trainer, model, backbone, datamodule, start)
+        # also of a resumed run, for the scores that it does not store before its end
+        fit = fit_closed_form(model, datamodule, device) if is_closed_form(model.head) else None
+    return datamodule, backbone, model, fit
 
 
 @translated_errors()
@@ -212,10 +225,6 @@ def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone]:
     datamodule.setup()
     logger.info("%s", dataset_table(datamodule))
     return datamodule, backbone
-
-
-def _timing(datamodule: MultiLabelDataModule) -> dict[str, Any]:
-    return datamodule.features.timing if isinstance(datamodule.features, CachedFeatures) else {}
 
 
 def _read_without_run(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:
