@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -97,54 +98,41 @@ def extract_features(
     if not backbone.is_optimized:
         backbone.optimize_for(engine.strategy.root_device)
     draft_sizes = draft_size if isinstance(draft_size, tuple) else (draft_size,) * len(backbone.members)
+    if num_workers is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        num_workers = max(1, cores // (engine.world_size // engine.num_nodes))
     extractors = []
     for member, size in zip(backbone.members, draft_sizes, strict=True):
         decoding: Any = {"draft_size": size, "bits_stored": bits_stored}
-        extractors.append(
-            FeatureExtractor(
-                member,
-                open_store(member, directory, dtype=dtype, **decoding),
-                batch_size=batch_size,
-                num_workers=_workers(num_workers, engine),
-                **decoding,
-            )
-        )
-    index, missing = Path(directory) / HASH_INDEX, 0
+        store = open_store(member, directory, dtype=dtype, **decoding)
+        sizes = {"batch_size": batch_size, "num_workers": num_workers}
+        extractors.append(FeatureExtractor(member, store, **sizes, **decoding))
+    index, before = Path(directory) / HASH_INDEX, 0
     if engine.is_global_zero:
         files = hash_files(paths, index)
         for extractor in extractors:
-            missing += _compute_missing(extractor, paths, files, engine)
+            before += _compute_missing(extractor, paths, files, engine)
     else:
         for extractor in extractors:
             _predict(engine, extractor)
         # not before, because the first process sends its list of images and has added their digests to the index
         files = hash_files(paths, index)
-    return _result([extractor.store for extractor in extractors], paths, files, missing, bits_stored, start)
-
-
-def _result(
-    stores: Sequence[FeatureStore],
-    paths: Sequence[ImageReference],
-    files: HashedFiles,
-    missing_before: int,
-    bits_stored: int,
-    start: float,
-) -> ExtractionResult:
+    stores = tuple(extractor.store for extractor in extractors)
     digests, bad, missing = _distinct(files), dict(files.bad), 0
     for store in stores:
         store.refresh()
         store.touch()
         missing += int(store.is_missing(digests).sum())
         bad |= _explain_missing(store, paths, files, bits_stored)
-    found = len(digests) * len(stores) - max(missing_before, missing)
-    computed, seconds = max(0, missing_before - missing), time.perf_counter() - start
+    found, computed = len(digests) * len(stores) - max(before, missing), max(0, before - missing)
+    seconds = time.perf_counter() - start
     logger.info(
         "features: %d rows found, %d computed%s in %.1f s; %.1f MB in %s",
         *(found, computed, f", {len(bad)} images without" if bad else "", seconds),
         sum(size_of(store.folder) for store in stores) / 1e6,
         " and ".join(f"'{store.folder}'" for store in stores),
     )
-    return ExtractionResult(tuple(stores), files.digests, found, computed, bad, seconds)
+    return ExtractionResult(stores, files.digests, found, computed, bad, seconds)
 
 
 def open_store(
@@ -184,13 +172,6 @@ def _make_trainer(options: Mapping[str, Any] | None) -> L.Trainer:
         )
 
 
-def _workers(num_workers: int | None, engine: L.Trainer) -> int:
-    if num_workers is not None:
-        return num_workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // (engine.world_size // engine.num_nodes))
-
-
 def _distinct(files: HashedFiles) -> np.ndarray:
     digests = np.unique(files.digests)
     return digests[digests != b""]
@@ -213,7 +194,8 @@ def _compute_missing(
         room, expected = _check_room(store, len(pending)), ""
         if len(pending) >= ESTIMATE_ROWS:
             seconds = _seconds_per_image(extractor, engine)
-            expected = f" at about {1 / seconds:.2g} images/s: {_in_words(seconds * len(pending))}"
+            duration = timedelta(seconds=round(seconds * len(pending)))
+            expected = f" at about {1 / seconds:.2g} images/s, {duration} (h:mm:ss)"
         found = len(digests) - len(pending)
         logger.info("features: %d rows found, %d to compute%s; %s", found, len(pending), expected, room)
         if len(pending) or engine.world_size > 1:
@@ -237,12 +219,6 @@ def _seconds_per_image(extractor: FeatureExtractor, engine: L.Trainer) -> float:
     backbone(batch).cpu()
     network = (time.perf_counter() - start) / len(batch)
     return (max(decoding, network) if device.type == "cuda" else decoding + network) / engine.world_size
-
-
-def _in_words(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _check_room(store: FeatureStore, missing: int) -> str:

