@@ -52,9 +52,7 @@ class Page:
             with gr.Row():
                 with gr.Column():
                     table = gr.HTML(elem_id="scores")
-                    right = gr.Dropdown(
-                        self.classes, multiselect=True, label="Correct labels", elem_id="right"
-                    )
+                    right = gr.Dropdown(self.classes, multiselect=True, label="Labels", elem_id="right")
                     save = gr.Button("A label is wrong: save these labels")
                     saved = gr.HTML(elem_id="saved")
                 with gr.Column():
@@ -71,10 +69,9 @@ class Page:
             for event in (received, chosen):
                 event = event.then(self._show, [*photograph, strictness], shown, **private)
                 event.then(self._draw_map, [*photograph, label], overlay, **private)
-            # always_last: while the slider moves, only its last value is computed
-            strictness.change(
-                self._show, [*photograph, strictness], shown, trigger_mode="always_last", **private
-            )
+            # while the slider moves, only its last value is computed
+            last = {"trigger_mode": "always_last", **private}
+            strictness.change(self._show, [*photograph, strictness], shown, **last)
             label.input(self._draw_map, [*photograph, label], overlay, **private)
             save.click(self._correct, [*photograph, right], saved, **private)
 
@@ -91,10 +88,8 @@ class Page:
         if not photographs:
             return [], "", [], None, [], ""
         labels = [self.labeller.labels(photograph, strictness) for photograph in photographs]
-        captions = [", ".join(own) or "no label" for own in labels]
-        images = [
-            (photograph.thumbnail, caption) for photograph, caption in zip(photographs, captions, strict=True)
-        ]
+        pairs = zip(photographs, labels, strict=True)
+        images = [(photograph.thumbnail, ", ".join(own) or "no label") for photograph, own in pairs]
         shown, thresholds = photographs[chosen], self.labeller.thresholds(strictness)
         table, best = score_table(self.classes, shown, thresholds), self.classes[shown.ranking()[0]]
         given, similar = gr.Gallery(images, selected_index=chosen), self.labeller.similar(shown)
