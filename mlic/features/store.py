@@ -193,9 +193,7 @@ class FeatureStore:
 
     def _find(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return positions in the index, and a bool (N,), True for the digests (N,) that are there."""
-        if self._shards is None:
-            self.refresh()
-        if not len(self._digests):
+        if not self.shards:
             return np.zeros(len(digests), dtype=np.int64), np.zeros(len(digests), dtype=bool)
         positions = np.minimum(np.searchsorted(self._digests, digests), len(self._digests) - 1)
         return positions, self._digests[positions] == digests

@@ -99,40 +99,6 @@ class WeightedBCE(WeightedLoss):
         )
 
 
-class FocalLoss(WeightedLoss):
-    """Mean of `w_c * (1 - p_t)^gamma * BCE`, where p_t is the score of the true outcome.
-
-    Lin et al., Focal Loss for Dense Object Detection, 2017, equations 4 and 5; `gamma=0` is `WeightedBCE`.
-    """
-
-    def __init__(
-        self,
-        class_weights: Sequence[float] | np.ndarray,
-        *,
-        gamma: float = 2.0,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        """Keep the settings.
-
-        Args:
-            class_weights: (C,) weight of each class.
-            gamma: exponent that reduces the weight of easy labels.
-            label_smoothing: see `WeightedLoss`.
-
-        Raises:
-            InputError: `gamma` is below 0.
-        """
-        super().__init__(class_weights, label_smoothing=label_smoothing)
-        _check_range("gamma", gamma, 0, float("inf"))
-        self.gamma = gamma
-
-    def terms(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Interpolate between the losses of an absent and a present label by the target."""
-        present = _focus(torch.sigmoid(-logits), self.gamma) * functional.softplus(-logits)
-        absent = _focus(torch.sigmoid(logits), self.gamma) * functional.softplus(logits)
-        return torch.lerp(absent, present, targets)
-
-
 class AsymmetricLoss(WeightedLoss):
     """Focal loss with separate exponents for present and absent labels, which ignores easy absent labels.
 
@@ -177,6 +143,35 @@ class AsymmetricLoss(WeightedLoss):
         else:  # exact also for large logits, where 1 - score rounds to 0
             absent = _focus(torch.sigmoid(logits), self.gamma_neg) * functional.softplus(logits)
         return torch.lerp(absent, present, targets)
+
+
+class FocalLoss(AsymmetricLoss):
+    """Mean of `w_c * (1 - p_t)^gamma * BCE`, where p_t is the score of the true outcome.
+
+    Lin et al., Focal Loss for Dense Object Detection, 2017, equations 4 and 5; `gamma=0` is `WeightedBCE`.
+    """
+
+    def __init__(
+        self,
+        class_weights: Sequence[float] | np.ndarray,
+        *,
+        gamma: float = 2.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        """Keep the settings.
+
+        Args:
+            class_weights: (C,) weight of each class.
+            gamma: exponent that reduces the weight of easy labels.
+            label_smoothing: see `WeightedLoss`.
+
+        Raises:
+            InputError: `gamma` is below 0.
+        """
+        _check_range("gamma", gamma, 0, float("inf"))
+        super().__init__(
+            class_weights, gamma_neg=gamma, gamma_pos=gamma, clip=0, label_smoothing=label_smoothing
+        )
 
 
 def check_loss(loss: nn.Module, labels: np.ndarray) -> None:

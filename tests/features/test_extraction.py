@@ -55,7 +55,7 @@ def _expected(backbone: Any, paths: list[Path]) -> Tensor:
 
 
 def test_engine_and_time_are_found_before_many_images_are_computed(
-    extract: Extract, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    extract, images, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(predicting, "MEASURED_FROM", 7)
     monkeypatch.setattr(extraction, "ESTIMATE_ROWS", 7)
@@ -71,9 +71,7 @@ def test_engine_and_time_are_found_before_many_images_are_computed(
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_rows_are_what_the_backbone_gives(
-    extract: Extract, backbone: Any, images: list[Path], num_workers: int, caplog: pytest.LogCaptureFixture
-):
+def test_rows_are_what_the_backbone_gives(extract, backbone, images, num_workers, caplog):
     caplog.set_level(logging.INFO)
     result = extract(backbone, images, num_workers=num_workers, batch_size=1)
     assert (result.found, result.computed, result.bad) == (0, 10, {})
@@ -85,9 +83,7 @@ def test_rows_are_what_the_backbone_gives(
     assert len(lines) == 10 and "10 of 10 images" in lines[-1]
 
 
-def test_one_more_one_changed_one_copied_one_renamed(
-    extract: Extract, backbone: Any, images: list[Path], make_images: Callable[..., list[Path]]
-):
+def test_one_more_one_changed_one_copied_one_renamed(extract, backbone, images, make_images):
     extract(backbone, images)
     batches, again = backbone.num_batches, extract(backbone, images[::-1])
     assert (again.found, again.computed, backbone.num_batches) == (10, 0, batches)
@@ -105,9 +101,7 @@ def test_one_more_one_changed_one_copied_one_renamed(
     torch.testing.assert_close(renamed.stores[0].load(renamed.digests), _expected(backbone, moved))
 
 
-def test_another_backbone_or_decoding_or_dtype_is_another_store(
-    extract: Extract, make_backbone: Callable[..., Any], images: list[Path], monkeypatch: pytest.MonkeyPatch
-):
+def test_another_backbone_or_decoding_or_dtype_is_another_store(extract, make_backbone, images, monkeypatch):
     variants = ({}, {"draft_size": 16}, {"dtype": "float32"}, {"bits_stored": 10})
     results = [extract(make_backbone(), images, **options) for options in variants]
     results.append(extract(make_backbone(scale=2.0), images))
@@ -147,10 +141,7 @@ def test_bad_images_are_listed_and_never_stored(extract: Extract, make_backbone:
 
 
 def test_rows_beyond_the_range_of_float16_are_float32_by_themselves(
-    extract: Extract,
-    make_source: Callable[..., CachedFeatures],
-    make_backbone: Callable[..., Any],
-    images: list[Path],
+    extract, make_source, make_backbone, images
 ):
     backbone, large = make_backbone(), [2, 3, 9]
     plain, forward = _expected(backbone, images), backbone.forward
@@ -175,9 +166,7 @@ def test_rows_beyond_the_range_of_float16_are_float32_by_themselves(
         assert torch.equal(served.__getitems__(range(10))[0], rows)
 
 
-def test_rows_before_an_error_or_a_signal_are_kept(
-    extract: Extract, make_backbone: Callable[..., Any], images: list[Path]
-):
+def test_rows_before_an_error_or_a_signal_are_kept(extract, make_backbone, images):
     backbone = make_backbone()
     forward = backbone.forward
 
@@ -195,12 +184,7 @@ def test_rows_before_an_error_or_a_signal_are_kept(
         extract(make_backbone(scale=float("inf")), images, batch_size=16)
 
 
-def test_datasets_are_served_from_memory_or_streamed(
-    make_source: Callable[..., CachedFeatures],
-    backbone: Any,
-    images: list[Path],
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_datasets_are_served_from_memory_or_streamed(make_source, backbone, images, monkeypatch):
     images[2].write_bytes(b"")
     good, targets = [path for path in images if path != images[2]][::-1], np.eye(9)
     cached = make_source(backbone)
@@ -221,9 +205,7 @@ def test_datasets_are_served_from_memory_or_streamed(
     assert make_source(backbone, device="meta").dataset(good, targets).targets.device.type == "meta"
 
 
-def test_an_ensemble_serves_the_stores_of_its_members(
-    make_source: Callable[..., CachedFeatures], images: list[Path]
-):
+def test_an_ensemble_serves_the_stores_of_its_members(make_source, images):
     torch.manual_seed(0)
     members = [{"name": "test_efficientnet", "image_size": 64}, {"name": "test_resnet", "image_size": 96}]
     ensemble = EnsembleBackbone(members, pretrained=False, precision="float32")

@@ -1,7 +1,5 @@
 """Batches of features from memory and from the disk, and their order."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mlic.features.dataset import (
-    ConcatenatedReader,
     FeatureDataset,
     FeatureSampler,
     MemoryRows,
@@ -75,26 +72,6 @@ def test_streamed_order_keeps_neighbours_together(filled: Filled):
     for window in windows:
         assert len(np.unique(rank[window] // 5)) == 2  # two blocks of five rows
         assert not np.array_equal(np.sort(rank[window]), rank[window])
-
-
-def test_rows_of_several_stores_are_one(
-    filled: Filled, make_store: Callable[..., FeatureStore], numbered: Callable[..., np.ndarray]
-):
-    maps, order = torch.randn(NUM_IMAGES, 2, 2, 2).double(), np.random.default_rng(0).permutation(NUM_IMAGES)
-    other = make_store((2, 2, 2), dtype="float16")
-    with other.lock():
-        writer = other.writer()
-        writer.add(numbered(NUM_IMAGES)[order], maps[torch.from_numpy(order)])
-        writer.flush()
-    other.refresh()
-    reader = ConcatenatedReader([store.reader(filled[1]) for store in (filled[0], other)])
-    assert (len(reader), reader.feature_shape, reader.row_bytes) == (NUM_IMAGES, (11,), 44)
-    expected = torch.cat([filled[2], maps.half().flatten(1)], dim=1)
-    wanted = torch.tensor([5, 0, 39, 5])
-    assert torch.equal(reader.gather(wanted.numpy()), expected[wanted])
-    streamed = StreamedRows(reader, memory_bytes=12 * 44, block_bytes=2 * 44)
-    assert torch.equal(streamed.gather(wanted), expected[wanted])
-    assert reader.disk_order().tolist() == order.tolist(), "the order of the store with the larger rows"
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():

@@ -22,9 +22,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("index", ["index.sqlite", None])
-def test_digests_are_those_of_hashlib_in_the_order_asked(
-    files: list[Path], tmp_path: Path, index: str | None
-):
+def test_digests_are_those_of_hashlib_in_the_order_asked(files, tmp_path, index):
     asked, missing = [files[3], files[0], files[3]], tmp_path / "nowhere.jpg"
     hashed = hash_files([*asked, missing, tmp_path], tmp_path / index if index else None)
     expected = [hashlib.sha256(path.read_bytes()).hexdigest().encode() for path in asked]
@@ -50,9 +48,7 @@ def test_changed_and_new_files_are_read_again(files: list[Path], tmp_path: Path)
 
 @pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("damage", ["junk", "empty", "cut"])
-def test_broken_index_costs_only_time(
-    files: list[Path], tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
-):
+def test_broken_index_costs_only_time(files, tmp_path, damage, caplog):
     index = tmp_path / "index.sqlite"
     first = hash_files(files, index)
     whole = index.read_bytes()

@@ -94,7 +94,7 @@ def test_shards_with_checksums_of_an_earlier_version_are_read(make_store: MakeSt
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "one flipped bit", "other store"])
 def test_a_damaged_shard_is_set_aside_by_name_and_its_rows_are_missing(
-    filled: Filled, make_store: MakeStore, damage: str, caplog: pytest.LogCaptureFixture, numbered: Numbered
+    filled, make_store, damage, caplog, numbered
 ):
     store, digests, features = filled
     bad = _shards(store)[0]

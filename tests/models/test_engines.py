@@ -33,9 +33,7 @@ def test_onnxruntime_gives_the_features_of_torch(options: dict[str, Any]):
 
 
 @pytest.mark.parametrize("fastest", [engines.CHANNELS_LAST, engines.CONTIGUOUS, engines.ONNX])
-def test_the_fastest_engine_is_used_and_remembered(
-    fastest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+def test_the_fastest_engine_is_used_and_remembered(fastest, tmp_path, monkeypatch, caplog):
     file, made = tmp_path / "engines.json", []
     make = engines.make_engine
 
@@ -69,9 +67,7 @@ def test_an_engine_with_other_features_is_not_used(tmp_path: Path, monkeypatch: 
     assert reduced.engine == "auto"
 
 
-def test_a_network_that_cannot_be_converted_stays_with_torch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+def test_a_network_that_cannot_be_converted_stays_with_torch(tmp_path, monkeypatch, caplog):
     def refuse(*arguments: object, **options: object) -> None:
         raise RuntimeError("unsupported operator")
 

@@ -42,9 +42,7 @@ def photograph(tmp_path: Path) -> Path:
     return path
 
 
-def test_features_are_those_of_the_members_each_on_its_own_image(
-    ensemble: EnsembleBackbone, photograph: Path
-):
+def test_features_are_those_of_the_members_each_on_its_own_image(ensemble, photograph):
     assert ensemble.image_size == (64, 96, 96)
     images = open_at_sizes(photograph, ensemble.resize_size)
     assert isinstance(images, list) and len({image.size for image in images}) == 2

@@ -53,9 +53,7 @@ def test_csra_is_the_equations_of_its_paper(maps: Tensor):
 
 
 @pytest.mark.parametrize(("num_queries", "queries"), [(None, 5), (2, 2), (9, 5)])
-def test_queries_of_groups_serve_all_classes_whatever_the_order_of_places(
-    num_queries: int | None, queries: int, maps: Tensor
-):
+def test_queries_of_groups_serve_all_classes_whatever_the_order_of_places(num_queries, queries, maps):
     head = AttentionHead(SHAPE, 5, width=8, num_heads=2, num_queries=num_queries, dropout=0.0)
     logits = head(maps)
     assert logits.shape == (40, 5) and len(head.queries) == queries

@@ -18,9 +18,7 @@ def batch() -> tuple[Tensor, Tensor]:
     return logits, torch.randint(0, 2, (40, 4), generator=generator).float()
 
 
-def test_bce_is_the_mean_of_weighted_terms_and_the_others_without_gamma_and_clip_too(
-    batch: tuple[Tensor, Tensor],
-):
+def test_bce_is_the_mean_of_weighted_terms_and_the_others_without_gamma_and_clip_too(batch):
     logits, targets = batch
     scores = torch.sigmoid(logits)
     terms = -(targets * scores.log() + (1 - targets) * (1 - scores).log())
@@ -79,9 +77,7 @@ class Squared(WeightedLoss):
 
 @pytest.mark.parametrize("kind", [*LOSSES, Squared])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_unknown_labels_cost_nothing_and_get_no_gradient(
-    kind: type[WeightedLoss], smoothing: float, batch: tuple[Tensor, Tensor]
-):
+def test_unknown_labels_cost_nothing_and_get_no_gradient(kind, smoothing, batch):
     logits, targets = batch
     loss = kind(WEIGHTS, label_smoothing=smoothing)
     unknown = torch.rand(logits.shape, generator=torch.Generator().manual_seed(1)) < 0.3

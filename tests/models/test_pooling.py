@@ -41,9 +41,7 @@ def same(found: Tensor, expected: Tensor) -> None:
 
 @pytest.mark.parametrize(("name", "size", "auto"), FAMILIES)
 @torch.no_grad()
-def test_features_are_those_that_timm_passes_to_the_classifier(
-    name: str, size: int, auto: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_features_are_those_that_timm_passes_to_the_classifier(name, size, auto, monkeypatch):
     network: Any = load_network(name, pretrained=False, image_size=size)
     monkeypatch.setattr(backbone, "load_network", lambda *_, **__: copy.deepcopy(network))
     made = FrozenBackbone(name, precision="float32", image_size=size)

@@ -173,12 +173,3 @@ def test_penalties_below_the_precision_of_features_are_not_chosen(monkeypatch: p
     monkeypatch.setattr(ridge, "LARGEST_SYSTEM", 10)
     with pytest.raises(InputError, match=r"120 images with 312 features each are too many"):
         fit_ridge(RidgeHead((312,), 3), lambda rows: features[rows], labels)
-
-
-def test_rare_classes_are_calibrated_on_all_images(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ridge, "CALIBRATION_ROWS", 10)
-    features, labels = data()
-    labels[:, 1] = np.isin(np.arange(120), [1, 2])  # none of them is a multiple of 12
-    head = RidgeHead((12,), 3)
-    fit_ridge(head, lambda rows: features[rows], labels)
-    assert (head.slope > 0).all()

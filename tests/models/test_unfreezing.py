@@ -1,13 +1,9 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
-from omegaconf import OmegaConf
-from PIL import Image
 
-from mlic.config import compose
 from mlic.models import FrozenBackbone
 from mlic.models.unfreezing import network_stages
 
@@ -65,15 +61,3 @@ def test_the_trained_stages_have_a_learning_rate_and_batch_norm_keeps_its_statis
     before = {name: buffer.clone() for name, buffer in backbone.network.named_buffers()}
     backbone(images(backbone))
     assert all(torch.equal(buffer, before[name]) for name, buffer in backbone.network.named_buffers())
-
-
-def test_augmentation_gives_images_of_the_input_size_that_vary(tmp_path: Path):
-    backbone = make()
-    options: Any = OmegaConf.to_container(compose("features=augmented", output=tmp_path).features.augment)
-    picture = Image.effect_noise((200, 150), 80).convert("RGB")
-    vary = backbone.augmentation(**options)
-    torch.manual_seed(0)
-    first, second = (torch.as_tensor(vary(picture)) for _ in range(2))
-    assert first.shape == (3, backbone.image_size, backbone.image_size)
-    assert first.dtype == torch.uint8
-    assert not torch.equal(first, second)
