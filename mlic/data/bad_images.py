@@ -40,15 +40,11 @@ def leave_out(bad: Mapping[ImageReference, str], table: LabelTable, on_bad_image
     if not cause and len(missing) == len(table):
         cause = describe_images(table.folders)
     lines = sorted(f"  {image}: {reason}" for image, reason in bad.items())[:SHOWN]
-    if len(bad) > SHOWN:
-        lines.append(f"  and {len(bad) - SHOWN} more; mlic.verify lists all")
-    listing = "\n".join([*lines, *([cause] if cause else [])])
-    if on_bad_image == "error":
-        if not cause or len(missing) < len(bad):
-            listing += "\nRepair or remove them, or leave them out with data.on_bad_image=drop."
-        raise InputError(f"{len(bad)} images cannot be used:\n{listing}")
-    if len(bad) == len(table) or (cause and 2 * len(missing) > len(table)):
-        raise InputError(f"{len(bad)} of {len(table)} images cannot be used:\n{listing}")
+    lines += [f"  and {len(bad) - SHOWN} more; mlic.verify lists all"] if len(bad) > SHOWN else []
+    listing = "\n".join([*lines, *filter(None, [cause])])
+    if on_bad_image == "error" or len(bad) == len(table) or (cause and 2 * len(missing) > len(table)):
+        remedy = "" if cause else "\nRepair or remove them, or leave them out with data.on_bad_image=drop."
+        raise InputError(f"{len(bad)} images cannot be used, of {len(table)}:\n{listing}{remedy}")
     logger.warning("%d images cannot be used and are left out:\n%s", len(bad), listing)
 
 

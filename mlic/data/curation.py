@@ -68,8 +68,13 @@ def curate(
     """
     check_choice("data.unlabelled", unlabelled, ("keep", "drop"))
     check_seed("data.seed", seed)
-    subset = _subset(table, num_images, seed)
-    min_images = _min_count(min_images_per_class, len(subset))
+    subset, least = _subset(table, num_images, seed), min_images_per_class
+    if not (0 <= least < 1 or least == least // 1 > 0):
+        raise InputError(
+            f"data.min_images_per_class={least}: expected a whole number of images, or a share between 0 and 1."
+        )
+    # 0.1 * 30 is 3.0000000000000004, which must not be rounded up to 4
+    min_images = math.ceil(least * len(subset) - 1e-9) if least < 1 else int(least)
     counts = subset.counts()
     frequent = counts >= min_images
     if not frequent.any():
@@ -106,19 +111,7 @@ def _subset(table: LabelTable, num_images: int | None, seed: int) -> LabelTable:
             f"data.num_images={num_images}: expected from 1 to {len(table)}, the number of images, or null for all."
         )
     draws = [
-        blake2b(f"{seed}/{name}".encode(errors="surrogatepass"), digest_size=16).digest()
-        for name in table.file_names
+        blake2b(f"{seed}/{n}".encode(errors="surrogatepass"), digest_size=16).digest()
+        for n in table.file_names
     ]
-    order = sorted(range(len(table)), key=draws.__getitem__)
-    return table.select(order[:num_images])
-
-
-def _min_count(min_images_per_class: int | float, num_images: int) -> int:
-    value = min_images_per_class
-    if not (0 <= value < 1 or value == value // 1 > 0):
-        raise InputError(
-            f"data.min_images_per_class={value}: expected a whole number of images, "
-            "or a share of them between 0 and 1."
-        )
-    # 0.1 * 30 is 3.0000000000000004, which must not be rounded up to 4
-    return math.ceil(value * num_images - 1e-9) if value < 1 else int(value)
+    return table.select(sorted(range(len(table)), key=draws.__getitem__)[:num_images])

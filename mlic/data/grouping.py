@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -40,59 +41,47 @@ def with_groups(table: LabelTable, settings: GroupSettings) -> LabelTable:
     """
     if settings.by is None or settings.by == "duplicates":
         return table
-    keys = _KEYS[settings.by](table, settings.value)
-    _, groups = np.unique(keys, return_inverse=True)
-    alone = np.flatnonzero(keys == "")
-    if len(alone) and settings.by != "column":
-        raise InputError(
-            f"data.split.groups.by={settings.by} with data.split.groups.value={settings.value} finds no group for "
-            f"{len(alone)} of {len(table)} images, such as '{table.file_names[alone[0]]}'. It must match all file "
-            "names, such as '^(.*)_' for the part of the name before the last underscore; or point data.images at "
-            "the folder above.",
-            key="data.split.groups.value",
-        )
+    key, setting = "data.split.groups.value", f"data.split.groups.value={settings.value}"
+    if settings.by == "column":
+        keys = [str(cell).strip() for cell in column_values(table, str(settings.value), key)]
+    else:
+        try:
+            key_of = _folder_key(settings.value) if settings.by == "folder" else _name_key(settings.value)
+        except (ValueError, re.error) as error:
+            raise InputError(
+                f"{setting} cannot be used with groups.by={settings.by} ({error}).", key=key
+            ) from error
+        keys = list(map(key_of, table.file_names))
+        if "" in keys:
+            raise InputError(
+                f"{setting} with groups.by={settings.by} finds no group for {keys.count('')} of {len(table)} images, "
+                f"such as '{table.file_names[keys.index('')]}'. It must match all file names, such as '^(.*)_' for the "
+                "part of the name before the last underscore.",
+                key=key,
+            )
+    _, groups = np.unique(np.array(keys, dtype=object), return_inverse=True)
+    alone = np.flatnonzero(np.array(keys, dtype=object) == "")
     groups[alone] = len(table) + alone
-    table = table.join_groups(groups)
     _, sizes = np.unique(groups, return_counts=True)
-    logger.log(
-        logging.WARNING if len(sizes) == len(table) > 1 else logging.INFO,
-        "groups by %s%s: %d groups of %d images, the largest of %d%s",
-        settings.by,
-        "" if settings.value is None else f" '{settings.value}'",
-        *(len(sizes), len(table), sizes.max(initial=0)),
-        f"; {len(alone)} images without a value are groups of their own" if len(alone) else "",
+    logger.info(
+        "groups by %s: %d groups of %d images, the largest of %d; %d images without a value are groups of their own",
+        *(settings.by, len(sizes), len(table), sizes.max(initial=0), len(alone)),
     )
-    return table
+    return table.join_groups(groups)
 
 
-def _by_column(table: LabelTable, value: str | int | None) -> np.ndarray:
-    cells = column_values(table, str(value), "data.split.groups.value")
-    return np.array([str(cell).strip() for cell in cells], dtype=object)
+def _folder_key(value: str | int | None) -> Callable[[str], str]:
+    """Return a function from a file name to its first `value` folders, or all of them."""
+    number = None if value is None else int(value)
+    return lambda name: "/".join(PurePosixPath(name).parts[:-1][:number])
 
 
-def _by_folder(table: LabelTable, value: str | int | None) -> np.ndarray:
-    if value is not None and not str(value).isdigit():
-        raise InputError(
-            f"data.split.groups.value={value}: with data.split.groups.by=folder, expected the number of leading "
-            "folders of the file names that identify a group, or null for the folder of the file.",
-            key="data.split.groups.value",
-        )
-    folders = [PurePosixPath(name).parts[:-1] for name in table.file_names]
-    keys = ["/".join(parts if value is None else parts[: int(value)]) for parts in folders]
-    return np.array(keys, dtype=object)
+def _name_key(value: str | int | None) -> Callable[[str], str]:
+    """Return a function from a file name to the first group, or else the whole match, of a regular expression."""
+    pattern = re.compile(str(value or ""))
 
+    def key_of(name: str) -> str:
+        match = pattern.search(name)
+        return (match[1 if pattern.groups else 0] or "") if match else ""
 
-def _by_name(table: LabelTable, value: str | int | None) -> np.ndarray:
-    try:
-        pattern = re.compile(str(value or ""))
-    except re.error as error:
-        raise InputError(
-            f"data.split.groups.value={value}: not a regular expression ({error}).",
-            key="data.split.groups.value",
-        ) from error
-    found = [pattern.search(name) for name in table.file_names]
-    keys = [match[1 if pattern.groups else 0] or "" if match else "" for match in found]
-    return np.array(keys, dtype=object)
-
-
-_KEYS = {"column": _by_column, "folder": _by_folder, "name": _by_name}
+    return key_of

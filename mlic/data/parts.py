@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from inspect import Parameter, signature
+from inspect import signature
 from pathlib import Path
 from posixpath import basename
 from typing import Any
@@ -49,21 +49,17 @@ def read_annotations(
         InputError: a setting that the reader requires is missing, or the reader cannot read the data.
     """
     options = {key: data[key] for key in ("annotations", "images") if data.get(key) is not None}
-    parameters = signature(reader).parameters
-    required = [key for key, item in parameters.items() if item.default is Parameter.empty]
-    if missing := [
-        f"data.{key}" for key in ("annotations", "images") if key in required and key not in options
-    ]:
+    try:
+        signature(reader).bind(**options)
+    except TypeError as error:
         raise InputError(
-            f"{' and '.join(missing)} must be given for this kind of data, such as "
-            "data=csv data.annotations=labels.csv data.images=photos.",
-            key=missing[0],
-        )
-    named = [settings.column] if settings.column is not None else []
-    if settings.groups.by == "column" and settings.groups.value is not None:
-        named.append(str(settings.groups.value))
-    if named and "other_columns" in parameters:
-        options["other_columns"] = named
+            f"data.annotations and data.images must be those that the reader requires ({error}), such as data=csv "
+            "data.annotations=labels.csv data.images=photos.",
+            key="data",
+        ) from None
+    named = [settings.column, settings.groups.value if settings.groups.by == "column" else None]
+    if "other_columns" in signature(reader).parameters:
+        options["other_columns"] = [str(name) for name in named if name is not None]
     return reader(**options)
 
 
@@ -78,12 +74,10 @@ def column_values(table: LabelTable, name: str, key: str) -> np.ndarray:
     Raises:
         InputError: there is no such column.
     """
-    if name in table.columns:
-        return table.columns[name]
-    there = (
-        f"there are {', '.join(map(repr, table.columns))}" if table.columns else "they have no other columns"
-    )
-    raise InputError(f"{key}={name}: the annotations have no such column; {there}.", key=key)
+    if name not in table.columns:
+        there = ", ".join(map(repr, table.columns)) or "no other columns"
+        raise InputError(f"{key}={name}: the annotations have no such column; there are {there}.", key=key)
+    return table.columns[name]
 
 
 def with_parts(table: LabelTable, settings: SplitSettings) -> LabelTable:
@@ -99,31 +93,29 @@ def with_parts(table: LabelTable, settings: SplitSettings) -> LabelTable:
         InputError: a column or file cannot be used, its values have several possible meanings, or some images have no
             part.
     """
+    parts, source = None, "the annotations (data.split.official=ignore ignores them)"
     if settings.column is not None:
-        values = column_values(table, settings.column, "data.split.column")
-        parts, source = _parts_of_column(values, settings), f"column '{settings.column}'"
+        values, source = (
+            column_values(table, settings.column, "data.split.column"),
+            f"column '{settings.column}'",
+        )
+        parts = _parts_of_column(values, settings)
     elif settings.files is not None:
         parts, source = _parts_of_files(table, settings), "data.split.files"
-    elif table.parts is not None and settings.official == "use":
+    elif table.parts is not None and settings.official == "use" and (table.parts != "").any():
         parts = _parts_of_values(table.parts, "the annotations", settings)
-        source = "the annotations (data.split.official=ignore ignores them)"
-    else:
-        parts, source = None, ""
-    if parts is not None and not (parts != "").any():
-        if settings.column is not None or settings.files is not None:
+    table = replace(table, parts=parts)
+    if parts is not None:
+        if not (parts != "").any():
             raise InputError(
                 f"{source} gives no image a part. Correct it, or do without it.", key="data.split"
             )
-        parts = None
-    if parts is not None and settings.folds is not None and settings.column is None:
-        raise InputError(
-            f"data.split.folds={settings.folds}: the parts are already given by {source}. Remove data.split.folds, or "
-            "do without these parts.",
-            key="data.split.folds",
-        )
-    table = replace(table, parts=parts)
-    if parts is not None:
-        table = _complete(table, source, settings)
+        if settings.folds is not None and settings.column is None:
+            raise InputError(
+                f"data.split.folds={settings.folds}: the parts are already given by {source}. Use only one of them.",
+                key="data.split.folds",
+            )
+        table = _complete(table, parts, source, settings)
     if settings.keep is None:
         return table
     kept = _kept_parts(table, settings.keep)
@@ -138,15 +130,14 @@ def with_parts(table: LabelTable, settings: SplitSettings) -> LabelTable:
     return replace(table, kept=kept)
 
 
-def _complete(table: LabelTable, source: str, settings: SplitSettings) -> LabelTable:
+def _complete(table: LabelTable, parts: np.ndarray, source: str, settings: SplitSettings) -> LabelTable:
     """Give a part to images without one, or drop them; log the result."""
-    assert table.parts is not None
-    without = table.parts == ""
+    without = parts == ""
     if settings.unlisted == "drop":
         table = table.select(~without)
-    elif settings.unlisted == "train" or "train" not in table.parts:
+    elif settings.unlisted == "train" or "train" not in parts:
         # without a list of training images, train is what no other part has
-        table = replace(table, parts=np.where(without, "train", table.parts).astype(object))
+        table = replace(table, parts=np.where(without, "train", parts).astype(object))
     elif without.any():
         names = ", ".join(f"'{name}'" for name in table.file_names[without][:NAMES_SHOWN])
         raise InputError(
@@ -154,14 +145,8 @@ def _complete(table: LabelTable, source: str, settings: SplitSettings) -> LabelT
             "data.split.unlisted=drop to leave them out, or data.split.unlisted=train to train on them.",
             key="data.split.unlisted",
         )
-    counts = {part: (table.parts == part).sum() for part in PARTS}
-    listed = ", ".join(f"{count} {part}" for part, count in counts.items() if count)
-    drawn = " and ".join(part for part in ("val", "test") if not counts[part] and getattr(settings, part))
-    logger.info(
-        "parts from %s: %s images%s%s",
-        *(source, listed, f"; {without.sum()} images had no part" if without.any() else ""),
-        f"; {drawn} will be taken from train by stratification" if drawn else "",
-    )
+    listed = ", ".join(f"{(table.parts == part).sum()} {part}" for part in PARTS)
+    logger.info("parts from %s: %s images; %d images had no part", source, listed, without.sum())
     return table
 
 
@@ -184,13 +169,11 @@ def fold_numbers(values: np.ndarray, settings: SplitSettings) -> np.ndarray:
     Raises:
         InputError: a value has no number, or there are not `settings.folds` different ones.
     """
-    numbers = (
-        pd.Series(values).astype(str).str.extract(r"(\d{1,9})(?:\.0*)?$")[0].fillna("-1").astype(np.int64)
-    )
+    numbers = pd.Series(values).astype(str).str.extract(r"(\d{1,9})(?:\.0*)?$")[0].fillna("-1").astype(int)
     if -1 in set(numbers) or numbers.nunique() != settings.folds:
         raise InputError(
-            f"data.split.column={settings.column}: with data.split.folds={settings.folds}, expected "
-            f"{settings.folds} numbers of folds; found {_describe_values(values)}.",
+            f"data.split.column={settings.column}: expected {settings.folds} numbers of folds; found "
+            f"{_describe_values(values)}.",
             key="data.split.column",
         )
     return numbers.to_numpy()
@@ -201,23 +184,19 @@ def _parts_of_values(
 ) -> np.ndarray:
     """Return the part of each value; empty values have none. With `numbered`, 0, 1, 2 are train, val, test."""
     plain = pd.Series(values, dtype=object).map(_plain_value)
-    found = set(plain) - {""}
-    flag = name.strip().lower()
-    meanings: dict[str, str]
+    found, flag = set(plain) - {""}, name.strip().lower()
     if settings.values is not None:
         meanings = {_plain_value(value): part for value, part in settings.values.items()}
-    elif found <= PART_NAMES.keys():
-        meanings = PART_NAMES
-    elif numbered and found == {"0", "1", "2"}:
-        meanings = dict(zip("012", PARTS, strict=False))
     elif found <= {"0", "1"} and flag in FLAGS:
         meanings = {"0": "train", "1": FLAGS[flag]}
+    elif numbered and found == {"0", "1", "2"}:
+        meanings = dict(zip("012", PARTS, strict=False))
     else:
-        raise InputError(_ask(values, found, name), key="data.split.values")
+        meanings = PART_NAMES
     if missing := sorted(found - meanings.keys()):
         raise InputError(
-            f"data.split.values has no part for {', '.join(map(repr, missing[:VALUES_SHOWN]))} of {name}; it has "
-            f"{_describe_values(values)}.",
+            f"{name}: found {_describe_values(values)}; {', '.join(map(repr, missing[:VALUES_SHOWN]))} have no part. "
+            f"Set the meaning: {', or '.join(_answers(found))}.",
             key="data.split.values",
         )
     return plain.map({**meanings, "": ""}).to_numpy(dtype=object)
@@ -229,27 +208,22 @@ def _plain_value(value: Any) -> str:
     return TRUTHS.get(plain, plain)
 
 
-def _ask(values: np.ndarray, found: set[str], name: str) -> str:
-    """Return the message for values with several possible meanings, with the setting for each."""
+def _answers(found: set[str]) -> list[str]:
+    """Return the settings for the possible meanings of values."""
     readings = {2: [("train", "test"), ("test", "train")], 3: [PARTS[:3]]}.get(len(found), [])
-    meanings = [zip(sorted(found), parts, strict=True) for parts in readings]
-    settings = [
+    pairs = [zip(sorted(found), parts, strict=True) for parts in readings]
+    answers = [
         f"'data.split.values={{{', '.join(f'{value}: {part}' for value, part in meaning)}}}'"
-        for meaning in meanings
+        for meaning in pairs
     ]
     if len(found) > 2 and all(value[-1].isdigit() for value in found):
-        settings.append(
-            f"data.split.folds={len(found)} data.split.fold={min(found)} (numbers of folds, the test fold)"
-        )
-    return (
-        f"{name}: found {_describe_values(values)}. Expected names of parts such as train, val and test. Set the "
-        f"meaning: {', or '.join(settings) or 'data.split.values'}."
-    )
+        answers.append(f"data.split.folds={len(found)} data.split.fold={min(found)} for numbers of folds")
+    return answers or ["data.split.values"]
 
 
 def _describe_values(values: np.ndarray) -> str:
-    counts = Counter(map(str, values)).most_common()
-    shown = ", ".join(f"'{value}' ({number} images)" for value, number in counts[:VALUES_SHOWN])
+    counts = Counter(map(str, values))
+    shown = ", ".join(f"'{value}' ({number} images)" for value, number in counts.most_common(VALUES_SHOWN))
     return f"{len(counts)} values: {shown}{', ...' if len(counts) > VALUES_SHOWN else ''}"
 
 
@@ -266,13 +240,10 @@ def _parts_of_files(table: LabelTable, settings: SplitSettings) -> np.ndarray:
     if not isinstance(files, Mapping):
         values = _parts_of_values(values, str(files), settings, numbered=True)
     listed = pd.DataFrame({"row": rows, "part": values}).drop_duplicates()
-    twice = listed.loc[listed["row"].duplicated(keep=False)]
-    if len(twice):
-        row = twice["row"].tolist()[0]
-        parts = " and ".join(twice["part"][twice["row"] == row])
-        raise InputError(
-            f"data.split.files: '{table.file_names[row]}' is listed in both {parts}.", key="data.split.files"
-        )
+    twice = listed["row"].duplicated()
+    if twice.any():
+        name = table.file_names[listed["row"][twice].tolist()[0]]
+        raise InputError(f"data.split.files: '{name}' is listed in several parts.", key="data.split.files")
     given = np.full(len(table), "", dtype=object)
     given[rows] = values
     return given
@@ -296,9 +267,8 @@ def _read_pairs(file: str) -> list[tuple[str, str]]:
     rows = [re.fullmatch(r"(.*\S)\s*[,;\s]\s*(\S+)", line) for line in _read_lines(file)]
     if None in rows:
         raise InputError(
-            f"{file}, line {rows.index(None) + 1}: expected the name of an image and its part, such as "
-            "'000001.jpg 0'. Files with one name a line are given by part: "
-            "'data.split.files={train: train.txt, test: test.txt}'.",
+            f"{file}, line {rows.index(None) + 1}: expected the name of an image and its part, such as '000001.jpg 0'. "
+            "Lists of names are given by part: 'data.split.files={train: train.txt, test: test.txt}'.",
             key="data.split.files",
         )
     return [(row[1].strip('"'), row[2].strip('"')) for row in rows if row]
@@ -321,7 +291,6 @@ def match_names(names: Sequence[str] | np.ndarray, file_names: np.ndarray, key: 
     Raises:
         InputError: no name is found, or a name belongs to several images.
     """
-    # the strictest way first
     for form in (str, without_image_extension, lambda name: without_image_extension(basename(name))):
         keys, wanted = pd.Index(list(map(form, file_names))), pd.Index(list(map(form, names)))
         if wanted.isin(keys).any():
@@ -332,23 +301,23 @@ def match_names(names: Sequence[str] | np.ndarray, file_names: np.ndarray, key: 
             f"as '{file_names[0]}'.",
             key=key,
         )
-    repeated = keys.duplicated(keep=False) & keys.isin(wanted)
-    if repeated.any():
-        alike = file_names[keys == keys[repeated.argmax()]]
+    if (repeated := keys.duplicated() & keys.isin(wanted)).any():
+        alike = " and ".join(f"'{file_names[row]}'" for row in np.flatnonzero(keys == keys[repeated][0])[:2])
         raise InputError(
-            f"{key}: the same name stands for several images: '{alike[0]}' and '{alike[1]}'. List file names with "
-            "their folders.",
+            f"{key}: the same name stands for several images: {alike}. List file names with their folders.",
             key=key,
         )
-    unique = ~keys.duplicated(keep=False)
-    found = keys[unique].get_indexer(wanted)
-    if (found < 0).any():
-        missing = [name for name, row in zip(names, found, strict=True) if row < 0]
-        shown = ", ".join(f"'{name}'" for name in missing[:NAMES_SHOWN])
+    first = np.flatnonzero(~keys.duplicated())
+    found = np.append(first, -1)[keys[first].get_indexer(wanted)]
+    if missing := [name for name, row in zip(names, found, strict=True) if row < 0]:
         logger.warning(
-            "%s: %d of %d names are not in the annotations, such as %s", key, len(missing), len(names), shown
+            "%s: %d of %d names are not in the annotations, such as '%s'",
+            key,
+            len(missing),
+            len(names),
+            missing[0],
         )
-    return np.where(found < 0, -1, np.flatnonzero(unique)[found])
+    return found
 
 
 def _kept_parts(table: LabelTable, keep: str) -> np.ndarray:
@@ -361,17 +330,14 @@ def _kept_parts(table: LabelTable, keep: str) -> np.ndarray:
         )
     file = Path(keep) / SPLIT_FILE if Path(keep).is_dir() else Path(keep)
     try:
-        split = pd.read_csv(file, usecols=["file_name", "split"], dtype=str, na_filter=False)
+        split = pd.read_csv(file, usecols=["file_name", "split"], dtype=object, na_filter=False)
+        if unknown := {*split["split"]} - {*PARTS}:
+            raise ValueError(f"it has the part '{min(unknown)}'")
     except (OSError, ValueError) as error:  # errors of pandas are ValueErrors
         raise InputError(
             f"data.split.keep: '{file}' cannot be read ({error}). Expected a run folder, or the {SPLIT_FILE} of a run.",
             key="data.split.keep",
         ) from error
-    if unknown := set(split["split"]) - set(PARTS):
-        raise InputError(
-            f"data.split.keep: '{file}' has the part '{min(unknown)}'; expected {', '.join(PARTS)}.",
-            key="data.split.keep",
-        )
     names = [restore_cell(name) for name in split["file_name"]]
     rows = match_names(names, table.file_names, "data.split.keep")
     kept = np.full(len(table), "", dtype=object)

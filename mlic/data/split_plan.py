@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -38,16 +38,9 @@ class Split:
         """Return the rows of train, val, test and, if it has images, calibration by name."""
         return {part: getattr(self, part) for part in PARTS if part != "calibration" or len(self.calibration)}
 
-    def names(self, num_rows: int | None = None) -> list[str]:
-        """Return the name of the part of each row.
-
-        Raises:
-            ValueError: `num_rows` is given and is not the number of rows of the split.
-        """
-        total = sum(map(len, self.parts().values()))
-        if num_rows not in (None, total):
-            raise ValueError(f"the split has {total} rows, expected {num_rows}")
-        part_of_row = np.empty(total, dtype=object)
+    def names(self) -> list[str]:
+        """Return the name of the part of each row."""
+        part_of_row = np.empty(sum(map(len, self.parts().values())), dtype=object)
         for part, rows in self.parts().items():
             part_of_row[rows] = part
         return part_of_row.tolist()
@@ -75,34 +68,31 @@ class SplitPlan:
     def codes(self) -> np.ndarray:
         """Part of each row as its number in PARTS, as far as it is given or kept; else -1."""
         codes = np.full(len(self.table), -1)
-        for given in (self.table.kept, self.table.parts):
-            for code, part in enumerate(PARTS):
-                if given is not None and (part != "train" or given is self.table.kept):
-                    codes[given == part] = code
+        for code, part in enumerate(PARTS):
+            if self.table.kept is not None:
+                codes[self.table.kept == part] = code
+        for code, part in enumerate(PARTS[1:], 1):
+            if self.table.parts is not None:
+                codes[self.table.parts == part] = code
         return codes
 
     def _check_sizes(self) -> tuple[int, ...]:
         """Return the sizes of the parts in the pool; a part with a share above 0 has at least one image."""
-        shares = {
-            part: getattr(self.settings, part)
-            for part in ("test", "val", "calibration")
-            if part not in self.given
-        }
-        listed = [
-            f"data.split.{name}={share}" for name, share in shares.items() if share or name != "calibration"
-        ]
-        if self.num_folds is not None:
-            _check_folds(len(self.table), self.num_folds, self.settings.fold)
-            shares["test"], listed[0] = 1 / self.num_folds, f"data.split.folds={self.num_folds}"
-        sizes = {
-            name: max(1, round(share * len(self.table))) if share else 0 for name, share in shares.items()
-        }
+        number, folds, fold = len(self.table), self.num_folds, self.settings.fold
+        shares = {part: getattr(self.settings, part) for part in PARTS[1:] if part not in self.given}
+        if folds is not None:
+            if not 2 <= folds <= number or not 0 <= fold < folds:
+                raise InputError(
+                    f"data.split.folds={folds}, data.split.fold={fold}: expected 2 to {number} folds, the number of "
+                    "images, and the number of one of them, from 0."
+                )
+            shares["test"] = 1 / folds
+        sizes = {part: max(1, round(share * number)) if share else 0 for part, share in shares.items()}
         left = len(self.pool) - sum(sizes.values())
         if left < 1 or sum(shares.values()) > 1 - 1e-9:
-            given = f" (without the given {' and '.join(self.given)} images)" if self.given else ""
+            listed = " and ".join(f"data.split.{part}={share:.3g}" for part, share in shares.items() if share)
             raise InputError(
-                f"{len(self.pool)} images{given} are too few: {' and '.join(listed) or 'the given parts'} leave none "
-                "for training."
+                f"{len(self.pool)} images, without those of given parts, are too few: {listed} leave none for training."
             )
         return left, *(sizes.get(part, 0) for part in PARTS[1:])
 
@@ -118,9 +108,8 @@ class SplitPlan:
             rest, test = self.folds(labels)[self.settings.fold]
         rest, val = self._carve(labels, rest, num_val)
         train, calibration = self._carve(labels, rest, num_calibration)
-        drawn = (train, val, test, calibration)
         codes = self.codes.copy()
-        for code, rows in enumerate(drawn):
+        for code, rows in enumerate((train, val, test, calibration)):
             codes[rows] = code
         return Split.of(codes)
 
@@ -129,14 +118,9 @@ class SplitPlan:
         assert self.num_folds is not None
         if self.groups is not None:
             parts = self._group_parts(labels, self.pool, np.full(self.num_folds, 1 / self.num_folds))
-            return [
-                (np.flatnonzero(parts != fold), np.flatnonzero(parts == fold))
-                for fold in range(self.num_folds)
-            ]
-        splitter = MultilabelStratifiedKFold(
-            n_splits=self.num_folds, shuffle=True, random_state=self.settings.seed
-        )
-        return list(splitter.split(np.zeros(len(labels)), _strata(labels)))
+            return [(np.flatnonzero(parts != k), np.flatnonzero(parts == k)) for k in range(self.num_folds)]
+        folds = MultilabelStratifiedKFold(self.num_folds, shuffle=True, random_state=self.settings.seed)
+        return list(folds.split(np.zeros(len(labels)), _strata(labels)))
 
     def _carve(self, labels: np.ndarray, rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Take about `size` rows from `rows`; return (remaining rows, rows taken), both sorted."""
@@ -144,40 +128,38 @@ class SplitPlan:
             return rows, rows[:0]
         if size >= len(rows):  # possible, because sizes are approximate
             raise InputError(
-                f"{len(labels)} images are too few for this split: val would take {size} of the remaining {len(rows)}. "
-                "Lower data.split.test or val, or data.split.folds."
+                f"{len(labels)} images are too few for this split: a part would take {size} of the remaining "
+                f"{len(rows)}. Lower data.split.test or val, or data.split.folds."
             )
         if self.groups is not None:
             parts = self._group_parts(labels, rows, np.array([len(rows) - size, size]) / len(rows))
             return rows[parts == 0], rows[parts == 1]
-        splitter = MultilabelStratifiedShuffleSplit(
-            n_splits=1,
-            test_size=size,  # pyright: ignore[reportArgumentType]  (its default is the string "default")
-            random_state=self.settings.seed,
-        )
+        options: dict[str, Any] = {"n_splits": 1, "test_size": size, "random_state": self.settings.seed}
+        splitter = MultilabelStratifiedShuffleSplit(**options)
         others, taken = next(splitter.split(np.zeros(len(rows)), _strata(labels[rows])))
         return rows[others], rows[taken]
 
     def _group_parts(self, labels: np.ndarray, rows: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """Distribute the groups of `rows` over parts with these shares; return the part of each row."""
-        assert self.groups is not None
-        strata, groups = _strata(labels[rows]), self.groups[rows]
-        parts = stratify_groups(
-            strata,
-            groups,
-            np.outer(shares, strata.sum(axis=0)),
-            shares * len(rows),
-            self.settings.seed,
-            # splits by copies alone, which need no setting, stay those of earlier versions
-            refine=self.settings.groups.by is not None,
-        )
+        wanted = np.outer(shares, _strata(labels[rows]).sum(axis=0))
+        parts = self._stratify(labels, rows, wanted, shares * len(rows))
         if len(np.unique(parts)) < len(shares):
             raise InputError(
                 "this split has an empty part: copies of an image, and other images of one group, stay in one part, "
-                f"and the {len(rows)} images are only {len(np.unique(groups))} groups. Use more images, larger "
-                "data.split.test and val, or fewer data.split.folds."
+                f"and the {len(rows)} images are only {len(np.unique(self._group_of(rows)))} groups. Use more images, "
+                "larger data.split.test and val, or fewer data.split.folds."
             )
         return parts
+
+    def _group_of(self, rows: np.ndarray) -> np.ndarray:
+        return rows if self.groups is None else self.groups[rows]
+
+    def _stratify(
+        self, labels: np.ndarray, rows: np.ndarray, wanted: np.ndarray, wanted_rows: np.ndarray
+    ) -> np.ndarray:
+        # splits by copies alone, which need no setting, stay those of earlier versions
+        refine, strata, seed = self.settings.groups.by is not None, _strata(labels[rows]), self.settings.seed
+        return stratify_groups(strata, self._group_of(rows), wanted, wanted_rows, seed, refine=refine)
 
     def _extend(self, labels: np.ndarray) -> Split:
         """Keep the parts of an earlier split, and distribute the other rows of the pool."""
@@ -193,17 +175,10 @@ class SplitPlan:
         requested = np.flatnonzero(sizes)
         shares = sizes[requested] / len(self.pool)
         there = np.stack([strata[self.pool[own == code]].sum(axis=0) for code in requested])
+        wanted = np.outer(shares, strata[self.pool].sum(axis=0)) - there
+        wanted_rows = shares * len(self.pool) - [(own == code).sum() for code in requested]
         if len(free):
-            codes[free] = requested[
-                stratify_groups(
-                    strata[free],
-                    free if self.groups is None else self.groups[free],
-                    np.outer(shares, strata[self.pool].sum(axis=0)) - there,
-                    shares * len(self.pool) - [(own == code).sum() for code in requested],
-                    self.settings.seed,
-                    refine=self.settings.groups.by is not None,
-                )
-            ]
+            codes[free] = requested[self._stratify(labels, free, wanted, wanted_rows)]
         return Split.of(codes)
 
     def _check_groups(self, groups: np.ndarray) -> None:
@@ -217,14 +192,12 @@ class SplitPlan:
         names = self.table.file_names[divided[groups]]
         message = (
             f"{divided.sum()} of {len(divided)} groups of images that belong together (such as files of the same "
-            f"bytes) are divided by the given parts: {len(names)} images, such as '{names[0]}'"
+            f"bytes) are divided by the given parts: {len(names)} images, such as '{names[0]}'. Scores may be too high"
         )
         if self.settings.groups.on_divided == "error":
-            raise InputError(
-                f"{message}. Correct the parts, or accept them with data.split.groups.on_divided=warn.",
-                key="data.split.groups.on_divided",
-            )
-        logger.warning("%s. Scores of val and test may be too high.", message)
+            key = "data.split.groups.on_divided"
+            raise InputError(f"{message}. Correct the parts, or accept them with {key}=warn.", key=key)
+        logger.warning(message)
 
     def missing(self, labels: np.ndarray, split: Split) -> np.ndarray:
         """Return bool (4, C), True if the part was requested and none of its images has the class.
@@ -264,15 +237,6 @@ def group_numbers(table: LabelTable) -> np.ndarray | None:
 def given_parts(table: LabelTable) -> tuple[str, ...]:
     """Return the names of the parts that the table gives, apart from those of an earlier split."""
     return () if table.parts is None else tuple(part for part in PARTS if part in table.parts)
-
-
-def _check_folds(num_images: int, folds: int, fold: int) -> None:
-    if not 2 <= folds <= num_images:
-        raise InputError(f"data.split.folds={folds}: expected from 2 to {num_images}, the number of images.")
-    if not 0 <= fold < folds:
-        raise InputError(
-            f"data.split.fold={fold}: expected from 0 to {folds - 1}, because data.split.folds={folds}."
-        )
 
 
 def _strata(labels: np.ndarray) -> np.ndarray:

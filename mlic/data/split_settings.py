@@ -92,34 +92,27 @@ class SplitSettings:
 
     def _check(self) -> None:
         check_seed("data.split.seed", self.seed)
-        for part, share in (("test", self.test), ("val", self.val), ("calibration", self.calibration)):
-            if not 0 <= share < 1:
+        for part in PARTS[1:]:
+            if not 0 <= getattr(self, part) < 1:
                 raise InputError(
-                    f"data.split.{part}={share}: expected a share of all images, at least 0 and below 1."
+                    f"data.split.{part}={getattr(self, part)}: expected a share of all images, at least 0 and below 1."
                 )
-        for key, value, choices in (
-            ("on_missing", self.on_missing, ("error", "warn")),
-            ("unlisted", self.unlisted, ("error", "train", "drop")),
-            ("official", self.official, ("use", "ignore")),
-            ("groups.on_divided", self.groups.on_divided, ("error", "warn")),
-        ):
-            check_choice(f"data.split.{key}", value, choices)
+        check_choice("data.split.on_missing", self.on_missing, ("error", "warn"))
+        check_choice("data.split.unlisted", self.unlisted, ("error", "train", "drop"))
+        check_choice("data.split.official", self.official, ("use", "ignore"))
+        check_choice("data.split.groups.on_divided", self.groups.on_divided, ("error", "warn"))
         if self.groups.by is not None:
             check_choice("data.split.groups.by", self.groups.by, GROUPINGS)
-        if self.column is not None and self.files is not None:
-            raise InputError(
-                "data.split.column and data.split.files are both set, but only one of them can give the parts.",
-                key="data.split.column",
-            )
-        if self.keep is not None and self.folds is not None:
-            raise InputError(
-                "data.split.keep and data.split.folds are both set, but the folds would move images to other parts.",
-                key="data.split.folds",
-            )
         for part in (self.values or {}).values():
             check_choice("data.split.values", part, PARTS)
         for part in self.files if isinstance(self.files, Mapping) else ():
             check_choice("data.split.files", part, PARTS)
+        for one, other in (("column", "files"), ("keep", "folds")):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise InputError(
+                    f"data.split.{one} and data.split.{other} are both set, but only one of them can give the parts.",
+                    key=f"data.split.{other}",
+                )
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -85,11 +86,8 @@ def try_split(table: LabelTable, settings: SplitSettings) -> SplitTrial:
     plan = SplitPlan(table, settings)
     split = plan.split()
     missing = plan.missing(table.positives, split)
-    parts = np.array(PARTS, dtype=object)
-    lacking = {
-        table.classes[column]: tuple(parts[missing[:, column]])
-        for column in np.flatnonzero(missing.any(axis=0))
-    }
+    columns = zip(table.classes, missing.T, strict=True)
+    lacking = {name: tuple(compress(PARTS, parts)) for name, parts in columns if parts.any()}
     return SplitTrial(split, lacking, plan.least_min_images(missing) if lacking else None)
 
 
@@ -121,16 +119,16 @@ def split_hash(table: LabelTable, settings: SplitSettings | None = None, **optio
         settings: settings of the split.
         options: see `stratified_split`.
     """
-    settings = settings or SplitSettings.of(options)
+    settings, given = settings or SplitSettings.of(options), given_parts(table)
     digest = sha256()
-    shares = [
-        0.0 if part in given_parts(table) else float(getattr(settings, part)) for part in ("test", "val")
-    ]
-    text = f"{shares[0]!r} {shares[1]!r} {int(settings.seed)}"
+    test, val, calibration = (
+        0.0 if part in given else float(getattr(settings, part)) for part in ("test", "val", "calibration")
+    )
+    text = f"{test!r} {val!r} {int(settings.seed)}"
     if settings.folds is not None and table.parts is None:
-        text = f"fold {int(settings.fold)} of {int(settings.folds)} {shares[1]!r} {int(settings.seed)}"
-    if settings.calibration and "calibration" not in given_parts(table):
-        text += f" calibration {float(settings.calibration)!r}"
+        text = f"fold {int(settings.fold)} of {int(settings.folds)} {val!r} {int(settings.seed)}"
+    if calibration:
+        text += f" calibration {calibration!r}"
     for part in (*table.file_names, "", *table.classes, "", text):
         digest.update(part.encode(errors="surrogatepass") + b"\0")
     digest.update(np.ascontiguousarray(table.labels).tobytes())
@@ -145,21 +143,12 @@ def split_hash(table: LabelTable, settings: SplitSettings | None = None, **optio
 
 
 def _describe_lacking(table: LabelTable, trial: SplitTrial) -> str:
-    counts, given = dict(zip(table.classes, table.counts(), strict=True)), given_parts(table)
-    places = []
-    for part in PARTS:
-        names = [f"{name} ({counts[name]} images)" for name, parts in trial.lacking.items() if part in parts]
-        if names:
-            places.append(f"{part}{' (given)' if part in given else ''} has no images of {', '.join(names)}")
-    remedies = ["Use more images"]
-    if trial.least:
-        remedies = [f"Drop rare classes with data.min_images_per_class={trial.least}"]
-    # shares and seed change nothing in parts that are given or kept
-    drawn = [part for part in ("test", "val") if part not in given]
-    if drawn and table.kept is None:
-        remedies.append(f"change data.split.{', '.join(drawn)} or seed")
-    remedies.append("or continue without them in that part with data.split.on_missing=warn")
+    counts = dict(zip(table.classes, table.counts(), strict=True))
+    lacking = trial.lacking.items()
+    places = [f"'{name}' ({counts[name]} images) is not in {' and '.join(parts)}" for name, parts in lacking]
+    drop = f"drop them with data.min_images_per_class={trial.least}, " if trial.least else ""
     return (
-        f"{len(trial.lacking)} of {len(table.classes)} classes are too rare to be in each part of the split: "
-        f"{'; '.join(places)}. {', '.join(remedies)}."
+        f"{len(places)} of {len(table.classes)} classes are too rare to be in each part of the split: "
+        f"{'; '.join(places)}. Use more images, {drop}change the shares or the seed of parts that are not given, or "
+        "continue with data.split.on_missing=warn."
     )

@@ -125,27 +125,24 @@ class LabelTable:
                 shapes do not match.
         """
         names, class_names = np.array(file_names, dtype=object), np.array(classes, dtype=object)
-        labels = np.asarray(labels)
+        labels = np.asarray(labels).astype(np.int8)
         if labels.shape != (len(names), len(class_names)):
             raise InputError(
-                f"labels have shape {labels.shape}, "
-                f"expected ({len(names)} file names, {len(class_names)} classes)."
+                f"labels have shape {labels.shape}, expected ({len(names)} file names, {len(class_names)} classes)."
             )
         check_class_names(classes, labels=labels)
         order, class_order = np.argsort(names, kind="stable"), np.argsort(class_names, kind="stable")
-        _refuse_repeats(names[order], "file name")
-        _refuse_repeats(class_names[class_order], "class")
-        table = cls(
-            Path(image_dir),
-            names,
-            labels.astype(np.int8),
-            tuple(class_names),
-            groups,
-            references,
-            parts,
-            columns or {},
+        for what, found in (("file name", names[order]), ("class", class_names[class_order])):
+            if repeated := sorted({*found[1:][found[1:] == found[:-1]]}):
+                raise InputError(
+                    f"{len(repeated)} {what}(s) occur more than once: {str(repeated[:NAMES_SHOWN])[1:-1]}."
+                )
+        more = {"groups": groups, "references": references, "parts": parts, "columns": columns or {}}
+        return (
+            cls(Path(image_dir), names, labels, tuple(class_names), **more)
+            .select_classes(class_order)
+            ._take(order)
         )
-        return table.select_classes(class_order)._take(order)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -237,7 +234,7 @@ def is_text(name: str) -> bool:
     return True
 
 
-def check_class_names(classes: Sequence[str], place: str = "", labels: np.ndarray | None = None) -> None:
+def check_class_names(classes: Sequence[str], place: str = "data", labels: np.ndarray | None = None) -> None:
     """Check that class names are printable and distinguishable.
 
     Args:
@@ -249,41 +246,22 @@ def check_class_names(classes: Sequence[str], place: str = "", labels: np.ndarra
         InputError: a name is empty, contains a control character or is not text; or names differ only in case,
             whitespace or Unicode normalization.
     """
-    start = f"{place}: " if place else ""
-    if "" in classes:
-        raise InputError(f"{start}a class has an empty name; every class needs a name.")
-    for name in classes:
-        if not is_text(name) or _CONTROL.search(name):
-            raise InputError(
-                f"{start}the class name {name!r} contains a control character or is not valid text; correct it."
-            )
+    if wrong := [name for name in classes if not name or not is_text(name) or _CONTROL.search(name)]:
+        raise InputError(
+            f"{place}: the class name {wrong[0]!r} is empty, or has a control character or invalid text."
+        )
     plain = [name if name.isascii() else unicodedata.normalize("NFC", name) for name in classes]
     plain = [" ".join(name.lower().split()) for name in plain]
-    if len(set(plain)) == len(classes):  # a million columns take a second
+    if len(set(plain)) == len(set(classes)):  # a million columns take a second
         return
-    forms: dict[str, dict[str, int]] = defaultdict(dict)
+    columns: dict[str, list[int]] = defaultdict(list)
     for column, name in enumerate(plain):
-        forms[name][classes[column]] = column
-    for alike in forms.values():
-        if len(alike) == 1:  # the same name twice, which is refused when the table is built
-            continue
-        # names that look the same are shown with escapes
-        show = repr if len({unicodedata.normalize("NFC", name) for name in alike}) > 1 else ascii
-        listed = " and ".join(
-            show(name) if labels is None else f"{show(name)} ({(labels[:, column] == 1).sum()} images)"
-            for name, column in sorted(alike.items())
-        )
-        raise InputError(
-            f"{start}class names differ only in case, whitespace or Unicode normalization: "
-            f"{listed}. Use one spelling, or rename one if they are different classes."
-        )
-
-
-def _refuse_repeats(sorted_names: np.ndarray, what: str) -> None:
-    repeated = sorted(set(sorted_names[1:][sorted_names[1:] == sorted_names[:-1]]))
-    if repeated:
-        shown = ", ".join(f"'{name}'" for name in repeated[:NAMES_SHOWN])
-        more = ", …" if len(repeated) > NAMES_SHOWN else ""
-        raise InputError(
-            f"{len(repeated)} {what}(s) occur more than once: {shown}{more}. Each must be unique."
-        )
+        columns[name].append(column)
+    alike = next(own for own in columns.values() if len({classes[column] for column in own}) > 1)
+    counts = np.zeros(len(classes), int) if labels is None else (labels == 1).sum(axis=0)
+    # names that look the same are shown with escapes
+    shown = " and ".join(f"{classes[column]!a} ({counts[column]} images)" for column in sorted(alike))
+    raise InputError(
+        f"{place}: class names differ only in case, whitespace or Unicode normalization: {shown}. Use one spelling, or "
+        "rename one if they are different classes."
+    )

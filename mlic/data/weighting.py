@@ -6,7 +6,7 @@ import numpy as np
 
 from mlic.errors import InputError, check_choice
 
-SCHEMES = ("none", "inverse_sqrt", "inverse")
+SCHEMES = {"none": 0.0, "inverse_sqrt": -0.5, "inverse": -1.0}  # powers of the number of images
 
 
 def class_weights(
@@ -32,29 +32,17 @@ def class_weights(
     Raises:
         InputError: `scheme` is unknown, `scale` has a class that is not in `classes`, or a factor is out of range.
     """
+    check_choice("data.class_weights.scheme", scheme, tuple(SCHEMES))
     scale = dict(scale or {})
-    _check(classes, scheme, scale)
-    images = np.maximum(np.asarray(counts, dtype=np.float64), 1)
-    if scheme == "none":
-        weights = np.ones_like(images)
-    elif scheme == "inverse_sqrt":
-        weights = 1 / np.sqrt(images)
-    else:
-        weights = 1 / images
-    weights *= [scale.get(name, 1.0) for name in classes]
-    return weights.astype(np.float32)
-
-
-def _check(classes: Sequence[str], scheme: str, scale: Mapping[str, float]) -> None:
-    check_choice("data.class_weights.scheme", scheme, SCHEMES)
-    unknown = sorted(set(scale) - set(classes))
-    if unknown:
+    factors = np.array([scale.get(name, 1.0) for name in classes], dtype=np.float64)
+    if unknown := sorted(set(scale) - set(classes)):
         raise InputError(
-            f"data.class_weights.scale: no class named {', '.join(unknown)}. "
-            f"The classes after curation are: {', '.join(classes)}."
+            f"data.class_weights.scale: no class named {', '.join(unknown)}. The classes after curation are: "
+            f"{', '.join(classes)}."
         )
-    for name, factor in scale.items():
-        if not isinstance(factor, int | float) or not (np.isfinite(factor) and factor >= 0):
-            raise InputError(f"data.class_weights.scale.{name}={factor}: expected a number of at least 0.")
-    if scale and all(scale.get(name, 1.0) == 0 for name in classes):
-        raise InputError("data.class_weights.scale is 0 for every class; leave at least one above 0.")
+    if not (np.isfinite(factors) & (factors >= 0)).all() or not factors.any():
+        raise InputError(
+            f"data.class_weights.scale={scale}: expected numbers of at least 0, and one above 0."
+        )
+    images = np.maximum(np.asarray(counts, dtype=np.float64), 1)
+    return (images ** SCHEMES[scheme] * factors).astype(np.float32)

@@ -75,7 +75,7 @@ def write_dataset(
     table, split = datamodule.table, datamodule.split
     folder.write_json(DATASET_FILE, {**describe_dataset(datamodule), "near_duplicates": near_duplicates})
     digests = datamodule.digests.astype(str)
-    frame = pd.DataFrame({"file_name": table.file_names, "split": split.names(len(table)), "sha256": digests})
+    frame = pd.DataFrame({"file_name": table.file_names, "split": split.names(), "sha256": digests})
     if datamodule.group_images is not None:
         frame["group"] = table.groups  # resuming checks the split without features
     write_atomically(folder.path / SPLIT_FILE, escape_table(frame).to_csv(index=False))

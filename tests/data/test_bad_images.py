@@ -65,7 +65,7 @@ def test_some_missing_files_are_left_out_and_most_are_not(photos: Path, caplog: 
     leave_out_missing(photos, [*names, "a_5.png"], ["a_3"], "drop")
     assert "'a_3' from 'a_3.jpg'. Correct" in caplog.text
     names = ["a_0.jpg", "a_1", "a_2", "a_3"]
-    with pytest.raises(InputError, match="3 of 4 images cannot be used"):
+    with pytest.raises(InputError, match="3 images cannot be used, of 4"):
         leave_out_missing(photos, names, names[1:], "drop")
 
 

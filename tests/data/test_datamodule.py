@@ -12,7 +12,7 @@ from mlic.train import train
 
 def test_places_that_are_not_given_are_named(tmp_path: Path):
     for given, missing in (
-        (["data=csv", f"data.images={tmp_path}"], "data.annotations must"),
+        (["data=csv", f"data.images={tmp_path}"], "data.annotations .* must .*'annotations'"),
         (["data=voc"], "data.annotations and data.images must"),
     ):
         config = compose(*given, output=tmp_path / "run")

@@ -36,10 +36,10 @@ def test_select_takes_numbers_and_masks_and_stays_sorted():
         (["a", "a"], ["x", "y"], r"file name\(s\) occur more than once: 'a'"),
         (["a", "b"], ["x", "x"], r"class\(s\) occur more than once: 'x'"),
         (["a"], ["x", "y"], r"shape \(2, 2\), expected \(1 file names, 2 classes\)"),
-        (["a", "b"], ["x", ""], "a class has an empty name"),
+        (["a", "b"], ["x", ""], "the class name '' is empty"),
         (["a", "b"], ["Dog", "dog"], r"case, .*: 'Dog' \(1 images\) and 'dog' \(1 images\)"),
         (["a", "b"], ["fire  truck", "Fire truck"], "only in case, whitespace or Unicode"),
-        (["a", "b"], ["\u00c4pfel", "A\u0308pfel"], r"'A.u0308pfel' .* and '.xc4pfel'"),
+        (["a", "b"], ["\u00c4pfel", "A\u0308pfel"], r"'.xc4pfel' .* and 'A.u0308pfel'"),
     ],
 )
 def test_names_that_are_not_distinct_are_refused(names: list[str], classes: list[str], message: str):

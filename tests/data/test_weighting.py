@@ -31,8 +31,8 @@ def test_a_class_without_images_has_a_finite_weight():
     [
         ({"scheme": "sqrt"}, "scheme: must be one of none, inverse_sqrt, inverse"),
         ({"scale": {"persn": 0.5}}, "no class named persn. The classes after curation are: person, cat, dog"),
-        ({"scale": {"cat": float("inf")}}, "scale.cat=inf"),
-        ({"scale": dict.fromkeys(CLASSES, 0)}, "scale is 0 for every class"),
+        ({"scale": {"cat": float("inf")}}, "inf}: expected numbers of at least 0"),
+        ({"scale": dict.fromkeys(CLASSES, 0)}, "and one above 0"),
     ],
 )
 def test_bad_settings_are_refused(options: dict, message: str):

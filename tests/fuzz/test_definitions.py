@@ -107,7 +107,7 @@ def test_splits(table: LabelTable, seed: int, test: float, val: float, folds: in
         return
     rows = np.concatenate(list(split.parts().values()))
     np.testing.assert_array_equal(np.sort(rows), np.arange(len(table)))  # disjoint and complete
-    names = np.array(split.names(len(table)), dtype=object)
+    names = np.array(split.names(), dtype=object)
     given_part = table.parts if table.parts is not None else np.full(len(table), "train", dtype=object)
     kept = table.kept if table.kept is not None else np.full(len(table), "", dtype=object)
     fixed, known = given_part != "train", kept != ""

@@ -106,7 +106,7 @@ CSV: dict[str, Case] = {
     "many columns": (f"file_name,{','.join(f'c{n}' for n in range(MANY))}\na.jpg{',1' * MANY}\n", MANY),
     "listed twice": ("file_name,labels\na.jpg,cat\n./a.jpg,dog|cat\n", "line 3: the labels of 'a.jpg'"),
     "an address": ("file_name,labels\nfile:///etc/passwd,cat\n", "line 2: 'file:///etc/passwd' is an address"),
-    "escape in a label": ("file_name,labels\na.jpg,\x1b[31mcat\n", "contains a control character"),
+    "escape in a label": ("file_name,labels\na.jpg,\x1b[31mcat\n", "has a control character"),
     "labels that look alike": (f"file_name,labels\na.jpg,{ALIKE[0]}\nb.jpg,{ALIKE[1]}\n", "differ only in case"),
 }  # fmt: skip
 COCO: dict[str, Case] = {

@@ -38,7 +38,7 @@ def test_one_class_and_a_batch_larger_than_the_set(with_labels: Callable[..., Di
 
 
 def test_one_image_and_a_few(with_labels: Callable[..., DictConfig]):
-    with pytest.raises(InputError, match=r"1 images are too few: data\.split\.test=0\.2 and"):
+    with pytest.raises(InputError, match=r"1 images.* are too few"):
         train(with_labels("file_name,labels", ["shapes_00.jpg,square"]))
     with pytest.raises(InputError, match=r"1 of 1 classes are too rare|too few"):
         train(with_labels("file_name,labels", ["shapes_00.jpg,square", "shapes_01.jpg,"]))
@@ -69,7 +69,7 @@ def test_no_label_anywhere(with_labels: Callable[..., DictConfig], tmp_path: Pat
      "+data.class_weights.scale.square=nan", "optimizer.lr=-1", "trainer.max_epochs=0", "model.backbone.image_size=0"],
 )  # fmt: skip
 def test_settings_out_of_range_are_named(override: str, tiny_config: MakeConfig):
-    key = override.lstrip("+").partition("=")[0].removesuffix(".lr")  # which the optimizer names
+    key = override.lstrip("+").partition("=")[0].removesuffix(".lr").removesuffix(".square")
     with pytest.raises(InputError, match=key):
         train(tiny_config(override))
 

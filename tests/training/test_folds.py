@@ -183,7 +183,7 @@ def test_errors_leave_a_finished_cross_validation_as_it_is(
             "is the folder of a cross-validation, not of a run",
         ),
         (folder, [], "is the folder of a cross-validation, not of a run"),
-        (other, ["data.split.folds=0"], r"data\.split\.folds=0: expected from 2 to 60"),
+        (other, ["data.split.folds=0"], r"data\.split\.folds=0.*: expected 2 to 60 folds"),
         (folder, ["data.split.folds=2"], r"other folds of an earlier cross-validation \(fold_2\)"),
         (folder, ["data.split.folds=3", "optimizer.lr=nope"], r"optimizer\.lr: must be float"),
         (folder, ["data.split.folds=3", "resume=auto", "optimizer.lr=0.5"], "a run with different settings"),
@@ -213,6 +213,6 @@ def test_a_class_that_is_too_rare_for_a_later_fold_is_found_before_training(
         config = tiny_config(
             f"data.annotations={tmp_path / 'labels.csv'}", "data.split.folds=5", "data.split.val=0"
         )
-        with pytest.raises(InputError, match="test has no images of rare"):
+        with pytest.raises(InputError, match=r"'rare' .* is not in test"):
             train(config)
     assert not found
