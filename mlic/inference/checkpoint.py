@@ -72,7 +72,7 @@ class SavedRun:
         weights_digest: sha256 of the weights of the backbone.
         head_state: weights of the head.
         backbone_state: weights of the trained part of the backbone.
-        seen: images that the weights have seen; None in old runs.
+        seen: images that the weights have seen; None in runs of versions that did not record them.
         thresholds: content of thresholds.json; None if this is not the selected checkpoint.
         class_weights: class weights (C,) of the loss; None if this is not the selected checkpoint.
         precision: precision of the backbone; None if this is not the selected checkpoint.
@@ -218,18 +218,3 @@ def fingerprints(digests: np.ndarray) -> np.ndarray:
     """
     numbers = [int(digest or "0", 16) for digest in digests.astype("U16").tolist()]
     return np.array(numbers, dtype=np.uint64).view(np.int64)
-
-
-def images_seen(saved: SavedRun) -> SeenImages | None:
-    """Return the images recorded in a checkpoint or, for old runs, in split.csv; None if neither has them.
-
-    Raises:
-        InputError: split.csv cannot be read.
-    """
-    split = read_split(saved) if saved.seen is None else None
-    if split is None or "sha256" not in split.columns:
-        return saved.seen
-    train, val = (
-        fingerprints(split.loc[split["split"] == part, "sha256"].to_numpy(str)) for part in ("train", "val")
-    )
-    return SeenImages(train, val, is_whole=saved.config.get("init_from") is None)

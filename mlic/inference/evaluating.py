@@ -21,7 +21,7 @@ from mlic.evaluation.thresholds import CALIBRATED
 from mlic.features.extraction import HASH_INDEX
 from mlic.features.hashing import hash_files
 from mlic.features.source import CachedFeatures
-from mlic.inference.checkpoint import fingerprints, images_seen, read_split
+from mlic.inference.checkpoint import fingerprints, read_split
 from mlic.inference.classifier import Classifier
 from mlic.inference.labelled import LabelledSet
 from mlic.inference.loading import build
@@ -94,13 +94,11 @@ def evaluate_run(
     stored = classifier.saved.thresholds
     if stored is not None and stored["fitted_on"] is not None:
         thresholds[f"{name}_{CALIBRATED}"] = classifier.choose_thresholds(CALIBRATED)[columns]
-    arrays, loss = (
-        (predictions.scores, predictions.targets, predictions.classes),
-        _loss(classifier, logits, table),
-    )
+    arrays = (predictions.scores, predictions.targets, predictions.classes)
+    loss = _loss(classifier, logits, table)
     metrics = {key: {"loss": loss, **evaluate_scores(*arrays, limits)} for key, limits in thresholds.items()}
     in_run = count_in_run(classifier, table, folder / HASH_INDEX)
-    seen, selection = images_seen(classifier.saved), ""
+    seen, selection = classifier.saved.seen, ""
     if in_run and (known := in_run["train"] + in_run["val"]):
         selection = f"{known} of {len(table)} images have the content of images that chose the weights"
     elif seen is None or not seen.is_whole:
@@ -175,7 +173,7 @@ def count_in_run(
     Train and val include the images of the runs that this one started from. Test is missing if only the checkpoint is
     available.
     """
-    seen, split = images_seen(classifier.saved), read_split(classifier.saved)
+    seen, split = classifier.saved.seen, read_split(classifier.saved)
     if seen is None:
         return None
     known = {"train": seen.train, "val": seen.val}
@@ -197,10 +195,8 @@ def write_evaluation(
         InputError: another process writes to the folder.
     """
     predictions, saved = evaluated.predictions, classifier.saved
-    model, trained = (
-        read_record(saved.folder, name)[0] if saved.folder else {}
-        for name in (layout.MODEL_FILE, layout.DATASET_FILE)
-    )
+    names = (layout.MODEL_FILE, layout.DATASET_FILE)
+    model, trained = (read_record(saved.folder, name)[0] if saved.folder else {} for name in names)
     classes, images = list(predictions.classes), len(predictions)
     counts = dict(zip(classes, predictions.positives.sum(axis=0).tolist(), strict=True))
     folders = [str(path) for path in labelled.table.folders or [labelled.table.image_dir]]

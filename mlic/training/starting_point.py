@@ -7,7 +7,7 @@ import numpy as np
 
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
-from mlic.inference.checkpoint import SavedRun, SeenImages, fingerprints, images_seen
+from mlic.inference.checkpoint import SavedRun, SeenImages, fingerprints
 from mlic.models import Backbone, MultiLabelClassifier
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def start_from(
 
 def _check_images(saved: SavedRun, datamodule: MultiLabelDataModule) -> SeenImages | None:
     """Check that the run has not seen images of val and test (by their bytes); return the seen images."""
-    seen = images_seen(saved)
+    seen = saved.seen
     if saved.split_hash == datamodule.split_hash:
         return seen
     if seen is None or not seen.is_whole:
