@@ -4,9 +4,7 @@ The best threshold of a class with few positives is mostly noise, and can be wor
 threshold is therefore shrunk towards the common one, the more the fewer positives the class has.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,26 +91,21 @@ def resolve_thresholds(
 ) -> np.ndarray:
     """Return the thresholds of the classes, float64 (C,), that the setting `thresholds` asks for.
 
-    A class whose guarantee cannot be given gets an infinite threshold, so that its label is never predicted.
-
     Args:
         setting: `calibrated` (the run's own for each class), `common` (the run's own for all classes), one number from
-            0 to 1, a number for some classes by name (the others get their calibrated one), or the path of a
-            thresholds.json or guarantees.json.
+            0 to 1, or a number for some classes by name (the others get their calibrated one).
         classes: C names.
         own: content of the thresholds.json of the run; None if it has none.
 
     Raises:
         InputError: the setting is not one of these or names unknown classes, or the run has no thresholds of its own.
     """
-    if isinstance(setting, str) and setting.endswith(".json"):
-        given = _of_file(Path(setting), classes)
-    elif isinstance(setting, str) and setting not in (CALIBRATED, COMMON):
+    if isinstance(setting, str) and setting not in (CALIBRATED, COMMON):
         raise InputError(
             f"thresholds: must be calibrated, common, a number from 0 to 1, numbers of classes such as "
             f"{{person: 0.9}}, or a .json file, got '{setting}'."
         )
-    elif isinstance(setting, str | Mapping):
+    if isinstance(setting, str | Mapping):
         if own is None:
             raise InputError(
                 "the checkpoint has no calibrated thresholds. They are stored in the selected checkpoint (best.ckpt) "
@@ -128,19 +121,6 @@ def resolve_thresholds(
             f"thresholds: the run has no class '{unknown[0]}'. It has {', '.join(classes)[:300]}."
         )
     return np.array([given[name] for name in classes], dtype=np.float64)
-
-
-def _of_file(file: Path, classes: Sequence[str]) -> dict[str, float]:
-    """Return the threshold of each class in thresholds.json or guarantees.json."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        found = content["per_class"] if "per_class" in content else content["yes"]["thresholds"]
-        return {name: np.inf if found[name] is None else _number(found[name]) for name in classes}
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            f"thresholds: '{file}' cannot be used ({error!r}). Expected the thresholds.json of a run, or a "
-            "guarantees.json with precision=, that has all classes of the run."
-        ) from error
 
 
 def _number(value: Any) -> float:

@@ -17,7 +17,7 @@ from mlic.data.images import FULL_BITS, DraftSize, ImageReference, check_bits_st
 from mlic.errors import InputError
 from mlic.evaluation.thresholds import CALIBRATED, resolve_thresholds
 from mlic.inference.checkpoint import SavedRun, read_saved_run
-from mlic.inference.guarantees import refuse_other_checkpoint
+from mlic.inference.guarantees import read_thresholds
 from mlic.inference.listing import Images, list_images
 from mlic.inference.loading import WeightsFiles, find_device, make_backbone, make_head
 from mlic.inference.prediction_table import prediction_rows
@@ -138,13 +138,17 @@ class Classifier:
         return None if self.saved.thresholds is None else self.choose_thresholds(CALIBRATED)
 
     def choose_thresholds(self, thresholds: ThresholdSetting) -> np.ndarray:
-        """Return thresholds float64 (C,); see `mlic.evaluation.thresholds.resolve_thresholds`.
+        """Return thresholds float64 (C,).
+
+        Args:
+            thresholds: path of a thresholds.json or guarantees.json, or see
+                `mlic.evaluation.thresholds.resolve_thresholds`.
 
         Raises:
             InputError: the setting cannot be used.
         """
         if isinstance(thresholds, str) and thresholds.endswith(".json"):
-            refuse_other_checkpoint(Path(thresholds), self.saved.checkpoint)
+            return read_thresholds(Path(thresholds), self.classes, self.saved.checkpoint)
         return resolve_thresholds(thresholds, self.classes, self.saved.thresholds)
 
     def stream(

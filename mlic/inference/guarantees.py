@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 from mlic.errors import InputError
 from mlic.evaluation.guarantees import fit_guarantees, guarantee_table, share_without_question
 from mlic.evaluation.predictions import Predictions
-from mlic.evaluation.thresholds import resolve_thresholds
 from mlic.inference.checkpoint import find_checkpoint
 from mlic.runs.folder import GUARANTEES_FILE, RunFolder, refuse_foreign_folder
 
@@ -100,42 +100,31 @@ def _digest(checkpoint: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def refuse_other_checkpoint(file: Path, checkpoint: Path) -> dict[str, Any]:
-    """Check that the guarantees in a file, if it has any, are those of a checkpoint, and return its content.
+def read_thresholds(
+    file: Path, classes: Sequence[str], checkpoint: Path, answer: str | None = None
+) -> np.ndarray:
+    """Return the thresholds float64 (C,) in a thresholds.json or guarantees.json.
+
+    Args:
+        file: the file.
+        classes: C names.
+        checkpoint: checkpoint that gives the scores; guarantees are for the scores of one checkpoint only.
+        answer: `yes` or `no` of guarantees.json, above and up to whose threshold a label has this answer. Without a
+            guarantee, the former is infinite and the latter -1, below all scores. Default: thresholds.json, or `yes`.
 
     Raises:
-        InputError: the file cannot be read, or is of another checkpoint, whose scores mean something else.
+        InputError: the file cannot be read, has no such thresholds of all classes, or is of another checkpoint.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"thresholds: '{file}' cannot be used ({error}). {EXPECTED}") from error
-    content = content if isinstance(content, dict) else {}
-    if "per_class" not in content and content.get("checkpoint") != _digest(checkpoint):
+        is_tuned = answer is None and "per_class" in content
+        found = content["per_class"] if is_tuned else content[answer or "yes"]["thresholds"]
+        missing = -1.0 if answer == "no" else np.inf
+        values = np.array([missing if found[name] is None else float(found[name]) for name in classes])
+        if not (((values >= 0) & (values <= 1)) | (values == missing)).all():  # or NaN
+            raise ValueError("a threshold must be a number from 0 to 1")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"thresholds: '{file}' cannot be used ({error!r}). {EXPECTED}") from error
+    if not is_tuned and content.get("checkpoint") != _digest(checkpoint):
         raise InputError(f"thresholds: '{file}' is of another checkpoint than '{checkpoint}'. {EXPECTED}")
-    return content
-
-
-def answer_thresholds(
-    file: Path, classes: tuple[str, ...], checkpoint: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the thresholds (C,) of the answers yes and no from guarantees.json.
-
-    Labels above the first are answered with yes, those not above the second with no. Without a guarantee, the former
-    is infinite and the latter below all scores, so that somebody is asked.
-
-    Raises:
-        InputError: the file is missing, of another checkpoint, or has no guarantee for one of the answers.
-    """
-    content = refuse_other_checkpoint(file, checkpoint)
-    yes = resolve_thresholds(str(file), classes, None)
-    try:
-        no = [content["no"]["thresholds"][name] for name in classes]
-        lower = np.array([-1.0 if value is None else float(value) for value in no])
-        if not ((lower >= -1) & (lower <= 1)).all():  # or NaN
-            raise ValueError("thresholds must be numbers from 0 to 1")
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"ask=true: '{file}' has no guarantees for yes and no ({error!r}). {EXPECTED}"
-        ) from error
-    return yes, np.minimum(lower, yes)
+    return values

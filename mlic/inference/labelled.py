@@ -98,8 +98,8 @@ def find_reader(config: Mapping[str, Any]) -> Callable[..., LabelTable]:
     if module_name == "mlic.data" and name.startswith("read_") and name in dir(mlic.data):
         return partial(getattr(mlic.data, name), **options)
     raise InputError(
-        f"the run read its data with '{target}', which is not one of mlic.data.read_* and is therefore not called "
-        "for a checkpoint. Specify the data set with data=... data.annotations=... data.images=..."
+        f"the run read its data with '{target}', which is not called for a checkpoint, because it is not one of "
+        "mlic.data.read_*. Specify the data set with data=... data.annotations=... data.images=..."
     )
 
 
@@ -139,9 +139,9 @@ def match_classes(
     """
     for kind, wanted, known in (("data", class_map, table.classes), ("run", class_map.values(), classes)):
         if absent := [str(name) for name in wanted if name not in known]:
+            hint = "Write class_map={<class of the data>: <class of the run>}."
             raise InputError(
-                f"class_map: {_shorten(absent)}: not among the classes of the {kind}, which are {_shorten(known)}. "
-                "Write class_map={<class of the data>: <class of the run>}."
+                f"class_map: {_shorten(absent)}: not classes of the {kind} ({_shorten(known)}). {hint}"
             )
     names = np.array([class_map.get(name, name) for name in table.classes], dtype=object)
     unknown = tuple(name for name in table.classes if class_map.get(name, name) not in classes)

@@ -57,17 +57,15 @@ def _find(entry: Any, place: int) -> list[Found]:
     if isinstance(entry, np.ndarray):
         form = (entry.dtype.name, entry.ndim, entry.shape[2:])
         if form not in (("uint8", 3, (3,)), ("uint8", 2, ()), ("uint16", 2, ())):
-            raise InputError(
-                f"images: an array {entry.dtype} {entry.shape} is not an image; expected uint8 (height, width, 3), or "
-                "uint8 or uint16 (height, width) for greyscale."
-            )
+            expected = "uint8 (height, width, 3), or uint8 or uint16 (height, width)"
+            raise InputError(f"images: expected arrays {expected}, got {entry.dtype} {entry.shape}.")
         entry = Image.fromarray(entry)
     if isinstance(entry, Image.Image):
         return [(entry, str(getattr(entry, "filename", "") or f"image {place}"), None)]
     if not isinstance(entry, str | Path):
+        kind = type(entry).__name__
         raise TypeError(
-            f"images: {type(entry).__name__} is not an image; expected a path, a folder, a PIL image, a numpy array, "
-            "or a list of these."
+            f"images: {kind} is not an image; expected a path, a PIL image, an array or a list of these."
         )
     text, path = str(entry), Path(entry)
     if text.endswith(".tar") or "://" in text:
@@ -79,11 +77,8 @@ def _find(entry: Any, place: int) -> list[Found]:
     folder = Path(os.path.dirname(re.split(r"[*?\[]", text)[0]))
     files = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if os.path.isfile(match)]
     if not files:
-        raise InputError(
-            f"images: '{text}' does not exist, and no file matches it. Expected a folder, files as "
-            "[first.jpg,second.jpg], or a pattern such as photos/*.jpg.",
-            key="images",
-        )
+        hint = "Expected a folder, files as [first.jpg,second.jpg], or a pattern such as photos/*.jpg."
+        raise InputError(f"images: '{text}' does not exist, and no file matches it. {hint}", key="images")
     return [(file, "", folder) for file in files]
 
 
@@ -102,9 +97,9 @@ def _listed(file: Path) -> list[Found]:
         del names[0]  # the header
     absent = [name for name in names if not (base / name).is_file()]
     if absent or not names:
+        count, shown = f"{len(absent)} of {len(names)}", ", ".join(absent[:3])
         raise InputError(
-            f"images: {len(absent)} of {len(names)} images in '{file}' do not exist: {', '.join(absent[:3])}. Names "
-            "must be relative to the folder of the list, or to the working folder."
+            f"images: {count} images in '{file}' are not in its folder or the working folder: {shown}."
         )
     # a name that is absolute has its own folder
     paths = [base / name for name in names]
@@ -121,7 +116,5 @@ def _in_folder(folder: Path) -> list[Found]:
         path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     if not shown:
-        raise InputError(
-            f"images: '{folder}' contains no file with the extension of an image (.jpg, .png, ...)."
-        )
+        raise InputError(f"images: '{folder}' has no file with the extension of an image.", key="images")
     return [(path, "", folder) for path in shown]

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mlic.errors import InputError, check_choice
 from mlic.evaluation.thresholds import CALIBRATED
-from mlic.inference.guarantees import answer_thresholds
+from mlic.inference.guarantees import read_thresholds
 from mlic.inference.listing import list_images
 from mlic.inference.prediction_table import ERROR, RANK, append_rows, prediction_rows
 from mlic.inference.prelabels import PreLabels
@@ -95,7 +95,9 @@ def _thresholds(classifier: Any, settings: Mapping[str, Any]) -> tuple[np.ndarra
     if not settings["ask"]:
         return classifier.choose_thresholds(setting), None
     file = Path(settings["run"]) / GUARANTEES_FILE if setting == CALIBRATED else Path(str(setting))
-    return answer_thresholds(file, classifier.classes, classifier.saved.checkpoint)
+    given = (file, classifier.classes, classifier.saved.checkpoint)
+    yes, no = (read_thresholds(*given, answer) for answer in ("yes", "no"))
+    return yes, np.minimum(no, yes)
 
 
 def _count(scores: np.ndarray, upper: np.ndarray, lower: np.ndarray | None) -> dict[str, int]:

@@ -127,7 +127,7 @@ def test_what_is_not_an_image_is_refused_by_name(classifier: Classifier):
         with pytest.raises(TypeError, match=r"images: \w+ is not an image; expected a path"):
             classifier.predict(given)
     for array in (np.zeros((8, 8, 3)), np.zeros((3, 8, 8), np.uint8), np.zeros(8, np.uint8)):
-        with pytest.raises(InputError, match=r"is not an image; expected uint8 \(height"):
+        with pytest.raises(InputError, match=r"images: expected arrays uint8 \(height"):
             classifier.predict(array)
 
 

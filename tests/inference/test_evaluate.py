@@ -103,9 +103,9 @@ def test_classes_are_matched_by_name(on_csv: Evaluate, all_rows: dict[str, str],
     renamed = on_csv("class_map={zebra: cross}", "report=true", rows=without_cross)
     assert renamed["all"] == on_csv()["all"]
     for override, message in (
-        ("class_map={okapi: cross}", "class_map: okapi: not among the classes of the data"),
+        ("class_map={okapi: cross}", "class_map: okapi: not classes of the data"),
         ("missing_classes=guess", "missing_classes: must be one of ignore, absent"),
-        ("class_map={zebra: okapi}", "class_map: okapi: not among the classes of the run"),
+        ("class_map={zebra: okapi}", "class_map: okapi: not classes of the run"),
     ):
         with pytest.raises(InputError, match=message):
             on_csv(override, rows=without_cross)

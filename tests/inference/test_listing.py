@@ -61,8 +61,8 @@ def test_what_is_not_there_is_named(photos: Path, tmp_path: Path):
         ("a.jpg,b.jpg", r"files as \[first\.jpg,second\.jpg\]"),
         ("", "images: '' does not exist"),
         (f"{photos}/*.tiff", r"no file matches"),
-        (photos / "notes.txt", r"1 of 1 images in '.*notes\.txt' do not exist: x"),
-        (tmp_path / "empty", "empty' contains no file with the extension of an image"),
+        (photos / "notes.txt", r"1 of 1 images in '.*notes\.txt' are not in .*: x"),
+        (tmp_path / "empty", "empty' has no file with the extension of an image"),
     ):
         with pytest.raises(InputError, match=message):
             list_images(given)
