@@ -145,10 +145,8 @@ def _wrap(caption: str) -> str:
 
 @dataclass(frozen=True)
 class EmbeddedFigure:
-    """A figure of the page: an `<svg>` element, size in CSS pixels, and caption."""
+    """A figure of the page: an `<svg>` element, and its size in CSS pixels."""
 
-    key: str
-    caption: str
     svg: str
     width: int
     height: int
@@ -159,34 +157,22 @@ class EmbeddedFigure:
         return max(1, round(self.height / CSS_PIXELS_PER_INCH / PANEL_HEIGHT))
 
 
-class FigureFiles:
-    """Writes figures to one folder and records their names."""
-
-    def __init__(self, folder: Path) -> None:
-        """Create the folder."""
-        self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.keys: list[str] = []
-
-    def save(self, key: str, caption: str, figure: Figure | None) -> list[EmbeddedFigure]:
-        """Write `<key>.png` and `<key>.svg`; return a list of one figure, or [] without a figure."""
-        if figure is None:
-            return []
-        # the first drawing fixes the layout; repeating it would cost as much as the drawing
-        raster = io.BytesIO()
-        figure.savefig(raster, format="png", dpi=PNG_DPI)
-        figure.set_layout_engine("none")
-        attributes = prepare(figure)
-        stream = io.BytesIO()
-        with matplotlib.rc_context(
-            {"svg.hashsalt": key}
-        ):  # ids that are deterministic, and unique in the page
-            figure.savefig(stream, format="svg", metadata={"Date": None})
-        svg = stream.getvalue()
-        for ending, content in (("png", raster.getvalue()), ("svg", svg)):
-            with replacing(self.folder / f"{key}.{ending}", durable=False) as file:
-                file.write(content)
-        self.keys.append(key)
-        width, height = (round(size * CSS_PIXELS_PER_INCH) for size in figure.get_size_inches())
-        element = to_element(svg, caption, attributes, PAGE_COLOURS)
-        return [EmbeddedFigure(key, caption, element, width, height)]
+def save_figure(folder: Path, key: str, figure: Figure) -> EmbeddedFigure:
+    """Write `<key>.png` and `<key>.svg`, and return the figure for a page, where its title is read to the blind."""
+    # the first drawing fixes the layout; repeating it would cost as much as the drawing
+    raster, vectors = io.BytesIO(), io.BytesIO()
+    figure.savefig(raster, format="png", dpi=PNG_DPI)
+    figure.set_layout_engine("none")
+    caption = "; ".join(axes.get_title(loc="left") or axes.get_xlabel() for axes in figure.axes)
+    attributes = prepare(figure)
+    with matplotlib.rc_context({"svg.hashsalt": key}):  # ids that are deterministic, and unique in the page
+        figure.savefig(vectors, format="svg", metadata={"Date": None})
+    for ending, content in (("png", raster), ("svg", vectors)):
+        with replacing(folder / f"{key}.{ending}", durable=False) as file:
+            file.write(content.getvalue())
+    width, height = (round(size * CSS_PIXELS_PER_INCH) for size in figure.get_size_inches())
+    return EmbeddedFigure(
+        to_element(vectors.getvalue(), caption, attributes, PAGE_COLOURS),
+        width,
+        height,
+    )

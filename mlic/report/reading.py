@@ -15,26 +15,11 @@ import pandas as pd
 from mlic.config import flatten
 from mlic.errors import InputError
 from mlic.evaluation.predictions import Predictions
-from mlic.runs.folder import (
-    DATASET_FILE,
-    EPOCHS_FILE,
-    EVALUATED_FILE,
-    EVALUATION_FILE,
-    GUARANTEES_FILE,
-    METRICS_FILE,
-    MODEL_FILE,
-    NEIGHBOURS_FILE,
-    PENALTIES_FILE,
-    SETTINGS_FILE,
-    STATUS_FILE,
-    THRESHOLDS_FILE,
-    RunFolder,
-    fold_folders,
-)
+from mlic.runs import folder as files
 from mlic.runs.reading import load_plain_yaml, read_overrides, read_record
 
 FINISHED = "finished"
-HEAD_FILES = (EPOCHS_FILE, PENALTIES_FILE, NEIGHBOURS_FILE)  # what the fit of a head writes
+HEAD_FILES = (files.EPOCHS_FILE, files.PENALTIES_FILE, files.NEIGHBOURS_FILE)  # what the fit of a head writes
 PHASES = ("backbone", "data", "features", "records", "fit", "test")
 NOTES_SHOWN = 3  # per file
 Content = TypeVar("Content")
@@ -115,9 +100,9 @@ class ReportedRun:
     @property
     def is_closed_form(self) -> bool:
         """True if the head was fitted in closed form alone, without epochs."""
-        folders = [self.path, *fold_folders(self.path)[:1]]
+        folders = [self.path, *files.fold_folders(self.path)[:1]]
         found = {name for folder in folders for name in HEAD_FILES if (folder / name).is_file()}
-        return bool(found) and EPOCHS_FILE not in found
+        return bool(found) and files.EPOCHS_FILE not in found
 
     def find(self, source: str) -> Any:
         """Return a value by its place, such as "metrics.train.map", "settings.head.dropout", or a property.
@@ -191,36 +176,35 @@ def class_name(target: Any) -> str:
 def read_run(path: Path) -> ReportedRun:
     """Read a run folder, or the folder of an evaluation; of an unfinished run only the files that identify it."""
     run = ReportedRun(path)
-    if (path / EVALUATION_FILE).is_file():
+    if (path / files.EVALUATION_FILE).is_file():
         return _read_evaluation(run)
-    run.status = _json(run, STATUS_FILE)
-    run.model = _json(run, MODEL_FILE, optional=run.state != FINISHED)
+    run.status = _json(run, files.STATUS_FILE)
+    run.model = _json(run, files.MODEL_FILE, optional=run.state != FINISHED)
     run.overrides = read_overrides(path)
     if run.state == FINISHED:
-        folder = RunFolder(path)
-        run.settings = _read(run, path / SETTINGS_FILE, _settings, optional=True) or {}
-        run.dataset, run.metrics = _json(run, DATASET_FILE), _json(run, METRICS_FILE)
-        run.penalties = _read(run, path / PENALTIES_FILE, partial(_numbers, "penalty"), optional=True)
-        run.val = _read(run, folder.predictions("val"), _predictions, optional=True)
-        run.loo = _read(run, folder.predictions("loo"), _predictions, optional=True)
-        run.test = _read(run, folder.predictions("test"), _predictions)
+        run.settings = _read(run, files.SETTINGS_FILE, _settings, optional=True) or {}
+        run.dataset, run.metrics = _json(run, files.DATASET_FILE), _json(run, files.METRICS_FILE)
+        run.penalties = _read(run, files.PENALTIES_FILE, partial(_numbers, "penalty"), optional=True)
+        run.val = _read(run, "predictions/val.parquet", _predictions, optional=True)
+        run.loo = _read(run, "predictions/loo.parquet", _predictions, optional=True)
+        run.test = _read(run, "predictions/test.parquet", _predictions)
         # a head in closed form has no epochs, and those of a cross-validation are in the runs of its folds
         without_epochs = run.is_closed_form or run.num_folds > 0
-        run.epochs = _read(run, path / EPOCHS_FILE, partial(_numbers, "epoch"), optional=without_epochs)
-        _use_thresholds(run, _json(run, THRESHOLDS_FILE, optional=True))
-        run.answers = _read(run, path / GUARANTEES_FILE, partial(_answers, run.classes), optional=True)
+        run.epochs = _read(run, files.EPOCHS_FILE, partial(_numbers, "epoch"), optional=without_epochs)
+        _use_thresholds(run, _json(run, files.THRESHOLDS_FILE, optional=True))
+        run.answers = _read(run, files.GUARANTEES_FILE, partial(_answers, run.classes), optional=True)
     return run
 
 
 def _read_evaluation(run: ReportedRun) -> ReportedRun:
     """Read the folder of an evaluation, whose labelled set takes the place of the test images."""
-    content = _json(run, EVALUATION_FILE)
+    content = _json(run, files.EVALUATION_FILE)
     run.status = {"state": FINISHED}
     run.model, run.dataset = (content.get(key) or {} for key in ("model", "dataset"))
     run.settings = flatten(content.get("settings") or {})
-    metrics = _json(run, METRICS_FILE)
+    metrics = _json(run, files.METRICS_FILE)
     run.metrics = {"test": next(iter(metrics.values()), {})}
-    run.test = _read(run, run.path / EVALUATED_FILE, _predictions)
+    run.test = _read(run, files.EVALUATED_FILE, _predictions)
     run.notes.append(f"evaluation of {content.get('run')}")
     if seen := (content.get("images_in_run") or {}).get("train"):
         run.notes.append(
@@ -238,15 +222,13 @@ def _json(run: ReportedRun, name: str, *, optional: bool = False) -> dict[str, A
 
 
 def _read(
-    run: ReportedRun, file: Path, reader: Callable[[Path], Content], *, optional: bool = False
+    run: ReportedRun, name: str, reader: Callable[[Path], Content], *, optional: bool = False
 ) -> Content | None:
-    name = file.relative_to(run.path).as_posix()
-    if not file.is_file():
-        if not optional:
-            run.notes.append(f"{name} is missing")
+    if not (run.path / name).is_file():
+        run.notes += [] if optional else [f"{name} is missing"]
         return None
     try:
-        return reader(file)
+        return reader(run.path / name)
     except Exception as error:  # any error of a broken file must not stop the report of the other runs
         run.notes.append(f"{name} cannot be read ({type(error).__name__}: {error})")
         return None
@@ -276,35 +258,28 @@ def _answers(classes: Sequence[str], file: Path) -> Answers | None:
     checkpoints = [sha256(path.read_bytes()).hexdigest() for path in file.parent.glob("checkpoints/*.ckpt")]
     if checkpoints and content["checkpoint"] not in checkpoints:
         raise InputError("it belongs to another checkpoint")
-    found = [
-        np.array(
-            [absent if (value := content[key]["thresholds"][name]) is None else value for name in classes]
-        )
-        for key, absent in (("yes", np.inf), ("no", -1.0))
-    ]
-    levels = (
-        f"{float(content['yes']['precision']):.1%} right, {1 - float(content['no']['recall']):.1%} missed"
-    )
+    yes, no = (content[key]["thresholds"] for key in ("yes", "no"))
+    upper = np.array([np.inf if yes[name] is None else yes[name] for name in classes], dtype=np.float64)
+    lower = np.array([-1 if no[name] is None else no[name] for name in classes], dtype=np.float64)
+    levels = f"{content['yes']['precision']:.1%} right, {1 - content['no']['recall']:.1%} missed"
     origin = f"{content['kind']} from {content['source']} (confidence {content['confidence']}): {levels}"
-    yes, no = (limits.astype(np.float64) for limits in found)
-    return Answers(yes, np.minimum(no, yes), origin)
+    return Answers(upper, np.minimum(lower, upper), origin)
 
 
 def _use_thresholds(run: ReportedRun, stored: dict[str, Any]) -> None:
     """Use the calibrated thresholds of a run: one per class, or for a cross-validation those of each fold."""
     if run.test is None:
         return
-    folds = [stored.get("per_class")]
-    rows = np.zeros(len(run.test), dtype=np.int64)
+    by_class, rows = [stored.get("per_class")], slice(0)
     if run.test.folds is not None:
         numbers, rows = np.unique(run.test.folds, return_inverse=True)
-        folds = [stored.get("folds", {}).get(str(number)) for number in numbers]
-    table = [[(own or {}).get(name) for name in run.classes] for own in folds]
+        by_class = [stored.get("folds", {}).get(str(number)) for number in numbers]
+    table = [[(own or {}).get(name) for name in run.classes] for own in by_class]
     if any(value is None for own in table for value in own):
         run.notes.append(
-            f"no calibrated metrics: {THRESHOLDS_FILE} does not have the thresholds of all classes"
+            f"no calibrated metrics: {files.THRESHOLDS_FILE} does not have the thresholds of all classes"
         )
         return
     thresholds = np.array(table, dtype=np.float64)
-    run.thresholds = thresholds[rows] if run.num_folds else thresholds[0]
-    run.common_threshold = None if run.num_folds else stored.get("common")
+    run.thresholds = thresholds[0] if run.test.folds is None else thresholds[rows]
+    run.common_threshold = stored.get("common") if run.test.folds is None else None

@@ -11,7 +11,7 @@ import pandas as pd
 from mlic.addresses import local_only
 from mlic.errors import InputError
 from mlic.evaluation.errors import co_occurrence, confusions, single_errors
-from mlic.figures import FigureFiles, report_style, run_style
+from mlic.figures import report_style, run_style
 from mlic.report import run_tables, score_tables
 from mlic.report.answers import answer_table
 from mlic.report.comparison import HALF, compare_runs, predict_rule, predictions_of
@@ -128,7 +128,7 @@ def write_report(options: ReportOptions) -> Path:
         _write_long_tables(new / "tables", tested, metrics)
         # the name of a class may look like a number
         classes = choose_classes([str(name) for name in options.classes], half_drawn)
-        figures = draw_figures(FigureFiles(new / "figures"), drawn, comparison, half_drawn, styles, classes)
+        figures = draw_figures(new / "figures", drawn, comparison, half_drawn, styles, classes)
         write_atomically(new / PAGE, render_page({**content, "figures": figures}))
     if options.tensorboard:
         from mlic.report.extras import export_run  # imports torch

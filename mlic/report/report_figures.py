@@ -1,7 +1,9 @@
 """The figures of a report, drawn, written and sorted into the sections of the page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,30 +12,16 @@ from mlic.errors import InputError
 from mlic.evaluation.bootstrap import FREQUENT
 from mlic.evaluation.calibration import reliability_table
 from mlic.evaluation.predictions import Predictions
-from mlic.figures import EmbeddedFigure, FigureFiles
+from mlic.figures import EmbeddedFigure, save_figure
+from mlic.report import class_figures, run_figures
 from mlic.report.answers import share_answered
-from mlic.report.class_figures import (
-    average_precision_figure,
-    co_occurrence_figure,
-    frequency_figure,
-    label_figure,
-)
 from mlic.report.comparison import Comparison
 from mlic.report.curves import find_curve
 from mlic.report.reading import ReportedRun
-from mlic.report.run_figures import (
-    PENALTY_METRICS,
-    SHARES,
-    TRAINED,
-    Styles,
-    history_figure,
-    interval_figure,
-    line_figure,
-    pareto_figure,
-)
+from mlic.report.run_figures import PENALTY_METRICS, SHARES, TRAINED, Styles, history_figure, line_figure
 from mlic.report.run_tables import loss_names
 
-Panels = list[EmbeddedFigure]
+Drawn = tuple[str, str, Figure | None]  # section, name of the files, and the figure
 # title, labels of the axes, and what draws the curves, of the kinds of `find_curve`
 CURVES = {
     "pr": (
@@ -78,17 +66,17 @@ def choose_classes(wanted: Sequence[str], metrics: pd.DataFrame) -> list[str]:
 
 
 def draw_figures(
-    files: FigureFiles,
+    folder: Path,
     runs: Sequence[ReportedRun],
     comparison: Comparison,
     metrics: pd.DataFrame,
     styles: Styles,
     classes: Sequence[str],
-) -> dict[str, Panels]:
+) -> dict[str, list[EmbeddedFigure]]:
     """Draw and write the figures of all runs.
 
     Args:
-        files: writer of the figures.
+        folder: folder of the PNG and SVG files.
         runs: runs to draw.
         comparison: comparison with the intervals.
         metrics: rows of `class_metrics` of these runs at one threshold.
@@ -99,53 +87,49 @@ def draw_figures(
         Embedded figures by section: forest, test, classes, training, time, data, and "run:<name>" for each run.
     """
     tests = {run.name: run.test for run in runs if run.test is not None}
-    panels = {
-        "forest": files.save("test_map", "Test mAP with its interval", interval_figure(comparison, styles)),
-        "test": _draw_test(files, tests, styles),
-        "classes": files.save(
-            "average_precision", "Average precision by class", average_precision_figure(metrics, styles)
-        )
-        + files.save(
-            "average_precision_by_training_images",
-            "Average precision by training images",
-            frequency_figure(metrics, styles),
-        ),
-        "training": _draw_training(files, runs, styles),
-        "time": files.save("pareto", "mAP against wall-clock time", pareto_figure(runs, comparison, styles)),
-        "data": _draw_data(files, runs),
-    }
-    for number, name in enumerate(classes, start=1):
-        for kind in CURVES:
-            figure = _curve_figure(tests, styles, kind, "class", name)
-            panels["classes"] += files.save(
-                f"{kind}_class_{number}", f"{CURVES[kind][0]} curve of {name}", figure
-            )
-    for number, run in enumerate(runs, start=1):
-        table = {} if run.epochs is None else {run.name: run.epochs}
-        figure = history_figure(table, styles, TRAINED)
-        panels[f"run:{run.name}"] = files.save(f"training_run_{number}", f"Training of {run.name}", figure)
+    figures = [
+        ("forest", "test_map", run_figures.interval_figure(comparison, styles)),
+        *_draw_test(tests, styles),
+        ("classes", "average_precision", class_figures.average_precision_figure(metrics, styles)),
+        ("classes", "average_precision_by_training_images", class_figures.frequency_figure(metrics, styles)),
+        *_draw_classes(tests, styles, classes),
+        *_draw_training(runs, styles),
+        ("time", "pareto", run_figures.pareto_figure(runs, comparison, styles)),
+        *_draw_data(runs),
+    ]
+    panels: dict[str, list[EmbeddedFigure]] = {}
+    for section, key, figure in figures:
+        if figure is not None:
+            panels.setdefault(section, []).append(save_figure(folder, key, figure))
     return panels
 
 
-def _draw_test(files: FigureFiles, tests: Mapping[str, Predictions], styles: Styles) -> Panels:
-    panels: Panels = []
+def _draw_test(tests: Mapping[str, Predictions], styles: Styles) -> Iterator[Drawn]:
     for kind in CURVES:
         for average in ("micro", "macro"):
-            figure = _curve_figure(tests, styles, kind, average)
-            panels += files.save(f"{kind}_{average}", f"{CURVES[kind][0]} curve, {average}", figure)
+            yield "test", f"{kind}_{average}", _curve_figure(tests, styles, kind, average)
     bins = {name: reliability_table(test.scores, test.targets).dropna() for name, test in tests.items()}
-    figure = line_figure(
-        "Reliability",
-        {name: (own["mean_score"].to_numpy(), own["observed_frequency"].to_numpy()) for name, own in bins.items()},
-        styles, diagonal=True, markers=True, xlabel="mean score", ylabel="share of positives", **SHARES,
-    )  # fmt: skip
-    panels += files.save("reliability", "Reliability of the scores", figure)
+    lines = {
+        name: (own["mean_score"].to_numpy(), own["observed_frequency"].to_numpy())
+        for name, own in bins.items()
+    }
+    axes: dict[str, Any] = {"xlabel": "mean score", "ylabel": "share of positives", **SHARES}
+    yield (
+        "test",
+        "reliability",
+        line_figure("Reliability", lines, styles, diagonal=True, markers=True, **axes),
+    )
     answered = {name: share_answered(test) for name, test in tests.items() if test.positives.any()}
-    figure = line_figure(
-        "Labels answered without a look", answered, styles,
-        xlabel="share of labels answered with yes or no", ylabel="precision",
-    )  # fmt: skip
-    return panels + files.save("answers", "Precision against the labels answered", figure)
+    axes = {"xlabel": "share of labels answered with yes or no", "ylabel": "precision"}
+    yield "test", "answers", line_figure("Labels answered without a look", answered, styles, **axes)
+
+
+def _draw_classes(
+    tests: Mapping[str, Predictions], styles: Styles, classes: Sequence[str]
+) -> Iterator[Drawn]:
+    for number, name in enumerate(classes, start=1):
+        for kind in CURVES:
+            yield "classes", f"{kind}_class_{number}", _curve_figure(tests, styles, kind, "class", name)
 
 
 def _curve_figure(
@@ -156,32 +140,36 @@ def _curve_figure(
     return draw(f"{title}: {name or average}", lines, styles, xlabel=xlabel, ylabel=ylabel)
 
 
-def _draw_training(files: FigureFiles, runs: Sequence[ReportedRun], styles: Styles) -> Panels:
-    panels: Panels = []
+def _draw_training(runs: Sequence[ReportedRun], styles: Styles) -> Iterator[Drawn]:
     epochs = {run.name: run.epochs for run in runs if run.epochs is not None}
     # values of different loss functions cannot be compared, and are never in one panel
     losses = loss_names([run for run in runs if run.name in epochs])
     for number, loss in enumerate(dict.fromkeys(losses.values()), start=1):
         own = {name: table for name, table in epochs.items() if losses[name] == loss}
-        title = f"Loss: {loss}"
-        figure = history_figure(own, styles, {"loss": title})
-        panels += files.save("training_loss" + (f"_{number}" if number > 1 else ""), title, figure)
+        key = "training_loss" + (f"_{number}" if number > 1 else "")
+        yield "training", key, history_figure(own, styles, {"loss": f"Loss: {loss}"})
     for metric in list(TRAINED)[1:]:
-        figure = history_figure(epochs, styles, {metric: TRAINED[metric]})
-        panels += files.save(f"training_{metric}", f"{TRAINED[metric]} over the epochs", figure)
+        yield "training", f"training_{metric}", history_figure(epochs, styles, {metric: TRAINED[metric]})
     penalties = {run.name: run.penalties for run in runs if run.penalties is not None}
     figure = history_figure(penalties, styles, PENALTY_METRICS, x="penalty", parts={"loo": "solid"})
-    return panels + files.save("penalties", "Leave-one-out over the penalties", figure)
+    yield "training", "penalties", figure
+    for number, run in enumerate(runs, start=1):
+        if run.epochs is not None:
+            own = {run.name: run.epochs}
+            yield f"run:{run.name}", f"training_run_{number}", history_figure(own, styles, TRAINED)
 
 
-def _draw_data(files: FigureFiles, runs: Sequence[ReportedRun]) -> Panels:
+def _draw_data(runs: Sequence[ReportedRun]) -> Iterator[Drawn]:
     """Draw labels and pairs of labels once for each data set of the runs."""
-    panels: Panels = []
-    by_data = {run.dataset.get("split", {}).get("hash", str(run.path)): run for run in reversed(runs)}
-    for number, run in enumerate(reversed(by_data.values()), start=1):
+    by_data: dict[str, ReportedRun] = {}
+    for run in runs:
+        by_data.setdefault(run.find("dataset.split.hash") or str(run.path), run)
+    for number, run in enumerate(by_data.values(), start=1):
         ending = "" if number == 1 else f"_{number}"
-        panels += files.save(f"labels{ending}", f"Labels of {run.name}", label_figure(run.dataset))
+        yield "data", f"labels{ending}", class_figures.label_figure(run.dataset)
         if len(run.labels):
-            figure = co_occurrence_figure(run.labels, run.classes)
-            panels += files.save(f"co_occurrence{ending}", "Labels that occur together", figure)
-    return panels
+            yield (
+                "data",
+                f"co_occurrence{ending}",
+                class_figures.co_occurrence_figure(run.labels, run.classes),
+            )

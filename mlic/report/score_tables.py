@@ -1,6 +1,7 @@
 """Tables of test metrics: with intervals, pairwise differences, by class, calibration, and where a run fails."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,7 @@ from mlic.evaluation.bootstrap import FREQUENT, FREQUENT_MAP, MEAN_OF_FOLDS, Int
 from mlic.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
 from mlic.evaluation.errors import confusions
 from mlic.evaluation.metrics import evaluate_scores
-from mlic.report.comparison import (
-    CALIBRATED,
-    HALF,
-    METRICS,
-    Comparison,
-    predict_rule,
-    predictions_of,
-    winner,
-)
+from mlic.report.comparison import CALIBRATED, HALF, METRICS, Comparison, predict_rule, predictions_of, winner
 from mlic.report.reading import ReportedRun
 from mlic.report.reference import NOTE
 from mlic.report.run_tables import References
@@ -123,20 +116,16 @@ def pair_table(comparison: Comparison) -> Table:
         "p_holm": Column("p corrected", "probability", "Holm-corrected for all pairs"),
         "verdict": Column("verdict"),
     }
-    rows: list[dict[str, Any]] = [
-        {
-            "metric": SCORES[item.metric].header
-            + ("" if item.metric in THRESHOLD_FREE else f", {threshold}"),
-            "first": item.first,
-            "second": item.second,
-            **interval_cells("difference", Interval(item.estimate, item.low, item.high)),
-            "p_value": item.p_value,
-            "p_holm": item.p_holm,
-            "verdict": f"{better} is better" if (better := winner(item, comparison.level)) else "tie",
-        }
-        for threshold, differences in comparison.differences.items()
-        for item in differences
-    ]
+    rows: list[dict[str, Any]] = []
+    for threshold, differences in comparison.differences.items():
+        for item in differences:
+            rule = "" if item.metric in THRESHOLD_FREE else f", {threshold}"
+            cells = interval_cells("difference", Interval(item.estimate, item.low, item.high))
+            better = winner(item, comparison.level)
+            verdict = f"{better} is better" if better else "tie"
+            rows.append(
+                {**asdict(item), **cells, "metric": SCORES[item.metric].header + rule, "verdict": verdict}
+            )
     rows += [
         {"metric": "all", "first": first, "second": second, "verdict": f"not compared: {reason}"}
         for first, second, reason in comparison.refusals

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from mlic.escaping import escape_table, printable
 from mlic.evaluation.errors import co_occurrence
-from mlic.figures import PNG_DPI, EmbeddedFigure, FigureFiles, image_sheet, report_style
+from mlic.figures import PNG_DPI, EmbeddedFigure, image_sheet, report_style, save_figure
 from mlic.runs.folder import RunFolder, refuse_foreign_folder, replacing, replacing_together, write_atomically
 from mlic.verification.checking import Verification, label_summary
 from mlic.verification.figures import label_distribution, open_small, sample_images
@@ -89,7 +89,7 @@ def write_figures(
             with replacing(folder / "samples.png", durable=False) as file:
                 image_sheet(small).savefig(file, format="png", dpi=PNG_DPI)
         figure = label_distribution(classes["images"].to_dict(), after.to_dict())
-        return FigureFiles(folder).save("labels", "Images of each class", figure)
+        return [save_figure(folder, "labels", figure)]
 
 
 def write_table(path: Path, table: pd.DataFrame, **options: Any) -> None:

@@ -13,7 +13,6 @@ from mlic.compare import compare
 from mlic.config import compose
 from mlic.errors import InputError
 from mlic.evaluate import evaluate
-from mlic.figures import FigureFiles
 from mlic.inference import Classifier
 from mlic.predict import predict
 
@@ -69,8 +68,8 @@ def test_predict_and_evaluate_take_the_package_by_name(
     assert evaluated("packages=own_parts")["test"]["loss"] == pytest.approx(trained)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_compare_draws_activation_maps(own_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(FigureFiles, "save", lambda *_: [])  # the other figures take long
     options = (f"runs='{own_run}'", "activation_maps=true", "resamples=10", "gallery_images=1")
     for given, drawn in (("packages=[]", False), ("packages=[own_parts]", True)):
         page = compare(compose(*options, given, output=tmp_path / str(drawn), config_name="compare"))

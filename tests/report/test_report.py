@@ -11,7 +11,6 @@ import pytest
 from mlic.compare import compare
 from mlic.config import compose
 from mlic.errors import InputError
-from mlic.figures import FigureFiles
 from mlic.report.photographs import GALLERIES, choose_rows
 from mlic.report.reading import read_run
 from mlic.report.report import ReportOptions, write_report
@@ -129,6 +128,7 @@ def test_what_cannot_be_reported_is_refused_before_any_work(tmp_path: Path):
         ReportOptions("runs", tmp_path)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_an_earlier_report_stays_whole_until_the_new_one_is(
     tmp_path: Path,
     write_run: WriteRun,
@@ -139,7 +139,6 @@ def test_an_earlier_report_stays_whole_until_the_new_one_is(
 ):
     output = tmp_path / "out"
     config = compose(f"runs='{tmp_path / 'runs'}'", "resamples=2", output=output, config_name="compare")
-    monkeypatch.setattr(FigureFiles, "save", lambda *_: [])  # they take long, and are not what this is about
     write_run(tmp_path / "runs" / "one", *made(0, 24, 3), "abc")
     compare(config)
     before = contents(output)

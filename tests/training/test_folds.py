@@ -15,7 +15,6 @@ from mlic.config import compose
 from mlic.errors import InputError
 from mlic.evaluation.metrics import evaluate_scores
 from mlic.evaluation.predictions import Predictions
-from mlic.figures import FigureFiles
 from mlic.inference import Classifier
 from mlic.report.comparison import HALF, compare_runs
 from mlic.report.discovery import find_runs, name_runs
@@ -93,10 +92,10 @@ def test_metrics_are_those_of_the_joined_predictions_and_the_means_of_the_folds(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_figures")
 def test_a_comparison_shows_one_run_and_pairs_it_with_the_same_folds(
     folded: Path, make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(FigureFiles, "save", lambda *_: [])  # they take long
     same = make_run(f"data.split.folds={FOLDS}", "model.recipe.hidden=[8]")
     other = make_run(f"data.split.folds={FOLDS}", "data.split.seed=1")
     runs = [str(folded), str(same), str(other)]
