@@ -133,22 +133,17 @@ class FeatureExtractor(L.LightningModule):
         # in the dtype of the store, or float32 if one of them overflows it: fewer bytes leave a GPU
         rows = wide.to(DTYPES[self.store.layout.dtype])
         if not torch.isfinite(rows).all():
-            rows = wide
-            self._check_finite(kept, finite_rows(wide).cpu().numpy())
-        self._writer.add(self.pending.digests[kept], rows)
+            rows, broken = wide, kept[~finite_rows(wide).cpu().numpy()]
+            if len(broken):
+                raise InputError(
+                    f"features of {len(broken)} of {len(kept)} images in a batch are infinite or not a number, such as "
+                    f"'{self.pending.paths[broken[0]]}'. Check the weights, or set model.backbone.precision=float32."
+                )
+        self._writer.add(self.pending.digests[kept], rows.cpu())
         if self._progress is not None:
             # the other processes have done about the same number
             self._progress.update(len(kept) * self.trainer.world_size)
         return kept
-
-    def _check_finite(self, numbers: np.ndarray, finite: np.ndarray) -> None:
-        if finite.all():
-            return
-        broken = numbers[~finite]
-        raise InputError(
-            f"features of {len(broken)} of {len(numbers)} images in a batch are infinite or not a number, such as "
-            f"'{self.pending.paths[broken[0]]}'. Check the weights, or set model.backbone.precision=float32."
-        )
 
     def on_predict_end(self) -> None:
         """Write the remaining rows, and wait until all processes have done so."""

@@ -124,7 +124,7 @@ class ShardWriter:
 
         Args:
             digests: `S64` (n,).
-            features: finite rows (n, *feature_shape) on any device, of any dtype.
+            features: finite rows (n, *feature_shape) on the CPU, of any dtype.
 
         Raises:
             ValueError: the shapes do not match.
@@ -137,8 +137,8 @@ class ShardWriter:
         fits = finite_rows(features.to(narrow))
         for chosen, dtype in ((fits, narrow), (~fits, WIDE)):
             if chosen.any():
-                rows = features[chosen].to("cpu", dtype)
-                self._waiting.setdefault(dtype, []).append((digests[chosen.cpu().numpy()], rows))
+                rows = features[chosen].to(dtype)
+                self._waiting.setdefault(dtype, []).append((digests[chosen.numpy()], rows))
         num_bytes = sum(rows.nbytes for batches in self._waiting.values() for _, rows in batches)
         if num_bytes >= self.shard_bytes or time.monotonic() - self._last_flush >= self.shard_seconds:
             self.flush()

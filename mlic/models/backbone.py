@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.transforms import Compose
 
 from mlic.errors import InputError, check_choice
-from mlic.models.engines import ENGINES, ONNX, Engine, fastest_engine, onnx_engine
+from mlic.models.engines import ENGINES, ONNX, Engine, fastest_engine, has_onnxruntime, onnx_engine
 from mlic.models.engines import KEY as ENGINE_KEY
 from mlic.models.interface import Backbone
 from mlic.models.pooling import KEY, POOLS, name_of_auto, read_out, to_map
@@ -27,6 +27,7 @@ from mlic.models.weights import load_network
 
 logger = logging.getLogger(__name__)
 
+CROP_MODES = ("center", "squash", "border")
 LONGEST_STRIP = 32
 
 
@@ -122,6 +123,8 @@ class FrozenBackbone(Backbone):
     def _set_preprocessing(self, crop_mode: str | None, crop_pct: float | None) -> None:
         if crop_pct is not None and not 0 < crop_pct <= 1:
             raise InputError(f"model.backbone.crop_pct={crop_pct}: expected a number in (0, 1].")
+        if crop_mode is not None:  # timm takes center for any other word
+            check_choice("model.backbone.crop_mode", crop_mode, CROP_MODES)
         given = {"crop_mode": crop_mode, "crop_pct": crop_pct}
         config = resolve_model_data_config(self.network)
         self.preprocessing = config | {key: value for key, value in given.items() if value is not None}
@@ -215,6 +218,11 @@ class FrozenBackbone(Backbone):
                 raise InputError(
                     f"model.backbone.precision=int8 requires {ENGINE_KEY}=onnxruntime.", key=ENGINE_KEY
                 )
+        elif not has_onnxruntime():
+            raise InputError(
+                f"{ENGINE_KEY}=onnxruntime requires .venv/bin/pip install -e '.[onnx]', or set {ENGINE_KEY}=torch.",
+                key=ENGINE_KEY,
+            )
         elif self.trained_stages or device.type != "cpu" or self.precision not in ("float32", "int8"):
             raise InputError(
                 f"{ENGINE_KEY}=onnxruntime computes in float32 or int8 on a CPU, without training. Set "

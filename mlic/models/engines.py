@@ -62,12 +62,9 @@ def onnx_engine(network: nn.Module, pixels: Tensor, *, int8: bool = False) -> En
         A function from pixels float32 (B, 3, H, W) to the output of `forward_features`.
 
     Raises:
-        InputError: the packages are not installed, or the network cannot be converted.
+        InputError: the network cannot be converted.
+        ImportError: the packages are not installed; see `has_onnxruntime`.
     """
-    if not has_onnxruntime():
-        raise InputError(
-            f"{KEY}=onnxruntime requires .venv/bin/pip install -e '.[onnx]', or set {KEY}=torch.", key=KEY
-        )
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -90,10 +90,13 @@ def test_int8_is_near_float32_and_has_a_store_of_its_own():
     assert found.identity == {**expected.identity, "precision": "int8", "calibration": CALIBRATION}
 
 
-def test_onnxruntime_needs_float32_or_int8():
+def test_onnxruntime_needs_its_packages_and_float32_or_int8(monkeypatch):
     with pytest.raises(InputError, match="float32 or int8 on a CPU"):
         backbone("onnxruntime", precision="bfloat16")
     with pytest.raises(InputError, match="int8 requires"):
         backbone("torch", precision="int8")
     with pytest.raises(InputError, match=r"model\.backbone\.engine"):
         backbone("tensorrt")
+    monkeypatch.setattr("mlic.models.backbone.has_onnxruntime", lambda: False)
+    with pytest.raises(InputError, match=r"requires .*\[onnx\]"):
+        backbone("onnxruntime")  # before any image is computed

@@ -36,6 +36,7 @@ def ensemble(members: Any, **options: Any) -> EnsembleBackbone:
     ("make", "message"),
     [
         (lambda: BACKBONE(crop_pct=1.5), r"model\.backbone\.crop_pct"),
+        (lambda: BACKBONE(crop_mode="sqash"), "crop_mode: must be one of center, squash, border"),
         (lambda: BACKBONE(pool="mean"), r"must be one of auto, cls"),
         (lambda: BACKBONE(precision="half").optimize_for(torch.device("cpu")), "must be one of auto, float32"),
         (lambda: BACKBONE(unfreeze=99), r"model\.backbone\.unfreeze"),
