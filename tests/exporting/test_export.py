@@ -17,24 +17,17 @@ from onnx import helper
 from onnx.external_data_helper import set_external_data
 from PIL import Image
 
+from mlic import models
 from mlic.config import compose
 from mlic.errors import InputError
 from mlic.export import export
 from mlic.exporting.graph import FEATURES, PIXELS, SCORES, build_graph, join, preprocessing_of, trace
 from mlic.exporting.proof import make_session, read_info, read_model
 from mlic.inference.classifier import Classifier
-from mlic.models import (
-    AttentionHead,
-    BlendHead,
-    CSRAHead,
-    DenseHead,
-    EnsembleBackbone,
-    FrozenBackbone,
-    NearestHead,
-    RidgeHead,
-)
+from mlic.models import EnsembleBackbone, FrozenBackbone
 
 CPU = torch.device("cpu")
+Exported = tuple[Path, dict[str, Any]]
 
 
 def config_of(*overrides: str, output: Path) -> DictConfig:
@@ -46,7 +39,7 @@ def check(model: Path, images: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """(model.onnx, report) of the small run; do not write to it."""
     output = tmp_path_factory.mktemp("exported") / "model.onnx"
     return output, export(config_of(f"run='{tiny_run}'", output=output))
@@ -67,7 +60,7 @@ def backbones() -> dict[str, Any]:
     return {name: backbone.optimize_for(CPU) for name, backbone in made.items()}
 
 
-def test_the_export_proves_itself(exported: tuple[Path, dict[str, Any]], tiny_run: Path, tiny_images: Path):
+def test_the_export_proves_itself(exported: Exported, tiny_run: Path, tiny_images: Path):
     output, report = exported
     assert sorted(path.name for path in output.parent.iterdir()) == ["model.json", "model.onnx", "predict.py"]
     assert report["figures"]["same_pixels"] < 1e-5 and report["figures"]["largest_difference"] < 1e-3
@@ -81,37 +74,27 @@ def test_the_export_proves_itself(exported: tuple[Path, dict[str, Any]], tiny_ru
     assert info["split_hash"] == classifier.saved.split_hash
 
 
-@pytest.mark.parametrize(
-    ("operator", "factor", "step"),
-    [("Conv", 5, "backbone"), ("Gemm", 5, "head"), ("Gemm", np.nan, "head"), ("Resize", 0, "preprocessing")],
-)
-def test_the_check_names_the_step_that_differs(
-    operator: str,
-    factor: float,
-    step: str,
-    exported: tuple[Path, dict[str, Any]],
-    tiny_images: Path,
-    tmp_path: Path,
-):
-    model = onnx.load(exported[0])
-    node = [node for node in model.graph.node if node.op_type == operator][-1]
-    if operator == "Resize":
-        kept = [attribute for attribute in node.attribute if attribute.name == "mode"]
-        del node.attribute[:]
-        node.attribute.extend(kept)
-        node.attribute[0].s = b"nearest"
-    else:
-        weight = next(each for each in model.graph.initializer if each.name == node.input[1])
-        changed = np.float32(factor) * onnx.numpy_helper.to_array(weight)
-        weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
-    onnx.save(model, tmp_path / "changed.onnx")
-    with pytest.raises(InputError, match=f"the {step} of the exported model differs"):
-        check(tmp_path / "changed.onnx", tiny_images)
+def test_the_check_names_the_step_that_differs(exported: Exported, tiny_images: Path, tmp_path: Path):
+    for operator, factor, step in (
+        ("Conv", 5, "backbone"), ("Gemm", 5, "head"), ("Gemm", np.nan, "head"), ("Resize", 0, "preprocessing")
+    ):  # fmt: skip
+        model = onnx.load(exported[0])
+        node = [node for node in model.graph.node if node.op_type == operator][-1]
+        if operator == "Resize":
+            kept = [attribute for attribute in node.attribute if attribute.name == "mode"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+            node.attribute[0].s = b"nearest"
+        else:
+            weight = next(each for each in model.graph.initializer if each.name == node.input[1])
+            changed = np.float32(factor) * onnx.numpy_helper.to_array(weight)
+            weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
+        onnx.save(model, tmp_path / "changed.onnx")
+        with pytest.raises(InputError, match=f"the {step} of the exported model differs"):
+            check(tmp_path / "changed.onnx", tiny_images)
 
 
-def test_a_received_model_opens_no_other_file(
-    exported: tuple[Path, dict[str, Any]], tiny_images: Path, tmp_path: Path
-):
+def test_a_received_model_opens_no_other_file(exported: Exported, tiny_images: Path, tmp_path: Path):
     secret, file = tmp_path / "secret", tmp_path / "received.onnx"
     secret.write_bytes(bytes(64))
     model = onnx.load(exported[0])
@@ -135,11 +118,23 @@ def test_a_received_model_opens_no_other_file(
             check(file, tiny_images)
 
 
-@pytest.mark.parametrize("kind", [DenseHead, RidgeHead, BlendHead, NearestHead, CSRAHead, AttentionHead])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        models.DenseHead,
+        models.RidgeHead,
+        models.BlendHead,
+        models.NearestHead,
+        models.CSRAHead,
+        models.AttentionHead,
+    ],
+)
 def test_every_head_on_every_kind_of_features_gives_the_same_scores(kind: Any, backbones: dict[str, Any]):
     for name, backbone in backbones.items():
         is_map = len(backbone.feature_shape) == 3
-        if is_map != (kind in (CSRAHead, AttentionHead)) or (kind is not DenseHead and "flatten" in name):
+        if is_map != (kind in (models.CSRAHead, models.AttentionHead)) or (
+            kind is not models.DenseHead and "flatten" in name
+        ):
             continue
         one = torch.from_numpy(backbone.transform(Image.new("RGB", (64, 64))))
         random = torch.Generator().manual_seed(0)
