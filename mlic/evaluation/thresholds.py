@@ -100,12 +100,7 @@ def resolve_thresholds(
     Raises:
         InputError: the setting is not one of these or names unknown classes, or the run has no thresholds of its own.
     """
-    if isinstance(setting, str) and setting not in (CALIBRATED, COMMON):
-        raise InputError(
-            f"thresholds: must be calibrated, common, a number from 0 to 1, numbers of classes such as "
-            f"{{person: 0.9}}, or a .json file, got '{setting}'."
-        )
-    if isinstance(setting, str | Mapping):
+    if isinstance(setting, Mapping) or setting in (CALIBRATED, COMMON):
         if own is None:
             raise InputError(
                 "the checkpoint has no calibrated thresholds. They are stored in the selected checkpoint (best.ckpt) "
@@ -125,5 +120,8 @@ def resolve_thresholds(
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InputError(f"thresholds: a threshold must be a number from 0 to 1, got '{value}'.")
+        raise InputError(
+            "thresholds: must be calibrated, common, a number from 0 to 1, numbers of classes such as {person: 0.9}, "
+            f"or a .json file, got '{value}'."
+        )
     return float(value)

@@ -9,18 +9,11 @@ ODD_NAMES = ("apple", "bär", "<script>", 'a "quoted": name', "score:e")
 
 
 def _simulate(
-    seed: int,
-    images: int = 60,
-    classes: int = 5,
-    *,
-    levels: int = 0,
-    share: float = 0.3,
-    shift: float = 1.5,
-    unknown: float = 0,
+    seed: int, images: int = 60, classes: int = 5, *, levels: int = 0, share: float = 0.3, unknown: float = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     targets = (random.random((images, classes)) < share).astype(np.int8)
-    scores = 1 / (1 + np.exp(-(random.normal(size=targets.shape) + shift * targets - 1)))
+    scores = 1 / (1 + np.exp(-(random.normal(size=targets.shape) + 1.5 * targets - 1)))
     if levels:
         scores = np.round(scores * levels) / levels
     targets[random.random(targets.shape) < unknown] = -1

@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from mlic.evaluation.errors import (
-    co_occurrence,
-    confusions,
-    gallery_rows,
-    image_losses,
-    single_errors,
-)
+from mlic.evaluation.errors import co_occurrence, confusions, gallery_rows, image_losses, single_errors
 from mlic.evaluation.predictions import Predictions
 
 CLASSES = ("cat", "dog", "pön")
@@ -42,15 +36,10 @@ def test_confusions_by_hand(predictions: Predictions) -> None:
 
 def test_single_errors_by_confidence(predictions: Predictions) -> None:
     table = single_errors(predictions)
-    assert list(zip(table["file_name"], table["class"], table["kind"], strict=True)) == [
-        ("v.jpg", "cat", "false negative"),
-        ("v.jpg", "dog", "false positive"),
-        ("w.jpg", "cat", "false negative"),
-        ("w.jpg", "dog", "false positive"),
-        ("v.jpg", "pön", "false positive"),
-        ("y.jpg", "pön", "false positive"),
-        ("x.jpg", "pön", "false positive"),
-    ]
+    assert (table["file_name"].str[0] + " " + table["class"] + " " + table["kind"]).tolist() == [
+        "v cat false negative", "v dog false positive", "w cat false negative", "w dog false positive",
+        "v pön false positive", "y pön false positive", "x pön false positive",
+    ]  # fmt: skip
     assert table["confidence"].tolist() == pytest.approx([0.9, 0.9, 0.8, 0.8, 0.7, 0.7, 0.6])
     assert predictions.file_names[table["row"]].tolist() == table["file_name"].tolist()
 

@@ -75,7 +75,7 @@ def read_images() -> dict[str, tuple[bytes, Image.Image, int]]:
         "JPEG2000": LOSSY,
         "AVIF": LOSSY,
     }
-    turns = dict(
+    turns: dict[int, Any] = dict(
         zip(range(2, 9), (0, 3, 1, 5, 2, 6, 4), strict=True)
     )  # Image.Transpose by the EXIF orientation
     useless = {
