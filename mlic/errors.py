@@ -28,6 +28,11 @@ class InputError(ValueError):
         return printable(super().__str__())
 
 
+def setting_error(key: str, message: str) -> InputError:
+    """Return the error about a setting that cannot be used; the message has no full stop."""
+    return InputError(f"{key}: {message}.", key=key)
+
+
 def check_choice(key: str, value: Any, choices: Collection[str]) -> None:
     """Check a setting that names one of several choices.
 
@@ -35,4 +40,4 @@ def check_choice(key: str, value: Any, choices: Collection[str]) -> None:
         InputError: the value is not one of the choices.
     """
     if value not in choices:
-        raise InputError(f"{key}: must be one of {', '.join(choices)}, got '{value}'.", key=key)
+        raise setting_error(key, f"must be one of {', '.join(choices)}, got '{value}'")

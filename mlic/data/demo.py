@@ -19,17 +19,9 @@ logger = logging.getLogger(__name__)
 VERSION = 1  # increase when the same settings give different scenes
 # Target share of scenes with each digit. Skewed like the classes of COCO, where half of the images show a person.
 SHARES = {
-    "zero": 0.45,
-    "one": 0.29,
-    "two": 0.25,
-    "three": 0.20,
-    "four": 0.16,
-    "five": 0.13,
-    "six": 0.10,
-    "seven": 0.075,
-    "eight": 0.05,
-    "nine": 0.032,
-}
+    "zero": 0.45, "one": 0.29, "two": 0.25, "three": 0.20, "four": 0.16, "five": 0.13, "six": 0.10, "seven": 0.075,
+    "eight": 0.05, "nine": 0.032,
+}  # fmt: skip
 SCENE_PIXELS = 192
 DIGIT_PIXELS = (48, 96)  # minimum and maximum side
 MOST_DIGITS = 4
@@ -88,17 +80,17 @@ def _make(folder: Path, num_images: int, seed: int) -> None:
 
 
 def _stencils() -> dict[str, list[Image.Image]]:
-    """Return the opacity masks of the about 180 handwritten forms of each digit."""
+    """Return the opacity masks of the about 180 handwritten forms of each digit, at the largest size."""
     pictures, digits = load_digits(return_X_y=True)
-    forms = np.asarray(pictures).reshape(-1, 8, 8)
-    return {name: [_stencil(form) for form in forms[digits == digit]] for digit, name in enumerate(SHARES)}
-
-
-def _stencil(picture: np.ndarray) -> Image.Image:
-    """Convert an 8 x 8 digit with values 0 to 16 to an opacity mask of the largest size."""
     # the margin lets strokes at the edge fade out
-    mask = Image.fromarray(np.pad(picture * (255 / 16), 1).astype(np.uint8))
-    return mask.resize((DIGIT_PIXELS[1], DIGIT_PIXELS[1]), Image.Resampling.BICUBIC)
+    forms = np.pad(np.asarray(pictures).reshape(-1, 8, 8) * (255 / 16), ((0, 0), (1, 1), (1, 1))).astype(
+        np.uint8
+    )
+    size = (DIGIT_PIXELS[1], DIGIT_PIXELS[1])
+    masks = [Image.fromarray(form).resize(size, Image.Resampling.BICUBIC) for form in forms]
+    return {
+        name: [masks[row] for row in np.flatnonzero(digits == digit)] for digit, name in enumerate(SHARES)
+    }
 
 
 def _scene(

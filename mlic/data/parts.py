@@ -16,7 +16,7 @@ import pandas as pd
 from mlic.data.images import without_image_extension
 from mlic.data.split_settings import PARTS, SplitSettings
 from mlic.data.table import LabelTable
-from mlic.errors import InputError
+from mlic.errors import setting_error
 from mlic.escaping import restore_cell
 from mlic.runs.folder import SPLIT_FILE, fold_folders
 
@@ -52,10 +52,8 @@ def read_annotations(
     try:
         signature(reader).bind(**options)
     except TypeError as error:
-        raise InputError(
-            f"data.annotations and data.images must be those that the reader requires ({error}), such as data=csv "
-            "data.annotations=labels.csv data.images=photos.",
-            key="data",
+        raise setting_error(
+            "data.annotations", f"{error} of this reader; set data.annotations and data.images"
         ) from None
     named = [settings.column, settings.groups.value if settings.groups.by == "column" else None]
     if "other_columns" in signature(reader).parameters:
@@ -76,7 +74,7 @@ def column_values(table: LabelTable, name: str, key: str) -> np.ndarray:
     """
     if name not in table.columns:
         there = ", ".join(map(repr, table.columns)) or "no other columns"
-        raise InputError(f"{key}={name}: the annotations have no such column; there are {there}.", key=key)
+        raise setting_error(key, f"the annotations have no column '{name}'; there are {there}")
     return table.columns[name]
 
 
@@ -107,13 +105,10 @@ def with_parts(table: LabelTable, settings: SplitSettings) -> LabelTable:
     table = replace(table, parts=parts)
     if parts is not None:
         if not (parts != "").any():
-            raise InputError(
-                f"{source} gives no image a part. Correct it, or do without it.", key="data.split"
-            )
+            raise setting_error("data.split", f"{source} gives no image a part; correct it, or do without it")
         if settings.folds is not None and settings.column is None:
-            raise InputError(
-                f"data.split.folds={settings.folds}: the parts are already given by {source}. Use only one of them.",
-                key="data.split.folds",
+            raise setting_error(
+                "data.split.folds", f"the parts are already given by {source}; use only one of them"
             )
         table = _complete(table, parts, source, settings)
     if settings.keep is None:
@@ -122,10 +117,9 @@ def with_parts(table: LabelTable, settings: SplitSettings) -> LabelTable:
     if table.parts is not None:
         moved = np.isin(table.parts, PARTS[1:]) & (kept != "") & (kept != table.parts)
         if moved.any():
-            raise InputError(
-                f"data.split.keep: {moved.sum()} images, such as '{table.file_names[moved][0]}', have another part in "
-                f"{source}. Use only one of them.",
-                key="data.split.keep",
+            example = f"{moved.sum()} images, such as '{table.file_names[moved][0]}'"
+            raise setting_error(
+                "data.split.keep", f"{example}, have another part in {source}; use only one of them"
             )
     return replace(table, kept=kept)
 
@@ -140,10 +134,10 @@ def _complete(table: LabelTable, parts: np.ndarray, source: str, settings: Split
         table = replace(table, parts=np.where(without, "train", parts).astype(object))
     elif without.any():
         names = ", ".join(f"'{name}'" for name in table.file_names[without][:NAMES_SHOWN])
-        raise InputError(
-            f"{without.sum()} of {len(table)} images have no part in {source}, such as {names}. Set "
-            "data.split.unlisted=drop to leave them out, or data.split.unlisted=train to train on them.",
-            key="data.split.unlisted",
+        raise setting_error(
+            "data.split.unlisted",
+            f"{without.sum()} of {len(table)} images have no part in {source}, such as {names}; drop leaves them "
+            "out, train trains on them",
         )
     listed = ", ".join(f"{(table.parts == part).sum()} {part}" for part in PARTS)
     logger.info("parts from %s: %s images; %d images had no part", source, listed, without.sum())
@@ -155,11 +149,8 @@ def _parts_of_column(values: np.ndarray, settings: SplitSettings) -> np.ndarray:
         return _parts_of_values(values, str(settings.column), settings)
     numbers = fold_numbers(values, settings)
     if settings.fold not in numbers:
-        raise InputError(
-            f"data.split.fold={settings.fold}: expected one of the numbers of folds in data.split.column="
-            f"{settings.column}; found {_describe_values(values)}.",
-            key="data.split.fold",
-        )
+        found = _describe_values(values)
+        raise setting_error("data.split.fold", f"{settings.fold} is not a fold in the column; it has {found}")
     return np.where(numbers == settings.fold, "test", "train").astype(object)
 
 
@@ -171,10 +162,9 @@ def fold_numbers(values: np.ndarray, settings: SplitSettings) -> np.ndarray:
     """
     numbers = pd.Series(values).astype(str).str.extract(r"(\d{1,9})(?:\.0*)?$")[0].fillna("-1").astype(int)
     if -1 in set(numbers) or numbers.nunique() != settings.folds:
-        raise InputError(
-            f"data.split.column={settings.column}: expected {settings.folds} numbers of folds; found "
-            f"{_describe_values(values)}.",
-            key="data.split.column",
+        found = _describe_values(values)
+        raise setting_error(
+            "data.split.folds", f"the column must have {settings.folds} numbers of folds; found {found}"
         )
     return numbers.to_numpy()
 
@@ -194,11 +184,9 @@ def _parts_of_values(
     else:
         meanings = PART_NAMES
     if missing := sorted(found - meanings.keys()):
-        raise InputError(
-            f"{name}: found {_describe_values(values)}; {', '.join(map(repr, missing[:VALUES_SHOWN]))} have no part. "
-            f"Set the meaning: {', or '.join(_answers(found))}.",
-            key="data.split.values",
-        )
+        unknown, answers = ", ".join(map(repr, missing[:VALUES_SHOWN])), ", or ".join(_answers(found))
+        reason = f"{name} has {_describe_values(values)}; {unknown} have no part. Set the meaning: {answers}"
+        raise setting_error("data.split.values", reason)
     return plain.map({**meanings, "": ""}).to_numpy(dtype=object)
 
 
@@ -243,7 +231,7 @@ def _parts_of_files(table: LabelTable, settings: SplitSettings) -> np.ndarray:
     twice = listed["row"].duplicated()
     if twice.any():
         name = table.file_names[listed["row"][twice].tolist()[0]]
-        raise InputError(f"data.split.files: '{name}' is listed in several parts.", key="data.split.files")
+        raise setting_error("data.split.files", f"'{name}' is listed in several parts")
     given = np.full(len(table), "", dtype=object)
     given[rows] = values
     return given
@@ -253,12 +241,10 @@ def _read_lines(file: str) -> list[str]:
     try:
         lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"data.split.files: '{file}' cannot be read ({error}).", key="data.split.files"
-        ) from None
+        raise setting_error("data.split.files", f"'{file}' cannot be read ({error})") from None
     names = [line.strip().strip('"').replace("\\", "/").removeprefix("./") for line in lines if line.strip()]
     if not names:
-        raise InputError(f"data.split.files: '{file}' lists no images.", key="data.split.files")
+        raise setting_error("data.split.files", f"'{file}' lists no images")
     return names
 
 
@@ -266,10 +252,11 @@ def _read_pairs(file: str) -> list[tuple[str, str]]:
     """Read lines of a name and a part, separated by a comma, a semicolon, a tab or blanks."""
     rows = [re.fullmatch(r"(.*\S)\s*[,;\s]\s*(\S+)", line) for line in _read_lines(file)]
     if None in rows:
-        raise InputError(
-            f"{file}, line {rows.index(None) + 1}: expected the name of an image and its part, such as '000001.jpg 0'. "
-            "Lists of names are given by part: 'data.split.files={train: train.txt, test: test.txt}'.",
-            key="data.split.files",
+        place = f"{file}, line {rows.index(None) + 1}"
+        raise setting_error(
+            "data.split.files",
+            f"{place}: expected the name of an image and its part, such as '000001.jpg 0'. Lists of names are given by "
+            "part: 'data.split.files={train: train.txt, test: test.txt}'",
         )
     return [(row[1].strip('"'), row[2].strip('"')) for row in rows if row]
 
@@ -296,16 +283,12 @@ def match_names(names: Sequence[str] | np.ndarray, file_names: np.ndarray, key: 
         if wanted.isin(keys).any():
             break
     else:
-        raise InputError(
-            f"{key}: none of the {len(names)} listed names, such as '{names[0]}', is an image of the annotations, such "
-            f"as '{file_names[0]}'.",
-            key=key,
-        )
+        examples = f"'{names[0]}', is an image of the annotations, such as '{file_names[0]}'"
+        raise setting_error(key, f"none of the {len(names)} listed names, such as {examples}")
     if (repeated := keys.duplicated() & keys.isin(wanted)).any():
         alike = " and ".join(f"'{file_names[row]}'" for row in np.flatnonzero(keys == keys[repeated][0])[:2])
-        raise InputError(
-            f"{key}: the same name stands for several images: {alike}. List file names with their folders.",
-            key=key,
+        raise setting_error(
+            key, f"a name stands for several images, {alike}; list file names with their folders"
         )
     first = np.flatnonzero(~keys.duplicated())
     found = np.append(first, -1)[keys[first].get_indexer(wanted)]
@@ -323,10 +306,8 @@ def match_names(names: Sequence[str] | np.ndarray, file_names: np.ndarray, key: 
 def _kept_parts(table: LabelTable, keep: str) -> np.ndarray:
     """Return the part of each image in an earlier split; empty for new images."""
     if folds := fold_folders(keep):
-        raise InputError(
-            f"data.split.keep: '{keep}' is a cross-validation, in which every image is in test once. Expected one run, "
-            f"such as that of a fold: '{folds[0]}'.",
-            key="data.split.keep",
+        raise setting_error(
+            "data.split.keep", f"'{keep}' is a cross-validation; expected one run, such as '{folds[0]}'"
         )
     file = Path(keep) / SPLIT_FILE if Path(keep).is_dir() else Path(keep)
     try:
@@ -334,10 +315,8 @@ def _kept_parts(table: LabelTable, keep: str) -> np.ndarray:
         if unknown := {*split["split"]} - {*PARTS}:
             raise ValueError(f"it has the part '{min(unknown)}'")
     except (OSError, ValueError) as error:  # errors of pandas are ValueErrors
-        raise InputError(
-            f"data.split.keep: '{file}' cannot be read ({error}). Expected a run folder, or the {SPLIT_FILE} of a run.",
-            key="data.split.keep",
-        ) from error
+        reason = f"'{file}' cannot be read ({error}); expected a run folder, or the {SPLIT_FILE} of a run"
+        raise setting_error("data.split.keep", reason) from error
     names = [restore_cell(name) for name in split["file_name"]]
     rows = match_names(names, table.file_names, "data.split.keep")
     kept = np.full(len(table), "", dtype=object)

@@ -12,8 +12,8 @@ from mlic.train import train
 
 def test_places_that_are_not_given_are_named(tmp_path: Path):
     for given, missing in (
-        (["data=csv", f"data.images={tmp_path}"], "data.annotations .* must .*'annotations'"),
-        (["data=voc"], "data.annotations and data.images must"),
+        (["data=csv", f"data.images={tmp_path}"], "data.annotations: .*'annotations'"),
+        (["data=voc"], "set data.annotations and data.images"),
     ):
         config = compose(*given, output=tmp_path / "run")
         with pytest.raises(InputError, match=missing):

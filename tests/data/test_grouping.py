@@ -41,8 +41,8 @@ def test_groups_by_column_folder_or_name(table: LabelTable, by: str, value: Any,
 @pytest.mark.parametrize(
     ("by", "value", "message"),
     [
-        ("column", None, r"groups\.value=None: the annotations have no such column"),
-        ("column", "sex", "no such column; there are 'patient'"),
+        ("column", None, r"groups\.value: the annotations have no column 'None'"),
+        ("column", "sex", "no column 'sex'; there are 'patient'"),
         ("folder", "p", "value=p cannot be used with groups.by=folder"),
         ("folder", 0, "finds no group for 4 of 4 images"),
         ("name", "(", "cannot be used with groups.by=name"),

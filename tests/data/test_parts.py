@@ -83,16 +83,20 @@ def test_a_column_that_cannot_be_used_is_named_with_what_there_is(table: LabelTa
         (
             ["train", "test"],
             {"folds": 2},
-            r"expected 2 numbers of folds; found 2 values: 'train' \(30 images\)",
+            r"must have 2 numbers of folds; found 2 values: 'train' \(30 images\)",
         ),
-        (["1", "2"], {"folds": 2}, r"data\.split\.fold=0: expected one of the numbers of folds"),
-        (["train", "test", ""], {}, r"20 of 60 images have no part in column 'part', .*unlisted=drop"),
+        (["1", "2"], {"folds": 2}, r"data\.split\.fold: 0 is not a fold"),
+        (
+            ["train", "test", ""],
+            {},
+            r"unlisted: 20 of 60 images have no part in column 'part', .*drop leaves",
+        ),
         (["train"], {"files": "list.txt"}, "only one of them"),
         ([""], {}, "column 'part' gives no image a part"),
     ):
         with pytest.raises(InputError, match=message):
             given(table, cells, "part", **options)
-    with pytest.raises(InputError, match="no such column; there are 'a', 'b'"):
+    with pytest.raises(InputError, match="no column 'c'; there are 'a', 'b'"):
         with_parts(
             replace(table, columns={"a": table.file_names, "b": table.file_names}), SplitSettings(column="c")
         )
@@ -113,7 +117,7 @@ def test_official_parts_are_used_unless_they_are_to_be_ignored(
     assert stratified_split(ignored).names() == stratified_split(table).names()
     assert split_hash(ignored) == split_hash(table) != split_hash(used)
     assert split_hash(used, test=0.5) == split_hash(used)  # the share of a given part changes nothing
-    with pytest.raises(InputError, match=r"data\.split\.folds=5: the parts are already given"):
+    with pytest.raises(InputError, match=r"data\.split\.folds: the parts are already given"):
         with_parts(official, SplitSettings(folds=5))
 
 

@@ -187,7 +187,7 @@ def test_errors_leave_a_finished_cross_validation_as_it_is(
         (folder, ["data.split.folds=3", "optimizer.lr=nope"], r"optimizer\.lr: must be float"),
         (folder, ["data.split.folds=3", "resume=auto", "optimizer.lr=0.5"], "a run with different settings"),
         (other, ["data.split.folds=3", f"init_from={folder}"], "is a cross-validation, which has one head"),
-        (other, [f"data.split.keep={folder}"], "is a cross-validation, in which"),
+        (other, [f"data.split.keep={folder}"], "is a cross-validation; expected one run"),
         (folder / "fold_0", ["data.split.folds=3"], "is the folder of a run, not of a cross-validation"),
     ):
         with pytest.raises(InputError, match=message):

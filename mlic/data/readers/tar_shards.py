@@ -134,8 +134,7 @@ def expand_braces(text: str) -> Iterator[str]:
         return
     first, last, names = found.groups()
     numbers = range(int(first or 0), int(last or 0) + 1)
-    choices = names.split(",") if names else (f"{number:0{len(first)}d}" for number in numbers)
-    for choice in choices:
+    for choice in names.split(",") if names else (f"{number:0{len(first)}d}" for number in numbers):
         yield from expand_braces(text[: found.start()] + choice + text[found.end() :])
 
 
