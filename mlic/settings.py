@@ -27,7 +27,7 @@ FREE = {
 }  # fmt: skip
 # Settings that accept other types than those of their defaults.
 UNTYPED = {
-    "packages", "thresholds", "compare", "data.annotations", "data.images", "data.min_images_per_class",
+    "packages", "thresholds", "compare", "tune.trials", "data.annotations", "data.images", "data.min_images_per_class",
     "model.backbone.unfreeze", "model.backbone.weights", "trainer.devices", "trainer.num_nodes", "trainer.precision",
 }  # fmt: skip
 SUGGESTIONS = 3
@@ -73,12 +73,12 @@ def check_settings(config: DictConfig, command: str) -> None:
     Raises:
         InputError: a setting is missing, unknown (the message suggests similar ones), or has a wrong type.
     """
-    defaults, text = _defaults(command), OmegaConf.to_yaml(config)
+    defaults = _defaults(command)
     written: Any = OmegaConf.to_container(config, resolve=False)
     names = list(_names(written, defaults))
     for name in names:
         # a setting of the user's own is used if others refer to it
-        if name not in defaults and f"${{{name}}}" not in text:
+        if name not in defaults and f"${{{name}}}" not in OmegaConf.to_yaml(config):
             similar = " or ".join(f"'{key}'" for key in _similar(name, written))
             meant = f" Did you mean {similar}?" if similar else ""
             raise InputError(f"'{name}' is not a setting of mlic.{command}.{meant} --help lists all.")

@@ -158,7 +158,8 @@ def _finish(configs: TrialConfigs, study: optuna.Study, folder: Path, status: Ru
     winner, given, number = study.best_trial, given_trial(study), len(finished(study))
     assert given is not None
     is_given = GIVEN in winner.user_attrs
-    settings, own = ({}, configs.config) if is_given else configs.draw(FixedTrial(winner.params))
+    settings = {} if is_given else configs.suggest(FixedTrial(winner.params))
+    own = configs.config if is_given else configs.compose(settings)
     choices = {**configs.choices, **{key: value for key, value in settings.items() if key in configs.choices}}
     header = f"Found by mlic.tune: trial {winner.number}, {winner.params or 'as configured'}"
     results.write_experiment(folder, _final_config(own, winner), choices, header=header)

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -127,8 +128,11 @@ class Search:
         for start in starts:
             self.study.enqueue_trial(start, skip_if_exists=True)
         while time.monotonic() < end and (trials is None or len(finished(self.study)) < trials):
-            repeats = 0 if self._run_one() else repeats + 1
-            after()
+            if self._run_one():
+                repeats = 0
+                after()
+            else:
+                repeats += 1
             if repeats == MOST_REPEATS:
                 logger.info(
                     "tune: the search ends, because all settings that are suggested were tried already"
@@ -140,10 +144,11 @@ class Search:
         trial, value, state = self.study.ask(), None, TrialState.FAIL
         is_given = GIVEN in trial.user_attrs
         try:
-            settings, config = self.configs.draw(trial)
+            settings = self.configs.suggest(trial)
             is_needed = is_given and given_trial(self.study) is None
             if not is_needed and any(trial.params == other.params for other in finished(self.study)):
                 return False
+            config = deepcopy(self.configs.config) if is_given else self.configs.compose(settings)
             value, state = self.evaluate(config, trial), TrialState.COMPLETE
             logger.info("trial %d: %.4f with %s", trial.number, value, settings)
         except TrialPruned:

@@ -54,12 +54,9 @@ class TrialConfigs:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
         self._overrides = [(override.key_or_group, str(override.input_line)) for override in parsed]
 
-    def draw(self, trial: BaseTrial) -> tuple[dict[str, Any], DictConfig]:
-        """Return the settings that a trial suggests, and its config."""
-        if GIVEN in trial.user_attrs:
-            return self.space.suggest(trial, self._given), deepcopy(self.config)
-        settings = self.space.suggest(trial)
-        return settings, self._compose(settings)
+    def suggest(self, trial: BaseTrial) -> dict[str, Any]:
+        """Return the settings that a trial suggests; those of the given config for its own trial."""
+        return self.space.suggest(trial, self._given if GIVEN in trial.user_attrs else None)
 
     def first_parameters(self) -> list[dict[str, Any]]:
         """Return the parameters of the given config and of `tune.start`, as far as the space contains them."""
@@ -70,7 +67,7 @@ class TrialConfigs:
         value = self.choices[key] if key in self.choices else OmegaConf.select(self.config, key)
         return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
-    def _compose(self, settings: Mapping[str, Any]) -> DictConfig:
+    def compose(self, settings: Mapping[str, Any]) -> DictConfig:
         """Return the config with some settings; groups (`loss`) are chosen before values (`loss.gamma`) are set."""
         groups = {key: value for key, value in settings.items() if key in self.choices}
         if groups and str(groups) not in self._composed:
@@ -101,7 +98,7 @@ class TrialConfigs:
         for _ in range(CHECKED_TRIALS):
             trial = study.ask()
             try:
-                _, config = self.draw(trial)
+                config = self.compose(self.suggest(trial))
                 check_settings(config, "tune")
                 check_options(config)
             except (ValueError, HydraException, OmegaConfBaseException) as error:

@@ -103,29 +103,6 @@ def test_a_cached_run_is_predicted_and_evaluated_as_tested(
 
 
 @pytest.mark.slow
-def test_live_and_cached_runs_have_the_same_figures(
-    make_config: MakeConfig, predicts_as_tested: Callable[..., Classifier], tmp_path: Path
-):
-    cached = train(make_config((LEFT, OTHER), "features.dtype=float32"))
-    live = train(make_config((LEFT, OTHER), "features=live", output=tmp_path / "live"))
-    for part, metrics in cached.items():
-        for name, value in metrics.items():
-            if isinstance(value, float):
-                assert live[part][name] == pytest.approx(value, abs=1e-3), (part, name)
-    predicts_as_tested(tmp_path / "live")
-
-
-@pytest.mark.slow
-def test_mirror_and_augmented_images_of_live_runs(
-    make_config: MakeConfig, predicts_as_tested: Callable[..., Classifier], tmp_path: Path
-):
-    train(
-        make_config((LEFT, LARGE), "features=augmented", "model.backbone.mirror=true", "trainer.max_epochs=1")
-    )
-    predicts_as_tested(tmp_path / "run")
-
-
-@pytest.mark.slow
 def test_a_comparison_tells_of_the_members(make_config: MakeConfig, tmp_path: Path):
     train(make_config((LEFT, LARGE), "trainer.max_epochs=1", "features.memory_gb=1e-9"))
     run = read_run(tmp_path / "run")

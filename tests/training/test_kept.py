@@ -93,17 +93,6 @@ def test_an_interrupted_preparation_leaves_a_run_as_it_was(
         assert content_of(tmp_path / "run") == before
 
 
-def test_a_new_folder_says_how_far_its_run_came(
-    mistakes: dict[str, tuple[str, ...]], tiny_config: MakeConfig, tmp_path: Path
-):
-    """A sweep's table reads the state of jobs that failed, and of those that failed again."""
-    for name, reason in (("broken image", "shapes_07"), ("network", "nope")):
-        with pytest.raises(InputError):
-            train(tiny_config(*mistakes[name]))
-        status = json.loads((tmp_path / "run" / "status.json").read_text())
-        assert status["state"] == "failed" and reason in status["error"]["message"]
-
-
 def make_foreign(folder: Path) -> dict[str, str]:
     for name in FOREIGN:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

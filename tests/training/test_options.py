@@ -120,15 +120,3 @@ def test_mirror_images_are_averaged_alike_in_all_ways_to_scores(
     labelled = read_labelled_set(classifier.saved, None, "test")
     evaluated = evaluate_run(classifier, labelled, num_workers=0)
     np.testing.assert_allclose(evaluated.predictions.scores, tested.scores, atol=1e-6)
-
-
-def test_a_run_with_two_views_is_refused(tiny_config: MakeConfig, tmp_path: Path):
-    train(tiny_config("trainer.max_epochs=1"))
-    checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
-    content = torch.load(checkpoint, weights_only=True)
-    content["hyper_parameters"]["config"]["features"]["views"] = 2
-    torch.save(content, checkpoint)
-    with pytest.raises(
-        InputError, match=r"features.views=2 by an earlier version of mlic; .* train the run again"
-    ):
-        Classifier.load(tmp_path / "run")

@@ -8,7 +8,6 @@ import lightning as L
 import pytest
 import torch
 from omegaconf import DictConfig
-from torch import nn
 
 from mlic.models import DenseHead, MultiLabelClassifier, WeightedBCE
 from mlic.train import train
@@ -52,13 +51,6 @@ def test_threads_grow_with_the_work_of_a_step(shape: tuple[int, ...], batch_size
         inside = torch.get_num_threads()
         raise KeyError
     assert inside <= 2 == torch.get_num_threads()  # a number that was set is never exceeded
-
-
-@pytest.mark.parametrize("device", [CPU, torch.device("cuda")])
-def test_a_live_backbone_and_an_accelerator_keep_all(device: torch.device):
-    backbone = nn.Identity() if device == CPU else None
-    with head_threads(a_model(1280, backbone), (1280,), 32, device):
-        assert torch.get_num_threads() == 8
 
 
 def test_a_run_on_cached_features_trains_on_them(

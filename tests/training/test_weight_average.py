@@ -121,11 +121,6 @@ def test_the_chosen_checkpoint_holds_what_was_validated(tmp_path: Path):
     torch.testing.assert_close(best["state_dict"]["head.2.weight"], recorder.validated[best["epoch"]])
 
 
-def test_a_small_share_is_one_epoch_at_least(tmp_path: Path):
-    fit(tmp_path, WeightAverage(share=0.05))
-    assert load(tmp_path, "last")["weight_average"]["count"] == STEPS
-
-
 def test_impossible_shares_and_a_run_without_end_are_refused():
     for share in (0, 1.5):
         with pytest.raises(InputError, match=rf"callbacks\.weight_average\.share={share}:"):

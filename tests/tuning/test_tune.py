@@ -114,13 +114,6 @@ def test_a_head_in_closed_form_is_scored_without_epochs(
 
 
 @pytest.mark.usefixtures("without_runs")
-def test_a_head_without_parameters_is_searched(search: Search, trials_of: TrialsOf, tmp_path: Path):
-    space = "tune.space.head={neighbours: {choice: [[2], [3]]}}"
-    search(tmp_path / "tuned", "head=knn", f"+{space}", small=())
-    assert 1 <= len(trials_of(tmp_path / "tuned")) <= 3
-
-
-@pytest.mark.usefixtures("without_runs")
 @pytest.mark.parametrize("folds", ["null", "2"])
 def test_choosing_never_reads_a_test_row(folds: str, search: Search, monkeypatch: Any, tmp_path: Path):
     seen: set[int] = set()
