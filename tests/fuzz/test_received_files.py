@@ -30,7 +30,7 @@ from mlic.errors import InputError
 from mlic.evaluation.predictions import Predictions
 from mlic.features.hashing import DIGEST_DTYPE, hash_files
 from mlic.features.store import FeatureStore
-from mlic.inference.checkpoint import read_saved_run
+from mlic.inference.checkpoint import read_saved_run, read_split
 from mlic.inference.classifier import Classifier
 from mlic.report.report import ReportOptions, write_report
 
@@ -174,6 +174,11 @@ def check_predictions(file: Path) -> None:
     assert np.isfinite(found.scores).all() and set(np.unique(found.targets)) <= {0, 1}
 
 
+def check_split(file: Path) -> None:
+    split = read_split(read_saved_run(file.parent / "checkpoints" / "best.ckpt"))
+    assert split is not None and {"file_name", "split"} <= set(split)
+
+
 def check_report(file: Path) -> None:
     write_report(ReportOptions(runs=str(file.parent), output=file.parents[1] / "report", resamples=2))
 
@@ -199,6 +204,7 @@ CASES |= {
     "bytes of an index": ("index/hashes.sqlite", change_bytes, check_index),
     "bytes of a checkpoint": ("run/checkpoints/best.ckpt", change_bytes, read_saved_run),
     "values of a checkpoint": ("run/checkpoints/best.ckpt", change_checkpoint, Classifier.load),
+    "bytes of a split": ("run/split.csv", change_bytes, check_split),
     "bytes of predictions": ("run/predictions/test.parquet", change_bytes, check_predictions),
     "values of a run": ("run/*.json", change_json, check_report),
 }

@@ -24,6 +24,7 @@ from mlic.errors import InputError
 from mlic.escaping import escape_cell, escape_table, printable, restore_cell
 from mlic.evaluate import evaluate
 from mlic.predict import predict
+from mlic.sweeps import summary
 from mlic.train import train
 from mlic.verify import verify
 
@@ -111,6 +112,17 @@ def test_the_sources_write_csv_by_one_function():
     # the columns of epochs.csv are metrics; predict.py of an export, which runs without mlic, escapes by itself
     users = [path.name for path in SOURCES if re.search(r"csv\.(Dict)?[wW]riter", path.read_text())]
     assert sorted(users) == ["callbacks.py", "predict.py"]
+
+
+def test_a_sweeps_table_is_escaped_and_printed_without_escapes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    row = {"job": "+a=\x1b[31m1", "state": "failed", "folder": "=x", "error": "no file '\x1b]0;title\a'"}
+    monkeypatch.setattr("mlic.sweeps.table.sweep_table", lambda *_: pd.DataFrame([row]))
+    hydra = {"sweep": {"dir": str(tmp_path)}, "job": {"config": {"override_dirname": {"exclude_keys": []}}}}
+    summary._summarize(OmegaConf.create({"hydra": hydra}), compare=None)
+    assert formulas_in(tmp_path) == [] and "'+a=" in (tmp_path / "jobs.csv").read_text()
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("command", [path.stem for path in sorted(Path(CONFIG_DIR).glob("*.yaml"))])
