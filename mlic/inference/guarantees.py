@@ -12,7 +12,6 @@ import numpy as np
 from mlic.errors import InputError
 from mlic.evaluation.guarantees import fit_guarantees, guarantee_table, share_without_question
 from mlic.evaluation.predictions import Predictions
-from mlic.inference.checkpoint import find_checkpoint
 from mlic.runs.folder import GUARANTEES_FILE, RunFolder, refuse_foreign_folder
 
 logger = logging.getLogger(__name__)
@@ -38,6 +37,10 @@ def guarantee_stored(run: Path, output: Path | None, **options: Any) -> dict[str
     Raises:
         InputError: the run has no such scores.
     """
+    from mlic.inference.checkpoint import (
+        find_checkpoint,
+    )  # imports torch, for which mlic.predict need not wait
+
     checkpoint = find_checkpoint(run)
     files = {part: run / "predictions" / f"{part}.parquet" for part in STORED if run.is_dir()}
     part = next((part for part, file in files.items() if file.is_file()), None)
