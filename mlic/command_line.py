@@ -1,5 +1,6 @@
-"""Helpers of the command line: quoting of paths for Hydra, exit statuses, and names of programs."""
+"""Helpers of the command line: quoting of paths for Hydra, exit statuses, and the path of Python."""
 
+import os
 import re
 import shlex
 import signal
@@ -87,20 +88,9 @@ def quote_paths(arguments: Sequence[str], keys: Collection[str] = PATH_KEYS) -> 
     return [_quote(argument, keys) for argument in arguments]
 
 
-def program(name: str) -> str:
-    """Return a program of the running environment as it can be typed in a shell, even if it is not on the path.
-
-    Args:
-        name: name of the program, `python` or `tensorboard`.
-
-    Returns:
-        The path of the program, relative if it is below the working folder; only the name if it does not exist.
-    """
-    path = Path(sys.executable).with_name(name)
-    if not path.is_file():
-        return name
-    here = Path.cwd()
-    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+def python() -> str:
+    """Return the running Python as it can be typed in a shell, relative to the working folder."""
+    return shlex.quote(os.path.relpath(sys.executable))
 
 
 def _command_name(script: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlic.command_line import ending_in_order, program, quote_paths, run_command
+from mlic.command_line import ending_in_order, quote_paths, run_command
 from mlic.config import compose
 from mlic.errors import InputError
 
@@ -37,17 +37,6 @@ def test_other_arguments_stay_as_they_are():
     ]
     assert quote_paths(arguments) == arguments
     assert quote_paths(["runs=a=b"], ["runs"]) == ["runs='a=b'"]
-
-
-def test_programs_are_named_as_they_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    binaries = tmp_path / ".venv" / "bin"
-    binaries.mkdir(parents=True)
-    (binaries / "tensorboard").touch()
-    monkeypatch.setattr(sys, "executable", str(binaries / "python"))
-    assert program("tensorboard") == str(binaries / "tensorboard")
-    monkeypatch.chdir(tmp_path)
-    assert program("tensorboard") == ".venv/bin/tensorboard"
-    assert program("absent") == "absent"
 
 
 def test_an_input_error_is_printed_alone(capsys: pytest.CaptureFixture[str]):

@@ -20,7 +20,6 @@ from mlic.features.machine import describe_machine
 from mlic.features.shard import DTYPES, finite_rows
 from mlic.features.store import FeatureStore
 from mlic.models import Backbone
-from mlic.runs.terminal import has_room_for_bar
 
 logger = logging.getLogger(__name__)
 
@@ -163,9 +162,7 @@ class ExtractionProgress:
     def __init__(self, total: int) -> None:
         """Start the clock for a number of images."""
         self._total, self._done, self._start = total, 0, time.perf_counter()
-        self.bar = tqdm(
-            total=total, unit="image", desc="features", dynamic_ncols=True, disable=not has_room_for_bar()
-        )
+        self.bar = tqdm(total=total, unit="image", desc="features", dynamic_ncols=True, disable=None)
 
     def update(self, number: int) -> None:
         """Count images."""

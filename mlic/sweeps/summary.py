@@ -38,10 +38,8 @@ def summarized(compare: Compare) -> Iterator[None]:
 
 
 def _summarize(config: DictConfig, compare: Compare | None) -> None:
-    from mlic.sweeps.table import (
-        NO_WEIGHTS,
-        sweep_table,
-    )  # imports pandas, which is slow and not needed by --help
+    # imports pandas, which is slow and not needed by --help
+    from mlic.sweeps.table import NO_WEIGHTS, sweep_table
 
     folder = Path(config.hydra.sweep.dir)
     table = sweep_table(folder, config.hydra.job.config.override_dirname.exclude_keys)
@@ -52,15 +50,11 @@ def _summarize(config: DictConfig, compare: Compare | None) -> None:
         .to_string(index=False, float_format="%.4f", na_rep="-", justify="left", max_colwidth=JOB_WIDTH)
     )
     print(printable(f"\n{shown}\n\nsweep: {folder}"), flush=True)
-    without_weights = []
-    for job, state, error in zip(table["job"], table["state"], table["error"], strict=True):
-        if state == NO_WEIGHTS:
-            without_weights.append((job, error))
-        elif error:
-            print(printable(f"{state}: {job}: {error}"))
-    if without_weights:  # the same error for each, with several lines of advice
-        jobs = ", ".join(job for job, _ in without_weights)
-        print(printable(f"{NO_WEIGHTS}: {jobs}\n  {without_weights[0][1]}"))
+    # the first error of networks without weights stands for all of them
+    for state, jobs in table[table["error"] != ""].groupby("state", sort=False):
+        shown = jobs.head(1).assign(job=", ".join(jobs["job"])) if state == NO_WEIGHTS else jobs
+        for job, error in zip(shown["job"], shown["error"], strict=True):
+            print(printable(f"{state}: {job}\n  {error}"))
     if compare is not None and "finished" in set(table["state"]):
         given = config.compare if OmegaConf.is_dict(config.compare) else {}
         print(f"report: {compare(folder, {**(config.compare_options or {}), **given})}")

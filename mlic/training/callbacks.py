@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from mlic.models import MultiLabelClassifier
 from mlic.runs.folder import write_atomically
-from mlic.runs.terminal import has_room_for_bar
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class TrainingProgress(TQDMProgressBar):
 
     def __init__(self) -> None:
         """Enable the bar only on a terminal."""
-        super().__init__(refresh_rate=STEPS_A_REFRESH if has_room_for_bar() else 0)
+        super().__init__(refresh_rate=STEPS_A_REFRESH if sys.stderr.isatty() else 0)
         self._epoch_start = 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:

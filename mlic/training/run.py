@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from mlic.command_line import program
+from mlic.command_line import python
 from mlic.data import MultiLabelDataModule
 from mlic.errors import InputError
 from mlic.evaluation.metrics import metrics_table
@@ -141,7 +141,7 @@ def run(config: DictConfig, before_start: Callable[[MultiLabelDataModule], None]
                 write_results(folder, model, thresholds, datamodule, config, trainer.loggers)
             logger.info("%s\nrun folder: %s", metrics_table(model.results), folder.path)
             use = f"mlic.predict run={shlex.quote(str(folder.path))} images=photos output=predictions.csv"
-            logger.info("to use it:  %s -m %s", program("python"), use)
+            logger.info("to use it:  %s -m %s", python(), use)
     return model.results
 
 

@@ -15,7 +15,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import NopPruner
 from optuna.trial import FixedTrial, FrozenTrial
 
-from mlic.command_line import program
+from mlic.command_line import python
 from mlic.errors import InputError, check_choice
 from mlic.evaluation.metrics import METRICS
 from mlic.runs.folder import (
@@ -173,7 +173,7 @@ def _finish(configs: TrialConfigs, study: optuna.Study, folder: Path, status: Ru
         runs = (RunFolder(folder / WINNER), RunFolder(folder / GIVEN_RUN))
         summary = results.compare(runs, configs.config.tune.metric, (winner, given), number)
     write_atomically(folder / SUMMARY, f"{summary}\n")
-    again = f"{program('python')} -m mlic.train --config-dir {folder} experiment=tuned"
+    again = f"{python()} -m mlic.train --config-dir {folder} experiment=tuned"
     logger.info("%s\ntrials:     %s\nstart here: %s", summary, folder / TRIALS_FILE, again)
     return metrics
 
