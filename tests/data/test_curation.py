@@ -68,8 +68,3 @@ def test_the_subset_depends_on_the_seed_and_each_name_alone(make_table: MakeTabl
 def test_settings_out_of_range_are_refused(table: LabelTable, options: dict, message: str):
     with pytest.raises(InputError, match=message):
         curate(table, **options)
-
-
-def test_no_image_left_is_refused(make_table: MakeTable):
-    with pytest.raises(InputError, match="no images are left after curation"):
-        curate(make_table(np.zeros((3, 2))), unlabelled="drop")

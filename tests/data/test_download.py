@@ -1,12 +1,7 @@
-import hashlib
 import zipfile
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from mlic.data.download import RemoteFile, download, unpack
-from mlic.errors import InputError
+from mlic.data.download import unpack
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -16,26 +11,6 @@ def make_zip(path: Path, files: dict[str, bytes]) -> Path:
         for name, content in files.items():
             archive.writestr(name, content)
     return path
-
-
-def test_a_file_is_downloaded_once_and_checked(file_server: Any, tmp_path: Path):
-    file_server.files["/file.zip"] = CONTENT
-    remote = RemoteFile(f"{file_server.url}/file.zip", hashlib.md5(CONTENT).hexdigest())
-    target = tmp_path / "new" / "file.zip"
-    assert download(remote, target).read_bytes() == CONTENT
-    requests = len(file_server.requests)
-    assert download(remote, target) == target
-    assert len(file_server.requests) == requests
-    target.write_bytes(b"put there by hand")
-    with pytest.raises(InputError, match=r"file.zip: the MD5 digest is not"):
-        download(remote, target)
-    assert target.read_bytes() == b"put there by hand"
-    target.unlink()
-    file_server.files["/file.zip"] = bytes(len(CONTENT))
-    for url in (remote.url, f"{file_server.url}/none.zip"):
-        with pytest.raises(InputError, match=rf"cannot be downloaded: .* save it as {target}"):
-            download(RemoteFile(url, remote.md5), target)
-    assert list(target.parent.iterdir()) == []
 
 
 def test_a_folder_is_unpacked_whole(tmp_path: Path):

@@ -97,9 +97,7 @@ def test_a_column_that_cannot_be_used_is_named_with_what_there_is(table: LabelTa
         with pytest.raises(InputError, match=message):
             given(table, cells, "part", **options)
     with pytest.raises(InputError, match="no column 'c'; there are 'a', 'b'"):
-        with_parts(
-            replace(table, columns={"a": table.file_names, "b": table.file_names}), SplitSettings(column="c")
-        )
+        with_parts(replace(table, columns=dict.fromkeys("ab", table.file_names)), SplitSettings(column="c"))
     assert given(table, ["train", "test", ""], unlisted="train")[2] == "train"
 
 
@@ -144,13 +142,8 @@ def test_lists_give_the_parts_with_or_without_extensions_and_folders(table: Labe
         assert parts_of(table, tmp_path, {"test": lists["test"]}) == ["train", "train", "test", "test"]
         for separator in (" ", ",", "\t"):
             text = "".join(f"{name}{separator}{row % 3}\n" for row, name in enumerate(names))
-            assert parts_of(table, tmp_path, text) == ["train", "val", "test", "train"]
-            assert parts_of(table, tmp_path, f"image{separator}partition\n{text}") == [
-                "train",
-                "val",
-                "test",
-                "train",
-            ]
+            for header in ("", f"image{separator}partition\n"):
+                assert parts_of(table, tmp_path, header + text) == ["train", "val", "test", "train"]
 
 
 def test_lists_that_cannot_be_used_are_refused(table: LabelTable, tmp_path: Path):
@@ -169,10 +162,8 @@ def test_lists_that_cannot_be_used_are_refused(table: LabelTable, tmp_path: Path
             parts_of(table, tmp_path, lists)
     with pytest.raises(InputError, match=r"'gone\.txt' cannot be read"):
         with_parts(table, SplitSettings(files={"test": "gone.txt"}))
-    assert parts_of(table, tmp_path, {"train": "a/1.jpg", "test": "b/2.jpg"}, unlisted="drop") == [
-        "train",
-        "test",
-    ]
+    lists = {"train": "a/1.jpg", "test": "b/2.jpg"}
+    assert parts_of(table, tmp_path, lists, unlisted="drop") == ["train", "test"]
 
 
 def test_missing_classes_of_given_parts_offer_what_helps(make_table: MakeTable):

@@ -22,10 +22,6 @@ def test_schemes(options: dict, expected: list[float]):
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
 
-def test_a_class_without_images_has_a_finite_weight():
-    assert class_weights(np.array([0, 4]), ("a", "b")).tolist() == [1.0, 0.5]
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

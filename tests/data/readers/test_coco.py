@@ -56,20 +56,6 @@ def test_coco_and_csv_give_the_same_table(tiny_coco: tuple[Path, Path], tiny_csv
     assert_equal(read_coco(*tiny_coco), read_csv(*tiny_csv))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"crowd": "no"}, "data.reader.crowd"),
-        ({"unannotated": "no"}, "data.reader.unannotated"),
-        ({"annotations": "none.json"}, "no such file. data.annotations must be"),
-    ],
-)
-def test_options_and_places_are_checked(options: dict, message: str, instances: Path, tmp_path: Path):
-    annotations = tmp_path / options.pop("annotations", instances)
-    with pytest.raises(InputError, match=message):
-        read_coco(annotations, tmp_path, **options)
-
-
 def test_real_photographs_read_alike_from_both_formats(coco_data: Path, caplog: pytest.LogCaptureFixture):
     images = coco_data / "images"
     csv = read_csv(coco_data / "labels.csv", images)

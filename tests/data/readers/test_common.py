@@ -36,11 +36,12 @@ def test_names_are_searched_in_all_folders(photos: Path):
     table = LabelTable.build(folder, names, np.ones((4, 1)), ["cat"], references=references)
     assert table.image_dir == photos and table.folders == tuple(folders)
     assert list(table.file_names) == names
-    assert [os.path.relpath(str(path), photos) for path in table.paths()] == [
-        "images_1/images/a.jpg",
-        "images_2/images/b.jpg",
-        "images_2/images/inner/c.jpg",
-        "images_1/images/missing.jpg",
+    found = [os.path.relpath(str(path), photos).split("/images/") for path in table.paths()]
+    assert found == [
+        ["images_1", names[0]],
+        ["images_2", names[1]],
+        ["images_2", names[2]],
+        ["images_1", names[3]],
     ]
     assert locate_images(folders[:1], names) == (folders[0], None)
     bad = {table.paths()[3]: "no such file"}

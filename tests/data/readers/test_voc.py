@@ -45,16 +45,6 @@ def test_difficult_objects_and_images_without_any_are_dropped_by_option(annotati
     assert both.file_names.tolist() == ["b.jpg", "d.jpg"]
 
 
-def test_malformed_files_are_refused_by_name(annotations: Path, tmp_path: Path):
-    for content, message in (
-        ("<annotation>\n<filename>b.jpg</filename>", r"b.xml: not valid XML .*line 2"),
-        ("<annotation></annotation>", r"b.xml: expected <annotation> with a <filename>"),
-    ):
-        (annotations / "b.xml").write_text(content)
-        with pytest.raises(InputError, match=message):
-            read_voc(annotations, tmp_path)
-
-
 def test_bad_labels_places_and_options_are_refused(annotations: Path, tmp_path: Path):
     cases: list[tuple[str, Path, dict]] = [
         ("data.annotations must be a folder", tmp_path / "none", {}),

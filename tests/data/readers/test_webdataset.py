@@ -160,15 +160,10 @@ def link(name: str) -> tarfile.TarInfo:
 
 BAD: list[tuple[list[tuple[str, Member]], str]] = [
     ([("sub/../../x.jpg", b"1")], r"x.jpg: the name must be printable, relative and without '\.\.'"),
-    ([("x\n.jpg", IMAGE)], "the name must be printable"),
     ([("x.jpg", link("x.jpg"))], r"a.tar/x.jpg: not a regular file"),
     ([("x.jpg", IMAGE), ("x.jpg", picture(2)), ("x.txt", "a")], r"x.jpg: its sample has two images"),
-    (
-        [("x.jpg", IMAGE), ("x.txt", "a"), ("x.json", '{"labels": []}')],
-        "labels in two members .*label_member",
-    ),
+    ([("x.jpg", IMAGE), ("x.txt", "a"), ("x.json", '{"labels": []}')], "labels in two members"),
     ([("x.jpg", IMAGE)], r"a.tar/x\.\*: expected one image and one member with labels \(\.json, "),
-    ([("x.txt", "dog")], r"a.tar/x\.\*: expected one image"),
     ([("x.jpg", IMAGE), ("x.json", "[" * 100_000)], r"x.json: "),
     ([("x.jpg", IMAGE), ("x.json", "[1]")], r"x.json: "),
     ([("x.jpg", IMAGE), ("x.json", '{"labels": "dog"}')], r"x.json: 'labels' must be a list"),
@@ -215,13 +210,6 @@ def test_damaged_shards_are_named_and_their_whole_samples_kept(
         ({"0.txt": "['dog']\n"}, {}, r"a\.tar/0\.jpg: the labels \['dog'\] look like a JSON"),
         ({"0.txt": "bird"}, {"classes": ["dog", "cat"]}, r"a.tar/0.jpg: label 'bird' .* 2 classes: dog, cat"),
         ({"0.json": '{"labels": [2]}'}, {"classes": ["a", "b"]}, r"label '2' is not one of the 2 classes"),
-        ({"0.json": '{"labels": [-1]}'}, {"classes": ["a", "b"]}, r"label '-1' is not one of the 2 classes"),
-        ({"0.txt": "a"}, {"label_member": "xml"}, "data.reader.label_member"),
-        (
-            {f"{row}.{ending}": content for row, text in enumerate(("cat", "cat, dog", "dog, cow", "cow, cat"))
-             for ending, content in (("jpg", IMAGE), ("txt", text))},
-            {}, r"3 of 4 class names are combinations",
-        ),
     ],
 )  # fmt: skip
 def test_wrong_labels_and_options_are_refused(shards: Write, members: dict, options: dict, message: str):
