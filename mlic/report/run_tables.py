@@ -74,7 +74,7 @@ DATA = {
 # settings without meaning for a head in closed form
 OF_EPOCHS = ("loss", "optimizer", "learning_rate", "batch_size", "epochs")
 # in the order in which the first screen names them; the first four are clear without their header
-SETUP = ("network", "head", "loss", "views", "hidden", "dropout", *OF_EPOCHS[1:], "seed")
+SETUP = ("network", "head", "views", "loss", "hidden", "dropout", *OF_EPOCHS[1:], "seed")
 SETUP_SHOWN = 3
 # here the data count, which a resumed run checks by their digests
 IGNORED = tuple(f"{name}." for name in WITHOUT_EFFECT if name not in ("data.annotations", "data.images"))

@@ -91,7 +91,11 @@ def overview_table(comparison: Comparison, setups: Mapping[str, str]) -> Table:
     columns["setup"] = Column("what differs")
     marks = {place: mark for place, mark in result.marks.items() if place[0] < runs}
     cut = sum(map(len, shown)) > runs
-    notes = [f"The best {runs} runs; all are in Table 3."] if cut else []
+    level = f"{comparison.level:.0%}"
+    notes = [
+        f"Decisions at threshold 0.5. Bold: best. Star: ahead of the next beyond chance. Small: {level} interval."
+    ]
+    notes += [f"The best {runs} runs; all are in Table 3."] if cut else []
     return Table("overview", "Results", columns, frame, notes, range(runs, len(rows)), marks)
 
 
@@ -260,4 +264,9 @@ def weakest_classes(comparison: Comparison, name: str) -> Table:
         for place in np.flatnonzero(counts >= FREQUENT).tolist()
     ]
     rows.sort(key=lambda row: row["ap"])
-    return Table("weakest", f"Where {name} fails: its weakest classes", columns, pd.DataFrame(rows[:WEAKEST]))
+    return Table(
+        "weakest",
+        f"Where {name} fails: its weakest classes of at least {FREQUENT} test images",
+        columns,
+        pd.DataFrame(rows[:WEAKEST]),
+    )

@@ -38,10 +38,11 @@ def judge(comparison: Comparison, group: Sequence[str]) -> Verdict:
     if not others:
         return Verdict(best, f"{best}: mAP {figure}.", [labels])
     tied = [name for name in others if not comparison.is_ahead(best, name, HALF, "map")]
-    first = f"Best by mAP: {best}, {figure}"
+    headline = (
+        f"Highest mAP: {best}, {figure}; the highest in {comparison.wins(group)[best]:.0%} of the resamples."
+    )
     if tied:
-        first = f"{best} and {_join(tied)} tie by mAP: {best} has {figure}"
-    headline = f"{first}; it is best in {comparison.wins(group)[best]:.0%} of the resamples."
+        headline += f" A tie: its lead over {_join(tied)} may be chance."
     sentences = [_ahead(comparison, best, others), _ties(comparison, best, tied, len(ranked)), labels]
     return Verdict(best, headline, [sentence for sentence in sentences if sentence])
 
@@ -78,7 +79,7 @@ def _ties(comparison: Comparison, best: str, tied: Sequence[str], num_runs: int)
             f"more than {MANY_IMAGES:,}" if wanted > MANY_IMAGES else f"about {float(f'{wanted:.2g}'):,.0f}"
         )
         found.append(
-            f"{number} test images would decide between {best} and {name} ({abs(difference.estimate):.3f})"
+            f"{number} test images would decide between {best} and {name}, {abs(difference.estimate):.3f} mAP apart"
         )
     return f"If the differences stay as they are, {'; '.join(found)}; now there are {now:,}." if found else ""
 
