@@ -227,7 +227,6 @@ class Classifier:
 
         Args:
             images: see `mlic.inference.list_images`.
-                array uint8 (H, W, 3), or uint8 or uint16 (H, W) for greyscale); or several of these.
             thresholds: see `choose_thresholds`; labels with a score above their threshold are predicted.
             top_k: return this many classes, best first, instead of the scores of all classes.
             batch_size: see `stream`.
