@@ -122,7 +122,8 @@ def prepare_checkpoints(trainer: L.Trainer, *, has_val: bool) -> None:
     Lightning would create the folders only after an earlier run was removed.
 
     Raises:
-        InputError: a folder cannot be created, or early stopping is used without a val part.
+        InputError: early stopping is used without a val part.
+        OSError: a folder cannot be created.
     """
     if not has_val:
         trainer.limit_val_batches = 0
@@ -133,14 +134,8 @@ def prepare_checkpoints(trainer: L.Trainer, *, has_val: bool) -> None:
             continue
         if not has_val:
             callback.monitor = None
-        try:
-            if callback.dirpath is not None:
-                Path(callback.dirpath).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"callbacks: the folder '{callback.dirpath}' for checkpoints cannot be created ({error.strerror}). "
-                "Set another dirpath."
-            ) from error
+        if callback.dirpath is not None:
+            Path(callback.dirpath).mkdir(parents=True, exist_ok=True)
 
 
 def best_checkpoint(trainer: L.Trainer) -> str | None:
