@@ -114,13 +114,16 @@ class MultiLabelDataModule(L.LightningDataModule):
         super().__init__()
         check_choice("data.on_bad_image", on_bad_image, ("error", "drop"))
         check_choice("data.decode", decode, ("reduced", "exact"))
-        for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-            if value is not None and value < least:
+        for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers or 0, 0)):
+            if value < least:
                 raise InputError(f"data.{key}={value}: expected a whole number of at least {least}.")
         self.decode, self.bits_stored = decode, check_bits_stored(bits_stored)
         self.reader, self.annotations, self.images = reader, annotations, images
-        self.num_images, self.min_images_per_class = num_images, min_images_per_class
-        self.unlabelled, self.on_bad_image = unlabelled, on_bad_image
+        self.on_bad_image = on_bad_image
+        self.curation_options: dict[str, Any] = {
+            "num_images": num_images, "min_images_per_class": min_images_per_class, "unlabelled": unlabelled,
+            "seed": seed,
+        }  # fmt: skip
         self.split_settings = SplitSettings.of(split or {})
         self.weight_options = dict(class_weights or {})
         self.batch_size, self.seed = batch_size, seed
@@ -145,15 +148,8 @@ class MultiLabelDataModule(L.LightningDataModule):
         """
         self.full_table = self._read()
         table = self._curate()
-        self._leave_out(
-            check_images(
-                table.paths(),
-                full=self.features is None,
-                workers=self.num_workers,
-                bits_stored=self.bits_stored,
-            ),
-            table,
-        )
+        options = {"workers": self.num_workers, "bits_stored": self.bits_stored}
+        self._leave_out(check_images(table.paths(), full=self.features is None, **options), table)
         self.table = self._curate()
 
     def read_labels(self, left_out: Iterable[str] = ()) -> None:
@@ -224,9 +220,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         one, other = self.table.labels[copies[:, 0]], self.table.labels[copies[:, 1]]
         differ = copies[(one + other == 1).any(axis=1)]  # 1 and 0; an unknown label contradicts nothing
         if len(copies):
-            logger.info(
-                "%d images are copies of other images and stay in the same part of the split", len(copies)
-            )
+            logger.info("%d images are copies of others and stay in the same part of the split", len(copies))
         if len(differ):
             logger.warning(
                 "%d images are copies of other images but have different labels, such as '%s' and '%s'. Correct one of "
@@ -243,13 +237,7 @@ class MultiLabelDataModule(L.LightningDataModule):
         table = self.full_table
         if self.bad_images:
             table = table.select(np.array([path not in self.bad_images for path in table.paths()]))
-        table, self.curation = curate(
-            table,
-            num_images=self.num_images,
-            min_images_per_class=self.min_images_per_class,
-            unlabelled=self.unlabelled,
-            seed=self.seed,
-        )
+        table, self.curation = curate(table, **self.curation_options)
         return table
 
     def _leave_out(self, bad: dict[ImageReference, str], table: LabelTable) -> None:
@@ -261,15 +249,12 @@ class MultiLabelDataModule(L.LightningDataModule):
         if self.features is not None:
             return self.features.dataset(self.table.paths(), targets)
         if self.transform is None:
-            raise ValueError(
-                "set `transform` (such as FrozenBackbone.transform) or `features` before setup()"
-            )
+            raise ValueError("set `transform` or `features` before setup()")
         return self._images(self.transform, self.draft_size)
 
     def _images(self, transform: Callable[..., Any], draft_size: DraftSize) -> ImageDataset:
-        return ImageDataset(
-            self.table.paths(), transform, draft_size=draft_size, bits_stored=self.bits_stored
-        )
+        options: dict[str, Any] = {"draft_size": draft_size, "bits_stored": self.bits_stored}
+        return ImageDataset(self.table.paths(), transform, **options)
 
     def _augmented(self) -> Dataset:
         # decoded at twice the size, because the augmentation may enlarge a crop of the image

@@ -67,9 +67,7 @@ DraftSize = int | tuple[int, ...] | None
 def check_bits_stored(bits_stored: int) -> int:
     """Return `bits_stored` if it is an integer from 8 to 16, else raise an InputError."""
     if type(bits_stored) is not int or not 8 <= bits_stored <= FULL_BITS:
-        raise InputError(
-            f"data.bits_stored must be a whole number from 8 to {FULL_BITS}, got '{bits_stored}'."
-        )
+        raise InputError(f"data.bits_stored={bits_stored}: expected a whole number from 8 to {FULL_BITS}.")
     return bits_stored
 
 
@@ -110,9 +108,7 @@ def open_at_sizes(
     """
     if not isinstance(draft_size, tuple):
         return open_image(reference, draft_size=draft_size, bits_stored=bits_stored)
-    images = {
-        size: open_image(reference, draft_size=size, bits_stored=bits_stored) for size in set(draft_size)
-    }
+    images = {size: open_image(reference, draft_size=size, bits_stored=bits_stored) for size in {*draft_size}}
     return [images[size] for size in draft_size]
 
 
@@ -132,8 +128,7 @@ def quick_check(source: ImageReference | BytesIO) -> str | None:
         return source.flaw or None
     try:
         with _opened(source) as image:
-            end_mark = END_MARKS.get(image.format or "")
-            if end_mark is not None and end_mark not in _last_bytes(source):
+            if END_MARKS.get(image.format or "", b"") not in _last_bytes(source):
                 image.load()
     except BadImageError as error:
         return error.reason
@@ -335,8 +330,6 @@ def _to_rgb(image: Image.Image, bits_stored: int) -> Image.Image:
 
 
 def _last_bytes(source: Path | BytesIO) -> bytes:
-    if isinstance(source, BytesIO):
-        return source.getvalue()[-END_BYTES:]
-    with source.open("rb") as stream:
-        stream.seek(max(0, source.stat().st_size - END_BYTES))
+    with BytesIO(source.getvalue()) if isinstance(source, BytesIO) else source.open("rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - END_BYTES))
         return stream.read()
