@@ -46,8 +46,9 @@ class MadeFeatures(CachedFeatures):
         """Return float16 features in memory that depend on the labels, so that checkpoints improve."""
         signal = torch.as_tensor(targets) @ torch.randn(targets.shape[1], FEATURES)
         self.features = (torch.randn(len(paths), FEATURES) + 0.2 * signal).half()
-        self._served = FeatureDataset(MemoryRows(self.features), targets)
-        return self._served
+        self.rows = MemoryRows(self.features)
+        self._dataset = FeatureDataset(self.rows, targets)
+        return self._dataset
 
 
 class TakeTurns(L.Callback):

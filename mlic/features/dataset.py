@@ -136,7 +136,7 @@ class StreamedRows:
         self.block_rows = max(1, int(block_bytes / reader.row_bytes))
         self.window_blocks = max(1, int(memory_bytes / 2 / reader.row_bytes / self.block_rows))
         self._loaded: list[tuple[np.ndarray, Tensor]] = []
-        self._rank_on_disk: np.ndarray | None = None
+        self._rank_on_disk = np.argsort(reader.disk_order())
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -158,8 +158,6 @@ class StreamedRows:
 
     def windows(self, rows: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
         """Return all `rows` in a new order, as windows of shuffled blocks; blocks are neighbours on the disk."""
-        if self._rank_on_disk is None:
-            self._rank_on_disk = np.argsort(self.reader.disk_order())
         ordered = rows[np.argsort(self._rank_on_disk[rows], kind="stable")]
         blocks = np.split(ordered, range(self.block_rows, len(ordered), self.block_rows))
         order = random.permutation(len(blocks))

@@ -39,9 +39,11 @@ class CachedFeatures:
 
     Attributes:
         result: result of the last extraction, of all members for an ensemble.
+        rows: rows of the last `dataset`.
     """
 
     result: ExtractionResult
+    rows: FeatureRows
 
     def __init__(
         self,
@@ -65,7 +67,6 @@ class CachedFeatures:
         self.backbone, self.directory = backbone, Path(directory)
         self.memory_gb, self.device, self.options = memory_gb, torch.device(device), options
         self._paths: Sequence[ImageReference] = ()
-        self._served: FeatureDataset | None = None
 
     @property
     def timing(self) -> dict[str, Any]:
@@ -79,11 +80,7 @@ class CachedFeatures:
     @property
     def can_compare(self) -> bool:
         """True if `descriptors` can be called, and the rows of the last `dataset` are in memory."""
-        return (
-            not self._is_flattened_ensemble
-            and self._served is not None
-            and isinstance(self._served.rows, MemoryRows)
-        )
+        return not self._is_flattened_ensemble and isinstance(getattr(self, "rows", None), MemoryRows)
 
     @property
     def _is_flattened_ensemble(self) -> bool:
@@ -126,35 +123,19 @@ class CachedFeatures:
             logger.info(
                 "features: %.1f GB are streamed from disk, %.1f GB at a time", size / 1e9, limit / 1e9
             )
-            rows = StreamedRows(reader, memory_bytes=limit)
+            self.rows = StreamedRows(reader, memory_bytes=limit)
         else:
             device = self.device if size <= MEMORY_SHARE * _free_on(self.device) else torch.device("cpu")
             logger.info("features: %.1f MB in the memory of %s", size / 1e6, device)
-            rows = MemoryRows(reader.gather(np.arange(len(digests))), device)
-        self._served = FeatureDataset(rows, targets)
-        return self._served
-
-    @property
-    def rows(self) -> FeatureRows:
-        """Rows of the last `dataset`.
-
-        Raises:
-            ValueError: `dataset` was not called yet.
-        """
-        return self._dataset.rows
-
-    @property
-    def _dataset(self) -> FeatureDataset:
-        if self._served is None:
-            raise ValueError("call `dataset` first")
-        return self._served
+            self.rows = MemoryRows(reader.gather(np.arange(len(digests))), device)
+        self._dataset = FeatureDataset(self.rows, targets)
+        return self._dataset
 
     def descriptors(self) -> Tensor:
         """Return vectors float32 (N, F) of the images of the last `dataset`, to find near duplicates.
 
         Raises:
             InputError: features are flattened maps of several networks.
-            ValueError: `dataset` was not called yet.
         """
         if self._is_flattened_ensemble:
             raise InputError(
@@ -163,11 +144,7 @@ class CachedFeatures:
         return descriptors(self.rows, self.backbone.num_channels)
 
     def training_sampler(self, rows: np.ndarray, seed: int) -> FeatureSampler:
-        """Return a sampler of rows of the last `dataset` with a new order in each epoch.
-
-        Raises:
-            ValueError: `dataset` was not called yet.
-        """
+        """Return a sampler of rows of the last `dataset` with a new order in each epoch."""
         return FeatureSampler(self._dataset, rows, seed=seed)
 
 
