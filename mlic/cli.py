@@ -16,7 +16,7 @@ COMMANDS = {
     "app": "open a local page to try a run",
     "compare": "write a report that compares runs",
     "export": "write a run to one ONNX file that proves itself",
-    "models": "list the networks of model=...",
+    "models": "list the networks of model=..., or draw one",
     "features": "list, verify and prune the stores of features",
 }
 USAGE_ERROR = 2  # exit status

@@ -120,14 +120,15 @@ def image_sheet(
     text_height = CAPTION_LINE * max((caption.count("\n") + 1 for caption in captions), default=1)
     cell_height = CELL_WIDTH + text_height + 0.2
     lines = -(-len(images) // columns)
-    width, height = (CELL_WIDTH + CELL_GAP) * columns + CELL_GAP, cell_height * max(1, lines) + TITLE_HEIGHT
+    top = TITLE_HEIGHT if title else CELL_GAP
+    width, height = (CELL_WIDTH + CELL_GAP) * columns + CELL_GAP, cell_height * max(1, lines) + top
     # a fixed grid: a layout by the contents would give images with long captions less room
     figure = Figure(figsize=(width, height))
     figure.text(CELL_GAP / width, 1 - 0.25 / height, printable(title), weight="bold", va="center")
     for place, ((image, _), caption) in enumerate(zip(images, captions, strict=True)):
         line, column = divmod(place, columns)
         left = CELL_GAP + (CELL_WIDTH + CELL_GAP) * column
-        bottom = height - TITLE_HEIGHT - cell_height * line - CELL_WIDTH
+        bottom = height - top - cell_height * line - CELL_WIDTH
         axes = figure.add_axes((left / width, bottom / height, CELL_WIDTH / width, CELL_WIDTH / height))
         axes.set_axis_off()
         shown = Image.new("RGB", (1, 1), "white") if image is None else image

@@ -10,9 +10,10 @@ from omegaconf import OmegaConf
 from timm.models import get_pretrained_cfg
 from torch.utils.flop_counter import FlopCounterMode
 
-from mlic.config import CONFIG_DIR
+from mlic.config import CONFIG_DIR, compose
 from mlic.models import pooling, weights
 from mlic.models.__main__ import FIGURES, main
+from mlic.models.structure import list_steps
 
 FILES = {
     path.stem: path
@@ -29,6 +30,21 @@ def test_the_command_lists_all_of_them(capsys: pytest.CaptureFixture[str], monke
     assert lines[1].split()[:7] == ["efficientnet_lite0", "3.37", "224", "0.38", "1280", "apache-2.0", "yes"]
     everything = {path.stem for path in (Path(CONFIG_DIR) / "model").glob("[!_]*.yaml")}
     assert {line.split()[0] for line in lines[1 : 1 + len(FILES)]} == everything - {"timm", "ensemble"}
+
+
+def test_a_drawing_has_all_parameters_and_the_head(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    steps = list_steps(compose("model=vgg16", output=tmp_path), num_classes=51)
+    assert steps[0].shape == (3, 224, 224)
+    assert (
+        sum(step.parameters for step in steps if step.kind == "frozen") == 14_714_688
+    )  # of Keras without top
+    head = [(step.shape, step.parameters) for step in steps if step.kind == "trained"]
+    assert head == [((256,), 25088 * 256 + 256), ((51,), 256 * 51 + 51)]
+    one_shape = list_steps(compose("model=dinov2_s14", output=tmp_path), num_classes=51)
+    assert [step.name for step in one_shape[:3]] == ["image", "patch_embed … norm", "pooling: cls"]
+    monkeypatch.setattr(sys, "argv", ["mlic.models", "vgg16", "--output", str(tmp_path / "vgg16.png")])
+    main()
+    assert (tmp_path / "vgg16.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("choice", FILES)
