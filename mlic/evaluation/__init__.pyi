@@ -1,0 +1,11 @@
+from .bootstrap import Bootstrap as Bootstrap
+from .bootstrap import paired_differences as paired_differences
+from .calibration import expected_calibration_error as expected_calibration_error
+from .calibration import reliability_table as reliability_table
+from .errors import co_occurrence as co_occurrence
+from .errors import confusions as confusions
+from .errors import gallery_rows as gallery_rows
+from .errors import single_errors as single_errors
+from .metrics import evaluate_scores as evaluate_scores
+from .predictions import Predictions as Predictions
+from .thresholds import fit_thresholds as fit_thresholds
