@@ -205,6 +205,7 @@ def _check_settings(config: DictConfig, folder: Path) -> None:
     for settings in (there, here):
         # the choice of devices does not affect results
         settings["trainer.devices"] = count_devices(settings.get("trainer.devices"))
+        settings.setdefault("trainer.num_nodes", 1)  # only trainer=ddp has it
     differences = [
         f"{key}: {there.get(key, 'absent')} there, {here.get(key, 'absent')} here"
         for key in sorted(there.keys() | here.keys())
