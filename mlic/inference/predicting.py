@@ -77,7 +77,8 @@ def predict_images(
             counts.update(_count(batch.scores, upper, lower))
     if prelabels:
         logger.info("predicted labels for other programs written to %s", prelabels.write())
-    logger.info("%d images in %.1f s; written to %s", len(images), time.perf_counter() - start, table)
+    written = f"{table} and {pages.file}" if pages else table
+    logger.info("%d images in %.1f s; written to %s", len(images), time.perf_counter() - start, written)
     _log_summary(counts, bad, len(images) - len(bad), len(classes))
     return bad
 
