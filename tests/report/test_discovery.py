@@ -51,9 +51,7 @@ def test_jobs_of_a_sweep_without_a_folder_are_missing(tmp_path: Path):
 
 def test_a_run_is_called_by_its_folder_or_by_what_differs(tmp_path: Path):
     def made(place: str, *overrides: str, model: str = "") -> ReportedRun:
-        return ReportedRun(
-            tmp_path / place, overrides=list(overrides), model={"name": model} if model else {}
-        )
+        return ReportedRun(tmp_path / place, overrides=list(overrides), model={"name": model})
 
     write_sweep(tmp_path / "sweep", ["model=a,b"])
     runs = [

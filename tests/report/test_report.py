@@ -63,16 +63,14 @@ def test_every_table_is_a_csv_and_every_figure_png_and_svg(report: Path):
 
 
 @pytest.mark.slow
-def test_odd_names_show_as_themselves(page: Page, report: Path, odd_classes: tuple[str, ...]):
+def test_odd_names_show_as_themselves_and_the_page_needs_nothing_from_outside(
+    page: Page, report: Path, odd_classes: tuple[str, ...]
+):
     for name in (*odd_classes, "<b>one", "InputError: labels.csv: <i>no such file</i>"):
         assert name in page.texts
     tags = [tag for tag, _ in page.tags]
     assert tags.count("script") == 2 and "i" not in tags
     assert not any(name.startswith("on") for _, values in page.tags for name in values)
-
-
-@pytest.mark.slow
-def test_the_page_needs_nothing_from_outside_and_its_links_lead_somewhere(page: Page, report: Path):
     assert not page.values("img", "src"), "the script inserts the photographs"
     assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object"}
     policies = [own["content"] for _, own in page.tags if own.get("http-equiv") == "Content-Security-Policy"]

@@ -14,7 +14,7 @@ Made = Callable[..., tuple[np.ndarray, np.ndarray]]
 ReadRun = Callable[..., ReportedRun]
 
 
-def test_training_and_time_are_those_of_the_run(read: ReadRun, made: Made):
+def test_training_time_and_data_are_those_of_the_run(read: ReadRun, made: Made):
     runs = [read(name, *made(seed, 20, 3), "xyz") for seed, name in enumerate(("one", "two"))]
     table = training_table(runs, REFERENCES["report"]["training"])
     frame = table.frame.set_index("run")
@@ -28,6 +28,13 @@ def test_training_and_time_are_those_of_the_run(read: ReadRun, made: Made):
     names = ["epochs", "seconds_an_epoch", "extraction", "total"]
     assert frame.loc["one", names].tolist() == [3, 6 / 3, 8, 0.5 + 0.25 + 8 + 6 + 0.125]
     assert frame.loc["ResNet152V2 (original report)", "seconds_an_epoch"] == 87
+    scores, targets = made(0, 20, 3)
+    targets[:, 1] = 0
+    row = data_table([read("run", scores, targets, "xyz")]).frame.iloc[0]
+    assert (row["undefined"], row["split"]) == ("y", "01234567")
+    assert row["labels_an_image"] == pytest.approx(targets.sum() / 20)
+    names = ["images_train", "images_val", "images_test", "classes", "classes_dropped"]
+    assert row[names].tolist() == [100, 10, 20, 3, 1]
 
 
 def test_losses_that_cannot_be_compared_have_names_of_their_own():
@@ -39,16 +46,6 @@ def test_losses_that_cannot_be_compared_have_names_of_their_own():
     assert loss_names(runs) == {"a": "BCE", "b": "Focal", "c": "BCE 2", "d": "BCE"}
     table = training_table(runs)
     assert [name for name in table.frame if "loss" in name] == ["loss_BCE", "loss_Focal", "loss_BCE 2"]
-
-
-def test_data_names_classes_without_a_test_image(read: ReadRun, made: Made):
-    scores, targets = made(0, 20, 3)
-    targets[:, 1] = 0
-    row = data_table([read("run", scores, targets, "xyz")]).frame.iloc[0]
-    assert (row["undefined"], row["split"]) == ("y", "01234567")
-    assert row["labels_an_image"] == pytest.approx(targets.sum() / 20)
-    names = ["images_train", "images_val", "images_test", "classes", "classes_dropped"]
-    assert row[names].tolist() == [100, 10, 20, 3, 1]
 
 
 def test_runs_that_did_not_finish_are_listed_with_their_error():

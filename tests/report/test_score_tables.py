@@ -1,5 +1,6 @@
 """Every figure of the test tables, against scikit-learn or by hand: ties, classes without positives, single classes."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,10 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 
 from mlic.errors import InputError
 from mlic.evaluation.bootstrap import Difference
+from mlic.evaluation.guarantees import fit_guarantees
+from mlic.report.answers import LEVEL, answer_table, estimate_answers
 from mlic.report.comparison import HALF, Comparison, compare_runs, images_to_decide
-from mlic.report.reading import ReportedRun
+from mlic.report.reading import ReportedRun, read_run
 from mlic.report.reference import REFERENCES
 from mlic.report.report_figures import choose_classes
 from mlic.report.run_tables import difference_table, setups
@@ -33,13 +36,6 @@ CLASSES = ("a", "b", "c", "d")
 THRESHOLDS = {"a": 0.4, "b": 0.05, "c": 0.9, "d": 0.15}
 RESAMPLES = 40
 ZERO: Any = 0  # scikit-learn takes it, its annotations do not
-
-
-@pytest.fixture
-def two_runs(read: ReadRun) -> list[ReportedRun]:
-    """The hand-made run, and one with other scores on the same images."""
-    given = {"one": SCORES, "two": SCORES[::-1].copy()}
-    return [read(name, own, TARGETS, CLASSES, thresholds=THRESHOLDS) for name, own in given.items()]
 
 
 def compared(*runs: ReportedRun) -> Comparison:
@@ -73,8 +69,11 @@ def expected(scores: np.ndarray, targets: np.ndarray, limits: Any) -> dict[str, 
     }
 
 
-def test_every_test_figure_is_scikit_learns(two_runs: list[ReportedRun]):
-    frame = by_run(compared(*two_runs))
+def test_every_test_figure_is_scikit_learns(read: ReadRun):
+    given = {"one": SCORES, "two": SCORES[::-1].copy()}
+    two_runs = [read(name, own, TARGETS, CLASSES, thresholds=THRESHOLDS) for name, own in given.items()]
+    comparison = compared(*two_runs)
+    frame = by_run(comparison)
     limits = np.array([THRESHOLDS[name] for name in CLASSES])
     for run, scores in (("one", SCORES), ("two", SCORES[::-1])):
         for metric, value in expected(scores, TARGETS, 0.5).items():
@@ -83,23 +82,18 @@ def test_every_test_figure_is_scikit_learns(two_runs: list[ReportedRun]):
             if metric not in ("map", "auc_macro"):  # without a threshold
                 assert frame.loc[run, f"{metric}_calibrated"] == pytest.approx(value, abs=1e-12), metric
     # by hand: at 0.5 seven of ten predicted labels are right, of eleven true ones
-    assert frame.loc["one", "precision_micro"] == pytest.approx(7 / 10)
-    assert frame.loc["one", "recall_micro"] == pytest.approx(7 / 11)
+    assert frame.loc["one", ["precision_micro", "recall_micro"]].tolist() == pytest.approx([7 / 10, 7 / 11])
+    # the mean share of positives over the three classes that have any
+    assert frame.loc["chance", "map"] == pytest.approx((3 / 6 + 1 + 2 / 6) / 3)
+    # the original report stands beside the runs, and is never best
+    table = result_table(comparison, REFERENCES["report"]["test"])
+    row = table.frame.set_index("run").loc["NASNetLarge (original report)"]
+    assert row[["precision_micro", "recall_micro"]].tolist() == [0.6631, 0.5196] and pd.isna(row["auc_macro"])
+    faint = [line for place, line in enumerate(table.lines()) if place in table.faint]
+    assert len(faint) == 5 and not any(cell.mark for line in faint for cell in line)
 
 
-def test_the_best_is_marked_and_ahead_only_beyond_chance(read: ReadRun, made: Made):
-    scores, targets = made(0, 200, 4)
-    noise = np.random.default_rng(1).normal(size=scores.shape) * 0.01
-    given = {"good": scores, "near": np.clip(scores + noise, 0, 1), "bad": made(2, 200, 4)[0]}
-    good, near, bad = (read(name, own.astype(np.float32), targets, "wxyz") for name, own in given.items())
-    far_apart = compare_runs([good, bad], resamples=200)
-    assert far_apart.best(HALF, "map") == {"good": True}
-    assert set(compare_runs([good, near, bad], resamples=200).best(HALF, "map").values()) == {False}
-    marks = {line[0].text: line[1].mark for line in result_table(far_apart).lines()}
-    assert marks == {"good": "ahead", "bad": "", "chance": ""}
-
-
-def test_pairs_hold_differences_of_the_table_with_corrected_p_values(read: ReadRun, made: Made):
+def test_pairs_hold_differences_of_the_table(read: ReadRun, made: Made):
     targets = made(0, 60, 3)[1]
     names = ("one", "two", "three")
     runs = [read(name, made(seed, 60, 3)[0], targets, "xyz") for seed, name in enumerate(names)]
@@ -112,9 +106,6 @@ def test_pairs_hold_differences_of_the_table_with_corrected_p_values(read: ReadR
     assert rows["difference"].tolist() == pytest.approx(differences)
     low, middle, high = rows[["difference_low", "difference", "difference_high"]].to_numpy(float).T
     assert ((low <= middle) & (middle <= high)).all()
-    ordered = rows.sort_values("p_value")
-    by_hand = np.minimum(np.maximum.accumulate(ordered["p_value"].to_numpy(float) * [3, 2, 1]), 1)
-    assert ordered["p_holm"].to_numpy(float) == pytest.approx(by_hand)
 
 
 def test_runs_with_other_test_images_are_not_compared(read: ReadRun, made: Made):
@@ -141,20 +132,6 @@ def test_a_single_class_and_no_positive_at_all(read: ReadRun):
     for metric, value in expected(SCORES[:, :1], TARGETS[:, :1], 0.5).items():
         assert frame.loc["single", metric] == pytest.approx(value), metric
     assert frame.loc["nothing"].drop("test_set").isna().all()
-
-
-def test_the_original_report_stands_beside_the_runs_and_is_never_best(two_runs: list[ReportedRun]):
-    table = result_table(compared(*two_runs), REFERENCES["report"]["test"])
-    frame = table.frame.set_index("run")
-    assert frame.loc["VGG16 (original report)", "auc_thresholded"] == 0.6636
-    micro = ["precision_micro", "recall_micro"]
-    assert frame.loc["NASNetLarge (original report)", micro].tolist() == [0.6631, 0.5196]
-    assert pd.isna(frame.loc["VGG16 (original report)", "auc_macro"])
-    faint = [line for place, line in enumerate(table.lines()) if place in table.faint]
-    assert len(faint) == 5 and not any(cell.mark for line in faint for cell in line)
-    # the mean share of positives over the three classes that have any
-    assert frame.loc["chance", "map"] == pytest.approx((3 / 6 + 1 + 2 / 6) / 3)
-    assert any("another data set" in note for note in table.notes)
 
 
 def test_few_images_are_left_out_and_each_class_has_an_interval(read: ReadRun, made: Made):
@@ -204,7 +181,11 @@ def test_the_verdict_in_words(read: ReadRun, made: Made):
     )
     assert f"Of 100 labels that {best} gives, {100 * precision:.0f} are right" in text
     assert f"would decide between {best} and {other}" in text
-    alone = judge(compare_runs([runs[0], runs[2]], resamples=200), ["good", "bad"])
+    assert set(comparison.best(HALF, "map").values()) == {False}
+    far_apart = compare_runs([runs[0], runs[2]], resamples=200)
+    marks = {line[0].text: line[1].mark for line in result_table(far_apart).lines()}
+    assert marks == {"good": "ahead", "bad": "", "chance": ""}, "beyond chance"
+    alone = judge(far_apart, ["good", "bad"])
     assert "A tie" not in alone.headline and "of bad on all metrics" in alone.sentences[0]
     differences = difference_table(runs).frame.to_numpy().tolist()
     assert differences == [["head.dropout", "0.2", "0.2", "0.1"], ["seed", "0", "1", "1"]]
@@ -220,3 +201,37 @@ def test_four_times_the_images_halve_an_interval():
     difference = Difference("a", "b", "map", 0.01, -0.01, 0.03, 0.3, 0.3)
     assert images_to_decide(difference, 100, num_pairs=1) == pytest.approx(400)
     assert images_to_decide(difference, 100, num_pairs=10) > 800
+
+
+def test_an_estimate_answers_as_many_labels_as_the_level_allows(read: ReadRun, made: Made):
+    scores, targets = made(0, 80, 4)
+    scores = scores.round(2)  # ties
+    run = read("run", scores, targets, "wxyz")
+    assert run.test is not None
+    limits = np.unique(np.append(scores, [0, 1])).astype(np.float64)
+    hits = targets == 1
+    for level, rule in zip((0.6, 0.9), estimate_answers(run.test, (0.6, 0.9)), strict=True):
+        given = [scores.astype(np.float64) > limit for limit in limits]
+        answers = [yes.sum() for yes in given if yes.any() and hits[yes].mean() >= level]
+        assert (scores.astype(np.float64) > rule.yes).sum() == max(answers)
+        absent = [(~yes).sum() for yes in given if yes[hits].mean() >= level]
+        assert (scores.astype(np.float64) <= rule.no).sum() == min(max(absent), (scores <= rule.yes).sum())
+    row = answer_table([run]).frame.iloc[0]
+    assert row["precision"] >= LEVEL and row["missed"] <= 1 - LEVEL and "estimate" in row["origin"]
+
+
+def test_guarantees_of_a_run_are_shown_unless_they_belong_to_another_checkpoint(read: ReadRun, made: Made):
+    run = read("run", *made(0, 300, 2, 5.0), "xy")
+    assert run.test is not None
+    found = fit_guarantees(run.test, precision=0.8, recall=0.8)
+    found["yes"]["thresholds"]["y"] = None  # always asked
+    content = {"kind": "promise", "source": "calibration", "confidence": 0.9, "checkpoint": "0", **found}
+    (run.path / "guarantees.json").write_text(json.dumps(content))
+    run = read_run(run.path)
+    assert run.answers is not None and run.answers.yes[1] == np.inf and not run.notes
+    row = answer_table([run]).frame.iloc[0]
+    assert row["origin"].startswith("promise from calibration") and 0 < row["photographs"] < row["labels"] < 1
+    (run.path / "checkpoints").mkdir()
+    (run.path / "checkpoints" / "best.ckpt").write_bytes(b"other")
+    run = read_run(run.path)
+    assert run.answers is None and "another checkpoint" in run.notes[-1]
