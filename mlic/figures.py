@@ -103,6 +103,7 @@ def plain_log_axis(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(
         (lambda value, _: f"{value:,g}" if f"{value:e}"[0] in "25" else "") if narrow else NullFormatter()
     )
+    axes.tick_params(axis="x", which="both", length=3, pad=3)  # labels of both kinds on one line
 
 
 def image_sheet(
