@@ -10,7 +10,7 @@ import numpy as np
 from mlic.data.parts import column_values
 from mlic.data.split_settings import GroupSettings
 from mlic.data.table import LabelTable
-from mlic.errors import InputError
+from mlic.errors import setting_error
 
 logger = logging.getLogger(__name__)
 
@@ -41,23 +41,20 @@ def with_groups(table: LabelTable, settings: GroupSettings) -> LabelTable:
     """
     if settings.by is None or settings.by == "duplicates":
         return table
-    key, setting = "data.split.groups.value", f"data.split.groups.value={settings.value}"
+    key = "data.split.groups.value"
     if settings.by == "column":
         keys = [str(cell).strip() for cell in column_values(table, str(settings.value), key)]
     else:
         try:
             key_of = _folder_key(settings.value) if settings.by == "folder" else _name_key(settings.value)
         except (ValueError, re.error) as error:
-            raise InputError(
-                f"{setting} cannot be used with groups.by={settings.by} ({error}).", key=key
-            ) from error
+            raise setting_error(key, f"not for groups.by={settings.by} ({error})") from error
         keys = list(map(key_of, table.file_names))
         if "" in keys:
-            raise InputError(
-                f"{setting} with groups.by={settings.by} finds no group for {keys.count('')} of {len(table)} images, "
-                f"such as '{table.file_names[keys.index('')]}'. It must match all file names, such as '^(.*)_' for the "
-                "part of the name before the last underscore.",
-                key=key,
+            example = f"{keys.count('')} of {len(table)} images, such as '{table.file_names[keys.index('')]}'"
+            advice = "such as '^(.*)_' for the part of the name before the last underscore"
+            raise setting_error(
+                key, f"{settings.value} finds no group for {example}; it must match all, {advice}"
             )
     _, groups = np.unique(np.array(keys, dtype=object), return_inverse=True)
     alone = np.flatnonzero(np.array(keys, dtype=object) == "")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from mlic.errors import InputError, check_choice
+from mlic.errors import InputError, check_choice, setting_error
 from mlic.seeds import check_seed
 
 PARTS = ("train", "val", "test", "calibration")
@@ -95,7 +95,7 @@ class SplitSettings:
         for part in PARTS[1:]:
             if not 0 <= getattr(self, part) < 1:
                 raise InputError(
-                    f"data.split.{part}={getattr(self, part)}: expected a share of all images, at least 0 and below 1."
+                    f"data.split.{part}={getattr(self, part)}: expected a share, from 0 to below 1."
                 )
         check_choice("data.split.on_missing", self.on_missing, ("error", "warn"))
         check_choice("data.split.unlisted", self.unlisted, ("error", "train", "drop"))
@@ -109,9 +109,8 @@ class SplitSettings:
             check_choice("data.split.files", part, PARTS)
         for one, other in (("column", "files"), ("keep", "folds")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
-                raise InputError(
-                    f"data.split.{one} and data.split.{other} are both set, but only one of them can give the parts.",
-                    key=f"data.split.{other}",
+                raise setting_error(
+                    f"data.split.{other}", f"data.split.{one} is set, too; set only one of them"
                 )
 
 

@@ -91,7 +91,7 @@ def test_a_column_that_cannot_be_used_is_named_with_what_there_is(table: LabelTa
             {},
             r"unlisted: 20 of 60 images have no part in column 'part', .*drop leaves",
         ),
-        (["train"], {"files": "list.txt"}, "only one of them"),
+        (["train"], {"files": "list.txt"}, "set only one of them"),
         ([""], {}, "column 'part' gives no image a part"),
     ):
         with pytest.raises(InputError, match=message):

@@ -71,28 +71,18 @@ def read_coco(
         labels[np.ix_(file_of == number, others)] = UNKNOWN
         if others.any():
             logger.warning(
-                "%s: the labels of %d classes that it does not list are unknown", files[number], others.sum()
+                "%s: labels of %d classes that it does not list are unknown", files[number], others.sum()
             )
     of_file = parts_of_files(files)
-    parts = [
-        of_file[number] or part_named(name.partition("/")[0])
-        for number, name in zip(file_of, names, strict=True)
-    ]
+    pairs = zip(file_of, names, strict=True)
+    parts = [of_file[number] or part_named(name.partition("/")[0]) for number, name in pairs]
     if "" in parts or len(set(parts)) < 2:
         parts = None  # not of all images
     elif "test" not in parts:
         logger.info("the part val is used as test, because there is no test part")
         parts = [part.replace("val", "test") for part in parts]
-    return common.build_table(
-        ", ".join(map(str, files)),
-        folders,
-        names,
-        labels,
-        classes,
-        place,
-        parts=parts,
-        unannotated=unannotated,
-    )
+    source, options = ", ".join(map(str, files)), {"parts": parts, "unannotated": unannotated}
+    return common.build_table(source, folders, names, labels, classes, place, **options)  # pyright: ignore
 
 
 def _read_file(file: Path, crowd: str) -> tuple[list[Any], list[set[str]], list[str]]:
@@ -106,7 +96,7 @@ def _read_file(file: Path, crowd: str) -> tuple[list[Any], list[set[str]], list[
                 _check_types(entry["id"], entry[key])
                 if found.setdefault(entry["id"], entry[key]) != entry[key]:
                     raise ValueError(
-                        f"id {entry['id']!r} is used for both '{found[entry['id']]}' and '{entry[key]}'"
+                        f"id {entry['id']!r} is used for both '{found[entry['id']]}' and another"
                     )
         classes = list(map(str, categories.values()))
         if len(set(classes)) < len(classes):
@@ -122,9 +112,8 @@ def _read_file(file: Path, crowd: str) -> tuple[list[Any], list[set[str]], list[
                 own.add(name)
     except common.MALFORMED as error:
         raise common.malformed(f"{file}, {place}", error, EXPECTED) from None
-    logger.info(
-        "%s: of %d annotations %d are crowd regions (%s)", file, len(content["annotations"]), crowds, crowd
-    )
+    number = len(content["annotations"])
+    logger.info("%s: of %d annotations %d are crowd regions (%s)", file, number, crowds, crowd)
     return list(images.values()), list(labels.values()), classes
 
 

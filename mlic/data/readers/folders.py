@@ -82,10 +82,10 @@ def locate_images(
     for number, folder in enumerate(folders):
         there = {join(parent, name) for parent in parents for name in _listing(folder / parent)} & wanted
         if twice := there & folder_of.keys():
+            name, first = min(twice), folders[folder_of[min(twice)]]
             raise InputError(
-                f"data.images: {len(twice)} file names are in '{folder}' and in another folder, such as '{min(twice)}' "
-                f"in '{folders[folder_of[min(twice)]]}'. Remove one of the files, or set data.images to a common "
-                "parent and annotate names relative to it."
+                f"data.images: {len(twice)} file names, such as '{name}', are in '{first}' and in '{folder}'. Remove "
+                "one of the files, or set data.images to a common parent and annotate names relative to it."
             )
         folder_of |= dict.fromkeys(there, number)
     return Path(os.path.commonpath(map(os.path.abspath, folders))), FoundImages(folders, folder_of)

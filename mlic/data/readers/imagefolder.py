@@ -81,15 +81,11 @@ def _read_class_folders(
     for name, identity in identity_of.items():
         labels[first_of.setdefault((part_of[name], identity), name)].add(split[name][-2])
     names = list(labels)
-    logger.info(
-        "%s: %d of %d files are links to or copies of others", folders[0], len(paths) - len(names), len(paths)
-    )
+    logger.info("%s: %d files are links to or copies of others", folders[0], len(paths) - len(names))
     matrix, found = labels_of_names(list(labels.values()), classes, names.__getitem__)
-    parts = [part_of[name] for name in names]
+    parts = [part_of[name] for name in names] if len(set(part_of.values())) > 1 else None
     place, safe = names.__getitem__, safe_file_names(names, names.__getitem__)
-    return build_table(
-        folders[0], folders, safe, matrix, found, place, parts=parts if len(set(parts)) > 1 else None
-    )
+    return build_table(folders[0], folders, safe, matrix, found, place, parts=parts)
 
 
 def _digests(paths: dict[str, Path]) -> dict[str, str]:
