@@ -81,7 +81,7 @@ def interval_figure(comparison: Comparison, styles: Styles) -> Figure | None:
     if not known:
         return None
     names = list(known)[::-1]
-    title, height = f"Test mAP, {comparison.level:.0%} interval", 1.1 + 0.3 * len(names)
+    title, height = f"Test mAP, {comparison.level:.0%} interval", 0.95 + 0.25 * len(names)
     figure, axes = new_panel(title, height=height, ylim=(-0.6, len(names) - 0.4))
     for place, name in enumerate(names):
         _draw_interval(axes, name, styles[name], known[name], place)
