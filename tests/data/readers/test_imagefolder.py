@@ -43,21 +43,6 @@ def test_metadata_of_parts(tmp_path: Path):
     assert table.parts is not None and table.parts.tolist() == ["test", "train", "val"]
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (["x"], r"metadata.jsonl, line 1: expected a JSON object"),
-        ([{"file_name": "../a.jpg", "labels": ["cat"]}], "leaves the image folder"),
-        ([{"file_name": "https://host/a.jpg", "labels": ["cat"]}], "is an address"),
-        ([{"file_name": "a.jpg", "labels": ["cat"], "tags": "x"}], "several columns may hold the labels"),
-    ],
-)
-def test_metadata_that_cannot_be_used(rows: list[Any], message: str, tmp_path: Path):
-    write(tmp_path / "metadata.jsonl", rows)
-    with pytest.raises(InputError, match=message):
-        read_imagefolder(tmp_path)
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Class folders: cat/1.jpg is linked to dog/9.jpg and copied to pet/1.jpg; dog/1.jpg is another image."""
