@@ -275,7 +275,7 @@ def fit_ridge(
         InputError: see `RidgeSystem`; no class has known labels in two groups; or all penalties are too small.
     """
     device, (num_rows, num_classes) = head.linear.weight.device, targets.shape
-    labels, known = torch.from_numpy(targets).to(device), targets != UNKNOWN
+    labels = torch.from_numpy(targets).to(device)
     group_of = (torch.arange(num_rows) if groups is None else torch.from_numpy(groups)).to(device)
     by_group = group_of.argsort(stable=True)  # the rows of a group next to each other
     subset = _choose_groups(group_of, seed)
@@ -283,14 +283,7 @@ def fit_ridge(
     fit_standardization(
         head, (gather(rows).to(device) for rows in subset.nonzero().flatten().cpu().split(CHUNK_ROWS))
     )
-    # sets of classes whose labels are known for the same rows, and these rows
-    patterns, pattern_of = np.unique(known, axis=1, return_inverse=True)
-    class_sets = []
-    for number, pattern in enumerate(torch.from_numpy(patterns.T.copy()).to(device)):
-        rows = by_group[pattern[by_group]]
-        # a class with known labels in no group or a single one has no model without it, and keeps weights of 0
-        if len(group_of[rows].unique()) > 1:
-            class_sets.append((np.flatnonzero(pattern_of.ravel() == number), rows))
+    class_sets = _class_sets(targets != UNKNOWN, by_group, group_of)
     if not class_sets:
         raise InputError(
             "head=ridge chooses its penalty by leave-one-out, which requires at least two training images with known "
@@ -335,6 +328,18 @@ def fit_ridge(
         for candidate, (of_classes, log_loss) in zip(candidates.tolist(), means, strict=True)
     ]
     return ClosedFormFit(curve, penalty, expit(slope * scores + offset).astype(np.float32))
+
+
+def _class_sets(known: np.ndarray, by_group: Tensor, group_of: Tensor) -> list[tuple[np.ndarray, Tensor]]:
+    """Return sets of classes (column numbers) whose labels are known for the same rows, and these rows by group."""
+    patterns, pattern_of = np.unique(known, axis=1, return_inverse=True)
+    class_sets = []
+    for number, pattern in enumerate(torch.from_numpy(patterns.T.copy()).to(by_group.device)):
+        rows = by_group[pattern[by_group]]
+        # a class with known labels in no group or a single one has no model without it, and keeps weights of 0
+        if len(group_of[rows].unique()) > 1:
+            class_sets.append((np.flatnonzero(pattern_of.ravel() == number), rows))
+    return class_sets
 
 
 def _figures(left_out: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
