@@ -124,7 +124,7 @@ class Fitted:
 def stored_features(overrides: Sequence[str]) -> tuple[LabelTable, Tensor]:
     """Return the curated labels of a config, and the features float32 (N, *feature_shape) from the stores."""
     source: Any
-    datamodule, _ = prepare_features(compose("trainer=cpu", *overrides, output="unused"))
+    datamodule = prepare_features(compose("trainer=cpu", *overrides, output="unused"))
     table, source = datamodule.table, datamodule.features
     dataset = source.dataset(table.paths(), table.labels)
     return table, dataset.__getitems__(range(len(table)))[0].float()

@@ -8,7 +8,6 @@ from math import inf
 from typing import Any
 
 import lightning as L
-import torch
 from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -183,27 +182,27 @@ def extract(config: DictConfig) -> ExtractionResult:
     Raises:
         InputError: see `run`; or `features=live` is set.
     """
-    features: Any = prepare_features(config)[0].features
+    features: Any = prepare_features(config).features
     return features.result
 
 
-def prepare_features(config: DictConfig) -> tuple[MultiLabelDataModule, torch.device]:
+def prepare_features(config: DictConfig) -> MultiLabelDataModule:
     """Compute the features of a data set without splitting it.
 
     Args:
         config: `seed`, `data`, `model`, `features` and `trainer`; see `run`.
 
     Returns:
-        The data module with `table` and `features`, and the device of the trainer.
+        The data module with `table` and `features`.
 
     Raises:
         InputError: see `run`; or `features=live` is set.
     """
     if config.features.mode != "cached":
         raise InputError("features=live does not store features: extract with features=cached.")
-    datamodule, _, device = _read_without_run(config)
+    datamodule, _ = _read_without_run(config)
     datamodule.extract()
-    return datamodule, device
+    return datamodule
 
 
 @translated_errors()
@@ -221,18 +220,17 @@ def prepare(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone]:
     """
     if find_processes().count > 1:
         raise InputError("a search trains its trials in one process: start it without torchrun or srun.")
-    datamodule, backbone, _ = _read_without_run(config)
+    datamodule, backbone = _read_without_run(config)
     datamodule.setup()
     logger.info("%s", dataset_table(datamodule))
     return datamodule, backbone
 
 
-def _read_without_run(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone, torch.device]:
+def _read_without_run(config: DictConfig) -> tuple[MultiLabelDataModule, Backbone]:
     quieten_lightning()
     config = with_processes(config)
     check_options(config)
-    trainer = make_bare_trainer(config)
-    return *_read_data(config, trainer), trainer.strategy.root_device
+    return _read_data(config, make_bare_trainer(config))
 
 
 def _read_data(

@@ -30,7 +30,7 @@ def read_features(config: DictConfig) -> MultiLabelDataModule:
     config = config.copy()
     # unusable images and rare classes were already reported
     config.data.on_bad_image, config.data.split.on_missing = "drop", "warn"
-    datamodule, _ = prepare_features(config)
+    datamodule = prepare_features(config)
     if config.near_duplicates:
         datamodule.setup()
     else:
