@@ -30,7 +30,7 @@ UNTYPED = {
     "packages", "thresholds", "compare", "tune.trials", "data.annotations", "data.images", "data.min_images_per_class",
     "model.backbone.unfreeze", "model.backbone.weights", "trainer.devices", "trainer.num_nodes", "trainer.precision",
 }  # fmt: skip
-SUGGESTIONS = 3
+SUGGESTIONS, NETWORKS_SHOWN = 3, 5
 
 
 def check_choices(arguments: Sequence[str]) -> None:
@@ -54,11 +54,25 @@ def check_choices(arguments: Sequence[str]) -> None:
         if group == "model" and not has_folders and "(" not in choice:
             for name in choice.split(","):
                 if name not in known:
-                    raise InputError(
-                        f"model={name}: must be one of those that 'mlic models' lists. Any network of timm: "
-                        f"model=timm model.backbone.name={name}",
-                        key="model",
-                    )
+                    raise InputError(_unknown_model(name), key="model")
+
+
+def _unknown_model(name: str) -> str:
+    networks = similar_networks(name)
+    return (
+        f"model={name}: must be one of those that 'mlic models' lists. Any network of timm:\n"
+        f"  model=timm model.backbone.name={networks[0] if networks else '...'}\nSimilar ones: {', '.join(networks)}"
+    )
+
+
+def similar_networks(name: str) -> list[str]:
+    """Return names of timm networks with pretrained weights, with the tag of their default, most similar first."""
+    import timm  # takes seconds to import
+    from timm.models import get_pretrained_cfg
+
+    found = get_close_matches(name.partition(".")[0], timm.list_models(), NETWORKS_SHOWN, 0.5)
+    defaults = ((network, get_pretrained_cfg(network)) for network in found)
+    return [f"{network}.{default.tag}" for network, default in defaults if default and default.has_weights]
 
 
 def check_settings(config: DictConfig, command: str) -> None:

