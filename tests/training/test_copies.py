@@ -38,7 +38,7 @@ def test_copies_stay_in_one_part_and_other_labels_of_them_are_told(
     assert len(split[["sha256", "split"]].drop_duplicates()) == 60
     parts = split["split"].value_counts().to_dict()
     assert sum(parts.values()) == 90 and parts["test"] == pytest.approx(18, abs=3)
-    assert "30 images are copies of other images and stay in the same part of the split" in caplog.text
+    assert "30 images are copies of others and stay in the same part of the split" in caplog.text
     # the first of the copies by name has other labels than the rest of them and the original
     assert (
         "30 images are copies of other images but have different labels, such as 'copy_01.jpg' and 'copy_00.jpg'"
