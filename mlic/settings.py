@@ -1,8 +1,8 @@
 """Checks of the settings before any work: missing values, unknown names, values of wrong types.
 
 `conf/` is the only list of settings. A name is known if a file of the command contains it, and a value must have one of
-the types of its defaults there. Values whose only default is null are checked by the code that uses them. The names of
-options of a class or function (`_target_`) are also compared with its signature.
+the types of its defaults there, or one of those in OTHER_TYPES. The names of options of a class or function
+(`_target_`) are also compared with its signature.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,9 +27,19 @@ FREE = {
 }  # fmt: skip
 # Settings that accept other types than those of their defaults.
 UNTYPED = {
-    "packages", "thresholds", "compare", "tune.trials", "data.annotations", "data.images", "data.min_images_per_class",
+    "packages", "thresholds", "compare", "tune.trials", "data.annotations", "data.images",
     "model.backbone.unfreeze", "model.backbone.weights", "trainer.devices", "trainer.num_nodes", "trainer.precision",
 }  # fmt: skip
+# Types that the defaults do not show, most of which are null. A text in place of a list would be read by its letters.
+OTHER_TYPES = {
+    list: "data.reader.classes data.reader.controls data.reader.ignore_columns data.reader.label_columns "
+    "head.neighbours head.penalties",
+    int: "batch_size data.num_images data.num_workers data.split.fold data.split.folds features.num_workers "
+    "head.num_queries num_workers port top_k tune.folds",
+    float: "data.min_images_per_class data.reader.confidence days features.memory_gb precision recall tune.minutes",
+    str: "data.reader.delimiter data.reader.encoding data.reader.image_key data.split.keep features.dir init_from "
+    "output resume run tune.storage",
+}
 SUGGESTIONS, NETWORKS_SHOWN = 3, 5
 
 
@@ -159,7 +169,7 @@ def _similar(name: str, written: Any) -> list[str]:
 
 def _types(name: str, defaults: Mapping[str, list[Any]]) -> set[type]:
     """Return the types of the defaults of a setting; empty if they cannot be inferred."""
-    found = set()
+    found = {kind for kind, names in OTHER_TYPES.items() if name in names.split()}
     for value in defaults.get(name, ()):
         if isinstance(value, str) and value.startswith("${"):
             found |= _types(value[2:-1], defaults)

@@ -43,6 +43,7 @@ def test_commands_run_one_after_the_other(run_server: Any, tmp_path: Path, tiny_
     for table, folder in (("labels.csv", "photos"), ("new.csv", "new")):
         (tmp_path / table).symlink_to(annotations)
         (tmp_path / folder).symlink_to(images)
+    (tmp_path / "unlabelled").symlink_to(images)
     ran = set()
     for number, (module, rest) in enumerate(COMMANDS):
         if any(word in rest for word in ELSEWHERE):

@@ -14,6 +14,7 @@ from mlic.errors import InputError
 from mlic.settings import check_choices, check_options, check_settings
 from mlic.train import train
 
+PLACES = ("data.annotations=labels", "data.images=photos")
 COMMANDS = {
     "train": [], "extract": [], "tune": [], "verify": ["data=demo"], "compare": ["runs=x"],
     "evaluate": ["run=x"], "predict": ["run=x", "images=x"], "export": [],
@@ -82,6 +83,19 @@ def test_a_value_that_others_refer_to_may_have_any_name(tmp_path: Path):
         ("train", ["head.hidden=abc"], "^head.hidden: must be list"),
         ("train", ["optimizer.lr=abc"], "^optimizer.lr: must be float"),
         ("train", ["trainer.max_epochs=true"], "^trainer.max_epochs: must be int"),
+        ("train", ["data.num_images=abc"], "^data.num_images: must be null or int, got abc"),
+        ("train", ["data.min_images_per_class=abc"], "^data.min_images_per_class: must be float or int"),
+        (
+            "train",
+            ["data=labelstudio", *PLACES, "data.reader.controls=kind"],
+            "^data.reader.controls: must be null or list",
+        ),
+        (
+            "train",
+            ["data=openimages", *PLACES, "data.reader.confidence=high"],
+            "confidence: must be null or float",
+        ),
+        ("predict", ["run=x", "images=x", "top_k=abc"], "^top_k: must be null or int"),
         ("compare", ["runs=x", "classes=null"], "^classes: must be list, got null"),
     ],
 )

@@ -200,7 +200,7 @@ def test_no_memory(job: Job, arguments: Arguments, tmp_path: Path):
     # what was taken until the image did not fit is kept, and may be what the network lacks then
     assert "out of memory" in job("train", *options, status=1, memory_mb=220)
     options = arguments(tmp_path / "run", "features.batch_size=20000")
-    assert "out of memory. Lower features.batch_size" in job("train", *options, status=1, memory_mb=300)
+    assert "is full. Lower features.batch_size" in job("train", *options, status=1, memory_mb=300)
 
 
 def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(

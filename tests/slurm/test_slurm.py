@@ -103,7 +103,7 @@ def test_a_sweep_with_a_failing_and_a_preempted_job(
         client.wait()
     table = pd.read_csv(sweep / "jobs.csv", keep_default_na=False)
     assert table["state"].tolist() == ["failed", "finished"]
-    message = "failed: head.dropout=-1: head.dropout=-1: expected a number in [0, 1)."
+    message = "failed: head.dropout=-1\n  head.dropout=-1: expected a number in [0, 1)."
     assert message in (work / "sweep.log").read_text()
     assert_went_on(preempted / "train.log")
     unbroken = [*DATA, *settings, "seed=0", "head.dropout=0.5", "output=unbroken"]

@@ -29,5 +29,5 @@ def test_the_exit_status_tells_clean_from_problems_from_unusable_input(data_set,
     assert "bad_image: 1 (cannot be used)\n    n000.png: the file is empty (0 bytes)" in found.stdout
     unusable = run_command(*arguments, "data.split.val=2")
     assert unusable.returncode == 2
-    assert "\ndata.split.val=2: expected a share of all images" in unusable.stderr
+    assert "\ndata.split.val=2: expected a share, from 0 to below 1" in unusable.stderr
     assert "Traceback" not in found.stdout + found.stderr + unusable.stderr
