@@ -69,9 +69,10 @@ def check_choices(arguments: Sequence[str]) -> None:
 
 def _unknown_model(name: str) -> str:
     networks = similar_networks(name)
+    similar = f"\nSimilar ones: {', '.join(networks)}" if networks else ""
     return (
         f"model={name}: must be one of those that 'mlic models' lists. Any network of timm:\n"
-        f"  model=timm model.backbone.name={networks[0] if networks else '...'}\nSimilar ones: {', '.join(networks)}"
+        f"  model=timm model.backbone.name={networks[0] if networks else '...'}{similar}"
     )
 
 

@@ -225,7 +225,8 @@ class MultiLabelDataModule(L.LightningDataModule):
             logger.warning(
                 "%d images are copies of other images but have different labels, such as '%s' and '%s'. Correct one of "
                 "each pair; mlic.verify lists all.",
-                *(len(differ), *self.table.file_names[differ[0]]),
+                len(differ),
+                *self.table.file_names[differ[0]],
             )
 
     def _read(self) -> LabelTable:

@@ -62,7 +62,11 @@ def with_groups(table: LabelTable, settings: GroupSettings) -> LabelTable:
     _, sizes = np.unique(groups, return_counts=True)
     logger.info(
         "groups by %s: %d groups of %d images, the largest of %d; %d images without a value are groups of their own",
-        *(settings.by, len(sizes), len(table), sizes.max(initial=0), len(alone)),
+        settings.by,
+        len(sizes),
+        len(table),
+        sizes.max(initial=0),
+        len(alone),
     )
     return table.join_groups(groups)
 

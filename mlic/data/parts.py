@@ -323,6 +323,8 @@ def _kept_parts(table: LabelTable, keep: str) -> np.ndarray:
     kept[rows[rows >= 0]] = split["split"].to_numpy(dtype=object)[rows >= 0]
     logger.info(
         "parts kept from '%s': %d images; %d new images are distributed by stratification",
-        *(file, (kept != "").sum(), (kept == "").sum()),
+        file,
+        (kept != "").sum(),
+        (kept == "").sum(),
     )
     return kept

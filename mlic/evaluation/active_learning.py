@@ -1,4 +1,4 @@
-"""What to label next: an order of images by doubt and diversity, known as active learning in batches.
+"""Batch active learning: the order in which to label images, by doubt and diversity.
 
 The most doubtful images are often alike, so that the labels of one would remove the doubt about the others. The next
 image is therefore the one with the largest product of its doubt and its distance to the nearest image before it. This

@@ -128,7 +128,10 @@ def extract_features(
     seconds = time.perf_counter() - start
     logger.info(
         "features: %d rows found, %d computed%s in %.1f s; %.1f MB in %s",
-        *(found, computed, f", {len(bad)} images without" if bad else "", seconds),
+        found,
+        computed,
+        f", {len(bad)} images without" if bad else "",
+        seconds,
         sum(size_of(store.folder) for store in stores) / 1e6,
         " and ".join(f"'{store.folder}'" for store in stores),
     )

@@ -116,13 +116,18 @@ def near_duplicate_groups(vectors: Tensor, threshold: float) -> np.ndarray:
     several, largest = sizes[sizes > 1], sizes.max(initial=0)
     logger.info(
         "near duplicates: %d of %d images are in %d groups, the largest of %d images",
-        *(several.sum(), number, len(several), largest),
+        several.sum(),
+        number,
+        len(several),
+        largest,
     )
     if largest > max(10, LARGE_GROUP * number):
         logger.warning(
             "near duplicates: one group has %d of %d images. If these are different photographs, raise "
             "data.split.groups.threshold=%g.",
-            *(largest, number, threshold),
+            largest,
+            number,
+            threshold,
         )
     return groups
 

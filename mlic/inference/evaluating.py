@@ -34,9 +34,8 @@ from mlic.runs.removed_settings import drop_removed
 logger = logging.getLogger(__name__)
 
 ON_BAD_IMAGE = ("error", "drop")
-Scored = tuple[
-    LabelTable, Tensor, dict[ImageReference, str]
-]  # readable images, their logits (N, C), and the others
+# readable images, their logits (N, C), and the reasons of the others
+Scored = tuple[LabelTable, Tensor, dict[ImageReference, str]]
 
 
 @dataclass(frozen=True, eq=False)

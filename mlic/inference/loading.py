@@ -163,7 +163,8 @@ def make_backbone(
             )
         logger.warning(
             "the backbone of the run computed in %s, but here it computes in %s: scores differ in the third digit",
-            *(saved.precision, backbone.precision),
+            saved.precision,
+            backbone.precision,
         )
     return backbone
 

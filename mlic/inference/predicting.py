@@ -113,7 +113,9 @@ def _log_summary(counts: Mapping[str, int], bad: Mapping[str, str], scored: int,
     asked, images = counts["asked"], max(1, scored)
     logger.info(
         "%d images scored: %.2f labels an image, %d images without a label",
-        *(scored, counts["labels"] / images, scored - counts["labelled"]),
+        scored,
+        counts["labels"] / images,
+        scored - counts["labelled"],
     )
     if asked:
         share = 100 * asked / (scored * classes)

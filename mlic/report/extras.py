@@ -1,4 +1,4 @@
-"""What only some reports have, because it takes torch: activation maps, and galleries in TensorBoard."""
+"""Optional parts of a report that require torch: activation maps, and galleries in TensorBoard."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress

@@ -61,7 +61,8 @@ def near_duplicates_in_train(datamodule: MultiLabelDataModule) -> dict[str, Any]
     if found:
         logger.warning(
             "%d of %d compared test images have a near duplicate in train, so that scores may be too high: %s.",
-            *(found, len(compared)),
+            found,
+            len(compared),
             "the given parts divide them"
             if groups.by == "duplicates"
             else "data.split.groups.by=duplicates keeps them in one part",

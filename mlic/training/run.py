@@ -264,7 +264,9 @@ def _make_backbone(config: DictConfig, trainer: L.Trainer) -> Backbone:
         if member.weights_license is not None and not is_free(member.weights_license):
             logger.warning(
                 "the weights of %s have the licence '%s', which may restrict their use: see https://huggingface.co/timm/%s",
-                *(member.name, member.weights_license, member.name),
+                member.name,
+                member.weights_license,
+                member.name,
             )
     return backbone.optimize_for(trainer.strategy.root_device)
 

@@ -64,7 +64,8 @@ def _learnable(table: LabelTable, folds: int) -> LabelTable:
     if not learnable.all():
         logger.warning(
             "labels=suspect leaves out classes which fewer than suspects.folds=%d images have or do not have: %s",
-            *(folds, class_names(table, ~learnable).replace(SEPARATOR, ", ")),
+            folds,
+            class_names(table, ~learnable).replace(SEPARATOR, ", "),
         )
     return table.select_classes(learnable)
 

@@ -81,8 +81,16 @@ def read_coco(
     elif "test" not in parts:
         logger.info("the part val is used as test, because there is no test part")
         parts = [part.replace("val", "test") for part in parts]
-    source, options = ", ".join(map(str, files)), {"parts": parts, "unannotated": unannotated}
-    return common.build_table(source, folders, names, labels, classes, place, **options)  # pyright: ignore
+    return common.build_table(
+        ", ".join(map(str, files)),
+        folders,
+        names,
+        labels,
+        classes,
+        place,
+        parts=parts,
+        unannotated=unannotated,
+    )
 
 
 def _read_file(file: Path, crowd: str) -> tuple[list[Any], list[set[str]], list[str]]:
@@ -98,6 +106,9 @@ def _read_file(file: Path, crowd: str) -> tuple[list[Any], list[set[str]], list[
                     raise ValueError(
                         f"id {entry['id']!r} is used for both '{found[entry['id']]}' and another"
                     )
+        if not images:  # the part of this file would be missing without a word
+            place = "images"
+            raise ValueError("the list is empty")
         classes = list(map(str, categories.values()))
         if len(set(classes)) < len(classes):
             raise ValueError("two categories have the same name")

@@ -24,9 +24,8 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _NOT_PLAIN = re.compile(r"//|(^|/)\.(/|$)|/$")
 MALFORMED = (AttributeError, LookupError, TypeError, ValueError)  # errors of JSON with unexpected content
 
-Place = Callable[
-    [int], str
-]  # maps a row number to its place in the annotations, such as `labels.csv, line 7`
+# maps a row number to its place in the annotations, such as `labels.csv, line 7`
+Place = Callable[[int], str]
 
 
 def safe_file_names(names: Sequence[object], place: Place, extension: str | None = None) -> list[str]:
@@ -146,7 +145,11 @@ def build_table(
     folder, references = locate_images(folders, file_names)
     logger.info(
         "%s: %d images kept, %d classes; %d images have no label (%s)",
-        *(source, len(kept), len(classes), without.sum(), unannotated),
+        source,
+        len(kept),
+        len(classes),
+        without.sum(),
+        unannotated,
     )
     return LabelTable.build(
         folder,

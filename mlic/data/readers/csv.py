@@ -106,7 +106,13 @@ def read_csv(
     source = ", ".join(map(str, files[:NAMES_SHOWN]))
     logger.info(
         "%s%s: names from %s, labels from %s (%s): %d classes, %.1f labels an image. Other columns: %s",
-        *(source, table.form, words, _listed(chosen), form, len(found), (labels == 1).sum() / len(labels)),
+        source,
+        table.form,
+        words,
+        _listed(chosen),
+        form,
+        len(found),
+        (labels == 1).sum() / len(labels),
         _listed(left) or "none",
     )
     return build_table(

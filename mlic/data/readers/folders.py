@@ -84,8 +84,8 @@ def locate_images(
         if twice := there & folder_of.keys():
             name, first = min(twice), folders[folder_of[min(twice)]]
             raise InputError(
-                f"data.images: {len(twice)} file names, such as '{name}', are in '{first}' and in '{folder}'. Remove "
-                "one of the files, or set data.images to a common parent and annotate names relative to it."
+                f"data.images: '{name}' is in '{first}' and in '{folder}' (names in both: {len(twice)}). Remove one of "
+                "the files, or set data.images to a common parent and annotate names relative to it."
             )
         folder_of |= dict.fromkeys(there, number)
     return Path(os.path.commonpath(map(os.path.abspath, folders))), FoundImages(folders, folder_of)

@@ -103,8 +103,11 @@ def test_several_files_give_parts_and_unite_categories_by_name(tmp_path: Path):
         "what a file does not list is unknown"
     )
     assert table.parts is not None and table.parts.tolist() == ["train", "train", "test"]
+    write_instances(val, {}, {1: "dog"})
+    with pytest.raises(InputError, match=r"val2017.json, images: the list is empty"):
+        read_coco([train, val], tmp_path)
     write_instances(val, {"c.jpg": "dog"}, {1: "dog"})
-    with pytest.raises(InputError, match=r"1 file names, such as 'a.jpg', are in .*train2017"):
+    with pytest.raises(InputError, match=r"'a.jpg' is in .*train2017"):
         read_coco([train, val], [tmp_path / "train2017", tmp_path / "val2017"])
 
 

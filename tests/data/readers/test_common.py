@@ -55,7 +55,7 @@ def test_a_name_in_two_folders_is_refused(photos: Path):
     folders = image_folders(str(photos / "images_*/images"))
     with pytest.raises(
         InputError,
-        match=r"1 file names, such as 'a.jpg', .*images_1.images' and .*images_2",
+        match=r"'a.jpg' is in .*images_1.images' and in .*images_2",
     ):
         locate_images(folders, ["a.jpg", "b.jpg"])
     assert locate_images(folders, ["b.jpg"])[1], "only annotated names count"
